@@ -1,0 +1,69 @@
+"""Upgrade the embedding model, keep the index.
+
+The public names are loaded when first used, so that `samespace --help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from samespace import data, evaluate, losses, metrics, models, prototypes, report, train
+    from samespace.data import open_source
+    from samespace.errors import InputError, SamespaceError, SpaceError, TrainingError
+    from samespace.evaluate import Certificate, check
+    from samespace.models import Embedder
+    from samespace.space import Space, require_comparable
+    from samespace.vectors import VectorSet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Certificate",
+    "Embedder",
+    "InputError",
+    "SamespaceError",
+    "Space",
+    "SpaceError",
+    "TrainingError",
+    "VectorSet",
+    "check",
+    "data",
+    "evaluate",
+    "losses",
+    "metrics",
+    "models",
+    "open_source",
+    "prototypes",
+    "report",
+    "require_comparable",
+    "train",
+]
+
+_HOME = {
+    "Certificate": "evaluate",
+    "Embedder": "models",
+    "InputError": "errors",
+    "SamespaceError": "errors",
+    "Space": "space",
+    "SpaceError": "errors",
+    "TrainingError": "errors",
+    "VectorSet": "vectors",
+    "check": "evaluate",
+    "open_source": "data",
+    "require_comparable": "space",
+}
+_ROOMS = frozenset({"data", "evaluate", "losses", "metrics", "models", "prototypes", "report", "train"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"samespace.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"samespace.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'samespace' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

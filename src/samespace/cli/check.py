@@ -1,0 +1,109 @@
+"""`samespace check`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from samespace.cli.output import json_option, write_result
+
+if TYPE_CHECKING:
+    from samespace.evaluate import Certificate
+
+_VECTORS = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--queries", required=True, type=_VECTORS, metavar="NEW_Q", help="Query items by the new model.")
+@click.option("--gallery", required=True, type=_VECTORS, metavar="OLD_G", help="Gallery items by the old model.")
+@click.option("--baseline", required=True, type=_VECTORS, metavar="OLD_Q", help="The same queries by the old model.")
+@click.option("--new-gallery", type=_VECTORS, metavar="NEW_G", help="The same gallery by the new model.")
+@click.option("--paragon-queries", type=_VECTORS, metavar="P_Q", help="The same queries by the paragon.")
+@click.option("--paragon-gallery", type=_VECTORS, metavar="P_G", help="The same gallery by the paragon.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="rank@K, mAP, TAR@FAR=1e-4, TPIR@FPIR=1e-2, TPIR-merged@FPIR=1e-2; repeat for several.",
+)
+@click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")
+@click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="DIR", help="Write report.html and certificate.json."
+)
+@click.option("--images", metavar="SOURCE", help="Image source with the items' ids, to show queries in the report.")
+@json_option
+def check(
+    queries: Path,
+    gallery: Path,
+    baseline: Path,
+    new_gallery: Path | None,
+    paragon_queries: Path | None,
+    paragon_gallery: Path | None,
+    metrics: tuple[str, ...],
+    prefix: bool,
+    confidence: float,
+    replicates: int,
+    seed: int,
+    report: Path | None,
+    images: str | None,
+    json_to: str | None,
+) -> int:
+    """May the new model's queries search the old model's gallery?
+
+    Works from vectors alone: each file is a folder made by 'samespace embed', or an .npz with 'vectors', 'labels' and
+    optionally 'ids' and 'templates'. Use classes that neither model was trained on.
+
+    The paragon is the best that a full re-embedding could give: the same new model trained without a compatibility
+    term. Without it there is no update gain.
+
+    Exit status: 0 the new model is compatible on every metric, 1 it is not, 2 wrong use or bad input.
+    """
+    from samespace.evaluate import check as run_check
+    from samespace.report import print_certificate
+    from samespace.vectors import VectorSet
+
+    if (paragon_queries is None) != (paragon_gallery is None):
+        raise click.UsageError("--paragon-queries and --paragon-gallery go together.")
+    if images is not None and report is None:
+        raise click.UsageError("--images are shown in the report: add --report DIR.")
+    paragon = None
+    if paragon_queries is not None and paragon_gallery is not None:
+        paragon = (VectorSet.load(paragon_queries), VectorSet.load(paragon_gallery))
+    certificate = run_check(
+        queries=VectorSet.load(queries),
+        gallery=VectorSet.load(gallery),
+        baseline=VectorSet.load(baseline),
+        new_gallery=None if new_gallery is None else VectorSet.load(new_gallery),
+        paragon=paragon,
+        metrics=list(metrics) or None,
+        prefix=prefix,
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+    )
+    if json_to != "-":
+        from rich.console import Console
+
+        print_certificate(certificate, Console(file=sys.stdout))
+    write_result(certificate.to_dict(), json_to)
+    if report is not None:
+        _write_report(certificate, report, images, quiet=json_to == "-")
+    return 0 if certificate.compatible else 1
+
+
+def _write_report(certificate: Certificate, folder: Path, images: str | None, *, quiet: bool) -> None:
+    from samespace.data import open_source
+    from samespace.data.lookup import image_lookup
+    from samespace.report import write_report
+
+    lookup = None if images is None else image_lookup(open_source(images))
+    page = write_report(certificate, folder, images=lookup)
+    if not quiet:
+        click.echo(f"report: {page}")

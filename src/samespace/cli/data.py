@@ -1,0 +1,94 @@
+"""`samespace data`: look at a source of images, split it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from samespace.cli.output import json_option, parse_size, write_result
+
+_KINDS = ("extended-data", "open-data", "extended-class", "open-class", "identical-data")
+
+
+@click.group()
+def data() -> None:
+    """Describe a source of images, or write an allocation."""
+
+
+@data.command()
+@click.argument("source")
+@click.option("--image-size", type=int, callback=parse_size, help="Resize the images of a folder to this many pixels.")
+@click.option("--broken", type=click.Choice(["refuse", "skip"]), default="skip", show_default=True)
+@json_option
+def describe(source: str, image_size: int | None, broken: str, json_to: str | None) -> None:
+    """Count the images and classes of SOURCE and name what cannot be read.
+
+    SOURCE is an image folder (root/class/image), an .npz with images and labels, or glyphs:classes=300,images=40.
+    """
+    from samespace.data import describe as run_describe
+    from samespace.data import open_source
+
+    images = open_source(source, image_size=image_size, broken="skip" if broken == "skip" else "refuse")
+    found = run_describe(images)
+    write_result(found.to_dict(), json_to)
+    if json_to != "-":
+        click.echo(str(found))
+
+
+@data.command()
+@click.argument("source")
+@click.option("--kind", required=True, type=click.Choice(_KINDS), help="How old and new training sets share images.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The allocation file to write (JSON).")
+@click.option("--fraction", type=float, default=0.3, show_default=True, help="Share that the old model gets.")
+@click.option(
+    "--held-out", type=float, default=0.2, show_default=True, help="Share of classes kept for the check; 0 for none."
+)
+@click.option(
+    "--open-set",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Share of the held-out classes that are queries only, for TPIR.",
+)
+@click.option("--seed", type=click.IntRange(0), default=666, show_default=True)
+@click.option("--image-size", type=int, callback=parse_size, help="Resize the images of a folder to this many pixels.")
+@click.option("--broken", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True)
+@json_option
+def allocate(
+    source: str,
+    kind: str,
+    out: Path,
+    fraction: float,
+    held_out: float,
+    open_set: float,
+    seed: int,
+    image_size: int | None,
+    broken: str,
+    json_to: str | None,
+) -> None:
+    r"""Split SOURCE into old and new training sets and a check on classes that neither sees.
+
+    \b
+    extended-data    old: 30 % of the images     new: all images
+    open-data        old: 30 % of the images     new: the other 70 %
+    extended-class   old: 30 % of the classes    new: all classes
+    open-class       old: 30 % of the classes    new: the other 70 %
+    identical-data   old: 30 % of the images     new: the same ones
+    """
+    from samespace.data import allocate as run_allocate
+    from samespace.data import holdout, open_source
+
+    images = open_source(source, image_size=image_size, broken="skip" if broken == "skip" else "refuse")
+    kept = holdout(images, fraction=held_out, seed=seed, open_set=open_set) if held_out > 0 else None
+    allocation = run_allocate(images, kind, fraction=fraction, seed=seed, holdout=kept)  # type: ignore[arg-type]
+    allocation.save(out, images)
+    counts = {name: len(allocation.rows(name)) for name in ("old", "new", "queries", "gallery")}  # type: ignore[arg-type]
+    classes = {"old": len(allocation.old_classes), "new": len(allocation.new_classes)}
+    write_result({"allocation": str(out), "kind": kind, "images": counts, "classes": classes}, json_to)
+    if json_to != "-":
+        click.echo(f"{out}: {kind}")
+        for name in ("old", "new"):
+            click.echo(f"  {name:<8} {counts[name]:>9,} images of {classes[name]:,} classes")
+        for name in ("queries", "gallery"):
+            click.echo(f"  {name:<8} {counts[name]:>9,} images of held-out classes")

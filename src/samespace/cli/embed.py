@@ -1,0 +1,76 @@
+"""`samespace embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from samespace.cli.output import json_option, write_result
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("source")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the vector set to write.")
+@click.option("--allocation", type=click.Path(path_type=Path), help="A file made by 'samespace data allocate'.")
+@click.option(
+    "--part",
+    "part_name",
+    type=click.Choice(["old", "new", "queries", "gallery"]),
+    help="The part of the allocation to embed.",
+)
+@click.option(
+    "--broken",
+    type=click.Choice(["refuse", "skip"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with images that cannot be read.",
+)
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+def embed(
+    model: Path,
+    source: str,
+    out: Path,
+    allocation: Path | None,
+    part_name: str | None,
+    broken: str,
+    batch_size: int,
+    device: str,
+    quiet: bool,
+    json_to: str | None,
+) -> None:
+    """Turn the images of SOURCE into vectors of MODEL's space.
+
+    MODEL is a folder made by 'samespace train'. SOURCE is an image folder (root/class/image), an .npz with images and
+    labels, or glyphs:classes=300,images=40. Images are taken as they are: nothing random happens here. After a kill,
+    the same command carries on.
+    """
+    from samespace.data import Allocation, open_source, part
+    from samespace.models import Embedder, resolve_model
+    from samespace.models.extract import embed_to, pick_device
+    from samespace.progress import bar, silent
+
+    if (allocation is None) != (part_name is None):
+        raise click.UsageError("--allocation and --part go together.")
+    embedder = Embedder.load(resolve_model(model)).to(pick_device(device))
+    images = open_source(
+        source,
+        image_size=embedder.preprocessing.size,
+        channels=embedder.preprocessing.channels,
+        broken="skip" if broken == "skip" else "refuse",
+    )
+    if allocation is not None and part_name is not None:
+        images = part(images, Allocation.load(allocation, images), part_name)  # type: ignore[arg-type]
+    if quiet:
+        vectors = embed_to(embedder, images, out, batch_size=batch_size, advance=silent)
+    else:
+        with bar(f"embedding {images.name}", len(images)) as advance:
+            vectors = embed_to(embedder, images, out, batch_size=batch_size, advance=advance)
+    space = embedder.space
+    write_result({"vectors": str(out), "count": len(vectors), "space": space.to_dict()}, json_to)
+    if json_to != "-":
+        click.echo(f"{out}: {len(vectors):,} vectors of space {space}")

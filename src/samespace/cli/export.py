@@ -1,0 +1,23 @@
+"""`samespace export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Largest difference allowed.")
+def export(model: Path, file: Path, tolerance: float) -> None:
+    """Write MODEL as an ONNX FILE (extra 'onnx').
+
+    The exported network takes float images in [0, 1] of the model's size and gives unit vectors. It is kept only if
+    ONNX Runtime gives the same vectors as torch.
+    """
+    from samespace.models import Embedder, export_onnx, resolve_model
+
+    difference = export_onnx(Embedder.load(resolve_model(model)), file, tolerance=tolerance)
+    click.echo(f"{file}: written; vectors differ from torch's by at most {difference:.1e}")

@@ -1,0 +1,32 @@
+"""Where a report goes: JSON to a file or standard output, tables to the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from samespace.files import write_json
+
+json_option = click.option(
+    "--json", "json_to", metavar="FILE|-", help="Also write the result as JSON to FILE, or to standard output for '-'."
+)
+
+
+def write_result(value: dict[str, Any], json_to: str | None) -> None:
+    """Write `value` as JSON where `--json` says, if anywhere."""
+    if json_to == "-":
+        json.dump(value, sys.stdout, indent=2)
+        print()
+    elif json_to is not None:
+        write_json(Path(json_to), value)
+
+
+def parse_size(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    """Refuse an image size below 8 pixels."""
+    if value is not None and value < 8:
+        raise click.BadParameter(f"{value} is below 8 pixels", context, parameter)
+    return value

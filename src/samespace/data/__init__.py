@@ -1,0 +1,35 @@
+"""Labelled images: where they come from, how they are shared out, changed and read."""
+
+from samespace.data.allocations import Allocation, allocate, class_map, part
+from samespace.data.arrays import ArraySource
+from samespace.data.augment import Augment
+from samespace.data.describe import Description, describe
+from samespace.data.folder import FolderSource
+from samespace.data.glyphs import GlyphSource
+from samespace.data.holdout import Holdout, holdout
+from samespace.data.loader import Batch, batches, rank_slice, sequential, steps_per_epoch
+from samespace.data.opening import open_source
+from samespace.data.source import ImageSource, subset
+
+__all__ = [
+    "Allocation",
+    "ArraySource",
+    "Augment",
+    "Batch",
+    "Description",
+    "FolderSource",
+    "GlyphSource",
+    "Holdout",
+    "ImageSource",
+    "allocate",
+    "batches",
+    "class_map",
+    "describe",
+    "holdout",
+    "open_source",
+    "part",
+    "rank_slice",
+    "sequential",
+    "steps_per_epoch",
+    "subset",
+]

@@ -1,0 +1,192 @@
+"""Images that are arrays already, in memory or in an `.npz` file."""
+
+from __future__ import annotations
+
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from samespace.data.pixels import as_size, conform, require_channels, to_planes
+from samespace.data.source import as_rows, digest
+from samespace.errors import InputError
+from samespace.files import require_file
+
+KEYS = ("images", "labels", "label_names", "ids")
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, SyntaxError,
+              tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+
+
+class ArraySource:
+    """Labelled images from arrays.
+
+    Args:
+        images: `(N, H, W)` grey or `(N, H, W, 3)` RGB, uint8.
+        labels: one whole number or string per image; any numbers, re-numbered from 0 over those present.
+        label_names: the name of label `i` at position `i`; without it, a class is named by its label.
+        ids: one unique name per image; without it, the row number.
+        image_size: bring images to this side, or (height, width).
+        channels: 1 or 3; converts where the images have the other.
+        name: what to call the source in messages.
+
+    Raises:
+        InputError: a wrong dtype or shape, unequal counts, no images, repeated ids, or a label without a name.
+    """
+
+    def __init__(
+        self,
+        images: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        *,
+        label_names: npt.ArrayLike | None = None,
+        ids: npt.ArrayLike | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
+        name: str = "arrays",
+    ) -> None:
+        self.name = name
+        require_channels(channels)
+        pixels = _checked_images(np.asarray(images), name)
+        size = as_size(image_size)
+        has = 1 if pixels.ndim == 3 else 3
+        if (size is not None and size != pixels.shape[1:3]) or channels not in (None, has):
+            self._planes: npt.NDArray[np.uint8] = _conformed(pixels, channels or has, size)
+        else:
+            self._planes = pixels[:, None] if has == 1 else pixels.transpose(0, 3, 1, 2)
+        _, depth, height, width = self._planes.shape
+        self.image_shape = (depth, height, width)
+        self.labels, self.classes = _checked_labels(np.asarray(labels), label_names, len(pixels), name)
+        self.ids = _checked_ids(ids, len(pixels), name)
+        self._fingerprint: str | None = None
+
+    @classmethod
+    def from_npz(
+        cls,
+        path: str | Path,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
+    ) -> ArraySource:
+        """Read an `.npz` with `images`, `labels` and optional `label_names`, `ids`; other arrays are not read.
+
+        Raises:
+            InputError: no such file, not a whole `.npz`, an array missing or of the wrong kind.
+        """
+        held = read_npz(Path(path), required=("images", "labels"), optional=("label_names", "ids"))
+        return cls(
+            held["images"],
+            held["labels"],
+            label_names=held.get("label_names"),
+            ids=held.get("ids"),
+            image_size=image_size,
+            channels=channels,
+            name=str(path),
+        )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._planes)
+
+    def load(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> torch.Tensor:
+        """Images of these rows in this order, `(B, C, H, W)` uint8."""
+        return torch.from_numpy(np.ascontiguousarray(self._planes[as_rows(rows, len(self))]))
+
+    def fingerprint(self) -> str:
+        """The sha256 of pixels, labels, class names and ids."""
+        if self._fingerprint is None:
+            shape = str(self._planes.shape).encode()
+            text = ["\n".join(self.classes).encode(), "\n".join(self.ids).encode()]
+            blocks = (
+                np.ascontiguousarray(self._planes[start : start + 1024]).tobytes()
+                for start in range(0, len(self), 1024)
+            )
+            self._fingerprint = digest([shape, self.labels.tobytes(), *text, *blocks])
+        return self._fingerprint
+
+
+def read_npz(
+    path: Path, *, required: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Read named arrays of an `.npz`, never unpickling.
+
+    Raises:
+        InputError: no such file, not a whole `.npz`, an array missing or holding Python objects.
+    """
+    require_file(path, "an .npz file of arrays")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is not an .npz file, or is cut short; expected one with {', '.join(required)}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file.files)
+            missing = [key for key in required if key not in names]
+            held = {} if missing else {key: file[key] for key in (*required, *optional) if key in names}
+    except UNREADABLE as error:
+        raise InputError(f"{path} cannot be read as .npz ({str(error).splitlines()[0]})") from None
+    if missing:
+        found = ", ".join(names) or "nothing"
+        raise InputError(f"{path} lacks {' and '.join(missing)}; it holds {found}, expected {', '.join(required)}")
+    return held
+
+
+def _checked_images(images: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.uint8]:
+    legal = "(N, H, W) or (N, H, W, 3) uint8"
+    if images.dtype != np.uint8:
+        raise InputError(f"images in {name} are {images.dtype}; expected {legal}")
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise InputError(f"images in {name} have shape {images.shape}; expected {legal}")
+    if not images.size:
+        raise InputError(f"{name} holds no images (shape {images.shape}); expected {legal}")
+    pixels = images.astype(np.uint8, copy=False)
+    return pixels[..., 0] if pixels.ndim == 4 and pixels.shape[3] == 1 else pixels
+
+
+def _checked_labels(
+    labels: npt.NDArray[np.generic], label_names: npt.ArrayLike | None, count: int, name: str
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    if labels.shape != (count,):
+        raise InputError(f"{name} has {count} images and labels of shape {labels.shape}; expected one label each")
+    if labels.dtype.kind not in "iuU":
+        raise InputError(f"labels in {name} are {labels.dtype}; expected whole numbers or strings")
+    present, numbers = np.unique(labels, return_inverse=True)
+    if label_names is None:
+        return numbers.astype(np.int64), tuple(str(label) for label in present)
+    names = np.asarray(label_names)
+    if labels.dtype.kind == "U" or names.ndim != 1 or names.dtype.kind != "U":
+        raise InputError(f"label_names in {name} must be one list of strings that whole-number labels index")
+    if int(present[0]) < 0 or int(present[-1]) >= len(names):
+        raise InputError(
+            f"labels in {name} run from {present[0]} to {present[-1]}, but label_names has {len(names)} entries"
+        )
+    classes = tuple(str(names[int(label)]) for label in present)
+    if len(set(classes)) != len(classes):
+        raise InputError(f"label_names in {name} gives two classes the same name; names must be unique")
+    return numbers.astype(np.int64), classes
+
+
+def _checked_ids(ids: npt.ArrayLike | None, count: int, name: str) -> npt.NDArray[np.str_]:
+    if ids is None:
+        return np.arange(count).astype(np.str_)
+    given = np.asarray(ids)
+    if given.shape != (count,) or given.dtype.kind not in "iuU":
+        raise InputError(
+            f"ids in {name} are {given.dtype} of shape {given.shape}; expected {count} strings or whole numbers"
+        )
+    names = given.astype(np.str_)
+    values, uses = np.unique(names, return_counts=True)
+    if len(values) != count:
+        raise InputError(f"ids in {name} must be unique; {str(values[uses.argmax()])!r} is used {uses.max()} times")
+    return names
+
+
+def _conformed(pixels: npt.NDArray[np.uint8], channels: int, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+    height, width = size or pixels.shape[1:3]
+    out = np.empty((len(pixels), channels, height, width), dtype=np.uint8)
+    for row, image in enumerate(pixels):
+        out[row] = to_planes(conform(Image.fromarray(image), channels, size))
+    return out

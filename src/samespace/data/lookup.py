@@ -1,0 +1,29 @@
+"""Images by id, for showing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.data.source import ImageSource
+
+Picture = npt.NDArray[np.uint8]
+
+
+def image_lookup(source: ImageSource) -> Callable[[Sequence[str]], list[Picture | None]]:
+    """A function from ids to pictures, (H, W) or (H, W, 3) uint8, None for an id the source lacks."""
+    row_of = {name: row for row, name in enumerate(source.ids.tolist())}
+
+    def find(ids: Sequence[str]) -> list[Picture | None]:
+        known = sorted({row_of[name] for name in ids if name in row_of})
+        pictures: dict[int, Picture] = {}
+        if known:
+            images = source.load(known).numpy().transpose(0, 2, 3, 1)
+            pictures = {
+                row: image[..., 0] if image.shape[-1] == 1 else image for row, image in zip(known, images, strict=True)
+            }
+        return [pictures.get(row_of.get(name, -1)) for name in ids]
+
+    return find

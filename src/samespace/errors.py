@@ -1,0 +1,37 @@
+"""The few errors a user can catch; each says what was given, what is legal and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SamespaceError(Exception):
+    """Base of every error that samespace raises on purpose; the message is one line for the user."""
+
+
+class InputError(SamespaceError, ValueError):
+    """A file, value or option that cannot be used: missing, malformed, empty, out of range or contradictory."""
+
+
+class SpaceError(SamespaceError, ValueError):
+    """Vectors of unlike spaces were about to be compared, and no certificate links them."""
+
+
+class TrainingError(SamespaceError, RuntimeError):
+    """Training cannot go on, for instance because the loss is no longer finite."""
+
+
+def suggest(given: str, legal: Iterable[str]) -> str:
+    """Say which legal name was probably meant, and list what is legal.
+
+    Example:
+        >>> suggest("epoch", ["epochs", "lr"])
+        "did you mean 'epochs'? legal: epochs, lr"
+        >>> suggest("zzz", ["epochs", "lr"])
+        'legal: epochs, lr'
+    """
+    names = list(legal)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}legal: {', '.join(names)}"

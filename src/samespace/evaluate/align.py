@@ -1,0 +1,248 @@
+"""Alignment: which rows of the given sets are the same items, and what must be refused before any score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.errors import InputError, SpaceError
+from samespace.evaluate.vectors import Ints, UnitVectors, random_rotation
+from samespace.metrics._arrays import encode
+from samespace.vectors import VectorSet
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Aligned inputs of a check. The gallery stands sorted by identity, so that mates are neighbours.
+
+    Attributes:
+        queries: the new queries, whose order is the order of all queries.
+        gallery: the old gallery, in its own order.
+        query_codes: (Q,) identity numbers of the queries.
+        gallery_codes: (G,) identity numbers of the gallery, ascending.
+        gallery_order: (G,) row in `gallery` of each place.
+        self_place: (Q,) place of the query's own item in the gallery; −1 where it is not there.
+        identities: how many identities there are in all.
+        pairs: query and gallery vectors by the name of the test: old, cross, control, and where given new and paragon.
+        notes: what the user should know about the inputs.
+    """
+
+    queries: VectorSet
+    gallery: VectorSet
+    query_codes: Ints
+    gallery_codes: Ints
+    gallery_order: Ints
+    self_place: Ints
+    identities: int
+    pairs: dict[str, tuple[UnitVectors, UnitVectors]]
+    notes: list[str] = field(default_factory=list)
+
+    def mate_range(self) -> tuple[Ints, Ints]:
+        """First place and one past the last place of each query's identity in the gallery, (Q,) each."""
+        first = np.searchsorted(self.gallery_codes, self.query_codes, side="left")
+        last = np.searchsorted(self.gallery_codes, self.query_codes, side="right")
+        return first.astype(np.int64), last.astype(np.int64)
+
+    def mate_counts(self) -> Ints:
+        """How many mates each query has in the gallery, itself left out, (Q,)."""
+        first, last = self.mate_range()
+        return np.asarray(last - first - (self.self_place >= 0))
+
+
+def align(
+    *,
+    queries: VectorSet,
+    gallery: VectorSet,
+    baseline: VectorSet,
+    new_gallery: VectorSet | None = None,
+    paragon: tuple[VectorSet, VectorSet] | None = None,
+    prefix: bool = False,
+    seed: int = 0,
+) -> Trial:
+    """Check the sets against each other and bring them into one order.
+
+    Raises:
+        InputError: labels are missing or contradict each other, items differ, dimensions do not fit, a vector has
+            no direction, or no query has a mate.
+        SpaceError: two sets of one side declare different spaces.
+    """
+    for source, role in ((queries, "queries"), (gallery, "gallery")):
+        if source.labels is None:
+            raise InputError(f"{role} ({source.name}) have no labels; a check needs the identity of every item")
+    _require_dims(queries, gallery, baseline, new_gallery, paragon, prefix)
+    _require_spaces(queries, gallery, baseline, new_gallery, paragon)
+    query_labels, gallery_labels = _labels(queries), _labels(gallery)
+    query_codes, codes = encode(query_labels, gallery_labels)
+    order = np.argsort(codes, kind="stable").astype(np.int64)
+    own = np.arange(len(queries))
+    cut = gallery.dim if prefix else None
+    rotation = random_rotation(queries.dim, seed)
+    old_gallery = UnitVectors(gallery, order)
+    new_queries = UnitVectors(queries, own)
+    cross_queries = UnitVectors(queries, own, dim=cut) if prefix else new_queries
+    pairs = {
+        "old": (UnitVectors(baseline, same_items(queries, baseline, "queries", "baseline")), old_gallery),
+        "cross": (cross_queries, old_gallery),
+        "control": (UnitVectors(queries, own, dim=cut, rotation=rotation), old_gallery),
+    }
+    if new_gallery is not None:
+        match = same_items(gallery, new_gallery, "gallery", "new_gallery")
+        pairs["new"] = (new_queries, UnitVectors(new_gallery, match[order]))
+    if paragon is not None:
+        rows = same_items(queries, paragon[0], "queries", "paragon queries")
+        columns = same_items(gallery, paragon[1], "gallery", "paragon gallery")
+        pairs["paragon"] = (UnitVectors(paragon[0], rows), UnitVectors(paragon[1], columns[order]))
+    for vectors in {id(side): side for name, sides in pairs.items() if name != "control" for side in sides}.values():
+        vectors.check()
+    trial = Trial(
+        queries=queries,
+        gallery=gallery,
+        query_codes=query_codes,
+        gallery_codes=codes[order],
+        gallery_order=order,
+        self_place=_self_places(queries, gallery, query_codes, codes, order),
+        identities=int(max(query_codes.max(), codes.max())) + 1,
+        pairs=pairs,
+        notes=_notes(queries, gallery),
+    )
+    if not (trial.mate_counts() > 0).any():
+        raise InputError(
+            f"no query has a mate: {queries.name} and {gallery.name} share no label (first query label "
+            f"'{query_labels[0]}', first gallery label '{gallery_labels[0]}') besides items matched with themselves"
+        )
+    return trial
+
+
+def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: str) -> Ints:
+    """For each item of `reference`, its row in `other`: by id where both have ids, by row otherwise.
+
+    Raises:
+        InputError: the two do not hold the same items, or disagree about a label.
+    """
+    if len(reference) != len(other):
+        raise InputError(
+            f"{other_role} ({other.name}) should hold the items of {role} ({reference.name}): {len(reference)} "
+            f"expected, got {len(other)}"
+        )
+    by_id = reference.has_ids and other.has_ids
+    rows = _rows_by_id(reference, other, role, other_role) if by_id else np.arange(len(other))
+    if reference.labels is None or other.labels is None:
+        if not by_id:
+            raise InputError(
+                f"{other_role} ({other.name}) cannot be matched with {role}: it has neither ids nor labels"
+            )
+        return rows
+    codes, other_codes = encode(reference.labels, other.labels[rows])
+    if (codes != other_codes).any():
+        row = int(np.argmax(codes != other_codes))
+        raise InputError(
+            f"{other_role} ({other.name}) differs from {role} ({reference.name}) in the label of "
+            f"{'item ' + str(reference.ids[row]) if by_id else 'row ' + str(row)}: '{other.labels[rows][row]}' "
+            f"instead of '{reference.labels[row]}'" + ("" if by_id else "; give both ids if the order differs")
+        )
+    return rows
+
+
+def _rows_by_id(reference: VectorSet, other: VectorSet, role: str, other_role: str) -> Ints:
+    sorter = np.argsort(other.ids, kind="stable")
+    place = np.searchsorted(other.ids, reference.ids, sorter=sorter)
+    rows = sorter[np.minimum(place, len(other) - 1)]
+    missing = other.ids[rows] != reference.ids
+    if missing.any():
+        raise InputError(
+            f"{other_role} ({other.name}) lacks {int(missing.sum())} items of {role} ({reference.name}), "
+            f"the first with id '{reference.ids[int(np.argmax(missing))]}'"
+        )
+    return rows.astype(np.int64)
+
+
+def _self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gallery_codes: Ints, order: Ints) -> Ints:
+    places = np.full(len(queries), -1, dtype=np.int64)
+    if not (queries.has_ids and gallery.has_ids):
+        return places
+    _, mine, theirs = np.intersect1d(queries.ids, gallery.ids, return_indices=True)
+    differ = query_codes[mine] != gallery_codes[theirs]
+    if differ.any():
+        item = int(mine[int(np.argmax(differ))])
+        raise InputError(
+            f"item '{queries.ids[item]}' is labelled '{_labels(queries)[item]}' in {queries.name} but otherwise in "
+            f"{gallery.name}; one item has one identity"
+        )
+    inverse = np.empty(len(order), dtype=np.int64)
+    inverse[order] = np.arange(len(order))
+    places[mine] = inverse[theirs]
+    return places
+
+
+def _labels(source: VectorSet) -> npt.NDArray[np.generic]:
+    if source.labels is None:
+        raise InputError(f"{source.name} has no labels")
+    return source.labels
+
+
+def _notes(queries: VectorSet, gallery: VectorSet) -> list[str]:
+    notes = []
+    if not (queries.has_ids and gallery.has_ids) and np.array_equal(_labels(queries), _labels(gallery)):
+        notes.append(
+            "Queries and gallery have identical labels and no ids to tell their items apart: if they are the same "
+            "items, each is matched with itself; give ids to leave such pairs out."
+        )
+    if queries.space is not None and gallery.space is not None and queries.space == gallery.space:
+        notes.append("Queries and gallery declare the same space: this is the old model checked against itself.")
+    if queries.templates is not None or gallery.templates is not None:
+        notes.append("Template ids are not used: every vector is judged as an item of its own.")
+    return notes
+
+
+def _require_dims(
+    queries: VectorSet,
+    gallery: VectorSet,
+    baseline: VectorSet,
+    new_gallery: VectorSet | None,
+    paragon: tuple[VectorSet, VectorSet] | None,
+    prefix: bool,
+) -> None:
+    one_space = [(baseline, "baseline", gallery, "gallery")]
+    if new_gallery is not None:
+        one_space.append((new_gallery, "new_gallery", queries, "queries"))
+    if paragon is not None:
+        one_space.append((paragon[0], "paragon queries", paragon[1], "paragon gallery"))
+    for first, role, second, other_role in one_space:
+        if first.dim != second.dim:
+            raise InputError(
+                f"{role} ({first.name}) and {other_role} ({second.name}) come from one model and should agree in "
+                f"dimension, got {first.dim} and {second.dim}"
+            )
+    if prefix and queries.dim <= gallery.dim:
+        raise InputError(
+            f"prefix compares the leading {gallery.dim} values of longer new vectors, but queries have {queries.dim}; "
+            "leave prefix out"
+        )
+    if not prefix and queries.dim != gallery.dim:
+        remedy = (
+            f"; where the leading {gallery.dim} values were trained to be compatible, use prefix"
+            if queries.dim > gallery.dim
+            else "; such vectors cannot be compared"
+        )
+        raise InputError(f"queries have {queries.dim} dimensions and the gallery has {gallery.dim}{remedy}")
+
+
+def _require_spaces(
+    queries: VectorSet,
+    gallery: VectorSet,
+    baseline: VectorSet,
+    new_gallery: VectorSet | None,
+    paragon: tuple[VectorSet, VectorSet] | None,
+) -> None:
+    one_space = [(gallery, "gallery", baseline, "baseline"), (queries, "queries", new_gallery, "new_gallery")]
+    if paragon is not None:
+        one_space.append((paragon[1], "paragon gallery", paragon[0], "paragon queries"))
+    for first, role, second, other_role in one_space:
+        if second is None or first.space is None or second.space is None or first.space == second.space:
+            continue
+        raise SpaceError(
+            f"expected {other_role} in the space of {role}, {first.space}, got {second.space}; "
+            "embed both with one model"
+        )

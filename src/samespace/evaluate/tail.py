@@ -1,0 +1,70 @@
+"""The exact upper tail of a stream of scores, kept in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from samespace.metrics._arrays import Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """The largest impostor scores of a pair of models, descending.
+
+    Attributes:
+        scores: (T,) scores.
+        query: (T,) identity of the query.
+        gallery: (T,) identity of the gallery item.
+        complete: whether these are all impostor scores there are.
+    """
+
+    scores: Floats
+    query: Ints
+    gallery: Ints
+    complete: bool
+
+
+class TailCollector:
+    """Keeps the `size` largest finite scores of the blocks it is shown, with where they stood."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.floor = -np.inf
+        self.seen = 0
+        self._parts: list[tuple[Floats, Ints, Ints]] = []
+
+    def add(self, scores: Floats, first_row: int) -> None:
+        """Take the scores of a block of query rows, (q, G); −inf marks pairs that do not count."""
+        if self.size == 0:
+            return
+        above = scores > self.floor
+        if np.count_nonzero(above) > 2 * self.size:
+            place = scores.size - self.size
+            above = scores >= max(np.partition(scores, place, axis=None)[place], np.finfo(scores.dtype).min)
+        flat = np.flatnonzero(above)
+        row, column = np.divmod(flat, scores.shape[1])
+        self._parts.append((scores.ravel()[flat], row + first_row, column))
+        self.seen += len(flat)
+        if self.seen > 2 * self.size:
+            self._compact()
+
+    def finish(self, query_codes: Ints, gallery_codes: Ints, total: int) -> Tail:
+        """The tail in descending order; `total` is the number of impostor pairs in all."""
+        if not self._parts:
+            none = np.zeros(0, dtype=np.int64)
+            return Tail(np.zeros(0, dtype=np.float32), none, none, total == 0)
+        self._compact()
+        scores, row, column = self._parts[0]
+        order = np.argsort(-scores)
+        return Tail(scores[order], query_codes[row[order]], gallery_codes[column[order]], len(scores) == total)
+
+    def _compact(self) -> None:
+        scores, row, column = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        if len(scores) > self.size:
+            keep = np.argpartition(scores, len(scores) - self.size)[-self.size :]
+            scores, row, column = scores[keep], row[keep], column[keep]
+            self.floor = float(scores.min())
+        self._parts = [(scores, row, column)]
+        self.seen = len(scores)

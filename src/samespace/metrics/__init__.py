@@ -1,0 +1,41 @@
+"""Metrics: pure functions of scores and labels, each with its tie rule and threshold rule in its docstring."""
+
+from __future__ import annotations
+
+from samespace.metrics.bootstrap import interval, paired_bootstrap, resamples
+from samespace.metrics.compatibility import (
+    StrictShares,
+    absolute_gain,
+    criterion,
+    strict_criterion,
+    update_gain,
+)
+from samespace.metrics.flips import Flips, flips
+from samespace.metrics.identification import Matches, cmc, matches, rank_k, tpir_at_fpir
+from samespace.metrics.retrieval import average_precision, mean_average_precision
+from samespace.metrics.verification import Roc, allowed_count, roc, tar_at_far, threshold_at_far
+
+__all__ = [
+    "Flips",
+    "Matches",
+    "Roc",
+    "StrictShares",
+    "absolute_gain",
+    "allowed_count",
+    "average_precision",
+    "cmc",
+    "criterion",
+    "flips",
+    "interval",
+    "matches",
+    "mean_average_precision",
+    "paired_bootstrap",
+    "rank_k",
+    "resamples",
+    "roc",
+    "strict_criterion",
+    "tar_at_far",
+    "threshold_at_far",
+    "tpir_at_fpir",
+    "update_gain",
+]

@@ -1,0 +1,100 @@
+"""Backbones by name: a network from images to flat features, before the projection."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import cast
+
+import torch
+from torch import nn
+
+from samespace.errors import InputError, suggest
+from samespace.models.iresnet import DEPTHS, iresnet
+
+BUILT_IN = ("convnet16", "convnet32", "convnet64", *DEPTHS)
+
+
+def convnet(width: int, channels: int) -> nn.Sequential:
+    """A small network for images of 16 to 64 pixels: four convolutions, 1/8 of the size at the end.
+
+    Returns:
+        A network from (B, channels, H, W) to (B, 4 · width · H/8 · W/8).
+    """
+    plan = ((channels, width, 2), (width, 2 * width, 2), (2 * width, 4 * width, 1), (4 * width, 4 * width, 2))
+    layers: list[nn.Module] = []
+    for inputs, outputs, stride in plan:
+        conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def build_backbone(name: str, channels: int) -> nn.Module:
+    """Build a backbone.
+
+    Args:
+        name: `convnet16|32|64`, `iresnet18|34|50|100`, `timm:NAME` (needs the extra `timm`), or
+            `package.module:callable`, a function of `channels` that returns an `nn.Module`.
+        channels: of the input images.
+
+    Raises:
+        InputError: the name is unknown, or what it names cannot be imported or is no module.
+    """
+    if name in DEPTHS:
+        return iresnet(name, channels)
+    if match := re.fullmatch(r"convnet(\d+)", name):
+        return convnet(int(match[1]), channels)
+    if name.startswith("timm:"):
+        return _from_timm(name.removeprefix("timm:"), channels)
+    if ":" in name:
+        return _from_user(name, channels)
+    legal = (*BUILT_IN, "timm:NAME", "package.module:callable")
+    raise InputError(f"unknown backbone '{name}'; {suggest(name, legal)}")
+
+
+def feature_dim(backbone: nn.Module, channels: int, size: int) -> int:
+    """How many features a backbone gives for one image of `size` × `size` pixels.
+
+    Raises:
+        InputError: the backbone cannot take such an image, or gives anything but (B, features).
+    """
+    training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            features = backbone(torch.zeros(1, channels, size, size))
+    except RuntimeError as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"the backbone cannot take {channels}×{size}×{size} images: {line}") from None
+    finally:
+        backbone.train(training)
+    if not isinstance(features, torch.Tensor) or features.ndim != 2:
+        raise InputError("a backbone should return one tensor (batch, features); add pooling or flatten")
+    return int(features.shape[1])
+
+
+def _from_timm(name: str, channels: int) -> nn.Module:
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"the backbone 'timm:{name}' needs timm and torchvision: pip install 'samespace[timm]'"
+        ) from error
+    try:
+        return cast(nn.Module, timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels))
+    except RuntimeError as error:
+        raise InputError(f"timm has no backbone '{name}': {str(error).splitlines()[0]}") from None
+
+
+def _from_user(name: str, channels: int) -> nn.Module:
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"the backbone '{name}' cannot be imported ({error}); expected package.module:callable"
+        ) from None
+    backbone = factory(channels)
+    if not isinstance(backbone, nn.Module):
+        raise InputError(f"the backbone '{name}' returned a {type(backbone).__name__}; expected an nn.Module")
+    return backbone

@@ -1,0 +1,134 @@
+"""Images to vectors: in memory, or into a folder that survives a kill and carries on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from samespace.data import ImageSource, sequential
+from samespace.errors import InputError
+from samespace.files import swap_folder, write_json
+from samespace.models.embedder import Embedder
+from samespace.progress import Advance, silent
+from samespace.vectors import VectorSet
+
+_BATCHES_BETWEEN_MARKS = 16
+
+
+def embed_rows(
+    embedder: Embedder,
+    source: ImageSource,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    batch_size: int = 256,
+    advance: Advance = silent,
+) -> npt.NDArray[np.float32]:
+    """Vectors of the images `start … stop - 1` of a source, (stop - start, D) float32, in row order.
+
+    Deterministic: evaluation mode, no augmentation.
+    """
+    stop = len(source) if stop is None else stop
+    vectors = np.empty((stop - start, embedder.embedding_dim), dtype=np.float32)
+    for batch in sequential(source, batch_size, start=start, stop=stop):
+        part = embedder.embed(batch.images).cpu().numpy()
+        vectors[batch.rows - start] = part
+        advance(len(part))
+    return vectors
+
+
+def as_vector_set(embedder: Embedder, source: ImageSource, vectors: npt.NDArray[np.float32]) -> VectorSet:
+    """Vectors of a whole source with its ids, class names as labels, and the embedder's space."""
+    labels = np.asarray(source.classes)[source.labels]
+    return VectorSet.from_arrays(vectors, labels=labels, ids=source.ids, space=embedder.space, name=source.name)
+
+
+def embed(embedder: Embedder, source: ImageSource, *, batch_size: int = 256, advance: Advance = silent) -> VectorSet:
+    """Embed a source in memory."""
+    return as_vector_set(embedder, source, embed_rows(embedder, source, batch_size=batch_size, advance=advance))
+
+
+def embed_to(
+    embedder: Embedder,
+    source: ImageSource,
+    folder: str | Path,
+    *,
+    batch_size: int = 256,
+    advance: Advance = silent,
+) -> VectorSet:
+    """Embed a source into a vector set on disk.
+
+    Vectors go to `FOLDER.partial` batch by batch; a later call with the same model and images carries on where it
+    was cut off, and the folder appears under its own name only when whole. A folder that already holds the vectors
+    of this model for these images is left as it is.
+
+    Raises:
+        InputError: `folder` holds something else.
+    """
+    folder = Path(folder)
+    job = {"space": embedder.space.id, "source": source.fingerprint(), "count": len(source)}
+    if folder.exists():
+        return _reuse(folder, job)
+    partial = folder.with_name(folder.name + ".partial")
+    done = done_rows(partial, job)
+    if done == 0:
+        partial.mkdir(parents=True, exist_ok=True)
+        shape = (len(source), embedder.embedding_dim)
+        np.lib.format.open_memmap(partial / "vectors.npy", mode="w+", dtype=np.float32, shape=shape).flush()
+    vectors = np.lib.format.open_memmap(partial / "vectors.npy", mode="r+")
+    advance(done)
+    for index, batch in enumerate(sequential(source, batch_size, start=done)):
+        vectors[batch.rows] = embedder.embed(batch.images).cpu().numpy()
+        advance(len(batch.rows))
+        if index % _BATCHES_BETWEEN_MARKS == _BATCHES_BETWEEN_MARKS - 1:
+            vectors.flush()
+            write_json(partial / "progress.json", {**job, "done": int(batch.rows[-1]) + 1})
+    vectors.flush()
+    as_vector_set(embedder, source, vectors).save_items(partial)
+    write_json(partial / "job.json", job)
+    (partial / "progress.json").unlink(missing_ok=True)
+    swap_folder(partial, folder)
+    return VectorSet.load(folder)
+
+
+def done_rows(partial: Path, job: dict[str, object]) -> int:
+    """How many rows an interrupted `embed_to` has safely written for this very job."""
+    try:
+        progress = json.loads((partial / "progress.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return 0
+    same = {key: progress.get(key) for key in job} == job
+    return int(progress["done"]) if same and (partial / "vectors.npy").is_file() else 0
+
+
+def _reuse(folder: Path, job: dict[str, object]) -> VectorSet:
+    try:
+        previous = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        previous = None
+    if previous != job:
+        raise InputError(
+            f"{folder} exists and holds something else than these images by this model; choose another folder"
+        )
+    return VectorSet.load(folder)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device a user named: `auto` takes a GPU where there is one.
+
+    Raises:
+        InputError: the device does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"the device '{name}' cannot be used ({line}); legal: auto, cpu, cuda, cuda:N") from None
+    return device

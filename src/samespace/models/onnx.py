@@ -1,0 +1,83 @@
+"""Export of an embedder to ONNX, with a check that both give the same vectors (extra `onnx`)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samespace.errors import InputError
+from samespace.files import replacing
+from samespace.models.embedder import Embedder
+
+_OPSET = 18
+_PARITY_IMAGES = 4
+
+
+class _Network(nn.Module):
+    """What is exported: prepared float images in, unit vectors out."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder = embedder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.embedder(self.embedder.preprocessing.normalize(images)), dim=1)
+
+
+def export_onnx(embedder: Embedder, path: str | Path, *, tolerance: float = 1e-4) -> float:
+    """Write an ONNX model from float images in [0, 1] (B, C, size, size) to unit vectors (B, embedding_dim).
+
+    The file is kept only if ONNX Runtime's vectors differ from torch's by at most `tolerance` in any component.
+
+    Returns:
+        The largest difference seen.
+
+    Raises:
+        InputError: the extra is not installed, or the vectors differ by more than `tolerance`.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise InputError("ONNX export needs onnx, onnxscript and onnxruntime: pip install 'samespace[onnx]'") from None
+    preprocessing = embedder.preprocessing
+    shape = (_PARITY_IMAGES, preprocessing.channels, preprocessing.size, preprocessing.size)
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    network = _Network(embedder).eval()
+    with warnings.catch_warnings():
+        # torch's exporter warns about its own internals, which no user can act on
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (images,),
+            input_names=["images"],
+            output_names=["vectors"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise InputError("torch could not export this network to ONNX")
+    with replacing(Path(path)) as temporary:
+        model = program.model_proto
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "samespace.space", embedder.space.id
+        onnx.save(model, temporary)
+        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        with torch.no_grad():
+            expected = network(images).numpy()
+        (vectors,) = session.run(["vectors"], {"images": images.numpy()})
+        (single,) = session.run(["vectors"], {"images": images[:1].numpy()})
+        difference = float(max(np.abs(vectors - expected).max(), np.abs(single - expected[:1]).max()))
+        if not difference <= tolerance:
+            raise InputError(
+                f"ONNX vectors differ from torch's by {difference:.1e}, more than {tolerance:.1e}; not kept"
+            )
+    return difference

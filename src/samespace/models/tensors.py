@@ -1,0 +1,50 @@
+"""Tensors on disk: safetensors only, with errors a user can act on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from samespace.errors import InputError
+from samespace.files import require_file
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors to `path` as safetensors; the caller makes the write atomic."""
+    dense = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    safetensors.torch.save_file(dense, path, metadata=metadata)
+
+
+def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and metadata; `what` names the file's role in the error.
+
+    Raises:
+        InputError: the file is missing, truncated or not safetensors.
+    """
+    require_file(path, what)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{path} is damaged or not safetensors ({error}); expected {what}") from None
+
+
+def hash_tensors(architecture: str, tensors: Mapping[str, Tensor]) -> str:
+    """sha256 (hex) over an architecture and its parameters and buffers.
+
+    Counters of batch norm are left out: they change no output.
+    """
+    digest = hashlib.sha256(architecture.encode())
+    for key in sorted(tensors):
+        if key.endswith("num_batches_tracked"):
+            continue
+        value = tensors[key].detach().cpu().contiguous()
+        digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

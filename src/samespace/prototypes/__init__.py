@@ -1,0 +1,17 @@
+"""Prototypes: one centre per class in the old space, made from old features.
+
+`mean` (the paper's "vanilla average"), `trimmed` (its "drop average") and `refined` (its structural refinement) take
+features (N, D) and labels (N,) and return (num_classes, D) float32, not re-normalised: the heads normalise. A class
+without samples is a row of NaN. `refined_weights` and `effective_sample_size` show how refinement weighs each sample;
+`extend_classifier` adds synthesised rows for new classes to an old classifier.
+
+Features may be tensors or numpy arrays of any floating type, memory-mapped ones too; they are read in blocks and
+normalised on the fly, so no second copy of them is made.
+"""
+
+from __future__ import annotations
+
+from samespace.prototypes.centres import extend_classifier, mean, trimmed
+from samespace.prototypes.refinement import effective_sample_size, refined, refined_weights
+
+__all__ = ["effective_sample_size", "extend_classifier", "mean", "refined", "refined_weights", "trimmed"]

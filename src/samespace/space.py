@@ -1,0 +1,115 @@
+"""`Space`: the identity of an embedding space, and the rule about which spaces may be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from samespace.errors import InputError, SpaceError
+
+
+@dataclass(frozen=True)
+class Space:
+    """The identity of an embedding space.
+
+    Two vectors may be compared only if their spaces are the same, or a certificate links them. The identity is
+    what decides a vector's value: the model's weights, the preprocessing of images, the dimension and whether
+    vectors are L2-normalised. The name is for people and is no part of it.
+
+    Attributes:
+        weights: sha256 (hex) over the model's architecture and parameters.
+        preprocessing: canonical text of what happens to an image before the model sees it.
+        dim: dimensions of a vector.
+        normalized: whether vectors have unit length.
+        name: what people call the model.
+
+    Example:
+        >>> a = Space(weights="00" * 32, preprocessing="resize 32", dim=64, normalized=True, name="v1")
+        >>> b = Space(weights="00" * 32, preprocessing="resize 32", dim=64, normalized=True, name="renamed")
+        >>> c = Space(weights="00" * 32, preprocessing="resize 48", dim=64, normalized=True, name="v1")
+        >>> a == b, a == c
+        (True, False)
+    """
+
+    weights: str
+    preprocessing: str
+    dim: int
+    normalized: bool
+    name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise InputError(f"a space needs at least one dimension, got dim={self.dim}")
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits that stand for this identity."""
+        identity = [self.weights, self.preprocessing, self.dim, self.normalized]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.name or 'unnamed'}, {self.dim}-d)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The space as JSON-ready values, its id included."""
+        return {
+            "id": self.id,
+            "weights": self.weights,
+            "preprocessing": self.preprocessing,
+            "dim": self.dim,
+            "normalized": self.normalized,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any], where: str = "space") -> Space:
+        """Rebuild a space from `to_dict`; `where` names the source in errors.
+
+        Raises:
+            InputError: a field is missing or of the wrong type, or the recorded id does not fit the fields.
+        """
+        kinds = {"weights": str, "preprocessing": str, "dim": int, "normalized": bool}
+        for key, kind in kinds.items():
+            if not isinstance(value.get(key), kind):
+                raise InputError(f"{where}: '{key}' should be a {kind.__name__}, got {value.get(key)!r}")
+        space = cls(
+            weights=value["weights"],
+            preprocessing=value["preprocessing"],
+            dim=value["dim"],
+            normalized=value["normalized"],
+            name=str(value.get("name", "")),
+        )
+        if value.get("id", space.id) != space.id:
+            raise InputError(
+                f"{where}: the id {value['id']} does not fit its fields ({space.id}); the file was altered"
+            )
+        return space
+
+
+class Links(Protocol):
+    """Anything that can vouch for comparing vectors of one space with another: a certificate."""
+
+    def links(self, old: Space, new: Space) -> bool:
+        """Whether new vectors may be compared with old ones."""
+        ...
+
+
+def require_comparable(query: Space | None, gallery: Space | None, certificate: Links | None = None) -> None:
+    """Refuse to compare vectors of unlike spaces unless a certificate links them.
+
+    Raises:
+        SpaceError: a space is undeclared, or the two differ and no certificate vouches for the pair.
+    """
+    if query is None or gallery is None:
+        side = "query" if query is None else "gallery"
+        raise SpaceError(f"the {side} vectors declare no space; embed them with 'samespace embed', which records it")
+    if query == gallery:
+        return
+    if certificate is None:
+        raise SpaceError(
+            f"expected query vectors of space {gallery}, got {query}; run 'samespace check' to link the two"
+        )
+    if not certificate.links(gallery, query):
+        raise SpaceError(f"the certificate does not allow queries of space {query} on a gallery of {gallery}")

@@ -1,0 +1,19 @@
+"""Compatible training: the recipe, the task, the loop."""
+
+from samespace.train.loop import Interrupted, train
+from samespace.train.recipe import Recipe
+from samespace.train.recipe_file import dump_recipe, load_recipe, parse_recipe
+from samespace.train.run import Trained, run
+from samespace.train.task import CompatibleTask
+
+__all__ = [
+    "CompatibleTask",
+    "Interrupted",
+    "Recipe",
+    "Trained",
+    "dump_recipe",
+    "load_recipe",
+    "parse_recipe",
+    "run",
+    "train",
+]

@@ -1,0 +1,75 @@
+"""Checkpoints: one safetensors file per training, whole or absent, from which it carries on exactly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from samespace.errors import InputError
+from samespace.files import replacing
+from samespace.models.tensors import load_tensors, save_tensors
+
+_MOMENTUM = "momentum."
+_TASK = "task."
+
+
+@dataclass
+class Position:
+    """Where a training stands: the next step to take, and what the unfinished epoch has summed up.
+
+    Attributes:
+        epoch: the epoch of the next step.
+        step: its number inside the epoch.
+        seconds: time spent so far.
+        sums: losses summed over the steps of this epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: Path, task: nn.Module, optimizer: torch.optim.Optimizer, position: Position, recipe: str
+) -> None:
+    """Write weights, buffers, momentum and position as one file, whole or not at all."""
+    tensors = {_TASK + key: value for key, value in task.state_dict().items()}
+    names = {parameter: name for name, parameter in task.named_parameters()}
+    for parameter, state in optimizer.state.items():
+        if (momentum := state.get("momentum_buffer")) is not None:
+            tensors[_MOMENTUM + names[parameter]] = momentum
+    with replacing(path) as temporary:
+        save_tensors(tensors, temporary, {"position": json.dumps(asdict(position)), "recipe": recipe})
+
+
+def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+    """Put a training back to where `save_checkpoint` left it.
+
+    Raises:
+        InputError: the file is damaged, or belongs to another model.
+    """
+    tensors, metadata = load_tensors(path, "a checkpoint")
+    try:
+        task.load_state_dict({key.removeprefix(_TASK): v for key, v in tensors.items() if key.startswith(_TASK)})
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}") from None
+    for name, parameter in task.named_parameters():
+        if (momentum := tensors.get(_MOMENTUM + name)) is not None:
+            optimizer.state[parameter]["momentum_buffer"] = _like(momentum, parameter)
+    return Position(**json.loads(metadata["position"]))
+
+
+def checkpoint_recipe(path: Path) -> str:
+    """The resolved recipe a checkpoint was written under."""
+    _, metadata = load_tensors(path, "a checkpoint")
+    return metadata["recipe"]
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    # the layout in memory decides the order of sums in a convolution, and so the last bit
+    return torch.empty_like(parameter).copy_(value)

@@ -1,0 +1,158 @@
+"""Several processes under torchrun: who am I, gather what each has, batch norm over all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samespace.errors import InputError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all.
+
+    Attributes:
+        rank: number of this process.
+        count: processes in all.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
+    def share(self, total: int) -> tuple[int, int]:
+        """First and one-past-last of `total` rows that are this process's to do."""
+        size = -(-total // self.count)
+        return min(self.rank * size, total), min((self.rank + 1) * size, total)
+
+    def gather_rows(self, part: Tensor, total: int) -> Tensor:
+        """The rows of all processes in order, from each one's `share`; (total, D) on every process."""
+        if self.count == 1:
+            return part
+        size = -(-total // self.count)
+        padded = F.pad(part, (0, 0, 0, size - len(part))).contiguous()
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(parts, padded)
+        return torch.cat(parts)[:total]
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether the flag is set on any process."""
+        if self.count == 1:
+            return flag
+        value = torch.tensor(float(flag), device=device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value.item() > 0)
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Join the processes that torchrun started; alone where it started none."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def local_device(device: torch.device) -> torch.device:
+    """The GPU of this process where several were started on one machine."""
+    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    return device
+
+
+def check_batch(batch_size: int, count: int) -> None:
+    """Refuse a batch that does not divide among the processes."""
+    if batch_size % count:
+        raise InputError(f"optim.batch_size={batch_size} does not divide among {count} processes; choose a multiple")
+
+
+def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Make every batch norm see the whole batch of all processes, on GPUs by torch's own, on CPUs by ours."""
+    if device.type == "cuda":
+        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            setattr(module, name, _GlooBatchNorm.wrap(child))
+        else:
+            synchronize_batch_norm(child, device)
+    return module
+
+
+class _GlooBatchNorm(nn.BatchNorm2d):
+    """Batch norm over all processes on CPUs, which torch's SyncBatchNorm does not offer."""
+
+    @classmethod
+    def wrap(cls, plain: nn.BatchNorm1d | nn.BatchNorm2d) -> _GlooBatchNorm:
+        synced = cls(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
+        synced.load_state_dict(plain.state_dict())
+        return synced.train(plain.training)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim not in (2, 4):
+            raise ValueError(f"expected (B, C) or (B, C, H, W), got {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or not dist.is_initialized():
+            return super().forward(input)
+        axes = [axis for axis in range(input.ndim) if axis != 1]
+        count = torch.tensor([input.numel() / input.shape[1]])
+        sums = torch.cat([input.sum(axes), (input * input).sum(axes), count])
+        sums = _all_sum(sums)
+        total = sums[-1]
+        mean, square = sums[:-1].chunk(2)
+        mean, square = mean / total, square / total
+        variance = (square - mean * mean).clamp_min(0)
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            momentum = 0.1 if self.momentum is None else self.momentum
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(variance * total / (total - 1), momentum)
+                if self.num_batches_tracked is not None:
+                    self.num_batches_tracked.add_(1)
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        return input * scale.view(shape) + (self.bias - mean * scale).view(shape)
+
+
+class _AllSum(torch.autograd.Function):
+    """Sum over processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: object, value: Tensor) -> Tensor:
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def _all_sum(value: Tensor) -> Tensor:
+    return cast(Tensor, _AllSum.apply(value))  # type: ignore[no-untyped-call]

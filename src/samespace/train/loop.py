@@ -1,0 +1,296 @@
+"""The training loop: flat, exact on resuming, and safe to interrupt at any moment."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from samespace.data import Batch, ImageSource, batches, steps_per_epoch
+from samespace.errors import InputError, TrainingError
+from samespace.models.extract import embed_rows
+from samespace.progress import Bar, bar, silent
+from samespace.train.checkpoint import Position, load_checkpoint, save_checkpoint
+from samespace.train.distributed import Processes, check_batch, synchronize_batch_norm
+from samespace.train.logs import Log, MetricsFile, open_logger
+from samespace.train.recipe import Recipe
+from samespace.train.recipe_file import dump_recipe
+from samespace.train.schedule import learning_rate
+from samespace.train.task import CompatibleTask
+from samespace.vectors import VectorSet
+
+_STEPS_BETWEEN_LINES = 50
+_PARTS = ("loss", "classification", "influence")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a termination signal, after the checkpoint was written."""
+
+
+def train(
+    task: CompatibleTask,
+    source: ImageSource,
+    recipe: Recipe,
+    *,
+    out: str | Path,
+    old: VectorSet | None = None,
+    device: torch.device | None = None,
+    processes: Processes | None = None,
+    quiet: bool = False,
+) -> Position:
+    """Train a task, or carry on where a killed or interrupted call for the same `out` stopped.
+
+    Everything random (order, augmentation, dropout) follows from the seed, the epoch and the step, so on a CPU the
+    weights after a resumed training equal those of an uninterrupted one to the bit. A checkpoint is written at the
+    end of each epoch, every `recipe.run.checkpoint_minutes`, and on Ctrl-C.
+
+    Args:
+        task: the model, its head and its tie to the old model; trained in place.
+        source: labelled images; labels index the head's classes.
+        recipe: `optim`, `augment`, `run` and `seed` are used.
+        out: folder of `checkpoint.safetensors` and `metrics.jsonl`.
+        old: the old model's vectors of the same images in the same order, where the task needs old embeddings.
+        device: where to compute.
+        processes: this process among those of torchrun.
+        quiet: show no progress.
+
+    Returns:
+        The position after the last step, with the time spent.
+
+    Raises:
+        TrainingError: the loss is no longer finite; the cause is named and the last checkpoint stays.
+        Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
+        InputError: old embeddings are needed and missing, or do not fit the images.
+    """
+    return _Training(task, source, recipe.resolved(), Path(out), old, device, processes, quiet).run()
+
+
+class _Training:
+    def __init__(
+        self,
+        task: CompatibleTask,
+        source: ImageSource,
+        recipe: Recipe,
+        out: Path,
+        old: VectorSet | None,
+        device: torch.device | None,
+        processes: Processes | None,
+        quiet: bool,
+    ) -> None:
+        if task.needs_old_embeddings and (old is None or len(old) != len(source)):
+            given = "none" if old is None else f"{len(old):,}"
+            raise InputError(f"this compatibility term needs one old vector per image ({len(source):,}), got {given}")
+        self.processes = processes or Processes()
+        check_batch(recipe.optim.batch_size, self.processes.count)
+        self.source, self.recipe, self.out, self.old, self.quiet = source, recipe, out, old, quiet
+        self.device = device or torch.device("cpu")
+        self.task = task.to(self.device)
+        self.module: nn.Module = self.task
+        if self.processes.count > 1:
+            synchronize_batch_norm(self.task, self.device)
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            self.module = DistributedDataParallel(self.task, device_ids=ids, broadcast_buffers=False)
+        optim = recipe.optim
+        self.optimizer = torch.optim.SGD(
+            task.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
+        )
+        self.steps = steps_per_epoch(len(source), optim.batch_size)
+        precision = recipe.run.precision
+        self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
+        self.checkpoint = out / "checkpoint.safetensors"
+
+    def run(self) -> Position:
+        position = Position()
+        if self.checkpoint.exists():
+            position = load_checkpoint(self.checkpoint, self.task, self.optimizer)
+        loggers = self._open_loggers(position)
+        batch = min(self.recipe.optim.batch_size, len(self.source))
+        total, done = (n * batch for n in (self.steps * self.recipe.optim.epochs, self._global_step(position)))
+        with _interruptions() as interruption, self._bar(total, done) as show:
+            while position.epoch < self.recipe.optim.epochs:
+                self._epoch(position, loggers, interruption, show)
+        return position
+
+    def _epoch(self, position: Position, loggers: list[Log], interruption: threading.Event, show: Bar) -> None:
+        task, optim, epoch = self.task, self.recipe.optim, position.epoch
+        if position.step == 0:
+            position.sums = dict.fromkeys(_PARTS, 0.0)
+            if task.refresh_due(epoch):
+                self._refresh_prototypes()
+        task.train()
+        weight = task.weight_at(epoch)
+        began = saved = time.monotonic()
+        before = position.seconds
+        pending = torch.zeros(len(_PARTS), device=self.device)
+        for batch in self._batches(epoch, position.step):
+            rate = learning_rate(optim, epoch, batch.step, self.steps)
+            pending += self._step(batch, epoch, weight, rate)
+            position.step = batch.step + 1
+            position.seconds = before + time.monotonic() - began
+            settle = self.device.type == "cpu" or batch.step % _STEPS_BETWEEN_LINES == _STEPS_BETWEEN_LINES - 1
+            if settle or position.step == self.steps:
+                self._settle(position, pending, rate)
+                self._line(loggers, "step", position, weight, rate)
+            mean = position.sums["loss"] / position.step
+            show(len(batch.rows) * self.processes.count, f"epoch {epoch + 1}/{optim.epochs}, loss {mean:.3f}")
+            due = time.monotonic() - saved > 60 * self.recipe.run.checkpoint_minutes
+            stop = self.processes.any(interruption.is_set(), self.device)
+            if position.step < self.steps and (stop or self.processes.any(due, self.device)):
+                self._settle(position, pending, rate)
+                self._save(position)
+                saved = time.monotonic()
+                if stop:
+                    raise Interrupted
+        self._line(loggers, "epoch", position, weight, rate)
+        position.epoch, position.step = epoch + 1, 0
+        self._save(position)
+        if self.processes.any(interruption.is_set(), self.device) and position.epoch < optim.epochs:
+            raise Interrupted
+
+    def _step(self, batch: Batch, epoch: int, weight: float, rate: float) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(_stream(self.recipe.seed, epoch, batch.step, self.processes.rank))
+        images = self._prepare(batch, epoch)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        inputs = (images, labels)
+        if self.task.needs_old_embeddings and self.old is not None:
+            inputs += (torch.from_numpy(self.old.take(batch.rows)).to(self.device),)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            parts = self.module(*inputs, weight=weight)
+        parts["loss"].backward()
+        if self.recipe.optim.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.task.parameters(), self.recipe.optim.clip_norm)
+        self.optimizer.step()
+        return torch.stack([parts[name].detach().float() for name in _PARTS])
+
+    def _prepare(self, batch: Batch, epoch: int) -> Tensor:
+        """Augmented, normalised images; what is drawn depends on the place in the global batch, not on the process."""
+        preprocessing = self.task.embedder.preprocessing
+        unit = preprocessing.to_unit(batch.images.to(self.device, non_blocking=True))
+        generator = torch.Generator().manual_seed(_stream(self.recipe.seed, epoch, batch.step, -1))
+        size = len(batch.rows)
+        drawn = self.recipe.augment.draw(size * self.processes.count, generator)
+        mine = drawn[self.processes.rank * size : (self.processes.rank + 1) * size]
+        return preprocessing.normalize(self.recipe.augment.apply(unit, mine))
+
+    def _refresh_prototypes(self) -> None:
+        """Rebuild prototypes with the new model's present vectors as the guide (UniBCT Algorithm 1)."""
+        task = self.task
+        assert task.refresh is not None
+        start, stop = self.processes.share(len(self.source))
+        part = torch.from_numpy(embed_rows(task.embedder, self.source, start=start, stop=stop))
+        guide = self.processes.gather_rows(part.to(self.device), len(self.source))
+        task.influence.set_prototypes(task.refresh(guide.cpu()).to(self.device))  # type: ignore[union-attr, operator]
+
+    def _batches(self, epoch: int, step: int) -> Iterator[Batch]:
+        return batches(
+            self.source,
+            batch_size=self.recipe.optim.batch_size,
+            seed=self.recipe.seed,
+            epoch=epoch,
+            start_step=step,
+            rank=self.processes.rank,
+            world_size=self.processes.count,
+            workers=self.recipe.data.workers,
+        )
+
+    def _settle(self, position: Position, pending: Tensor, rate: float) -> None:
+        """Add up the losses since the last call, refusing any that is not finite."""
+        values = dict(zip(_PARTS, pending.tolist(), strict=True))
+        pending.zero_()
+        if not all(math.isfinite(value) for value in values.values()):
+            raise TrainingError(self._why(values, position, rate))
+        for name, value in values.items():
+            position.sums[name] += value
+
+    def _why(self, values: dict[str, float], position: Position, rate: float) -> str:
+        culprit = "the compatibility term" if math.isfinite(values["classification"]) else "the classification loss"
+        broken = [name for name, value in self.task.named_parameters() if not torch.isfinite(value).all()]
+        weights = f", weights of {broken[0]} with it" if broken else ""
+        kept = f"the checkpoint in {self.out} is whole" if self.checkpoint.exists() else "no checkpoint exists yet"
+        return (
+            f"{culprit} is no longer finite at epoch {position.epoch + 1}, step {position.step}{weights}; "
+            f"lower optim.lr (here {rate:g}), add optim.warmup_steps or set optim.clip_norm; {kept}"
+        )
+
+    def _save(self, position: Position) -> None:
+        if self.processes.first:
+            save_checkpoint(self.checkpoint, self.task, self.optimizer, position, dump_recipe(self.recipe))
+        self.processes.wait()
+
+    def _open_loggers(self, position: Position) -> list[Log]:
+        if not self.processes.first:
+            return []
+        from dataclasses import asdict
+
+        recipe = asdict(self.recipe)
+        metrics = MetricsFile(self.out / "metrics.jsonl", epoch=position.epoch, step=position.step)
+        return [metrics, *(open_logger(kind, self.out, recipe) for kind in self.recipe.run.loggers)]
+
+    def _line(self, loggers: list[Log], kind: str, position: Position, weight: float, rate: float) -> None:
+        if kind == "step" and position.step % _STEPS_BETWEEN_LINES:
+            return
+        batch = min(self.recipe.optim.batch_size, len(self.source))
+        line: dict[str, Any] = {
+            "kind": kind,
+            "epoch": position.epoch,
+            "step": position.step,
+            "global_step": self._global_step(position),
+            **{name: total / position.step for name, total in position.sums.items()},
+            "influence_weight": weight,
+            "lr": rate,
+            "seconds": round(position.seconds, 3),
+            "images_per_second": round(self._global_step(position) * batch / max(position.seconds, 1e-9), 1),
+        }
+        for log in loggers:
+            log(line)
+
+    def _global_step(self, position: Position) -> int:
+        return position.epoch * self.steps + position.step
+
+    @contextmanager
+    def _bar(self, total: int, done: int) -> Iterator[Bar]:
+        if self.quiet or not self.processes.first:
+            yield silent
+            return
+        with bar(f"training {self.task.embedder.name or 'model'}", total, start=done) as show:
+            yield show
+
+
+@contextmanager
+def _interruptions() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _stream(seed: int, epoch: int, step: int, purpose: int) -> int:
+    """A seed of its own for every (seed, epoch, step, purpose)."""
+    return int(np.random.SeedSequence([seed, epoch, step, purpose + 1]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,164 @@
+"""A whole training from a recipe: open the images, build the model and its tie, train, save the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from samespace.data import Allocation, ImageSource, open_source, part
+from samespace.errors import InputError
+from samespace.files import read_json, sweep, write_json
+from samespace.losses import MarginHead
+from samespace.models import Classifier, Embedder, EmbedderConfig, Preprocessing
+from samespace.models.extract import pick_device
+from samespace.train.checkpoint import checkpoint_recipe
+from samespace.train.distributed import Processes, local_device, processes
+from samespace.train.loop import train
+from samespace.train.recipe import DataSection, Recipe
+from samespace.train.recipe_file import differences, parse_recipe, save_recipe
+from samespace.train.task import CompatibleTask
+from samespace.train.tie import old_side, tie
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left behind.
+
+    Attributes:
+        model: folder of the trained embedder.
+        fresh: False where it was already there and nothing was done.
+        seconds: time spent training, over all calls.
+    """
+
+    model: Path
+    fresh: bool
+    seconds: float
+
+
+def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, quiet: bool = False) -> Trained:
+    """Train what a recipe says into the folder `out`, carrying on where an earlier call was cut off.
+
+    `out` receives `recipe.yaml` (every value written out), `metrics.jsonl`, `checkpoint.safetensors` while training,
+    and `model/` at the end. Under torchrun every process calls this.
+
+    Args:
+        recipe: what to train.
+        out: the training's folder.
+        source: the images, where the caller has them open already; otherwise `recipe.data` is opened.
+        quiet: show no progress.
+
+    Raises:
+        InputError: the recipe cannot be carried out, or `out` holds a training by another recipe.
+    """
+    out = Path(out)
+    recipe = recipe.resolved()
+    if finished := _finished(recipe, out):
+        return finished
+    device = local_device(pick_device(recipe.run.device))
+    if device.type == "cpu":
+        # plain softmax heads drown in denormal numbers, an order of magnitude slower
+        torch.set_flush_denormal(True)
+    source = source if source is not None else open_training_source(recipe.data)
+    if len(source.classes) < 2:
+        raise InputError(f"{source.name} holds {len(source.classes)} class; training needs at least 2")
+    with processes(device) as group:
+        task, old = _build(recipe, source, out, device, group, quiet)
+        if group.first:
+            sweep(out)
+            save_recipe(recipe, out / "recipe.yaml")
+        position = train(task, source, recipe, out=out, old=old, device=device, processes=group, quiet=quiet)
+        if group.first:
+            _finish(task, source, recipe, out, position.seconds)
+        group.wait()
+    return Trained(out / "model", True, position.seconds)
+
+
+def open_training_source(data: DataSection) -> ImageSource:
+    """The images a recipe names: a source, or one part of its allocation."""
+    source = open_source(data.source, image_size=data.image_size, channels=data.channels, broken=data.broken)
+    if data.allocation is None or data.part == "all":
+        return source
+    return part(source, Allocation.load(data.allocation, source), data.part)
+
+
+def _build(
+    recipe: Recipe, source: ImageSource, out: Path, device: torch.device, group: Processes, quiet: bool
+) -> tuple[CompatibleTask, object]:
+    model = recipe.model
+    channels, height, width = source.image_shape
+    if model.image_size is None and height != width:
+        raise InputError(
+            f"{source.name} has {height}×{width} images; say model.image_size, the square the network sees"
+        )
+    torch.manual_seed(recipe.seed)
+    config = EmbedderConfig(
+        backbone=model.backbone,
+        embedding_dim=model.embedding_dim,
+        preprocessing=Preprocessing(model.image_size or height, channels, model.mean, model.std),
+        batch_norm=model.batch_norm,
+        relu=model.relu,
+    )
+    embedder = Embedder(config, name=model.name or out.name)
+    head = MarginHead(
+        len(source.classes),
+        model.embedding_dim,
+        margin=recipe.head.margin,
+        scale=recipe.head.scale,
+        margin_value=recipe.head.margin_value,
+    )
+    old = old_side(recipe.compatibility, source, out, device, group, quiet)
+    influence, refresh = tie(recipe, source, old)
+    task = CompatibleTask(
+        embedder,
+        head,
+        influence=influence,
+        influence_weight=recipe.compatibility.weight,
+        warmup_epochs=recipe.resolved_warmup,
+        refresh=refresh,
+        refresh_epochs=recipe.compatibility.refresh_epochs or (),
+    )
+    return task, old.vectors
+
+
+def _finished(recipe: Recipe, out: Path) -> Trained | None:
+    """The result of an earlier call that finished; refuses a folder of another recipe."""
+    import yaml
+
+    checkpoint, saved = out / "checkpoint.safetensors", out / "recipe.yaml"
+    done = out / "model" / "config.json"
+    if not checkpoint.exists() and not done.exists():
+        return None
+    text = checkpoint_recipe(checkpoint) if checkpoint.exists() else saved.read_text(encoding="utf-8")
+    earlier = parse_recipe(yaml.safe_load(text))
+    if changed := differences(earlier, recipe):
+        raise InputError(f"{out} holds a training by another recipe ({changed[0]}); choose another --out or remove it")
+    if not done.exists():
+        return None
+    return Trained(out / "model", False, float(read_json(out / "training.json", "a finished training")["seconds"]))
+
+
+def _finish(task: CompatibleTask, source: ImageSource, recipe: Recipe, out: Path, seconds: float) -> None:
+    head = task.head
+    assert isinstance(head, MarginHead)
+    classifier = Classifier(
+        weight=head.weight.detach().cpu().float(),
+        classes=source.classes,
+        margin=recipe.head.margin,
+        scale=recipe.head.scale,
+        bias=None if head.bias is None else head.bias.detach().cpu().float(),
+    )
+    embedder = task.embedder
+    write_json(
+        out / "training.json",
+        {
+            "seconds": round(seconds, 3),
+            "images": len(source),
+            "classes": len(source.classes),
+            "source": source.fingerprint(),
+            "space": embedder.space.to_dict(),
+        },
+    )
+    embedder.save(out / "model", classifier)
+    (out / "checkpoint.safetensors").unlink(missing_ok=True)

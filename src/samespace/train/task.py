@@ -1,0 +1,95 @@
+"""`CompatibleTask`: the new model, its head and the tie to the old model, as one module that gives the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from samespace.errors import InputError
+from samespace.losses import InfluenceLoss
+from samespace.models import Embedder
+
+
+class CompatibleTask(nn.Module):
+    """The new model trained to classify and, after a warm-up, to stay comparable with the old one (BCT Eq. 8).
+
+    The old model is no part of it: it enters as prototypes inside the influence loss, or as one old embedding per
+    image.
+
+    Args:
+        embedder: the new model.
+        head: its classification loss, `head(embeddings, labels)`.
+        influence: the compatibility term; an `InfluenceLoss` is called with `(embeddings, labels)`, any other
+            module with `(embeddings, labels, old_embeddings)`. None trains an independent model.
+        influence_weight: λ of BCT Eq. 8, η of UniBCT Eq. 2.
+        warmup_epochs: first epochs without the term.
+        refresh: builds prototypes from the new model's present vectors (N, D) of the training images, for an
+            `InfluenceLoss`; called at the start of each of `refresh_epochs`.
+        refresh_epochs: see `refresh`.
+
+    Raises:
+        InputError: `refresh` without an `InfluenceLoss` to refresh.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        head: nn.Module,
+        *,
+        influence: nn.Module | None = None,
+        influence_weight: float = 1.0,
+        warmup_epochs: int = 0,
+        refresh: Callable[[Tensor], Tensor] | None = None,
+        refresh_epochs: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        if refresh is not None and not isinstance(influence, InfluenceLoss):
+            raise InputError("refresh builds prototypes for an InfluenceLoss; give one as influence")
+        self.embedder = embedder
+        self.head = head
+        self.influence = influence
+        self.influence_weight = influence_weight
+        self.warmup_epochs = warmup_epochs
+        self.refresh = refresh
+        self.refresh_epochs = tuple(refresh_epochs)
+
+    @property
+    def needs_old_embeddings(self) -> bool:
+        """Whether `forward` wants the old model's embedding of each image."""
+        return self.influence is not None and not isinstance(self.influence, InfluenceLoss)
+
+    def weight_at(self, epoch: int) -> float:
+        """Weight of the compatibility term in an epoch: zero during the warm-up."""
+        return 0.0 if self.influence is None or epoch < self.warmup_epochs else self.influence_weight
+
+    def refresh_due(self, epoch: int) -> bool:
+        """Whether prototypes are to be rebuilt at the start of an epoch."""
+        return self.refresh is not None and epoch in self.refresh_epochs
+
+    def forward(
+        self, images: Tensor, labels: Tensor, old_embeddings: Tensor | None = None, *, weight: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The loss and its parts for prepared images.
+
+        Args:
+            images: (B, C, H, W) float, prepared and augmented.
+            labels: (B,) int64.
+            old_embeddings: (B, D_old) float, where `needs_old_embeddings`.
+            weight: of the compatibility term, from `weight_at`.
+
+        Returns:
+            Scalars `loss`, `classification` and `influence`.
+        """
+        embeddings = self.embedder(images)
+        classification = self.head(embeddings, labels)
+        influence = torch.zeros_like(classification)
+        if self.influence is not None and (weight > 0 or any(True for _ in self.influence.parameters())):
+            inputs = (embeddings, labels) if old_embeddings is None else (embeddings, labels, old_embeddings)
+            influence = self.influence(*inputs)
+        return {
+            "loss": classification + weight * influence,
+            "classification": classification.detach(),
+            "influence": influence.detach(),
+        }

@@ -1,0 +1,237 @@
+"""From a method's name to the loss that ties the new model to the old one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samespace import prototypes
+from samespace.data import ImageSource
+from samespace.errors import InputError
+from samespace.losses import ContrastiveLoss, DistillationLoss, InfluenceLoss, LwFLoss, RegressionLoss
+from samespace.models import Classifier, Embedder, resolve_model
+from samespace.models.extract import embed_to
+from samespace.progress import bar, silent
+from samespace.train.distributed import Processes
+from samespace.train.recipe import NEEDS_CLASSIFIER, NEEDS_VECTORS, CompatibilitySection, Recipe
+from samespace.vectors import VectorSet
+
+Refresh = Callable[[Tensor], Tensor]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class OldSide:
+    """All that training needs of the old model.
+
+    Attributes:
+        vectors: its vectors of the training images, in the images' order.
+        classifier: its classifier, with class names.
+    """
+
+    vectors: VectorSet | None = None
+    classifier: Classifier | None = None
+
+
+def old_side(
+    section: CompatibilitySection,
+    source: ImageSource,
+    out: Path,
+    device: torch.device,
+    group: Processes,
+    quiet: bool = False,
+) -> OldSide:
+    """Gather what a method needs of the old model, making its vectors once where only the model is given.
+
+    Vectors made here are kept in `old-vectors/` beside `out`, under the old space and the images they belong to, so
+    that other trainings against the same model find them.
+
+    Raises:
+        InputError: a model, vector set or classifier is missing or does not fit the images.
+    """
+    vectors = classifier = None
+    model = None if section.old_model is None else resolve_model(section.old_model)
+    if section.method in NEEDS_CLASSIFIER:
+        file = model / "classifier.safetensors" if section.old_classifier is None and model else section.old_classifier
+        classifier = Classifier.load(Path(str(file)))
+    if section.method in NEEDS_VECTORS:
+        if model is None:
+            vectors = align(VectorSet.load(str(section.old_vectors)), source)
+        else:
+            vectors = _embed_once(Embedder.load(model).to(device), source, out, group, quiet)
+    return OldSide(vectors, classifier)
+
+
+def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
+    """Old vectors in the order of the training images.
+
+    Raises:
+        InputError: an image has no vector, or the counts differ where the vectors have no ids.
+    """
+    if not vectors.has_ids:
+        if len(vectors) != len(source):
+            raise InputError(
+                f"{vectors.name} has {len(vectors):,} vectors and no ids for {len(source):,} training images"
+            )
+        return vectors
+    row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
+    rows = [row_of.get(name, -1) for name in source.ids.tolist()]
+    if -1 in rows:
+        missing = rows.count(-1)
+        example = source.ids[rows.index(-1)]
+        raise InputError(f"{vectors.name} lacks {missing:,} of {len(source):,} training images, such as '{example}'")
+    if rows == list(range(len(vectors))):
+        return vectors
+    return vectors.subset(np.asarray(rows))
+
+
+def tie(recipe: Recipe, source: ImageSource, old: OldSide) -> tuple[nn.Module | None, Refresh | None]:
+    """The compatibility term of a recipe, and how its prototypes are rebuilt where they are.
+
+    Returns:
+        The term for `CompatibleTask(influence=…)` and the function for its `refresh`; None where there is none.
+
+    Raises:
+        InputError: dimensions do not fit, no class is shared with the old classifier, or prototypes are all missing.
+    """
+    section = recipe.compatibility
+    if section.method == "none":
+        return None, None
+    old_dim = old.vectors.dim if old.vectors is not None else _known(old.classifier).weight.shape[1]
+    _check_dims(recipe.model.embedding_dim, old_dim, section.prefix)
+    if section.method == "l2":
+        return RegressionLoss(prefix=section.prefix), None
+    if section.method == "contrastive":
+        return ContrastiveLoss(temperature=section.temperature or 0.05, prefix=section.prefix), None
+    if section.method in NEEDS_CLASSIFIER:
+        return _from_classifier(recipe, source, old), None
+    return _from_vectors(recipe, source, old)
+
+
+def _from_vectors(recipe: Recipe, source: ImageSource, old: OldSide) -> tuple[nn.Module, Refresh | None]:
+    """UniBCT (Eq. 5): prototypes of every new class from old vectors."""
+    assert old.vectors is not None
+    section, features, labels = recipe.compatibility, old.vectors.vectors, torch.from_numpy(source.labels)
+    count = len(source.classes)
+    refresh: Refresh | None = None
+    if section.method == "unibct-trimmed":
+        centres = prototypes.trimmed(features, labels, count, drop=section.drop)
+    else:
+        centres = prototypes.mean(features, labels, count)
+    if section.method == "unibct-refined":
+
+        def refresh(guide: Tensor) -> Tensor:
+            return prototypes.refined(
+                features,
+                labels,
+                count,
+                guide=guide,
+                damping=section.damping,
+                temperature=section.refine_temperature,
+                similarity_cap=section.similarity_cap,
+            )
+
+    loss = InfluenceLoss(
+        centres,
+        margin=section.margin or recipe.head.margin,
+        scale=section.scale or recipe.head.scale,
+        margin_value=section.margin_value if section.margin else recipe.head.margin_value,
+        prefix=section.prefix,
+    )
+    return loss, refresh
+
+
+def _from_classifier(recipe: Recipe, source: ImageSource, old: OldSide) -> nn.Module:
+    """BCT (Eq. 8) and its variants: the old classifier, alone, extended or distilled."""
+    section, classifier = recipe.compatibility, _known(old.classifier)
+    class_map = shared_classes(source, classifier)
+    shared = int((class_map >= 0).sum())
+    options: dict[str, Any] = {
+        "margin": section.margin or classifier.margin,
+        "scale": section.scale or classifier.scale,
+        "margin_value": section.margin_value,
+        "prefix": section.prefix,
+    }
+    if section.method == "bct-synth":
+        labels = torch.from_numpy(source.labels)
+        weight = prototypes.extend_classifier(classifier.weight, class_map, _known(old.vectors).vectors, labels)
+        return InfluenceLoss(weight, **options)
+    distil = {"class_map": class_map, "temperature": section.temperature, "prefix": section.prefix}
+    if section.method == "lwf":
+        if shared == len(class_map):
+            raise InputError("compatibility.method=lwf distils new classes only, and the old classifier knows them all")
+        return LwFLoss(classifier.weight, **distil)
+    if section.method == "bct-kd" and shared == 0:
+        return DistillationLoss(classifier.weight, **distil)
+    if shared == 0:
+        raise InputError(
+            f"none of the {len(class_map)} training classes is known to the old classifier, so "
+            "compatibility.method=bct would do nothing; choose bct-synth, bct-kd or a unibct method"
+        )
+    influence = InfluenceLoss(classifier.weight, class_map=class_map, bias=classifier.bias, **options)
+    if section.method == "bct" or shared == len(class_map):
+        return influence
+    return BctDistillation(influence, DistillationLoss(classifier.weight, **distil), class_map)
+
+
+class BctDistillation(nn.Module):
+    """BCT with distillation (BCT 2.5): samples of known classes by the influence loss, the others by distillation.
+
+    Args:
+        influence: for samples whose class the old classifier knows.
+        distillation: for the others.
+        class_map: (C,) int64, the old class of each new label, −1 = none.
+    """
+
+    known: Tensor
+
+    def __init__(self, influence: InfluenceLoss, distillation: DistillationLoss, class_map: Tensor) -> None:
+        super().__init__()
+        self.influence, self.distillation = influence, distillation
+        self.register_buffer("known", (class_map >= 0).float())
+
+    def forward(self, embeddings: Tensor, labels: Tensor, old_embeddings: Tensor) -> Tensor:
+        """The mean over all samples of the batch; arguments as `DistillationLoss`."""
+        share = self.known[labels].mean()
+        influence: Tensor = self.influence(embeddings, labels)
+        distillation: Tensor = self.distillation(embeddings, labels, old_embeddings)
+        return share * influence + (1 - share) * distillation
+
+
+def shared_classes(source: ImageSource, classifier: Classifier) -> Tensor:
+    """For each training class the old classifier's row of the same name, −1 where it has none; (C,) int64."""
+    row_of = {name: row for row, name in enumerate(classifier.classes)}
+    return torch.tensor([row_of.get(name, -1) for name in source.classes], dtype=torch.int64)
+
+
+def _known(value: T | None) -> T:
+    assert value is not None
+    return value
+
+
+def _check_dims(new: int, old: int, prefix: bool) -> None:
+    if prefix and new <= old:
+        raise InputError(
+            f"compatibility.prefix needs a new model wider than the old one, got {new} and {old} dimensions"
+        )
+    if not prefix and new != old:
+        hint = "; compatibility.prefix=true ties the leading dimensions" if new > old else ""
+        raise InputError(f"model.embedding_dim={new} but the old model has {old} dimensions{hint}")
+
+
+def _embed_once(embedder: Embedder, source: ImageSource, out: Path, group: Processes, quiet: bool) -> VectorSet:
+    folder = out.parent / "old-vectors" / f"{embedder.space.id}-{source.fingerprint()[:12]}"
+    if group.first and not folder.exists():
+        if quiet:
+            embed_to(embedder, source, folder, advance=silent)
+        else:
+            with bar(f"old vectors by {embedder.name or 'the old model'}", len(source)) as advance:
+                embed_to(embedder, source, folder, advance=advance)
+    group.wait()
+    return VectorSet.load(folder)

@@ -1,0 +1,250 @@
+"""`VectorSet`: vectors of one space with their item ids, labels and templates, on disk as a folder."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.errors import InputError
+from samespace.files import read_json, replacing_folder, require_file, write_json
+from samespace.space import Space
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.floating[Any]]
+
+_CHECK_ROWS = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class VectorSet:
+    """Vectors of one space with their items.
+
+    Attributes:
+        vectors: (N, D) float32 or float16; a memory map where the set was loaded from a folder.
+        ids: (N,) unique item ids, strings.
+        labels: (N,) class of each item, int64 or strings; None where unlabelled.
+        templates: (N,) template of each item; None where items stand alone.
+        space: the space of the vectors; None where the source declares none.
+        has_ids: False where the source named no items: `ids` are then row numbers, meaningless across sets.
+        name: where the set comes from, for messages.
+
+    Example:
+        >>> s = VectorSet.from_arrays(np.eye(2, dtype=np.float32), labels=["a", "b"], ids=["x", "y"])
+        >>> len(s), s.dim, s.subset(np.array([1])).ids.tolist()
+        (2, 2, ['y'])
+    """
+
+    vectors: Floats
+    ids: Array
+    labels: Array | None = None
+    templates: Array | None = None
+    space: Space | None = None
+    has_ids: bool = True
+    name: str = "vectors"
+
+    def __len__(self) -> int:
+        return int(self.vectors.shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of each vector."""
+        return int(self.vectors.shape[1])
+
+    def blocks(self, size: int = 8192) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Yield (first row, float32 copy of at most `size` rows) in order, never holding more."""
+        for start in range(0, len(self), size):
+            yield start, np.array(self.vectors[start : start + size], dtype=np.float32)
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+        """A float32 copy of the vectors of `rows`, (len(rows), D)."""
+        return np.array(self.vectors[rows], dtype=np.float32)
+
+    def subset(self, rows: npt.NDArray[np.integer[Any]]) -> VectorSet:
+        """The items of `rows`, in that order."""
+        return replace(
+            self,
+            vectors=np.asarray(self.vectors[rows]),
+            ids=self.ids[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            templates=None if self.templates is None else self.templates[rows],
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        vectors: Any,
+        *,
+        labels: Any = None,
+        ids: Any = None,
+        templates: Any = None,
+        space: Space | None = None,
+        name: str = "vectors",
+    ) -> VectorSet:
+        """Build a set from arrays, checked.
+
+        Args:
+            vectors: (N, D) floats; float16 is kept, anything else becomes float32.
+            labels: (N,) integers or strings, optional.
+            ids: (N,) unique integers or strings; row numbers stand in where absent.
+            templates: (N,) integers or strings, optional.
+            space: the space the vectors belong to, if known.
+            name: what to call the set in messages.
+
+        Raises:
+            InputError: a wrong shape or count, a value that is not finite, ids that repeat, a space of another
+                dimension.
+        """
+        values = np.asarray(vectors)
+        if values.ndim != 2 or 0 in values.shape:
+            raise InputError(f"{name}: vectors should be (items, dims) and not empty, got shape {values.shape}")
+        if values.dtype != np.float16:
+            if values.dtype.kind not in "fiu":
+                raise InputError(f"{name}: vectors should be float32 or float16, got {values.dtype}")
+            values = values.astype(np.float32, copy=False)
+        count = len(values)
+        result = cls(
+            vectors=values,
+            ids=_column(ids, "ids", count, name).astype(str) if ids is not None else _row_numbers(count),
+            labels=None if labels is None else _column(labels, "labels", count, name),
+            templates=None if templates is None else _column(templates, "templates", count, name),
+            space=space,
+            has_ids=ids is not None,
+            name=name,
+        )
+        result._check()
+        return result
+
+    def save(self, folder: str | Path) -> None:
+        """Write the set as a folder (`vectors.npy`, `items.parquet`, `space.json`), whole or not at all.
+
+        Raises:
+            InputError: `folder` exists and is not a vector set.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / "vectors.npy").exists():
+            raise InputError(f"{folder} exists and is not a vector set; choose another place")
+        with replacing_folder(folder) as temporary:
+            np.save(temporary / "vectors.npy", self.vectors)
+            self.save_items(temporary)
+
+    def save_items(self, folder: Path) -> None:
+        """Write `items.parquet` and `space.json` beside vectors that are already in `folder`."""
+        import pyarrow
+        import pyarrow.parquet
+
+        columns = {"id": self.ids, "label": self.labels, "template": self.templates}
+        present = {key: pyarrow.array(value) for key, value in columns.items() if value is not None}
+        pyarrow.parquet.write_table(pyarrow.table(present), folder / "items.parquet")
+        about = {
+            "space": self.space.to_dict() if self.space else None,
+            "count": len(self),
+            "has_ids": self.has_ids,
+        }
+        write_json(folder / "space.json", about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> VectorSet:
+        """Open a vector set: a folder written by `save` (memory-mapped) or a bare `.npz`.
+
+        A bare file holds `vectors` and optionally `labels`, `ids` and `templates`.
+
+        Raises:
+            InputError: the path is missing, truncated or malformed, or a vector is not finite.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return cls._load_folder(path)
+        require_file(path, "a vector set: a folder made by 'samespace embed', or an .npz with 'vectors' and 'labels'")
+        return cls._load_npz(path)
+
+    @classmethod
+    def _load_folder(cls, path: Path) -> VectorSet:
+        import pyarrow
+        import pyarrow.parquet
+
+        for part in ("vectors.npy", "items.parquet", "space.json"):
+            if not (path / part).is_file():
+                raise InputError(f"{path} is not a whole vector set: {part} is missing; make it with 'samespace embed'")
+        about = read_json(path / "space.json", "the space of a vector set")
+        try:
+            vectors = np.load(path / "vectors.npy", mmap_mode="r", allow_pickle=False)
+            table = pyarrow.parquet.read_table(path / "items.parquet")
+        except (ValueError, OSError, EOFError, pyarrow.ArrowException) as error:
+            raise InputError(f"{path} is damaged: {_first_line(error)}; make it again with 'samespace embed'") from None
+        if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
+            raise InputError(f"{path}: vectors.npy should be (items, dims) float32 or float16, got {vectors.dtype}")
+        if "id" not in table.column_names:
+            raise InputError(f"{path}: items.parquet has no column 'id'; columns: {', '.join(table.column_names)}")
+        count = len(vectors)
+        columns = {key: _column(table.column(key).to_pylist(), key, count, str(path)) for key in table.column_names}
+        result = cls(
+            vectors=vectors,
+            ids=columns["id"].astype(str),
+            labels=columns.get("label"),
+            templates=columns.get("template"),
+            space=Space.from_dict(about["space"], f"{path}/space.json") if about.get("space") else None,
+            has_ids=bool(about.get("has_ids", True)),
+            name=str(path),
+        )
+        result._check()
+        return result
+
+    @classmethod
+    def _load_npz(cls, path: Path) -> VectorSet:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if not isinstance(file, np.lib.npyio.NpzFile):
+                    raise InputError(f"{path} is not an .npz archive; expected arrays 'vectors' and 'labels'")
+                known = ("vectors", "labels", "ids", "templates")
+                arrays = {key: file[key] for key in known if key in file.files}
+                found = ", ".join(file.files) or "nothing"
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} cannot be read as .npz ({_first_line(error)}); is it whole?") from None
+        if "vectors" not in arrays:
+            raise InputError(f"{path} holds no array 'vectors' (it holds {found}); expected 'vectors' and 'labels'")
+        return cls.from_arrays(
+            arrays["vectors"],
+            labels=arrays.get("labels"),
+            ids=arrays.get("ids"),
+            templates=arrays.get("templates"),
+            name=str(path),
+        )
+
+    def _check(self) -> None:
+        if self.space is not None and self.space.dim != self.dim:
+            raise InputError(f"{self.name}: vectors have {self.dim} dimensions but their space has {self.space.dim}")
+        if self.has_ids and len(np.unique(self.ids)) != len(self):
+            names, counts = np.unique(self.ids, return_counts=True)
+            raise InputError(f"{self.name}: ids must be unique, '{names[counts > 1][0]}' occurs {counts.max()} times")
+        for start in range(0, len(self), _CHECK_ROWS):
+            finite = np.isfinite(self.vectors[start : start + _CHECK_ROWS]).all(axis=1)
+            if not finite.all():
+                row = start + int(np.argmin(finite))
+                raise InputError(f"{self.name}: the vector of row {row} (id {self.ids[row]}) holds NaN or infinity")
+
+
+def _column(values: Any, what: str, count: int, name: str) -> Array:
+    column = np.asarray(values)
+    if column.shape != (count,):
+        raise InputError(f"{name}: {what} should be one per vector ({count}), got shape {column.shape}")
+    if column.dtype.kind in "iu":
+        return column.astype(np.int64)
+    if column.dtype.kind in "US":
+        return column.astype(str)
+    raise InputError(f"{name}: {what} should be integers or strings, got {column.dtype}")
+
+
+def _row_numbers(count: int) -> Array:
+    return np.arange(count).astype(str)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,83 @@
+"""A made-up upgrade: old = signal + much noise, new = signal + little noise, in the same space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samespace.space import Space
+from samespace.vectors import VectorSet
+
+
+def space(name: str, dim: int) -> Space:
+    return Space(weights=name.encode().hex().ljust(64, "0"), preprocessing="none", dim=dim, normalized=True, name=name)
+
+
+@dataclass(frozen=True)
+class World:
+    """The sets of one upgrade."""
+
+    queries: VectorSet
+    gallery: VectorSet
+    baseline: VectorSet
+    new_gallery: VectorSet
+    paragon: tuple[VectorSet, VectorSet]
+
+    def sets(self, *names: str) -> dict[str, Any]:
+        """Arguments for `check`: the three required sets and those named."""
+        return {name: getattr(self, name) for name in ("queries", "gallery", "baseline", *names)}
+
+    def but(self, **changes: Any) -> World:
+        return replace(self, **changes)
+
+
+def make_world(
+    *,
+    identities: int = 30,
+    queries: int = 90,
+    gallery: int = 120,
+    strangers: int = 6,
+    dim: int = 16,
+    seed: int = 0,
+    old_noise: float = 1.1,
+    new_noise: float = 0.5,
+    best_noise: float = 0.4,
+) -> World:
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(identities + strangers, dim))
+    query_labels = np.arange(queries) % (identities + strangers)
+    gallery_labels = np.arange(gallery) % identities
+
+    def seen(labels: np.ndarray, noise: float) -> np.ndarray:
+        return (centres[labels] + noise * generator.normal(size=(len(labels), dim))).astype(np.float32)
+
+    def built(vectors: np.ndarray, labels: np.ndarray, kind: str, model: str) -> VectorSet:
+        return VectorSet.from_arrays(
+            vectors,
+            labels=labels + 2**24,
+            ids=[f"{kind}{place}" for place in range(len(labels))],
+            space=space(model, dim),
+            name=f"{model} {kind}",
+        )
+
+    def both(noise: float, model: str) -> tuple[VectorSet, VectorSet]:
+        return (
+            built(seen(query_labels, noise), query_labels, "query", model),
+            built(seen(gallery_labels, noise), gallery_labels, "item", model),
+        )
+
+    old, new, best = both(old_noise, "old"), both(new_noise, "new"), both(best_noise, "best")
+    return World(queries=new[0], gallery=old[1], baseline=old[0], new_gallery=new[1], paragon=best)
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return make_world()
+
+
+@pytest.fixture(scope="session")
+def make() -> Any:
+    return make_world

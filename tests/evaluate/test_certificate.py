@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from samespace.errors import InputError
+from samespace.evaluate import Certificate, check
+from samespace.metrics import tar_at_far
+
+
+@pytest.fixture(scope="module")
+def certificate(world):
+    return check(**world.sets("new_gallery", "paragon"), metrics=["rank@1", "TAR@FAR=1e-2"], replicates=200, examples=6)
+
+
+def test_a_saved_certificate_is_read_back_as_it_was(certificate, tmp_path):
+    certificate.save(tmp_path / "certificate.json")
+    assert Certificate.load(tmp_path / "certificate.json") == certificate
+    assert json.loads((tmp_path / "certificate.json").read_text()) == certificate.to_dict()
+    assert [path.name for path in tmp_path.iterdir()] == ["certificate.json"]
+
+
+def test_a_certificate_without_the_optional_tests_is_read_back_too(world, tmp_path):
+    bare = check(**world.sets(), metrics=["mAP"], replicates=50)
+    bare.save(tmp_path / "bare.json")
+    assert Certificate.load(tmp_path / "bare.json") == bare
+
+
+def test_the_json_has_the_documented_shape(certificate):
+    value = certificate.to_dict()
+    assert list(value) == [
+        "format", "samespace", "created", "seed", "replicates", "confidence", "compatible", "old_space", "new_space",
+        "paragon_space", "data", "options", "metrics", "strict", "flips", "backfill", "curves", "examples", "notes",
+    ]  # fmt: skip
+    assert set(value["metrics"]["rank@1"]) == {
+        "old", "cross", "new", "paragon", "control", "difference", "absolute_gain", "update_gain",
+        "update_gain_interval", "criterion", "compatible", "intervals", "paragon_lead",
+    }  # fmt: skip
+    assert value["format"] == "samespace.certificate/1"
+    assert value["old_space"]["name"] == "old"
+    assert len(value["curves"]["cmc"]["cross"]) == 20
+    histograms = value["curves"]["histograms"]
+    assert len(histograms["edges"]) == 51
+    width = histograms["edges"][1] - histograms["edges"][0]
+    for test in ("old", "cross", "new"):
+        for kind in ("genuine", "impostor"):
+            assert sum(histograms[test][kind]) * width == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_roc_curve_is_tar_at_every_rate(world, certificate):
+    left, right = (s.vectors / np.linalg.norm(s.vectors, axis=1, keepdims=True) for s in (world.queries, world.gallery))
+    scores = left @ right.T
+    mates = world.queries.labels[:, None] == world.gallery.labels[None]
+    curve = certificate.curves["roc"]["cross"]
+    for far, tar in zip(curve["far"], curve["tar"], strict=True):
+        assert tar == pytest.approx(tar_at_far(scores[mates], scores[~mates], far), abs=0.006)
+    assert curve["tar"] == sorted(curve["tar"])
+
+
+def test_examples_show_what_each_test_finds(world, certificate):
+    assert len(certificate.examples) == 6
+    kinds = [example["kind"] for example in certificate.examples]
+    assert "fixed" in kinds
+    left, right = (s.vectors / np.linalg.norm(s.vectors, axis=1, keepdims=True) for s in (world.queries, world.gallery))
+    for example in certificate.examples:
+        row = int(np.flatnonzero(world.queries.ids == example["query"]["id"])[0])
+        assert example["query"]["label"] == world.queries.labels[row]
+        order = np.argsort(-(left[row] @ right.T))[:5]
+        assert [item["id"] for item in example["cross"]] == world.gallery.ids[order].tolist()
+        for item in example["cross"]:
+            assert item["mate"] == (item["label"] == example["query"]["label"])
+        right_before, right_after = example["old"][0]["mate"], example["cross"][0]["mate"]
+        kind = {(0, 1): "fixed", (1, 0): "broken", (0, 0): "both-wrong", (1, 1): "both-right"}
+        assert example["kind"] == kind[right_before, right_after]
+
+
+def test_a_compatible_certificate_links_its_two_spaces_and_no_others(world, certificate):
+    old, new = world.gallery.space, world.queries.space
+    assert certificate.compatible
+    assert certificate.links(old, new)
+    assert not certificate.links(new, old)
+    assert not certificate.links(old, world.paragon[0].space)
+    assert not replace(certificate, compatible=False).links(old, new)
+
+
+def test_undeclared_spaces_are_never_linked(world):
+    bare = replace(world.queries, space=None)
+    result = check(**{**world.sets(), "queries": bare}, metrics=["rank@1"], replicates=50)
+    assert result.compatible
+    assert result.new_space == {"id": None, "name": "new query", "dim": 16}
+    assert not result.links(world.gallery.space, world.queries.space)
+
+
+def test_a_metric_that_was_not_measured_is_named(certificate):
+    with pytest.raises(InputError, match="did you mean 'rank@1'"):
+        certificate["rank@5"]
+
+
+MALFORMED = {
+    "not json": (lambda value: "{", "not valid JSON"),
+    "a list": (lambda value: "[]", "JSON list"),
+    "another format": (lambda value: {**value, "format": "other/2"}, "expected a certificate of format"),
+    "no metrics": (lambda value: {key: value[key] for key in value if key != "metrics"}, "'metrics' should be a dict"),
+    "text for a number": (
+        lambda value: {**value, "metrics": {"rank@1": {**value["metrics"]["rank@1"], "old": "high"}}},
+        "metric 'rank@1': 'old' should be a number",
+    ),
+    "half an interval": (
+        lambda value: {**value, "metrics": {"rank@1": {**value["metrics"]["rank@1"], "difference": [0.1]}}},
+        "an interval",
+    ),
+    "verdict altered": (lambda value: {**value, "compatible": not value["compatible"]}, "altered"),
+    "space altered": (lambda value: {**value, "old_space": {**value["old_space"], "dim": 9}}, "altered"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_certificate_is_refused_in_one_line(certificate, tmp_path, case):
+    change, message = MALFORMED[case]
+    value = change(certificate.to_dict())
+    path = tmp_path / "certificate.json"
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    with pytest.raises(InputError, match=message) as caught:
+        Certificate.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_certificate_is_refused(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        Certificate.load(tmp_path / "none.json")

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from samespace.errors import InputError
+from samespace.models import Embedder, EmbedderConfig, Preprocessing, export_onnx
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return Embedder(EmbedderConfig("convnet16", 24, Preprocessing(size=16, channels=1), batch_norm=True)).eval()
+
+
+def test_the_exported_network_gives_the_same_vectors_for_any_batch(model, tmp_path):
+    assert export_onnx(model, tmp_path / "m.onnx") < 1e-5
+    images = torch.randint(0, 256, (7, 1, 16, 16)).byte()
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    (vectors,) = session.run(["vectors"], {"images": (images.float() / 255).numpy()})
+    np.testing.assert_allclose(vectors, model.embed(images).numpy(), atol=1e-5)
+    assert session.get_modelmeta().custom_metadata_map["samespace.space"] == model.space.id
+
+
+def test_a_network_that_differs_is_not_kept(model, tmp_path):
+    with pytest.raises(InputError, match="differ from torch's"):
+        export_onnx(model, tmp_path / "m.onnx", tolerance=0.0)
+    assert not list(tmp_path.iterdir())

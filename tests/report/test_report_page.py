@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samespace.errors import InputError
+from samespace.report import render_report, write_report
+from samespace.report.drawing import LIGHT
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
+VOID = {"br", "hr", "img", "link", "meta"}
+
+
+class Page(HTMLParser):
+    """Refuses unbalanced elements; remembers elements, attributes and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(attrs) == len(dict(attrs)), f"an attribute of {tag} is given twice"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] not in (["script"], ["style"]):
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def gray(ids: list[str]) -> list[np.ndarray | None]:
+    return [np.full((20, 30), 7 * index % 256, dtype=np.uint8) for index, _ in enumerate(ids)]
+
+
+def css(selector: str) -> dict[str, str]:
+    style = resources.files("samespace.report").joinpath("style.css").read_text(encoding="utf-8")
+    block = style[style.index(selector + " {") :].partition("}")[0]
+    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast ratio of two colours."""
+
+    def luminance(color: str) -> float:
+        channels = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("which", ["compatible", "failing", "minimal"])
+def test_the_page_is_balanced_has_headings_in_order_and_unique_ids(which: str, request: pytest.FixtureRequest) -> None:
+    page = Page(render_report(request.getfixturevalue(which)))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    for attributes in page.all("section"):
+        assert attributes.get("aria-label") or attributes.get("aria-labelledby") in ids
+    tables = [tag for tag, _ in page.elements].count("table")
+    assert [tag for tag, _ in page.elements].count("caption") == tables > 0
+
+
+def test_nothing_is_fetched_from_anywhere(compatible: dict[str, Any]) -> None:
+    html = render_report(compatible, images=gray)
+    assert "http:" not in html
+    assert "https:" not in html
+    page = Page(html)
+    sources = [attributes[key] for _, attributes in page.elements for key in ("src", "href") if key in attributes]
+    assert sources
+    assert all(str(source).startswith(("data:", "#")) for source in sources)
+    assert "url(" not in re.sub(r"url\(#", "", html)
+    assert "@import" not in html
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert str(policy).startswith("default-src 'none'; img-src data:")
+
+
+def test_hostile_text_anywhere_stays_text(compatible: dict[str, Any]) -> None:
+    def poison(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: item if key == "format" else poison(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [poison(item) for item in value]
+        return HOSTILE if isinstance(value, str) else value
+
+    poisoned = poison(compatible)
+    poisoned["metrics"] = {HOSTILE: compatible["metrics"]["rank@1"]}
+    poisoned["flips"] = {HOSTILE: compatible["flips"]["cross"]}
+    poisoned["options"] = poisoned["data"] = {HOSTILE: 1}
+    poisoned["backfill"] = {
+        "metrics": [HOSTILE],
+        "points": [{"share": 0.0, "values": {HOSTILE: 0.1}}, {"share": 1.0, "values": {HOSTILE: 0.2}}],
+    }
+    for images in (None, gray):
+        html = render_report(poisoned, images=images, title=HOSTILE)
+        page = Page(html)
+        assert len(page.all("script")) == 1
+        assert html.count("<script") == 1
+        assert "onerror" not in {key for _, attributes in page.elements for key in attributes}
+        assert HOSTILE in page.words
+
+
+def test_the_verdict_comes_first_and_the_parts_follow_in_order(compatible: dict[str, Any]) -> None:
+    page = Page(render_report(compatible))
+    order = [attributes["id"] for attributes in page.all("section") if "id" in attributes]
+    assert order == ["metrics", "gain", "curves", "scores", "flips", "strict", "control", "examples", "details"]
+    words = page.words.replace("\u00a0", " ")
+    assert words.index("The new model may search the old gallery: rank@1 rises from 61.2 %") < words.index("Metrics")
+    assert "+5.90 … +8.50" in words
+
+
+def test_a_refusal_says_that_the_spaces_are_unrelated(failing: dict[str, Any]) -> None:
+    words = Page(render_report(failing)).words
+    assert "Not compatible" in words
+    assert "For rank@1 and TAR@FAR=1e-4 the new model does no better than its rotation" in words
+
+
+def test_large_numbers_are_those_of_the_metric_that_decides(compatible: dict[str, Any]) -> None:
+    compatible["compatible"] = compatible["metrics"]["mAP"]["compatible"] = False
+    words = Page(render_report(compatible)).words
+    assert "mAP, old gallery 48.7 → 54.1 old → new query, % Gain +5.4" in words
+    assert "rank@1, old gallery" not in words
+
+
+def test_a_control_that_scores_is_pointed_out(compatible: dict[str, Any]) -> None:
+    assert "do not trust this check" not in render_report(compatible)
+    compatible["metrics"]["rank@1"]["control"] = 0.62
+    assert "do not trust this check" in render_report(compatible)
+
+
+def test_absent_parts_are_left_out_and_absent_values_are_dashes(minimal: dict[str, Any]) -> None:
+    page = Page(render_report(minimal))
+    assert [a["id"] for a in page.all("section") if "id" in a] == ["metrics", "gain", "details"]
+    assert "None" not in page.words
+    assert "nan" not in page.words.lower().split()
+    assert "undeclared" in page.words
+    assert "TPIR@FPIR=1e-2 – – – –" in page.words
+
+
+def test_example_rows_show_images_marks_and_scores(compatible: dict[str, Any]) -> None:
+    asked: list[str] = []
+
+    def images(ids: list[str]) -> list[np.ndarray | None]:
+        asked.extend(ids)
+        return [None if name == "q0002" else np.zeros((200, 300, 3), dtype=np.uint8) for name in ids]
+
+    page = Page(render_report(compatible, images=images))
+    shown = page.all("img")
+    assert len(asked) == len(set(asked)) == 5 * 16
+    assert len(shown) == 5 * 16 - 1
+    assert all(str(attributes["src"]).startswith("data:image/png;base64,") for attributes in shown)
+    assert {attributes["alt"] for attributes in shown} >= {"Atemayar-12", "Keble-05"}
+    assert "q0002" in page.words, "a missing image is shown as its id"
+    assert "✗ wrong 0.710" in page.words
+    assert "✓ right 0.780" in page.words
+
+
+def test_without_images_rows_show_ids_and_labels(compatible: dict[str, Any]) -> None:
+    page = Page(render_report(compatible))
+    assert page.all("img") == []
+    assert "q0001 Atemayar-12 query" in page.words
+
+
+def test_tiny_images_are_enlarged_without_smoothing_and_large_ones_are_reduced(compatible: dict[str, Any]) -> None:
+    tiny = render_report(compatible, images=lambda ids: [np.zeros((8, 8), dtype=np.uint8) for _ in ids])
+    large = render_report(
+        compatible,
+        images=lambda ids: [np.random.default_rng(0).integers(0, 256, (900, 900), dtype=np.uint8) for _ in ids],
+    )
+    assert Page(tiny).all("img")[0]["class"] == "tiny"
+    assert "class" not in Page(large).all("img")[0]
+    assert len(Page(large).all("img")[0]["src"] or "") < 30_000
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((4, 4), dtype=np.float32), r"should be uint8 of shape \(H, W\) or \(H, W, 3\), got float32 \(4, 4\)"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), r"got uint8 \(4, 4, 4\)"),
+        (np.zeros((0, 4), dtype=np.uint8), r"got uint8 \(0, 4\)"),
+    ],
+)
+def test_what_is_no_image_is_refused(compatible: dict[str, Any], array: np.ndarray, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        render_report(compatible, images=lambda ids: [array] * len(ids))
+
+
+def test_too_few_images_are_refused(compatible: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"'images' gave 1 images for 80 ids"):
+        render_report(compatible, images=lambda ids: [None])
+
+
+def test_the_folder_holds_the_page_and_the_certificate(compatible: dict[str, Any], tmp_path: Path) -> None:
+    page = write_report(compatible, tmp_path / "deep" / "report", images=gray, title="Ours")
+    assert page == tmp_path / "deep" / "report" / "report.html"
+    assert sorted(file.name for file in page.parent.iterdir()) == ["certificate.json", "report.html"]
+    assert json.loads((page.parent / "certificate.json").read_text()) == compatible
+    first = page.read_bytes()
+    assert write_report(compatible, page.parent, images=gray, title="Ours").read_bytes() == first
+    assert "<title>Ours</title>" in first.decode()
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(compatible: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("precious")
+    with pytest.raises(InputError, match="is a file; a report needs a folder"):
+        write_report(compatible, tmp_path / "report")
+    assert (tmp_path / "report").read_text() == "precious"
+
+
+def test_both_ways_into_the_dark_are_the_same_and_figures_share_the_light_colours() -> None:
+    light, dark = css(":root"), css(':root[data-theme="dark"]')
+    assert css(':root:not([data-theme="light"])') == dark
+    assert light.keys() == dark.keys()
+    assert {role: light[role] for role in vars(LIGHT)} == vars(LIGHT)
+
+
+@pytest.mark.parametrize("selector", [":root", ':root[data-theme="dark"]'])
+def test_text_meets_the_aa_contrast(selector: str) -> None:
+    colors = css(selector)
+    for ground in ("page", "surface", "good-wash", "bad-wash", "open-wash"):
+        for text in ("ink", "muted"):
+            assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground)
+    for text in ("old", "cross", "new", "paragon", "genuine", "impostor", "good", "bad", "open"):
+        assert contrast(colors[text], colors["surface"]) >= 4.5, text
+    for text in ("good", "bad", "open"):
+        assert contrast(colors[text], colors[f"{text}-wash"]) >= 4.5, text
+    assert contrast(colors["cross"], colors["page"]) >= 4.5

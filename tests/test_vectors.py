@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from samespace.errors import InputError
+from samespace.space import Space
+from samespace.vectors import VectorSet
+
+SPACE = Space(weights="a" * 64, preprocessing="none", dim=3, normalized=True, name="v1")
+
+
+def some(**changes):
+    values = {
+        "vectors": np.arange(12, dtype=np.float32).reshape(4, 3),
+        "labels": [1, 1, 2**40, 7],
+        "ids": ["a", "b", "c", "d"],
+        "templates": [0, 0, 1, 2],
+        "space": SPACE,
+    } | changes
+    vectors = values.pop("vectors")
+    return VectorSet.from_arrays(vectors, name="some", **values)
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 2**40, 7], ["x", "x", "y", "ß"]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_saved_set_comes_back_memory_mapped_and_equal(tmp_path, labels, dtype):
+    saved = some(labels=labels, vectors=np.arange(12, dtype=dtype).reshape(4, 3))
+    saved.save(tmp_path / "set")
+    loaded = VectorSet.load(tmp_path / "set")
+    assert isinstance(loaded.vectors, np.memmap)
+    assert loaded.vectors.dtype == dtype
+    np.testing.assert_array_equal(loaded.vectors, saved.vectors)
+    assert loaded.ids.tolist() == saved.ids.tolist()
+    assert loaded.labels.tolist() == labels
+    assert loaded.templates.tolist() == [0, 0, 1, 2]
+    assert loaded.space == SPACE
+
+
+def test_saving_again_replaces_the_whole_set(tmp_path):
+    some().save(tmp_path / "set")
+    some().subset(np.array([3, 0])).save(tmp_path / "set")
+    assert VectorSet.load(tmp_path / "set").ids.tolist() == ["d", "a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_saving_over_something_else_is_refused_and_keeps_it(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
+    with pytest.raises(InputError, match="not a vector set"):
+        some().save(tmp_path / "photos")
+    assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"cat"
+
+
+def test_a_bare_npz_needs_only_vectors_and_has_no_items(tmp_path):
+    np.savez(tmp_path / "v.npz", vectors=np.eye(3))
+    loaded = VectorSet.load(tmp_path / "v.npz")
+    assert not loaded.has_ids
+    assert loaded.labels is None
+    assert loaded.space is None
+    assert loaded.vectors.dtype == np.float32
+
+
+def test_has_ids_survives_saving(tmp_path):
+    VectorSet.from_arrays(np.eye(3)).save(tmp_path / "set")
+    assert not VectorSet.load(tmp_path / "set").has_ids
+
+
+def test_blocks_cover_every_row_once():
+    blocks = list(some().blocks(3))
+    assert [(start, len(block)) for start, block in blocks] == [(0, 3), (3, 1)]
+    np.testing.assert_array_equal(np.concatenate([block for _, block in blocks]), some().vectors)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vectors": np.zeros((4, 3, 1))}, r"should be \(items, dims\)"),
+        ({"vectors": np.zeros((0, 3))}, "not empty"),
+        ({"vectors": np.array([["a"] * 3] * 4)}, "should be float32 or float16"),
+        ({"vectors": np.array([[0, 0, 0], [0, np.nan, 0], [0, 0, 0], [0, 0, 0]])}, r"row 1 \(id b\) holds NaN"),
+        ({"labels": [1, 2]}, r"labels should be one per vector \(4\)"),
+        ({"labels": [0.5, 1, 2, 3]}, "labels should be integers or strings"),
+        ({"ids": ["a", "a", "b", "c"]}, "'a' occurs 2 times"),
+        ({"vectors": np.zeros((4, 5))}, "5 dimensions but their space has 3"),
+    ],
+)
+def test_bad_values_are_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        some(**changes)
+
+
+def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path):
+    with pytest.raises(InputError, match="does not exist; expected a vector set"):
+        VectorSet.load(tmp_path / "nothing.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(InputError, match="cannot be read as .npz"):
+        VectorSet.load(tmp_path / "text.npz")
+    np.savez(tmp_path / "other.npz", images=np.eye(3))
+    with pytest.raises(InputError, match=r"no array 'vectors' \(it holds images\)"):
+        VectorSet.load(tmp_path / "other.npz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="vectors.npy is missing"):
+        VectorSet.load(tmp_path / "empty")
+
+
+def test_a_pickle_in_an_npz_is_refused(tmp_path):
+    np.savez(tmp_path / "p.npz", vectors=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="cannot be read"):
+        VectorSet.load(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize("part", ["vectors.npy", "items.parquet", "space.json"])
+def test_a_truncated_part_is_never_taken_as_whole(tmp_path, part):
+    some().save(tmp_path / "set")
+    content = (tmp_path / "set" / part).read_bytes()
+    (tmp_path / "set" / part).write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(InputError):
+        VectorSet.load(tmp_path / "set")
