@@ -1,4 +1,7 @@
-"""Write the pages that follow from the code: docs/recipes.md and docs/cli.md. `--check` only says whether they are up to date."""
+"""Write the pages that follow from the code: docs/recipes.md and docs/cli.md.
+
+`--check` only says whether they are up to date.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def meanings(section: type) -> dict[str, str]:
             found[name] = match[2]
         elif line.strip():
             found[name] += " " + line.strip()
-    return found
+    return {name: meaning.replace("|", r"\|") for name, meaning in found.items()}
 
 
 def default(field: dataclasses.Field) -> str:
@@ -63,8 +66,9 @@ def recipes() -> str:
     lines = [
         "# Recipes: every key",
         "",
-        "A recipe is a YAML file for `samespace train`. Unknown keys are refused, and the right one is suggested. Override a",
-        "key with `--set section.key=value`; see what is filled in with `--dry-run`. `seed` stands at the top level.",
+        "A recipe is a YAML file for `samespace train`. Unknown keys are refused, and the right one is suggested.",
+        "Override a key with `--set section.key=value`; see what is filled in with `--dry-run`. `seed` stands at the",
+        "top level.",
         "",
         "This page is written from the code by `docs/build.py`.",
     ]
@@ -83,7 +87,8 @@ def commands() -> str:
     lines = ["# Commands", "", "The help of every command, written by `docs/build.py`.", ""]
 
     def show(command: click.Command, path: str, parent: click.Context | None) -> None:
-        context = click.Context(command, info_name=path, parent=parent, max_content_width=100, terminal_width=100)
+        settings = {**cli.context_settings, "max_content_width": 100, "terminal_width": 100}
+        context = click.Context(command, info_name=path, parent=parent, **settings)
         title = context.command_path
         lines.extend([f"## {title}", "", "```text", command.get_help(context).rstrip(), "```", ""])
         if isinstance(command, click.Group):
@@ -95,6 +100,7 @@ def commands() -> str:
 
 
 def main() -> int:
+    """Write the pages, or say which are out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check

@@ -8,9 +8,14 @@ from samespace.files import read_json, replacing, replacing_folder, write_json
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_debris(tmp_path):
     write_json(tmp_path / "a.json", {"v": 1})
-    with pytest.raises(RuntimeError, match="half way"), replacing(tmp_path / "a.json") as temporary:
-        temporary.write_text("{")
-        raise RuntimeError("half way")
+
+    def fail_half_way():
+        with replacing(tmp_path / "a.json") as temporary:
+            temporary.write_text("{")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
     assert read_json(tmp_path / "a.json", "a file") == {"v": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
@@ -18,9 +23,14 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_debris(tmp_path):
 def test_an_error_while_writing_a_folder_leaves_the_old_one(tmp_path):
     with replacing_folder(tmp_path / "f") as temporary:
         (temporary / "x").write_text("1")
-    with pytest.raises(RuntimeError, match="half way"), replacing_folder(tmp_path / "f") as temporary:
-        (temporary / "x").write_text("2")
-        raise RuntimeError("half way")
+
+    def fail_half_way():
+        with replacing_folder(tmp_path / "f") as temporary:
+            (temporary / "x").write_text("2")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
     assert (tmp_path / "f" / "x").read_text() == "1"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 

@@ -94,13 +94,13 @@ def test_a_missing_or_foreign_file_is_one_clear_line(tmp_path):
     with pytest.raises(InputError, match="does not exist; expected a vector set"):
         VectorSet.load(tmp_path / "nothing.npz")
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(InputError, match="cannot be read as .npz"):
+    with pytest.raises(InputError, match=r"cannot be read as \.npz"):
         VectorSet.load(tmp_path / "text.npz")
     np.savez(tmp_path / "other.npz", images=np.eye(3))
     with pytest.raises(InputError, match=r"no array 'vectors' \(it holds images\)"):
         VectorSet.load(tmp_path / "other.npz")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="vectors.npy is missing"):
+    with pytest.raises(InputError, match=r"vectors\.npy is missing"):
         VectorSet.load(tmp_path / "empty")
 
 

@@ -65,7 +65,9 @@ def _on_terminal(title: str, total: int, unit: str, start: int, stream: TextIO) 
             nonlocal finished
             finished += done
             rate = f"{finished / max(time.monotonic() - began, 1e-6):,.0f} {unit}/s"
-            progress.update(task, advance=done, rate=rate, **({"note": note} if note else {}))
+            progress.update(task, advance=done, rate=rate)
+            if note:
+                progress.update(task, note=note)
 
         yield advance
 

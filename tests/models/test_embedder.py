@@ -14,7 +14,7 @@ from samespace.models.iresnet import DEPTHS, iresnet
 CONFIG = EmbedderConfig("convnet16", 24, Preprocessing(size=16, channels=1), batch_norm=True)
 
 
-@pytest.fixture()
+@pytest.fixture
 def model():
     torch.manual_seed(0)
     return Embedder(CONFIG, name="v1").eval()

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from samespace.cli.output import json_option, write_result
-
-if TYPE_CHECKING:
-    from samespace.evaluate import Certificate
 
 _VECTORS = click.Path(path_type=Path)
 
@@ -65,14 +61,19 @@ def check(
 
     Exit status: 0 the new model is compatible on every metric, 1 it is not, 2 wrong use or bad input.
     """
+    from samespace.data import open_source
+    from samespace.data.lookup import image_lookup
     from samespace.evaluate import check as run_check
-    from samespace.report import print_certificate
+    from samespace.report import print_certificate, write_report
     from samespace.vectors import VectorSet
 
     if (paragon_queries is None) != (paragon_gallery is None):
         raise click.UsageError("--paragon-queries and --paragon-gallery go together.")
     if images is not None and report is None:
         raise click.UsageError("--images are shown in the report: add --report DIR.")
+    if report is not None and report.exists() and not report.is_dir():
+        raise click.UsageError(f"--report {report} is a file; name a folder.")
+    lookup = None if images is None else image_lookup(open_source(images))
     paragon = None
     if paragon_queries is not None and paragon_gallery is not None:
         paragon = (VectorSet.load(paragon_queries), VectorSet.load(paragon_gallery))
@@ -94,16 +95,7 @@ def check(
         print_certificate(certificate, Console(file=sys.stdout))
     write_result(certificate.to_dict(), json_to)
     if report is not None:
-        _write_report(certificate, report, images, quiet=json_to == "-")
+        page = write_report(certificate, report, images=lookup)
+        if json_to != "-":
+            click.echo(f"report: {page}")
     return 0 if certificate.compatible else 1
-
-
-def _write_report(certificate: Certificate, folder: Path, images: str | None, *, quiet: bool) -> None:
-    from samespace.data import open_source
-    from samespace.data.lookup import image_lookup
-    from samespace.report import write_report
-
-    lookup = None if images is None else image_lookup(open_source(images))
-    page = write_report(certificate, folder, images=lookup)
-    if not quiet:
-        click.echo(f"report: {page}")

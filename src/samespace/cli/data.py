@@ -67,7 +67,7 @@ def allocate(
     broken: str,
     json_to: str | None,
 ) -> None:
-    r"""Split SOURCE into old and new training sets and a check on classes that neither sees.
+    """Split SOURCE into old and new training sets and a check on classes that neither sees.
 
     \b
     extended-data    old: 30 % of the images     new: all images
@@ -75,15 +75,18 @@ def allocate(
     extended-class   old: 30 % of the classes    new: all classes
     open-class       old: 30 % of the classes    new: the other 70 %
     identical-data   old: 30 % of the images     new: the same ones
-    """
+    """  # noqa: D301
     from samespace.data import allocate as run_allocate
     from samespace.data import holdout, open_source
+    from samespace.errors import InputError
 
     images = open_source(source, image_size=image_size, broken="skip" if broken == "skip" else "refuse")
-    kept = holdout(images, fraction=held_out, seed=seed, open_set=open_set) if held_out > 0 else None
+    kept = holdout(images, fraction=held_out, seed=seed, open_set=open_set) if held_out != 0 else None
+    if kept is not None and not len(kept.query_rows):
+        raise InputError(f"the held-out classes of {images.name} have one image each, which leaves no queries to check")
     allocation = run_allocate(images, kind, fraction=fraction, seed=seed, holdout=kept)  # type: ignore[arg-type]
     allocation.save(out, images)
-    counts = {name: len(allocation.rows(name)) for name in ("old", "new", "queries", "gallery")}  # type: ignore[arg-type]
+    counts = {name: len(allocation.rows(name)) for name in ("old", "new", "queries", "gallery")}
     classes = {"old": len(allocation.old_classes), "new": len(allocation.new_classes)}
     write_result({"allocation": str(out), "kind": kind, "images": counts, "classes": classes}, json_to)
     if json_to != "-":

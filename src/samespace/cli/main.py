@@ -26,7 +26,7 @@ EXIT_NO, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("samespace"), "--version", prog_name="samespace")
 def cli() -> None:
-    r"""Upgrade the embedding model, keep the index.
+    """Upgrade the embedding model, keep the index.
 
     Train a new model whose vectors can be compared with the ones already stored, and prove on held-out classes that
     they can.
@@ -36,7 +36,7 @@ def cli() -> None:
     Train a compatible model: samespace train recipe.yaml --out runs/v2
     Make vectors:             samespace embed runs/v2 images/ --out vectors/new
     Prove compatibility:      samespace check --queries NEW_Q --gallery OLD_G --baseline OLD_Q
-    """
+    """  # noqa: D301
 
 
 for command in (demo, train, embed, check, data, export):

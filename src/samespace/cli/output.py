@@ -28,5 +28,5 @@ def write_result(value: dict[str, Any], json_to: str | None) -> None:
 def parse_size(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
     """Refuse an image size below 8 pixels."""
     if value is not None and value < 8:
-        raise click.BadParameter(f"{value} is below 8 pixels", context, parameter)
+        raise click.BadParameter(f"{value} is below 8 pixels.", context, parameter)
     return value

@@ -22,7 +22,7 @@ from samespace.cli.output import json_option, write_result
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @json_option
 def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, quiet: bool, json_to: str | None) -> None:
-    r"""Train the model that RECIPE (a YAML file) describes.
+    """Train the model that RECIPE (a YAML file) describes.
 
     OUT receives the resolved recipe, metrics.jsonl, a checkpoint while training and model/ at the end. Run the same
     command again after a kill or Ctrl-C and it carries on exactly where it was. On several GPUs:
@@ -38,7 +38,7 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
         compatibility: {method: unibct-refined, old_model: runs/v1/model}
 
     Every key with its meaning and default: docs/recipes.md.
-    """
+    """  # noqa: D301
     from samespace.progress import clock
     from samespace.train import dump_recipe, load_recipe, run
 

@@ -16,7 +16,7 @@ Vectors = Tensor | np.ndarray[Any, Any]
 """Feature rows (N, D), any floating type; numpy arrays may be memory maps."""
 
 BLOCK_BYTES = 32 * 2**20
-"""Work space of one step; about the size of a last-level cache, where blocks are fastest."""
+"""Work space of one step: less costs more calls, more leaves the caches and the allocator's reusable blocks."""
 
 
 def check_vectors(vectors: Vectors, name: str) -> None:
@@ -94,7 +94,7 @@ def device_of(vectors: Vectors) -> torch.device:
 def take(vectors: Vectors, rows: slice | Tensor) -> Tensor:
     """Return rows as float32; a view where the source allows it, else a copy of these rows only."""
     if isinstance(vectors, Tensor):
-        return vectors[rows].float()
+        return (vectors[rows] if isinstance(rows, slice) else vectors.index_select(0, rows)).float()
     block = vectors[rows if isinstance(rows, slice) else rows.numpy()]
     return torch.from_numpy(np.require(block, dtype=np.float32, requirements=["C", "W"]))
 
@@ -139,13 +139,14 @@ def uniform_weights(labels: Tensor, num_classes: int) -> Tensor:
 def weighted_sums(vectors: Vectors, labels: Tensor, num_classes: int, weights: Tensor, name: str) -> Tensor:
     """Sum weights_i * vectors_i / |vectors_i| per class: (num_classes, D) float32, NaN where a class is empty.
 
-    Rows are read once, in the order they are stored; the unit vectors themselves are never written down.
+    Rows are read in the order they are stored; neither the unit vectors nor an ordered copy is ever made.
     """
-    dim = vectors.shape[1]
+    count, dim = vectors.shape
     device = device_of(vectors)
     labels, weights = labels.to(device), weights.to(device, torch.float32)
     sums = torch.zeros(num_classes, dim, device=device)
-    for rows in blocks(len(vectors), 4 * dim):
+    in_place = isinstance(vectors, Tensor) and vectors.dtype == torch.float32
+    for rows in [slice(0, count)] if in_place else blocks(count, 4 * dim):
         block = take(vectors, rows)
         norms = torch.linalg.vector_norm(block, dim=1)
         refuse_unusable(norms, rows, name)

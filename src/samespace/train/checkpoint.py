@@ -39,10 +39,9 @@ def save_checkpoint(
 ) -> None:
     """Write weights, buffers, momentum and position as one file, whole or not at all."""
     tensors = {_TASK + key: value for key, value in task.state_dict().items()}
-    names = {parameter: name for name, parameter in task.named_parameters()}
-    for parameter, state in optimizer.state.items():
-        if (momentum := state.get("momentum_buffer")) is not None:
-            tensors[_MOMENTUM + names[parameter]] = momentum
+    for name, parameter in task.named_parameters():
+        if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
+            tensors[_MOMENTUM + name] = momentum
     with replacing(path) as temporary:
         save_tensors(tensors, temporary, {"position": json.dumps(asdict(position)), "recipe": recipe})
 

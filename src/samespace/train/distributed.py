@@ -93,7 +93,7 @@ def check_batch(batch_size: int, count: int) -> None:
 def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """Make every batch norm see the whole batch of all processes, on GPUs by torch's own, on CPUs by ours."""
     if device.type == "cuda":
-        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
             setattr(module, name, _GlooBatchNorm.wrap(child))

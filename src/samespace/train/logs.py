@@ -72,12 +72,12 @@ def _numbers(line: dict[str, Any]) -> dict[str, float]:
 def _tensorboard(out: Path) -> Log:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    writer = SummaryWriter(str(out / "tensorboard"))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(out / "tensorboard"))
 
     def log(line: dict[str, Any]) -> None:
         for key, value in _numbers(line).items():
-            writer.add_scalar(f"{line['kind']}/{key}", value, line["global_step"])  # type: ignore[no-untyped-call]
-        writer.flush()  # type: ignore[no-untyped-call]
+            writer.add_scalar(f"{line['kind']}/{key}", value, line["global_step"])
+        writer.flush()
 
     return log
 

@@ -164,7 +164,7 @@ class _Training:
         torch.manual_seed(_stream(self.recipe.seed, epoch, batch.step, self.processes.rank))
         images = self._prepare(batch, epoch)
         labels = batch.labels.to(self.device, non_blocking=True)
-        inputs = (images, labels)
+        inputs: tuple[Tensor, ...] = (images, labels)
         if self.task.needs_old_embeddings and self.old is not None:
             inputs += (torch.from_numpy(self.old.take(batch.rows)).to(self.device),)
         self.optimizer.zero_grad(set_to_none=True)

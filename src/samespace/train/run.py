@@ -20,6 +20,7 @@ from samespace.train.recipe import DataSection, Recipe
 from samespace.train.recipe_file import differences, parse_recipe, save_recipe
 from samespace.train.task import CompatibleTask
 from samespace.train.tie import old_side, tie
+from samespace.vectors import VectorSet
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def open_training_source(data: DataSection) -> ImageSource:
 
 def _build(
     recipe: Recipe, source: ImageSource, out: Path, device: torch.device, group: Processes, quiet: bool
-) -> tuple[CompatibleTask, object]:
+) -> tuple[CompatibleTask, VectorSet | None]:
     model = recipe.model
     channels, height, width = source.image_shape
     if model.image_size is None and height != width:

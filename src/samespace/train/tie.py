@@ -162,7 +162,7 @@ def _from_classifier(recipe: Recipe, source: ImageSource, old: OldSide) -> nn.Mo
         labels = torch.from_numpy(source.labels)
         weight = prototypes.extend_classifier(classifier.weight, class_map, _known(old.vectors).vectors, labels)
         return InfluenceLoss(weight, **options)
-    distil = {"class_map": class_map, "temperature": section.temperature, "prefix": section.prefix}
+    distil: dict[str, Any] = {"class_map": class_map, "temperature": section.temperature, "prefix": section.prefix}
     if section.method == "lwf":
         if shared == len(class_map):
             raise InputError("compatibility.method=lwf distils new classes only, and the old classifier knows them all")

@@ -1,0 +1,77 @@
+"""Two processes over gloo train what one process trains."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from samespace.errors import InputError
+from samespace.models import Embedder
+from samespace.models.tensors import load_tensors
+from samespace.train.distributed import Processes, check_batch
+
+RECIPE = {
+    "data": {"source": "glyphs:classes=8,images=12,size=16,seed=2"},
+    "model": {"backbone": "convnet16", "embedding_dim": 12},
+    "head": {"scale": 16.0, "margin_value": 0.1},
+    "optim": {"epochs": 2, "batch_size": 24, "lr": 0.05, "schedule": "cosine"},
+    "augment": {"rotate": 10.0, "noise": 0.05, "flip": True},
+    "run": {"device": "cpu"},
+}
+
+
+def train(recipe: dict, out: Path, processes: int) -> None:
+    file = out.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(recipe))
+    arguments = ["-m", "samespace", "train", str(file), "--out", str(out), "--quiet"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [*launcher, *arguments] if processes > 1 else [sys.executable, *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_give_the_model_of_one(tmp_path):
+    train(RECIPE, tmp_path / "v1", 1)
+    tied = {
+        **RECIPE,
+        "compatibility": {
+            "method": "unibct-refined",
+            "old_model": str(tmp_path / "v1" / "model"),
+            "warmup_epochs": 1,
+        },
+    }
+    train(tied, tmp_path / "one", 1)
+    train(tied, tmp_path / "two", 2)
+    one, _ = load_tensors(tmp_path / "one" / "model" / "model.safetensors", "weights")
+    two, _ = load_tensors(tmp_path / "two" / "model" / "model.safetensors", "weights")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+    images = torch.randint(0, 256, (16, 1, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
+    a, b = (Embedder.load(tmp_path / name / "model").embed(images) for name in ("one", "two"))
+    assert float((a * b).sum(1).min()) > 0.9999
+
+
+def test_shares_cover_all_rows_once():
+    for total in (1, 5, 6, 7):
+        for count in (1, 2, 3):
+            rows = [row for rank in range(count) for row in range(*Processes(rank, count).share(total))]
+            assert rows == list(range(total))
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    check_batch(24, 2)
+    with pytest.raises(InputError, match="batch_size=25 does not divide among 2 processes"):
+        check_batch(25, 2)
+
+
+def test_one_process_gathers_nothing():
+    rows = torch.arange(6.0).reshape(3, 2)
+    assert Processes().gather_rows(rows, 3) is rows
