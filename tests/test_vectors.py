@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samespace.errors import InputError
+from samespace.errors import InputError, SpaceError
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
@@ -117,3 +117,25 @@ def test_a_truncated_part_is_never_taken_as_whole(tmp_path, part):
     (tmp_path / "set" / part).write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(InputError):
         VectorSet.load(tmp_path / "set")
+
+
+class Vouch:
+    def links(self, old, new):
+        return (old.id, new.id) == (SPACE.id, WIDE.id)
+
+
+WIDE = Space(weights="b" * 64, preprocessing="none", dim=4, normalized=True, name="v2")
+
+
+def test_scores_are_cosines_within_one_space():
+    queries = VectorSet.from_arrays(np.array([[3.0, 4.0, 0.0]]), space=SPACE)
+    gallery = VectorSet.from_arrays(np.array([[1.0, 0.0, 0.0], [0.0, -2.0, 0.0]]), space=SPACE)
+    np.testing.assert_allclose(queries.scores(gallery), [[0.6, -0.8]], rtol=1e-6)
+
+
+def test_scores_across_spaces_need_a_certificate_and_compare_the_dimensions_both_have():
+    queries = VectorSet.from_arrays(np.array([[3.0, 4.0, 0.0, 9.0]]), space=WIDE)
+    gallery = VectorSet.from_arrays(np.array([[1.0, 0.0, 0.0]]), space=SPACE)
+    with pytest.raises(SpaceError, match="run 'samespace check'"):
+        queries.scores(gallery)
+    np.testing.assert_allclose(queries.scores(gallery, certificate=Vouch()), [[0.6]], rtol=1e-6)

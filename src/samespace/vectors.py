@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from samespace.errors import InputError
 from samespace.files import read_json, replacing_folder, require_file, write_json
-from samespace.space import Space
+from samespace.space import Links, Space, require_comparable
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
@@ -64,6 +64,20 @@ class VectorSet:
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         """A float32 copy of the vectors of `rows`, (len(rows), D)."""
         return np.array(self.vectors[rows], dtype=np.float32)
+
+    def scores(self, gallery: VectorSet, *, certificate: Links | None = None) -> npt.NDArray[np.float32]:
+        """Cosine of each of these vectors, as queries, with each of a gallery: (len(self), len(gallery)) float32.
+
+        Where a certificate links spaces of unlike dimension, the leading dimensions that both have are compared.
+
+        Raises:
+            SpaceError: the spaces differ and no certificate links them, or one is undeclared.
+        """
+        require_comparable(self.space, gallery.space, certificate)
+        dim = min(self.dim, gallery.dim)
+        sides = [np.array(side.vectors[:, :dim], dtype=np.float32) for side in (self, gallery)]
+        queries, items = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides)
+        return np.asarray(queries @ items.T, dtype=np.float32)
 
     def subset(self, rows: npt.NDArray[np.integer[Any]]) -> VectorSet:
         """The items of `rows`, in that order."""

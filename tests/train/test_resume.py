@@ -90,7 +90,7 @@ def progress_of(out: Path) -> int:
 
 def lines_of(out: Path) -> list[tuple[str, int, int, float]]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [(line["kind"], line["epoch"], line["step"], line["loss"]) for line in lines]
+    return [(line["kind"], line["epoch"], line["step"], line.get("loss", 0.0)) for line in lines]
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_carries_on(old_model, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import click
 
 from samespace.cli.output import json_option, write_result
 
+_SHOWN_PIXELS = 128
 _VECTORS = click.Path(path_type=Path)
 
 
@@ -73,7 +74,11 @@ def check(
         raise click.UsageError("--images are shown in the report: add --report DIR.")
     if report is not None and report.exists() and not report.is_dir():
         raise click.UsageError(f"--report {report} is a file; name a folder.")
-    lookup = None if images is None else image_lookup(open_source(images))
+    lookup = (
+        None
+        if images is None
+        else image_lookup(open_source(images, image_size=_SHOWN_PIXELS if Path(images).is_dir() else None))
+    )
     paragon = None
     if paragon_queries is not None and paragon_gallery is not None:
         paragon = (VectorSet.load(paragon_queries), VectorSet.load(paragon_gallery))

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from samespace.cli.output import json_option, parse_size, write_result
+from samespace.cli.output import json_option, write_result
+from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    from samespace.data import ImageSource
 
 _KINDS = ("extended-data", "open-data", "extended-class", "open-class", "identical-data")
+
+
+_NAMED = 20
+_SCAN_PIXELS = 32
 
 
 @click.group()
@@ -18,22 +27,39 @@ def data() -> None:
 
 @data.command()
 @click.argument("source")
-@click.option("--image-size", type=int, callback=parse_size, help="Resize the images of a folder to this many pixels.")
-@click.option("--broken", type=click.Choice(["refuse", "skip"]), default="skip", show_default=True)
+@click.option(
+    "--broken",
+    type=click.Choice(["refuse", "skip"]),
+    default="skip",
+    show_default=True,
+    help="Stop at an image that cannot be read, or name and count them.",
+)
 @json_option
-def describe(source: str, image_size: int | None, broken: str, json_to: str | None) -> None:
+def describe(source: str, broken: str, json_to: str | None) -> None:
     """Count the images and classes of SOURCE and name what cannot be read.
 
     SOURCE is an image folder (root/class/image), an .npz with images and labels, or glyphs:classes=300,images=40.
     """
     from samespace.data import describe as run_describe
-    from samespace.data import open_source
 
-    images = open_source(source, image_size=image_size, broken="skip" if broken == "skip" else "refuse")
-    found = run_describe(images)
+    found = run_describe(_open(source, broken))
     write_result(found.to_dict(), json_to)
-    if json_to != "-":
-        click.echo(str(found))
+    if json_to == "-":
+        return
+    click.echo(f"{found.name}: {found.images:,} images of {found.classes:,} classes")
+    click.echo(
+        f"images of a class: {found.smallest_class:,} to {found.largest_class:,}, median {found.median_class:g}; "
+        f"classes of a single image: {found.one_image_classes:,}"
+    )
+    if not Path(source).is_dir():
+        click.echo(f"channels, height, width: {', '.join(map(str, found.image_shape))}")
+    if found.skipped:
+        click.echo(f"left out, because they cannot be read: {len(found.skipped):,}")
+        for path, reason in found.skipped[:_NAMED]:
+            click.echo(f"  {path}: {reason}")
+        if len(found.skipped) > _NAMED:
+            click.echo(f"  and {len(found.skipped) - _NAMED:,} more; --json - names all")
+    click.echo(f"fingerprint: {found.fingerprint[:12]}")
 
 
 @data.command()
@@ -52,7 +78,6 @@ def describe(source: str, image_size: int | None, broken: str, json_to: str | No
     help="Share of the held-out classes that are queries only, for TPIR.",
 )
 @click.option("--seed", type=click.IntRange(0), default=666, show_default=True)
-@click.option("--image-size", type=int, callback=parse_size, help="Resize the images of a folder to this many pixels.")
 @click.option("--broken", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True)
 @json_option
 def allocate(
@@ -63,7 +88,6 @@ def allocate(
     held_out: float,
     open_set: float,
     seed: int,
-    image_size: int | None,
     broken: str,
     json_to: str | None,
 ) -> None:
@@ -77,10 +101,9 @@ def allocate(
     identical-data   old: 30 % of the images     new: the same ones
     """  # noqa: D301
     from samespace.data import allocate as run_allocate
-    from samespace.data import holdout, open_source
-    from samespace.errors import InputError
+    from samespace.data import holdout
 
-    images = open_source(source, image_size=image_size, broken="skip" if broken == "skip" else "refuse")
+    images = _open(source, broken)
     kept = holdout(images, fraction=held_out, seed=seed, open_set=open_set) if held_out != 0 else None
     if kept is not None and not len(kept.query_rows):
         raise InputError(f"the held-out classes of {images.name} have one image each, which leaves no queries to check")
@@ -95,3 +118,11 @@ def allocate(
             click.echo(f"  {name:<8} {counts[name]:>9,} images of {classes[name]:,} classes")
         for name in ("queries", "gallery"):
             click.echo(f"  {name:<8} {counts[name]:>9,} images of held-out classes")
+
+
+def _open(source: str, broken: str) -> ImageSource:
+    """Open a source to count it: images of a folder need no common size for that."""
+    from samespace.data import open_source
+
+    size = _SCAN_PIXELS if Path(source).is_dir() else None
+    return open_source(source, image_size=size, broken="skip" if broken == "skip" else "refuse")

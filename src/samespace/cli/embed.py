@@ -49,7 +49,7 @@ def embed(
     labels, or glyphs:classes=300,images=40. Images are taken as they are: nothing random happens here. After a kill,
     the same command carries on.
     """
-    from samespace.data import Allocation, open_source, part
+    from samespace.data import Allocation, open_for_model, part
     from samespace.models import Embedder, resolve_model
     from samespace.models.extract import embed_to, pick_device
     from samespace.progress import bar, silent
@@ -57,9 +57,9 @@ def embed(
     if (allocation is None) != (part_name is None):
         raise click.UsageError("--allocation and --part go together.")
     embedder = Embedder.load(resolve_model(model)).to(pick_device(device))
-    images = open_source(
+    images = open_for_model(
         source,
-        image_size=embedder.preprocessing.size,
+        embedder.preprocessing.size,
         channels=embedder.preprocessing.channels,
         broken="skip" if broken == "skip" else "refuse",
     )

@@ -23,10 +23,3 @@ def write_result(value: dict[str, Any], json_to: str | None) -> None:
         print()
     elif json_to is not None:
         write_json(Path(json_to), value)
-
-
-def parse_size(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
-    """Refuse an image size below 8 pixels."""
-    if value is not None and value < 8:
-        raise click.BadParameter(f"{value} is below 8 pixels.", context, parameter)
-    return value

@@ -8,7 +8,7 @@ from samespace.data.folder import FolderSource
 from samespace.data.glyphs import GlyphSource
 from samespace.data.holdout import Holdout, holdout
 from samespace.data.loader import Batch, batches, rank_slice, sequential, steps_per_epoch
-from samespace.data.opening import open_source
+from samespace.data.opening import open_for_model, open_source
 from samespace.data.source import ImageSource, subset
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "class_map",
     "describe",
     "holdout",
+    "open_for_model",
     "open_source",
     "part",
     "rank_slice",

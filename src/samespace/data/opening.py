@@ -53,6 +53,21 @@ def open_source(
     raise InputError(f"{text!r} does not exist;{hint} expected {LEGAL}")
 
 
+def open_for_model(
+    spec: str | Path,
+    size: int | None,
+    *,
+    channels: int | None = None,
+    broken: Literal["refuse", "skip"] = "refuse",
+) -> ImageSource:
+    """Open images at the size a network sees, the same way for training and for embedding.
+
+    Folders and arrays are resized as they are read; glyphs are drawn at their own size and left to the model.
+    """
+    drawn = str(spec).partition(":")[0] == "glyphs" and not isinstance(spec, Path)
+    return open_source(spec, image_size=None if drawn else size, channels=channels, broken=broken)
+
+
 def _glyphs(options: str, image_size: int | tuple[int, int] | None, channels: int | None) -> GlyphSource:
     given: dict[str, str] = {}
     for part in filter(None, options.split(",")):

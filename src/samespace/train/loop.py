@@ -127,7 +127,7 @@ class _Training:
         if position.step == 0:
             position.sums = dict.fromkeys(_PARTS, 0.0)
             if task.refresh_due(epoch):
-                self._refresh_prototypes()
+                self._refresh_prototypes(position, loggers)
         task.train()
         weight = task.weight_at(epoch)
         began = saved = time.monotonic()
@@ -186,7 +186,7 @@ class _Training:
         mine = drawn[self.processes.rank * size : (self.processes.rank + 1) * size]
         return preprocessing.normalize(self.recipe.augment.apply(unit, mine))
 
-    def _refresh_prototypes(self) -> None:
+    def _refresh_prototypes(self, position: Position, loggers: list[Log]) -> None:
         """Rebuild prototypes with the new model's present vectors as the guide (UniBCT Algorithm 1)."""
         task = self.task
         assert task.refresh is not None
@@ -194,6 +194,10 @@ class _Training:
         part = torch.from_numpy(embed_rows(task.embedder, self.source, start=start, stop=stop))
         guide = self.processes.gather_rows(part.to(self.device), len(self.source))
         task.influence.set_prototypes(task.refresh(guide.cpu()).to(self.device))  # type: ignore[union-attr, operator]
+        report = getattr(task.refresh, "report", {})
+        line = {"kind": "prototypes", "epoch": position.epoch, "step": 0, "global_step": self._global_step(position)}
+        for log in loggers:
+            log({**line, **report})
 
     def _batches(self, epoch: int, step: int) -> Iterator[Batch]:
         return batches(

@@ -35,7 +35,6 @@ class DataSection:
 
     Attributes:
         source: an image folder, an `.npz` file, or `glyphs:classes=300,images=40`.
-        image_size: pixels to which images of a folder are resized when read; null keeps theirs.
         channels: 1 or 3 for folders; null means 3.
         broken: what to do with an image that cannot be read.
         allocation: a file written by `samespace data allocate`; null takes the whole source.
@@ -44,7 +43,6 @@ class DataSection:
     """
 
     source: str
-    image_size: int | None = None
     channels: int | None = None
     broken: Literal["refuse", "skip"] = "refuse"
     allocation: str | None = None
@@ -69,7 +67,7 @@ class ModelSection:
         embedding_dim: dimensions of the vectors.
         batch_norm: a batch norm after the projection.
         relu: a ReLU after the projection.
-        image_size: pixels that the network sees; null takes the source's.
+        image_size: side of the images in pixels; others are resized when read; null takes theirs.
         mean: subtracted from pixels in [0, 1].
         std: divides pixels in [0, 1].
         name: what people call the model; null takes the output folder's name.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from samespace.data import Allocation, ImageSource, open_source, part
+from samespace.data import Allocation, ImageSource, open_for_model, part
 from samespace.errors import InputError
 from samespace.files import read_json, sweep, write_json
 from samespace.losses import MarginHead
@@ -61,7 +61,7 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     if device.type == "cpu":
         # plain softmax heads drown in denormal numbers, an order of magnitude slower
         torch.set_flush_denormal(True)
-    source = source if source is not None else open_training_source(recipe.data)
+    source = source if source is not None else open_training_source(recipe.data, recipe.model.image_size)
     if len(source.classes) < 2:
         raise InputError(f"{source.name} holds {len(source.classes)} class; training needs at least 2")
     with processes(device) as group:
@@ -76,9 +76,9 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     return Trained(out / "model", True, position.seconds)
 
 
-def open_training_source(data: DataSection) -> ImageSource:
+def open_training_source(data: DataSection, image_size: int | None = None) -> ImageSource:
     """The images a recipe names: a source, or one part of its allocation."""
-    source = open_source(data.source, image_size=data.image_size, channels=data.channels, broken=data.broken)
+    source = open_for_model(data.source, image_size, channels=data.channels, broken=data.broken)
     if data.allocation is None or data.part == "all":
         return source
     return part(source, Allocation.load(data.allocation, source), data.part)

@@ -119,24 +119,13 @@ def _from_vectors(recipe: Recipe, source: ImageSource, old: OldSide) -> tuple[nn
     assert old.vectors is not None
     section, features, labels = recipe.compatibility, old.vectors.vectors, torch.from_numpy(source.labels)
     count = len(source.classes)
-    refresh: Refresh | None = None
+    refresh: Refinement | None = None
     if section.method == "unibct-trimmed":
         centres = prototypes.trimmed(features, labels, count, drop=section.drop)
     else:
         centres = prototypes.mean(features, labels, count)
     if section.method == "unibct-refined":
-
-        def refresh(guide: Tensor) -> Tensor:
-            return prototypes.refined(
-                features,
-                labels,
-                count,
-                guide=guide,
-                damping=section.damping,
-                temperature=section.refine_temperature,
-                similarity_cap=section.similarity_cap,
-            )
-
+        refresh = Refinement(old.vectors, source, section)
     loss = InfluenceLoss(
         centres,
         margin=section.margin or recipe.head.margin,
@@ -145,6 +134,34 @@ def _from_vectors(recipe: Recipe, source: ImageSource, old: OldSide) -> tuple[nn
         prefix=section.prefix,
     )
     return loss, refresh
+
+
+class Refinement:
+    """Rebuilds refined prototypes (UniBCT Eq. 6-10) from the new model's present vectors.
+
+    Attributes:
+        report: of the last call, how many samples a prototype rests on in effect, as a share of its class: the median
+            and the smallest over classes. A small share says that a few near duplicates have captured a prototype.
+    """
+
+    def __init__(self, vectors: VectorSet, source: ImageSource, section: CompatibilitySection) -> None:
+        self._features = vectors.vectors
+        self._labels = torch.from_numpy(source.labels)
+        self._count = len(source.classes)
+        self._options: dict[str, Any] = {
+            "damping": section.damping,
+            "temperature": section.refine_temperature,
+            "similarity_cap": section.similarity_cap,
+        }
+        self.report: dict[str, float] = {}
+
+    def __call__(self, guide: Tensor) -> Tensor:
+        """Prototypes (C, D) float32 for a guide (N, D) in the images' order."""
+        weights = prototypes.refined_weights(self._labels, self._count, guide=guide, **self._options)
+        effective = prototypes.effective_sample_size(weights, self._labels, self._count)
+        share = effective / torch.bincount(self._labels, minlength=self._count)
+        self.report = {"effective_share_median": float(share.median()), "effective_share_min": float(share.min())}
+        return prototypes.refined(self._features, self._labels, self._count, guide=guide, **self._options)
 
 
 def _from_classifier(recipe: Recipe, source: ImageSource, old: OldSide) -> nn.Module:
