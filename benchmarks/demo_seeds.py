@@ -1,4 +1,4 @@
-"""The demo for several seeds, all of them reported:
+"""The demo for several seeds, all of them reported.
 
 python benchmarks/demo_seeds.py --out runs/demo --seeds 0 1 2 --write docs/results/demo.md
 """
@@ -35,8 +35,8 @@ def page(results: dict[int, DemoResult], threads: int) -> str:
         "",
         f"{settings.classes} glyphs of {settings.images} images, {settings.held_out:.0%} of the glyphs held out; "
         f"{settings.backbone}, {settings.embedding_dim}-d, {settings.epochs} epochs; the old model sees 30 % of the other "
-        "glyphs, its successors all of them. The seed decides the glyphs, the allocation and the weights; no seed was "
-        "left out. A certificate is compatible where the interval of the gain lies above zero on all four metrics: "
+        "glyphs, its successors all of them. The seed decides the glyphs, the allocation and the weights; no seed "
+        "was left out. A certificate is compatible where the interval of the gain lies above zero on all four metrics: "
         f"{verdicts}.",
         "",
         f"Measured with torch {torch.__version__} on Python {platform.python_version()}, {threads} threads.",

@@ -38,7 +38,7 @@ from samespace.prototypes.rows import (
 DIRECT_LIMIT = 2048
 """Largest class solved in batches and, if need be, by elimination; beyond it, iteration alone is faster."""
 
-BATCH_STEPS = 32
+BATCH_STEPS = 24
 """Steps after which elimination is cheaper for small classes that have not settled, near duplicates mostly."""
 
 STORE_BYTES = 2**30
