@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# tests work on small tensors, where a second thread costs more than it brings, and may share the machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 DATA = Path(os.environ.get("SAMESPACE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 

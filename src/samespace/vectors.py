@@ -211,10 +211,12 @@ class VectorSet:
 
     @classmethod
     def _load_npz(cls, path: Path) -> VectorSet:
+        if not zipfile.is_zipfile(path):
+            raise InputError(
+                f"{path} cannot be read as .npz: it is no archive, or cut short; expected arrays 'vectors', 'labels'"
+            )
         try:
             with np.load(path, allow_pickle=False) as file:
-                if not isinstance(file, np.lib.npyio.NpzFile):
-                    raise InputError(f"{path} is not an .npz archive; expected arrays 'vectors' and 'labels'")
                 known = ("vectors", "labels", "ids", "templates")
                 arrays = {key: file[key] for key in known if key in file.files}
                 found = ", ".join(file.files) or "nothing"

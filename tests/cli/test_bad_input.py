@@ -288,7 +288,6 @@ def test_what_only_the_old_model_shows_is_refused_before_training(here, capsys, 
     assert not (here / "runs" / "x").exists()
 
 
-@pytest.mark.xfail(reason="checked only when first used, not when the recipe is read")
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -18,7 +18,7 @@ from samespace.cli.main import run
 from samespace.train import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md")) + [ROOT / "README.md"]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 FENCE = re.compile(r"^```(\w*)$")
 REMARK = re.compile(r"^<!-- (file|exit): (.+?) -->$")
 

@@ -55,14 +55,14 @@ def test_vectors_are_unit_deterministic_and_independent_of_their_batch(model):
 
 
 def test_a_saved_model_comes_back_with_its_space_and_classifier(model, tmp_path):
-    classifier = Classifier(torch.randn(3, 24), ("a", "b", "c"), "arcface", 64.0, torch.randn(3))
+    classifier = Classifier(torch.randn(3, 24), ("a", "b", "c"), "arcface", 64.0, 0.3, torch.randn(3))
     model.save(tmp_path / "m", classifier)
     loaded = Embedder.load(tmp_path / "m")
     assert loaded.space == model.space
     assert loaded.name == "v1"
     torch.testing.assert_close(loaded.embed(images()), model.embed(images()), rtol=0, atol=0)
     again = Classifier.load(tmp_path / "m" / "classifier.safetensors")
-    assert (again.classes, again.margin, again.scale) == (classifier.classes, "arcface", 64.0)
+    assert (again.classes, again.margin, again.scale, again.margin_value) == (("a", "b", "c"), "arcface", 64.0, 0.3)
     torch.testing.assert_close(again.weight, classifier.weight)
     torch.testing.assert_close(again.bias, classifier.bias)
 

@@ -90,7 +90,9 @@ def test_synthesised_rows_are_the_mean_where_no_class_is_shared(source, old_mode
     """BCT-synthesised without a shared class and UniBCT's mean give one loss under a cosine head."""
     vectors = embed(Embedder.load(old_model), source)
     known = Classifier.load(old_model / "classifier.safetensors")
-    stranger = Classifier(known.weight, tuple(f"x{n}" for n in range(OLD_CLASSES)), known.margin, known.scale)
+    stranger = Classifier(
+        known.weight, tuple(f"x{n}" for n in range(OLD_CLASSES)), known.margin, known.scale, known.margin_value
+    )
     options = {"margin": "arcface", "scale": 16.0, "margin_value": 0.1}
     synth, _ = tie(recipe(method="bct-synth", old_model="v1", **options), source, OldSide(vectors, stranger))
     mean, _ = tie(recipe(method="unibct-mean", old_model="v1", **options), source, OldSide(vectors))

@@ -77,7 +77,9 @@ def check(
     lookup = (
         None
         if images is None
-        else image_lookup(open_source(images, image_size=_SHOWN_PIXELS if Path(images).is_dir() else None))
+        else image_lookup(
+            open_source(images, image_size=_SHOWN_PIXELS if Path(images).is_dir() else None, broken="skip")
+        )
     )
     paragon = None
     if paragon_queries is not None and paragon_gallery is not None:

@@ -210,7 +210,7 @@ def _refusal(root: Path, count: int, bad: list[tuple[str, str]]) -> str:
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     return (
         f"{root}/ ({count} images) holds {len(bad)} broken or empty: {named}{more}; "
-        "repair or remove them, or choose to skip broken ones"
+        "repair or remove them, or skip them with --broken skip (data.broken: skip)"
     )
 
 

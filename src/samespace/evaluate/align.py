@@ -222,7 +222,7 @@ def _require_dims(
         )
     if not prefix and queries.dim != gallery.dim:
         remedy = (
-            f"; where the leading {gallery.dim} values were trained to be compatible, use prefix"
+            f"; where the leading {gallery.dim} values were trained to be compatible, use prefix (--prefix)"
             if queries.dim > gallery.dim
             else "; such vectors cannot be compared"
         )

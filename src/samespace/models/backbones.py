@@ -94,7 +94,10 @@ def _from_user(name: str, channels: int) -> nn.Module:
         raise InputError(
             f"the backbone '{name}' cannot be imported ({error}); expected package.module:callable"
         ) from None
-    backbone = factory(channels)
+    try:
+        backbone = factory(channels)
+    except TypeError as error:
+        raise InputError(f"the backbone '{name}' cannot be called with the number of channels: {error}") from error
     if not isinstance(backbone, nn.Module):
         raise InputError(f"the backbone '{name}' returned a {type(backbone).__name__}; expected an nn.Module")
     return backbone

@@ -22,6 +22,7 @@ class Classifier:
         classes: C class names, in row order.
         margin: the margin it was trained with, as a recipe names it.
         scale: the scale of its cosines.
+        margin_value: of that margin, None for its default.
         bias: (C,) float32 where the layer is a plain softmax with one.
     """
 
@@ -29,12 +30,14 @@ class Classifier:
     classes: tuple[str, ...]
     margin: str
     scale: float
+    margin_value: float | None = None
     bias: Tensor | None = None
 
     def save(self, path: Path) -> None:
         """Write one `.safetensors` file, whole or not at all."""
         tensors = {"weight": self.weight} | ({} if self.bias is None else {"bias": self.bias})
         about = {"classes": list(self.classes), "margin": self.margin, "scale": self.scale}
+        about["margin_value"] = self.margin_value
         with replacing(path) as temporary:
             save_tensors(tensors, temporary, {"classifier": json.dumps(about)})
 
@@ -53,4 +56,4 @@ class Classifier:
         if weight.ndim != 2 or len(about["classes"]) != len(weight):
             raise InputError(f"{path}: {len(about['classes'])} classes but weights of shape {tuple(weight.shape)}")
         bias = tensors["bias"].float() if "bias" in tensors else None
-        return cls(weight, tuple(about["classes"]), about["margin"], float(about["scale"]), bias)
+        return cls(weight, tuple(about["classes"]), about["margin"], float(about["scale"]), about["margin_value"], bias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def export_onnx(embedder: Embedder, path: str | Path, *, tolerance: float = 1e-4
     shape = (_PARITY_IMAGES, preprocessing.channels, preprocessing.size, preprocessing.size)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     network = _Network(embedder).eval()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # torch's exporter warns about its own internals, which no user can act on
         warnings.simplefilter("ignore")

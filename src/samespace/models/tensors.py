@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,10 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, 
     """Write tensors to `path` as safetensors; the caller makes the write atomic."""
     dense = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     safetensors.torch.save_file(dense, path, metadata=metadata)
+    # safetensors makes files that only their owner may read, unlike every other file of a model
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:

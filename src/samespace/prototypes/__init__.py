@@ -12,6 +12,6 @@ normalised on the fly, so no second copy of them is made.
 from __future__ import annotations
 
 from samespace.prototypes.centres import extend_classifier, mean, trimmed
-from samespace.prototypes.refinement import effective_sample_size, refined, refined_weights
+from samespace.prototypes.refinement import effective_sample_size, refined, refined_weights, weighted
 
-__all__ = ["effective_sample_size", "extend_classifier", "mean", "refined", "refined_weights", "trimmed"]
+__all__ = ["effective_sample_size", "extend_classifier", "mean", "refined", "refined_weights", "trimmed", "weighted"]

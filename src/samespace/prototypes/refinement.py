@@ -101,6 +101,31 @@ def refined(
 
 
 @torch.no_grad()
+def weighted(features: Vectors, labels: Vectors, num_classes: int, *, weights: Tensor) -> Tensor:
+    """Class centres from a weight for each sample, such as `refined_weights` gives: `refined` in two steps.
+
+    Args:
+        features: (N, D) old features, floating; normalised inside.
+        labels: (N,) whole numbers in 0..num_classes - 1.
+        num_classes: number of rows of the result.
+        weights: (N,) floating, summing to one in each class.
+
+    Returns:
+        (num_classes, D) float32, not re-normalised; a class without samples is a row of NaN.
+
+    Raises:
+        InputError: as `refined`, or not one weight per sample.
+    """
+    check_vectors(features, "features")
+    if tuple(weights.shape) != (len(features),):
+        raise InputError(
+            f"weights have shape {tuple(weights.shape)}; expected one for each of {len(features)} features"
+        )
+    checked = check_labels(labels, num_classes, len(features))
+    return weighted_sums(features, checked, num_classes, weights, "features")
+
+
+@torch.no_grad()
 def refined_weights(
     labels: Vectors,
     num_classes: int,

@@ -27,7 +27,12 @@ class MetricsFile:
     def __init__(self, path: Path, *, epoch: int, step: int) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in _lines(path) if (line["epoch"], line["step"]) <= (epoch, step)]
+        # prototypes are rebuilt, and their line written again, by a training that resumes at the start of an epoch
+        kept = [
+            line
+            for line in _lines(path)
+            if (line["epoch"], line["step"]) < (epoch, step + (line["kind"] != "prototypes"))
+        ]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def __call__(self, line: dict[str, Any]) -> None:

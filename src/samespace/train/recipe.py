@@ -26,7 +26,7 @@ NEEDS_CLASSIFIER = frozenset({"bct", "bct-synth", "bct-kd", "lwf"})
 NEEDS_VECTORS = frozenset(
     {"l2", "contrastive", "bct-synth", "bct-kd", "lwf", "unibct-mean", "unibct-trimmed", "unibct-refined"}
 )
-USES_PROTOTYPES = frozenset({"bct", "bct-synth", "unibct-mean", "unibct-trimmed", "unibct-refined"})
+USES_PROTOTYPES = frozenset({"bct", "bct-synth", "bct-kd", "unibct-mean", "unibct-trimmed", "unibct-refined"})
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,15 @@ class CompatibilitySection:
             raise InputError(f"compatibility.margin does nothing for method={self.method}: remove it")
         _at_least("compatibility.warmup_epochs", self.warmup_epochs or 0, 0)
         _above_zero("compatibility.weight", self.weight)
+        _above_zero("compatibility.refine_temperature", self.refine_temperature)
+        for name in ("temperature", "scale"):
+            if (value := getattr(self, name)) is not None:
+                _above_zero(f"compatibility.{name}", value)
+        for name in ("damping", "drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"compatibility.{name} should be in [0, 1), got {getattr(self, name)}")
+        if self.similarity_cap is not None and not -1 < self.similarity_cap <= 1:
+            raise InputError(f"compatibility.similarity_cap is a cosine in (-1, 1], got {self.similarity_cap}")
 
 
 @dataclass(frozen=True)
@@ -253,6 +262,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         tie, epochs = self.compatibility, self.optim.epochs
+        _at_least("seed", self.seed, 0)
         if tie.method == "none":
             return
         if tie.warmup_epochs is not None and tie.warmup_epochs >= epochs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,13 +60,10 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     if finished := _finished(recipe, out):
         return finished
     device = local_device(pick_device(recipe.run.device))
-    if device.type == "cpu":
-        # plain softmax heads drown in denormal numbers, an order of magnitude slower
-        torch.set_flush_denormal(True)
     source = source if source is not None else open_training_source(recipe.data, recipe.model.image_size)
     if len(source.classes) < 2:
         raise InputError(f"{source.name} holds {len(source.classes)} class; training needs at least 2")
-    with processes(device) as group:
+    with _no_denormals(device), processes(device) as group:
         task, old = _build(recipe, source, out, device, group, quiet)
         if group.first:
             sweep(out)
@@ -82,6 +81,16 @@ def open_training_source(data: DataSection, image_size: int | None = None) -> Im
     if data.allocation is None or data.part == "all":
         return source
     return part(source, Allocation.load(data.allocation, source), data.part)
+
+
+@contextmanager
+def _no_denormals(device: torch.device) -> Iterator[None]:
+    """Flush denormal numbers on a CPU: plain softmax heads drown in them, an order of magnitude slower."""
+    torch.set_flush_denormal(device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _build(
@@ -109,7 +118,7 @@ def _build(
         scale=recipe.head.scale,
         margin_value=recipe.head.margin_value,
     )
-    old = old_side(recipe.compatibility, source, out, device, group, quiet)
+    old = old_side(recipe, source, out, device, group, quiet)
     influence, refresh = tie(recipe, source, old)
     task = CompatibleTask(
         embedder,
@@ -148,6 +157,7 @@ def _finish(task: CompatibleTask, source: ImageSource, recipe: Recipe, out: Path
         classes=source.classes,
         margin=recipe.head.margin,
         scale=recipe.head.scale,
+        margin_value=recipe.head.margin_value,
         bias=None if head.bias is None else head.bias.detach().cpu().float(),
     )
     embedder = task.embedder

@@ -19,7 +19,7 @@ from samespace.models import Classifier, Embedder, resolve_model
 from samespace.models.extract import embed_to
 from samespace.progress import bar, silent
 from samespace.train.distributed import Processes
-from samespace.train.recipe import NEEDS_CLASSIFIER, NEEDS_VECTORS, CompatibilitySection, Recipe
+from samespace.train.recipe import NEEDS_CLASSIFIER, NEEDS_VECTORS, CompatibilitySection, Method, Recipe
 from samespace.vectors import VectorSet
 
 Refresh = Callable[[Tensor], Tensor]
@@ -40,7 +40,7 @@ class OldSide:
 
 
 def old_side(
-    section: CompatibilitySection,
+    recipe: Recipe,
     source: ImageSource,
     out: Path,
     device: torch.device,
@@ -53,18 +53,25 @@ def old_side(
     that other trainings against the same model find them.
 
     Raises:
-        InputError: a model, vector set or classifier is missing or does not fit the images.
+        InputError: a model, vector set or classifier is missing or does not fit the images, dimensions do not fit, or
+            the classes leave the method nothing to do. All that is cheap to see is seen before images are embedded.
     """
+    section = recipe.compatibility
     vectors = classifier = None
     model = None if section.old_model is None else resolve_model(section.old_model)
     if section.method in NEEDS_CLASSIFIER:
         file = model / "classifier.safetensors" if section.old_classifier is None and model else section.old_classifier
         classifier = Classifier.load(Path(str(file)))
+        _check_dims(recipe, classifier.weight.shape[1])
+        _check_classes(section.method, shared_classes(source, classifier))
     if section.method in NEEDS_VECTORS:
         if model is None:
             vectors = align(VectorSet.load(str(section.old_vectors)), source)
+            _check_dims(recipe, vectors.dim)
         else:
-            vectors = _embed_once(Embedder.load(model).to(device), source, out, group, quiet)
+            embedder = Embedder.load(model)
+            _check_dims(recipe, embedder.embedding_dim)
+            vectors = _embed_once(embedder.to(device), source, out, group, quiet)
     return OldSide(vectors, classifier)
 
 
@@ -98,13 +105,11 @@ def tie(recipe: Recipe, source: ImageSource, old: OldSide) -> tuple[nn.Module | 
         The term for `CompatibleTask(influence=…)` and the function for its `refresh`; None where there is none.
 
     Raises:
-        InputError: dimensions do not fit, no class is shared with the old classifier, or prototypes are all missing.
+        InputError: prototypes are all missing.
     """
     section = recipe.compatibility
     if section.method == "none":
         return None, None
-    old_dim = old.vectors.dim if old.vectors is not None else _known(old.classifier).weight.shape[1]
-    _check_dims(recipe.model.embedding_dim, old_dim, section.prefix)
     if section.method == "l2":
         return RegressionLoss(prefix=section.prefix), None
     if section.method == "contrastive":
@@ -161,7 +166,7 @@ class Refinement:
         effective = prototypes.effective_sample_size(weights, self._labels, self._count)
         share = effective / torch.bincount(self._labels, minlength=self._count)
         self.report = {"effective_share_median": float(share.median()), "effective_share_min": float(share.min())}
-        return prototypes.refined(self._features, self._labels, self._count, guide=guide, **self._options)
+        return prototypes.weighted(self._features, self._labels, self._count, weights=weights.cpu())
 
 
 def _from_classifier(recipe: Recipe, source: ImageSource, old: OldSide) -> nn.Module:
@@ -172,7 +177,7 @@ def _from_classifier(recipe: Recipe, source: ImageSource, old: OldSide) -> nn.Mo
     options: dict[str, Any] = {
         "margin": section.margin or classifier.margin,
         "scale": section.scale or classifier.scale,
-        "margin_value": section.margin_value,
+        "margin_value": section.margin_value if section.margin else classifier.margin_value,
         "prefix": section.prefix,
     }
     if section.method == "bct-synth":
@@ -181,16 +186,9 @@ def _from_classifier(recipe: Recipe, source: ImageSource, old: OldSide) -> nn.Mo
         return InfluenceLoss(weight, **options)
     distil: dict[str, Any] = {"class_map": class_map, "temperature": section.temperature, "prefix": section.prefix}
     if section.method == "lwf":
-        if shared == len(class_map):
-            raise InputError("compatibility.method=lwf distils new classes only, and the old classifier knows them all")
         return LwFLoss(classifier.weight, **distil)
     if section.method == "bct-kd" and shared == 0:
         return DistillationLoss(classifier.weight, **distil)
-    if shared == 0:
-        raise InputError(
-            f"none of the {len(class_map)} training classes is known to the old classifier, so "
-            "compatibility.method=bct would do nothing; choose bct-synth, bct-kd or a unibct method"
-        )
     influence = InfluenceLoss(classifier.weight, class_map=class_map, bias=classifier.bias, **options)
     if section.method == "bct" or shared == len(class_map):
         return influence
@@ -232,7 +230,19 @@ def _known(value: T | None) -> T:
     return value
 
 
-def _check_dims(new: int, old: int, prefix: bool) -> None:
+def _check_classes(method: Method, class_map: Tensor) -> None:
+    shared = int((class_map >= 0).sum())
+    if method == "lwf" and shared == len(class_map):
+        raise InputError("compatibility.method=lwf distils new classes only, and the old classifier knows them all")
+    if method == "bct" and shared == 0:
+        raise InputError(
+            f"none of the {len(class_map)} training classes is known to the old classifier, so "
+            "compatibility.method=bct would do nothing; choose bct-synth, bct-kd or a unibct method"
+        )
+
+
+def _check_dims(recipe: Recipe, old: int) -> None:
+    new, prefix = recipe.model.embedding_dim, recipe.compatibility.prefix
     if prefix and new <= old:
         raise InputError(
             f"compatibility.prefix needs a new model wider than the old one, got {new} and {old} dimensions"
