@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from samespace.errors import InputError, SpaceError
@@ -139,3 +141,39 @@ def test_scores_across_spaces_need_a_certificate_and_compare_the_dimensions_both
     with pytest.raises(SpaceError, match="run 'samespace check'"):
         queries.scores(gallery)
     np.testing.assert_allclose(queries.scores(gallery, certificate=Vouch()), [[0.6]], rtol=1e-6)
+
+
+def test_a_zero_vector_has_no_cosine_and_is_named():
+    gallery = some(vectors=np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]]))
+    with pytest.raises(InputError, match=r"row 2 \(id c\) is zero"):
+        some(vectors=np.ones((4, 3))).scores(gallery)
+
+
+def test_a_damaged_compressed_array_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "v.npz", vectors=np.random.default_rng(0).standard_normal((50, 8)))
+    content = bytearray((tmp_path / "v.npz").read_bytes())
+    content[60:2000] = b"\xff" * 1940
+    (tmp_path / "v.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot be read as \.npz"):
+        VectorSet.load(tmp_path / "v.npz")
+
+
+def test_byte_strings_are_read_as_utf8_or_refused():
+    assert some(labels=np.array(["ß".encode(), b"a", b"a", b"b"])).labels.tolist() == ["ß", "a", "a", "b"]
+    with pytest.raises(InputError, match="labels are byte strings that are not UTF-8"):
+        some(labels=np.array([b"\xff", b"a", b"a", b"b"]))
+
+
+def test_further_columns_of_items_are_passed_over(tmp_path):
+    some().save(tmp_path / "set")
+    items = tmp_path / "set" / "items.parquet"
+    table = pyarrow.parquet.read_table(items).append_column("quality", pyarrow.array([0.1, 0.2, 0.3, 0.4]))
+    pyarrow.parquet.write_table(table, items)
+    assert VectorSet.load(tmp_path / "set").labels.tolist() == [1, 1, 2**40, 7]
+
+
+def test_a_space_that_is_no_object_is_refused(tmp_path):
+    some().save(tmp_path / "set")
+    (tmp_path / "set" / "space.json").write_text('{"space": "v1", "has_ids": true}')
+    with pytest.raises(InputError, match=r"space\.json: a space should be a JSON object, got 'v1'"):
+        VectorSet.load(tmp_path / "set")

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
+import sys
+import tokenize
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from samespace.errors import InputError
+
+# what numpy raises for an .npz that is damaged, foreign, or full of Python objects
+UNREADABLE_NPZ = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, SyntaxError,
+                  tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+_DEBRIS = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)", re.DOTALL)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -54,12 +66,65 @@ def swap_folder(new: Path, path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writes left in `folder`; call it where no other process is writing there."""
-    for debris in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
-        if debris.is_dir():
+    """Remove what killed writes left in `folder`; call it where no other process is writing there.
+
+    A folder that was set aside for a new one that never came takes its place again.
+    """
+    for debris in list(folder.glob(".*")):
+        match = _DEBRIS.fullmatch(debris.name)
+        if match is None:
+            continue
+        place = debris.with_name(match["name"])
+        if match["kind"] == "old" and not place.exists():
+            debris.rename(place)
+        elif debris.is_dir():
             shutil.rmtree(debris, ignore_errors=True)
         else:
             debris.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes out of the same block for `path`, waiting for them; works through a file beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        # no fcntl there: one process at a time is up to the user
+        yield
+        return
+    lock = path.with_name(f".{path.name}.lock")
+    descriptor = _acquire(lock)
+    try:
+        yield
+    finally:
+        # removed while held: whoever waits for this file sees that it is gone and takes a new one
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(lock: Path) -> int:
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            _flock(descriptor)
+            if lock.exists() and os.path.samestat(lock.stat(), os.fstat(descriptor)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _flock(descriptor: int) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        # some network file systems have no locks; embedding there must still work
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

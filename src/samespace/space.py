@@ -68,8 +68,11 @@ class Space:
         """Rebuild a space from `to_dict`; `where` names the source in errors.
 
         Raises:
-            InputError: a field is missing or of the wrong type, or the recorded id does not fit the fields.
+            InputError: it is no mapping, a field is missing or of the wrong type, or the recorded id does not fit the
+                fields.
         """
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: a space should be a JSON object, got {value!r}")
         kinds = {"weights": str, "preprocessing": str, "dim": int, "normalized": bool}
         for key, kind in kinds.items():
             if not isinstance(value.get(key), kind):

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError
-from samespace.files import read_json, replacing_folder, require_file, write_json
+from samespace.files import UNREADABLE_NPZ, read_json, replacing_folder, require_file, write_json
 from samespace.space import Links, Space, require_comparable
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 
 _CHECK_ROWS = 65_536
+_COLUMNS = ("id", "label", "template")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +73,19 @@ class VectorSet:
 
         Raises:
             SpaceError: the spaces differ and no certificate links them, or one is undeclared.
+            InputError: a vector is zero in the dimensions compared.
         """
         require_comparable(self.space, gallery.space, certificate)
         dim = min(self.dim, gallery.dim)
-        sides = [np.array(side.vectors[:, :dim], dtype=np.float32) for side in (self, gallery)]
-        queries, items = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides)
-        return np.asarray(queries @ items.T, dtype=np.float32)
+        return np.asarray(self._unit(dim) @ gallery._unit(dim).T, dtype=np.float32)
+
+    def _unit(self, dim: int) -> npt.NDArray[np.float32]:
+        vectors = np.array(self.vectors[:, :dim], dtype=np.float32)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not lengths.all():
+            row = int(np.argmin(lengths))
+            raise InputError(f"{self.name}: the vector of row {row} (id {self.ids[row]}) is zero and has no cosine")
+        return np.asarray(vectors / lengths, dtype=np.float32)
 
     def subset(self, rows: npt.NDArray[np.integer[Any]]) -> VectorSet:
         """The items of `rows`, in that order."""
@@ -152,7 +160,7 @@ class VectorSet:
         import pyarrow
         import pyarrow.parquet
 
-        columns = {"id": self.ids, "label": self.labels, "template": self.templates}
+        columns = dict(zip(_COLUMNS, (self.ids, self.labels, self.templates), strict=True))
         present = {key: pyarrow.array(value) for key, value in columns.items() if value is not None}
         pyarrow.parquet.write_table(pyarrow.table(present), folder / "items.parquet")
         about = {
@@ -188,13 +196,15 @@ class VectorSet:
         about = read_json(path / "space.json", "the space of a vector set")
         try:
             vectors = np.load(path / "vectors.npy", mmap_mode="r", allow_pickle=False)
-            table = pyarrow.parquet.read_table(path / "items.parquet")
+            with pyarrow.parquet.ParquetFile(path / "items.parquet") as file:
+                found = file.schema_arrow.names
+                table = file.read(columns=[key for key in _COLUMNS if key in found])
         except (ValueError, OSError, EOFError, pyarrow.ArrowException) as error:
             raise InputError(f"{path} is damaged: {_first_line(error)}; make it again with 'samespace embed'") from None
         if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
             raise InputError(f"{path}: vectors.npy should be (items, dims) float32 or float16, got {vectors.dtype}")
-        if "id" not in table.column_names:
-            raise InputError(f"{path}: items.parquet has no column 'id'; columns: {', '.join(table.column_names)}")
+        if "id" not in found:
+            raise InputError(f"{path}: items.parquet has no column 'id'; columns: {', '.join(found)}")
         count = len(vectors)
         columns = {key: _column(table.column(key).to_pylist(), key, count, str(path)) for key in table.column_names}
         result = cls(
@@ -202,7 +212,7 @@ class VectorSet:
             ids=columns["id"].astype(str),
             labels=columns.get("label"),
             templates=columns.get("template"),
-            space=Space.from_dict(about["space"], f"{path}/space.json") if about.get("space") else None,
+            space=Space.from_dict(about["space"], f"{path}/space.json") if about.get("space") is not None else None,
             has_ids=bool(about.get("has_ids", True)),
             name=str(path),
         )
@@ -220,9 +230,7 @@ class VectorSet:
                 known = ("vectors", "labels", "ids", "templates")
                 arrays = {key: file[key] for key in known if key in file.files}
                 found = ", ".join(file.files) or "nothing"
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            if isinstance(error, InputError):
-                raise
+        except UNREADABLE_NPZ as error:
             raise InputError(f"{path} cannot be read as .npz ({_first_line(error)}); is it whole?") from None
         if "vectors" not in arrays:
             raise InputError(f"{path} holds no array 'vectors' (it holds {found}); expected 'vectors' and 'labels'")
@@ -253,8 +261,13 @@ def _column(values: Any, what: str, count: int, name: str) -> Array:
         raise InputError(f"{name}: {what} should be one per vector ({count}), got shape {column.shape}")
     if column.dtype.kind in "iu":
         return column.astype(np.int64)
-    if column.dtype.kind in "US":
-        return column.astype(str)
+    if column.dtype.kind == "U":
+        return column
+    if column.dtype.kind == "S":
+        try:
+            return np.asarray(np.char.decode(column, "utf-8"))
+        except UnicodeDecodeError:
+            raise InputError(f"{name}: {what} are byte strings that are not UTF-8; store them as strings") from None
     raise InputError(f"{name}: {what} should be integers or strings, got {column.dtype}")
 
 

@@ -420,6 +420,8 @@ def test_models_that_are_not_whole(here, refused, command):
         ("--metric TAR@FAR=2", "should be at least 0 and below 1"),
         ("--metric TPIR@FPIR=1e-2", "no queries without a mate"),
         ("--confidence 2", "confidence lies between 0 and 1"),
+        ("--confidence nan", "confidence lies between 0 and 1"),
+        ("--seed -1", "'--seed'"),
         ("--replicates 3", "'--replicates'"),
         ("--prefix", "leave prefix out"),
         ("--paragon-queries p_q.npz", "go together"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from samespace.data import FolderSource, describe, open_source
+from samespace.data import FolderSource, describe, folder, open_source
 from samespace.errors import InputError
 
 
@@ -167,3 +168,23 @@ def test_fingerprint_follows_the_files(root: Path) -> None:
 def test_wrong_options_are_refused(root: Path, option: dict[str, object]) -> None:
     with pytest.raises(InputError):
         FolderSource(root, **option)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("budget", [0, 2**30])
+def test_paths_are_handed_out_in_chunks_and_threads_end(root: Path, budget: int, monkeypatch) -> None:
+    whole = FolderSource(root)
+    handed: list[int] = []
+
+    class Pool(folder.ThreadPoolExecutor):
+        def map(self, fn, paths):
+            handed.append(len(paths))
+            return super().map(fn, paths)
+
+    monkeypatch.setattr(folder, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(folder, "CHUNK", 2)
+    rows = list(range(len(whole)))
+    cut = FolderSource(root, budget=budget)
+    assert torch.equal(cut.load(rows), whole.load(rows))
+    assert max(handed) == 2
+    assert sum(handed) == 2 * len(rows)  # headers, then pixels
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("samespace-decode")]

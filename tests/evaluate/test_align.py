@@ -69,6 +69,13 @@ def test_an_item_is_not_matched_with_itself(world):
     assert certificate.data["self_matches_dropped"] == 3
     assert certificate.data["genuine_pairs"] == 2
     assert certificate.data["unmated_queries"] == 1
+    note = next(note for note in certificate.notes if "by id" in note)
+    assert note.startswith("3 of 3 queries are in the gallery by id, such as '1'")
+    assert "make the ids unique" in note
+
+
+def test_ids_that_do_not_meet_are_not_noted(world):
+    assert not any("by id" in note for note in align(**world.sets()).notes)
 
 
 def test_without_ids_nothing_is_left_out_but_a_note_says_so():

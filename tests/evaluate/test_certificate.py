@@ -94,6 +94,17 @@ def test_undeclared_spaces_are_never_linked(world):
     assert not result.links(world.gallery.space, world.queries.space)
 
 
+@pytest.mark.parametrize(("side", "companion"), [("queries", "new_gallery"), ("gallery", "baseline")])
+def test_a_companion_does_not_vouch_for_an_undeclared_space(world, side, companion):
+    sets = world.sets("new_gallery")
+    result = check(**{**sets, side: replace(sets[side], space=None)}, metrics=["rank@1"], replicates=50)
+    assert result.compatible
+    assert (result.new_space if side == "queries" else result.old_space)["id"] is None
+    assert not result.links(world.gallery.space, world.queries.space)
+    expected = f"{sets[side].name} declares no space, though {sets[companion].name} does"
+    assert sum(expected in note for note in result.notes) == 1
+
+
 def test_a_metric_that_was_not_measured_is_named(certificate):
     with pytest.raises(InputError, match="did you mean 'rank@1'"):
         certificate["rank@5"]

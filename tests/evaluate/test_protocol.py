@@ -191,3 +191,24 @@ def test_strict_shares_are_counted_over_all_pairs_but_those_of_one_item(seed):
         exclude=queries.ids[:, None] == gallery.ids[None],
     )
     assert counter.shares(trial) == expected
+
+
+def test_a_large_gallery_is_read_once_for_many_queries_and_all_pairs_that_share_it(world, monkeypatch):
+    from samespace.evaluate import protocol
+
+    trial = align(**world.sets())
+    names = ["old", "cross", "control"]
+    whole = scan(trial, names, 100)
+    monkeypatch.setattr(protocol, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(protocol, "_PASS_BYTES", 1)
+    reads, sizes = [], []
+    gallery = trial.pairs["old"][1]
+    blocks = gallery.blocks
+    monkeypatch.setattr(gallery, "blocks", lambda *size: reads.append(1) or blocks(*size))
+    cut = scan(trial, names, 100, observers=[lambda start, scores, index: sizes.append(len(scores["old"]))])
+    assert len(reads) == -(-len(world.queries) // 64)
+    assert sizes == [1] * len(world.queries)
+    for name in names:
+        np.testing.assert_array_equal(cut[name].found.rank, whole[name].found.rank)
+        np.testing.assert_array_equal(cut[name].genuine, whole[name].genuine)
+        np.testing.assert_array_equal(cut[name].tail.scores, whole[name].tail.scores)

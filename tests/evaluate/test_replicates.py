@@ -114,3 +114,24 @@ def test_huge_weights_do_not_overflow(small):
     counts = np.ones((2, trial.identities), dtype=np.int64)
     metric = parse("TAR@FAR=0.1")
     np.testing.assert_allclose(values(metric, outcome, trial, counts * 100_000), values(metric, outcome, trial, counts))
+
+
+@pytest.mark.parametrize("budget", [1, 1000])
+def test_open_set_thresholds_do_not_depend_on_how_replicates_are_cut(budget, monkeypatch):
+    from fractions import Fraction
+
+    from samespace.evaluate import replicates
+
+    generator = np.random.default_rng(8)
+    scores = (generator.integers(-20, 21, 300) / 20).astype(np.float32)
+    identity = generator.integers(0, 9, 300)
+    counts = generator.integers(0, 4, (17, 9))
+    rate = Fraction(1, 10)
+    slow = []
+    for row in counts:
+        written_out = np.sort(np.repeat(scores, row[identity]))[::-1]
+        slow.append(written_out[int(rate * len(written_out))])
+    monkeypatch.setattr(replicates, "_CHUNK_QUERIES", budget)
+    np.testing.assert_array_equal(replicates.query_thresholds(rate, scores, identity, counts), slow)
+    none = replicates.query_thresholds(rate, scores[:0], identity[:0], counts)
+    np.testing.assert_array_equal(none, np.full(17, -np.inf))

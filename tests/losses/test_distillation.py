@@ -171,3 +171,16 @@ def test_batches_that_do_not_fit_are_refused() -> None:
         DistillationLoss(weight)(torch.ones(6, 9), labels, old)
     with pytest.raises(InputError, match="one bool per sample"):
         DistillationLoss(weight)(new, labels, old, mask=torch.ones(6))
+
+
+@pytest.mark.parametrize("kind", [DistillationLoss, LwFLoss])
+def test_counts_are_the_samples_that_are_distilled(kind) -> None:
+    _, labels, _, weight = batch()
+    mask = torch.arange(len(labels)) < 2
+    mapped = kind(weight, class_map=torch.tensor([0, -1, 4, -1]))
+    unknown = (labels == 1) | (labels == 3)
+    assert float(kind(weight).counts(labels)) == len(labels)
+    assert float(kind(weight).counts(labels, mask=mask)) == 2
+    assert float(mapped.counts(labels)) == int(unknown.sum())
+    assert float(mapped.counts(labels, mask=mask)) == int((unknown & mask).sum())
+    assert mapped.counts(labels).dtype == torch.float32

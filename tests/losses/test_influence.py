@@ -195,3 +195,19 @@ def test_unusable_prototypes_and_options_are_refused(table: Tensor, options, mes
 def test_batches_that_do_not_fit_are_refused(width: int, labels: list[int], options, message: str) -> None:
     with pytest.raises(InputError, match=message):
         InfluenceLoss(torch.randn(4, 3), **options)(torch.ones(2, width), torch.tensor(labels))
+
+
+def test_counts_are_the_samples_with_a_target_and_weigh_the_means_of_parts() -> None:
+    table = torch.tensor([[1.0, 0.0], [NAN, NAN], [0.0, 1.0]])
+    loss = InfluenceLoss(table, class_map=torch.tensor([2, 1, -1, 0]), margin="cosface", scale=8.0)
+    embeddings = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 3, 3, 2])
+    count = loss.counts(labels)
+    assert count.dtype == torch.float32
+    assert count.shape == ()
+    assert float(count) == 3
+    parts = [slice(0, 3), slice(3, 6)]
+    total = sum(loss.counts(labels[part]) * loss(embeddings[part], labels[part]) for part in parts)
+    torch.testing.assert_close(total / count, loss(embeddings, labels))
+    with pytest.raises(InputError, match="label 4 is outside"):
+        loss.counts(torch.tensor([4]))

@@ -9,7 +9,9 @@ from torch import nn
 
 from samespace.errors import InputError
 from samespace.models import Classifier, Embedder, EmbedderConfig, Preprocessing
+from samespace.models.backbones import build_backbone, feature_dim
 from samespace.models.iresnet import DEPTHS, iresnet
+from samespace.models.tensors import save_tensors
 
 CONFIG = EmbedderConfig("convnet16", 24, Preprocessing(size=16, channels=1), batch_norm=True)
 
@@ -158,3 +160,41 @@ def test_a_face_network_takes_112_pixels():
     model = Embedder(EmbedderConfig("iresnet18", 128, Preprocessing(size=112, channels=3)))
     assert model.projection[0].in_features == 512 * 7 * 7
     assert model.embed(images(1, 3, 112)).shape == (1, 128)
+
+
+@pytest.mark.parametrize("name", ["convnet0", "convnet016"])
+def test_a_width_that_is_no_width_is_an_unknown_backbone(name):
+    with pytest.raises(InputError, match=f"unknown backbone '{name}'"):
+        build_backbone(name, 1)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError, ValueError])
+def test_a_backbone_that_refuses_the_image_size_is_one_clear_line(kind):
+    class Refuses(nn.Module):
+        def forward(self, images):
+            raise kind("224 expected")
+
+    with pytest.raises(InputError, match="cannot take 1×16×16 images: 224 expected"):
+        feature_dim(Refuses(), 1, 16)
+
+
+@pytest.mark.parametrize("about", ["{}", "[]", "no json", '{"classes": 3, "margin": "arcface", "scale": 64}'])
+def test_a_foreign_classifier_is_refused(tmp_path, about):
+    save_tensors({"weight": torch.eye(3)}, tmp_path / "c.safetensors", {"classifier": about})
+    with pytest.raises(InputError, match="is not a classifier"):
+        Classifier.load(tmp_path / "c.safetensors")
+
+
+def test_a_classifier_that_names_no_margin_value_has_the_default(tmp_path):
+    about = {"classes": ["a", "b", "c"], "margin": "arcface", "scale": 64}
+    save_tensors({"weight": torch.eye(3)}, tmp_path / "c.safetensors", {"classifier": json.dumps(about)})
+    assert Classifier.load(tmp_path / "c.safetensors").margin_value is None
+
+
+@pytest.mark.parametrize("change", [{"embedding_dim": "wide"}, {"embedding_dim": None}, {"backbone": 5}])
+def test_a_configuration_with_a_wrong_value_is_refused(model, tmp_path, change):
+    model.save(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(InputError, match=r"is not a whole configuration|unknown backbone '5'"):
+        Embedder.load(tmp_path / "m")

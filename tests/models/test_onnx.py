@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -29,3 +31,15 @@ def test_a_network_that_differs_is_not_kept(model, tmp_path):
     with pytest.raises(InputError, match="differ from torch's"):
         export_onnx(model, tmp_path / "m.onnx", tolerance=0.0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_torch_without_the_exporter_is_named_and_logging_stays_as_it_was(model, tmp_path, monkeypatch):
+    def older(*arguments, **options):
+        raise TypeError("export() got an unexpected keyword argument 'dynamic_shapes'")
+
+    logger = logging.getLogger("torch.onnx")
+    monkeypatch.setattr(torch.onnx, "export", older)
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    with pytest.raises(InputError, match=r"needs torch 2\.6 or newer"):
+        export_onnx(model, tmp_path / "m.onnx")
+    assert logger.level == logging.INFO

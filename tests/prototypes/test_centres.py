@@ -12,6 +12,7 @@ from torch import Tensor
 
 from samespace import prototypes
 from samespace.errors import InputError
+from samespace.losses import InfluenceLoss
 from samespace.prototypes import rows
 
 
@@ -156,11 +157,22 @@ def test_an_impossible_number_of_classes_is_refused(num_classes) -> None:
 def test_extended_classifier_keeps_old_rows_and_synthesises_new_ones() -> None:
     old = torch.tensor([[0.0, 4.0], [2.0, 0.0], [0.0, -6.0]])
     features = torch.tensor([[3.0, 0.0], [0.0, 0.5], [1.0, 1.0]])
-    result = prototypes.extend_classifier(old, torch.tensor([2, -1, 0, -1]), features, torch.tensor([1, 1, 2]))
-    torch.testing.assert_close(result[0], old[2])
-    torch.testing.assert_close(result[2], old[0])
-    torch.testing.assert_close(result[1], torch.tensor([1.0, 1.0]) / math.sqrt(2) * 4)
-    assert result[3].isnan().all()
+    weight, rows = prototypes.extend_classifier(old, torch.tensor([2, -1, 0, -1]), features, torch.tensor([1, 1, 2]))
+    assert weight.shape == (5, 2)
+    torch.testing.assert_close(weight[:3], old)
+    torch.testing.assert_close(weight[3], torch.tensor([1.0, 1.0]) / math.sqrt(2) * 4)
+    assert weight[4].isnan().all()
+    assert rows.dtype == torch.int64
+    assert rows.tolist() == [2, 3, 0, 4]
+
+
+def test_an_old_class_absent_from_the_new_data_stays_a_negative() -> None:
+    old = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    features = torch.tensor([[-1.0, 0.0]])
+    weight, rows = prototypes.extend_classifier(old, torch.tensor([0, -1]), features, torch.tensor([1]))
+    loss = InfluenceLoss(weight, class_map=rows, margin="norm-softmax", scale=1.0)
+    vectors, labels = torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    torch.testing.assert_close(float(loss(vectors, labels)), math.log(2 + math.e), rtol=1e-6, atol=0.0)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from samespace.errors import InputError
 from samespace.models import Embedder
 from samespace.models.tensors import load_tensors
-from samespace.train.distributed import Processes, check_batch
+from samespace.train.distributed import Processes, check_batch, synchronize_batch_norm
 
 RECIPE = {
     "data": {"source": "glyphs:classes=8,images=12,size=16,seed=2"},
@@ -72,6 +74,18 @@ def test_a_batch_that_does_not_divide_is_refused():
         check_batch(25, 2)
 
 
-def test_one_process_gathers_nothing():
-    rows = torch.arange(6.0).reshape(3, 2)
-    assert Processes().gather_rows(rows, 3) is rows
+def test_one_process_gathers_nothing(tmp_path):
+    rows = np.arange(6.0).reshape(3, 2)
+    with Processes().gathered(rows, 0, 3, tmp_path / "guide.npy") as guide:
+        assert guide is rows
+    assert not list(tmp_path.iterdir())
+
+
+class NormThenRelu(nn.BatchNorm2d):
+    def forward(self, input):
+        return super().forward(input).relu()
+
+
+def test_a_batch_norm_that_does_more_is_refused_rather_than_stripped():
+    with pytest.raises(InputError, match="0 is a NormThenRelu, which cannot be synchronised"):
+        synchronize_batch_norm(nn.Sequential(NormThenRelu(3)), torch.device("cpu"))

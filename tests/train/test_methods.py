@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_refined_prototypes_are_built_from_the_present_model(source, old_model):
 
 
 def test_synthesised_rows_are_the_mean_where_no_class_is_shared(source, old_model):
-    """BCT-synthesised without a shared class and UniBCT's mean give one loss under a cosine head."""
+    """Without a shared class BCT-synthesised has UniBCT's means as targets and the old rows as further negatives."""
     vectors = embed(Embedder.load(old_model), source)
     known = Classifier.load(old_model / "classifier.safetensors")
     stranger = Classifier(
@@ -96,8 +97,23 @@ def test_synthesised_rows_are_the_mean_where_no_class_is_shared(source, old_mode
     options = {"margin": "arcface", "scale": 16.0, "margin_value": 0.1}
     synth, _ = tie(recipe(method="bct-synth", old_model="v1", **options), source, OldSide(vectors, stranger))
     mean, _ = tie(recipe(method="unibct-mean", old_model="v1", **options), source, OldSide(vectors))
-    embeddings, labels = torch.randn(20, 12), torch.arange(20) % 10
-    torch.testing.assert_close(synth(embeddings, labels), mean(embeddings, labels))
+    assert synth.rows.tolist() == list(range(OLD_CLASSES, OLD_CLASSES + 10))
+    torch.testing.assert_close(synth.weight[:OLD_CLASSES], torch.nn.functional.normalize(known.weight))
+    torch.testing.assert_close(synth.weight[synth.rows], mean.weight)
+    embeddings = torch.randn(20, 12, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % 10
+    assert synth(embeddings, labels) > mean(embeddings, labels)
+
+
+def test_a_plain_softmax_head_keeps_its_bias_when_rows_are_synthesised(source, old_model):
+    vectors = embed(Embedder.load(old_model), source)
+    known = Classifier.load(old_model / "classifier.safetensors")
+    bias = torch.arange(OLD_CLASSES).float()
+    plain = Classifier(known.weight, known.classes, "softmax", 1.0, None, bias)
+    synth, _ = tie(recipe(method="bct-synth", old_model="v1"), source, OldSide(vectors, plain))
+    torch.testing.assert_close(synth.offset, torch.cat([bias, bias.mean().expand(10 - OLD_CLASSES)]))
+    lengths = synth.weight.norm(dim=1)
+    torch.testing.assert_close(lengths[OLD_CLASSES:], lengths[:OLD_CLASSES].mean().expand(10 - OLD_CLASSES))
 
 
 def test_bct_distillation_weighs_both_losses_by_their_samples(source, old_model):
@@ -121,6 +137,58 @@ def test_a_wider_model_is_tied_by_its_leading_dimensions_where_asked(source, old
     assert model.embedding_dim == 20
     with pytest.raises(InputError, match="prefix needs a new model wider"):
         run(recipe(method="bct", old_model=str(old_model), prefix=True), tmp_path / "c", source=source, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "margin", "value"),
+    [
+        ({}, "arcface", 0.1),
+        ({"margin_value": 0.3}, "arcface", 0.3),
+        ({"margin": "arcface"}, "arcface", 0.1),
+        ({"margin": "cosface"}, "cosface", 0.4),
+        ({"margin": "cosface", "margin_value": 0.2}, "cosface", 0.2),
+    ],
+)
+@pytest.mark.parametrize("method", ["bct", "unibct-mean"])
+def test_the_margin_of_the_tie_is_the_recipes_or_else_the_heads(source, old_model, method, options, margin, value):
+    old = OldSide(embed(Embedder.load(old_model), source), Classifier.load(old_model / "classifier.safetensors"))
+    loss, _ = tie(recipe(method=method, old_model="v1", **options), source, old)
+    assert (loss.margin, loss.margin_value, loss.scale) == (margin, value, 16.0)
+
+
+def test_nameless_vectors_in_another_order_are_noticed_by_their_labels(source):
+    names = np.asarray(source.classes)[source.labels]
+    assert align(VectorSet.from_arrays(np.ones((80, 12)), labels=names), source).labels[0] == names[0]
+    with pytest.raises(InputError, match="labels are not those of the images in their order"):
+        align(VectorSet.from_arrays(np.ones((80, 12)), labels=np.roll(names, 3)), source)
+
+
+def test_nameless_vectors_of_another_part_of_one_array_file_are_noticed(source):
+    other_part = replace(VectorSet.from_arrays(np.ones((80, 12))), ids=np.arange(80, 160).astype(str))
+    with pytest.raises(InputError, match="other rows than the training images"):
+        align(other_part, source)
+
+
+def test_other_images_than_those_trained_on_are_noticed(source, tmp_path):
+    run(recipe(), tmp_path / "v1", source=source, quiet=True)
+    fewer = subset(source, np.arange(len(source) - 1))
+    with pytest.raises(InputError, match="was trained on other images"):
+        run(recipe(), tmp_path / "v1", source=fewer, quiet=True)
+
+
+def test_weights_that_are_no_longer_finite_are_never_saved(source, tmp_path, monkeypatch):
+    real = torch.optim.SGD.step
+
+    def break_weights(self, *arguments, **options):
+        real(self, *arguments, **options)
+        self.param_groups[0]["params"][0].data.fill_(torch.inf)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", break_weights)
+    one_step = recipe("optim.batch_size=80", "optim.epochs=1")
+    with pytest.raises(TrainingError, match=r"no longer finite.*weights of"):
+        run(one_step, tmp_path / "v1", source=source, quiet=True)
+    assert not (tmp_path / "v1" / "model").exists()
+    assert not (tmp_path / "v1" / "checkpoint.safetensors").exists()
 
 
 def test_bct_without_a_shared_class_is_refused(source, old_model, tmp_path):

@@ -61,6 +61,9 @@ def test_overrides(override, where, value):
         ("optim.epochs=true", "optim.epochs should be a whole number"),
         ("optim.epochs=0", "at least 1"),
         ("optim.lr=0", "above 0"),
+        ("optim.clip_norm=0", "above 0"),
+        ("optim.weight_decay=-1", "at least 0"),
+        ("seed=-1", "at least 0"),
         ("model.batch_norm=1", "should be true or false"),
         ("optim.milestones=3", "should be a list"),
         ("augment.rotate=-3", "rotate"),
@@ -86,7 +89,12 @@ def test_bad_values_are_one_clear_line(override, message):
         ({"method": "bct", "old_model": "v1", "temperature": 0.1}, "belongs to contrastive, bct-kd and lwf"),
         ({"method": "l2", "old_model": "v1", "margin": "cosface"}, "does nothing for method=l2"),
         ({"method": "l2", "old_model": "v1", "warmup_epochs": 35}, "would never act"),
-        ({"method": "unibct-refined", "old_model": "v1", "refresh_epochs": [5]}, "inside the warm-up of 10 epochs"),
+        ({"method": "unibct-refined", "old_model": "v1", "refresh_epochs": [5]}, "from the end of the warm-up, 10, to"),
+        ({"method": "unibct-refined", "old_model": "v1", "refresh_epochs": [35]}, "the last epoch, 34, got 35"),
+        ({"method": "unibct-refined", "old_model": "v1", "refresh_epochs": []}, "got none"),
+        ({"method": "unibct-mean", "old_model": "v1", "refresh_epochs": [20]}, "belongs to unibct-refined"),
+        ({"method": "l2", "old_model": "v1", "margin_value": 0.1}, "margin_value does nothing for method=l2"),
+        ({"method": "unibct-refined", "old_model": "v1", "damping": 1.0}, r"damping should be in \[0, 1\)"),
     ],
 )
 def test_options_that_exclude_each_other(tie, message):

@@ -30,7 +30,7 @@ _VECTORS = click.Path(path_type=Path)
 @click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")
 @click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="DIR", help="Write report.html and certificate.json."
 )

@@ -40,13 +40,14 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
     Every key with its meaning and default: docs/recipes.md.
     """  # noqa: D301
     from samespace.progress import clock
-    from samespace.train import dump_recipe, load_recipe, run
+    from samespace.train import dump_recipe, flushed_denormals, load_recipe, run
 
     parsed = load_recipe(recipe, overrides)
     if dry_run:
         click.echo(dump_recipe(parsed.resolved()), nl=False)
         return
-    trained = run(parsed, out, quiet=quiet)
+    with flushed_denormals():
+        trained = run(parsed, out, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":
         return
     write_result({"model": str(trained.model), "fresh": trained.fresh, "seconds": trained.seconds}, json_to)

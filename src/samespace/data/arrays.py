@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +14,9 @@ from PIL import Image
 from samespace.data.pixels import as_size, conform, require_channels, to_planes
 from samespace.data.source import as_rows, digest
 from samespace.errors import InputError
-from samespace.files import require_file
+from samespace.files import UNREADABLE_NPZ, require_file
 
 KEYS = ("images", "labels", "label_names", "ids")
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, SyntaxError,
-              tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 class ArraySource:
@@ -34,6 +30,9 @@ class ArraySource:
         image_size: bring images to this side, or (height, width).
         channels: 1 or 3; converts where the images have the other.
         name: what to call the source in messages.
+
+    Attributes:
+        named: whether ids were given; row numbers mean nothing in another source.
 
     Raises:
         InputError: a wrong dtype or shape, unequal counts, no images, repeated ids, or a label without a name.
@@ -63,6 +62,7 @@ class ArraySource:
         self.image_shape = (depth, height, width)
         self.labels, self.classes = _checked_labels(np.asarray(labels), label_names, len(pixels), name)
         self.ids = _checked_ids(ids, len(pixels), name)
+        self.named = ids is not None
         self._fingerprint: str | None = None
 
     @classmethod
@@ -126,8 +126,10 @@ def read_npz(
             names = list(file.files)
             missing = [key for key in required if key not in names]
             held = {} if missing else {key: file[key] for key in (*required, *optional) if key in names}
-    except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read as .npz ({str(error).splitlines()[0]})") from None
+    except UNREADABLE_NPZ as error:
+        raise InputError(
+            f"{path} cannot be read as .npz ({(str(error) or type(error).__name__).splitlines()[0]})"
+        ) from None
     if missing:
         found = ", ".join(names) or "nothing"
         raise InputError(f"{path} lacks {' and '.join(missing)}; it holds {found}, expected {', '.join(required)}")

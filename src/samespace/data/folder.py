@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,6 +18,7 @@ from samespace.errors import InputError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 BUDGET = 2 * 1024**3
+CHUNK = 4096
 SHOWN = 5
 T = TypeVar("T")
 Skipped = tuple[tuple[str, str], ...]
@@ -63,7 +64,7 @@ class FolderSource:
         if broken not in ("refuse", "skip"):
             raise InputError(f"broken must be 'refuse' or 'skip', got {broken!r}")
         self._size, self._channels = as_size(image_size), channels or 3
-        self._pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1), "samespace-decode")
+        self._workers = workers or min(8, os.cpu_count() or 1)
         found, empty, self.ignored = _scan(self.root)
         bad = [(name, "a class folder without images") for name in empty]
         if not found:
@@ -115,7 +116,7 @@ class FolderSource:
         """Decode everything if it fits, else look at headers; return what is good, what is not, and the pixels."""
         sizes: dict[Path, Size] = {}
         if self._size is None or len(paths) * self._bytes(self._size) > budget:
-            for path, result in zip(paths, self._pool.map(_guarded(header), paths), strict=True):
+            for path, result in zip(paths, self._map(header, paths), strict=True):
                 if isinstance(result, str):
                     bad.append((self._relative(path), result))
                 else:
@@ -135,13 +136,22 @@ class FolderSource:
                 kept.append(path)
         return kept, bad, torch.from_numpy(pixels[: len(kept)])
 
-    def _decode(self, paths: Iterable[Path]) -> Iterator[npt.NDArray[np.uint8] | str]:
+    def _decode(self, paths: Sequence[Path]) -> Iterator[npt.NDArray[np.uint8] | str]:
         channels, size = self._channels, self._size
 
         def one(path: Path) -> npt.NDArray[np.uint8]:
             return decode(path, channels, size)
 
-        return self._pool.map(_guarded(one), paths)
+        return self._map(one, paths)
+
+    def _map(self, read: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T | str]:
+        """Results or reasons in the order of the paths, from threads that end with the iteration.
+
+        Paths are handed out a chunk at a time, since every path handed out holds memory until its turn comes.
+        """
+        with ThreadPoolExecutor(self._workers, "samespace-decode") as pool:
+            for start in range(0, len(paths), CHUNK):
+                yield from pool.map(_guarded(read), paths[start : start + CHUNK])
 
     def _bytes(self, size: Size) -> int:
         return self._channels * size[0] * size[1]

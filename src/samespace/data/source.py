@@ -67,6 +67,7 @@ class Subset:
         self.labels: npt.NDArray[np.int64] = labels.astype(np.int64)
         self.classes = tuple(source.classes[label] for label in present)
         self.ids = source.ids[rows]
+        self.named: bool = getattr(source, "named", True)
         self.image_shape = source.image_shape
         self.name = source.name
 

@@ -96,16 +96,17 @@ def align(
         pairs["paragon"] = (UnitVectors(paragon[0], rows), UnitVectors(paragon[1], columns[order]))
     for vectors in {id(side): side for name, sides in pairs.items() if name != "control" for side in sides}.values():
         vectors.check()
+    places = _self_places(queries, gallery, query_codes, codes, order)
     trial = Trial(
         queries=queries,
         gallery=gallery,
         query_codes=query_codes,
         gallery_codes=codes[order],
         gallery_order=order,
-        self_place=_self_places(queries, gallery, query_codes, codes, order),
+        self_place=places,
         identities=int(max(query_codes.max(), codes.max())) + 1,
         pairs=pairs,
-        notes=_notes(queries, gallery),
+        notes=_notes(queries, gallery, places),
     )
     if not (trial.mate_counts() > 0).any():
         raise InputError(
@@ -182,8 +183,15 @@ def _labels(source: VectorSet) -> npt.NDArray[np.generic]:
     return source.labels
 
 
-def _notes(queries: VectorSet, gallery: VectorSet) -> list[str]:
+def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints) -> list[str]:
     notes = []
+    own = np.flatnonzero(self_place >= 0)
+    if own.size:
+        notes.append(
+            f"{own.size} of {len(queries)} queries are in the gallery by id, such as '{queries.ids[own[0]]}', and are "
+            "not matched with themselves; if such ids name different items, as one relative path in two folders "
+            "does, make the ids unique."
+        )
     if not (queries.has_ids and gallery.has_ids) and np.array_equal(_labels(queries), _labels(gallery)):
         notes.append(
             "Queries and gallery have identical labels and no ids to tell their items apart: if they are the same "

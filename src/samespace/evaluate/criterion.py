@@ -92,7 +92,7 @@ def check(
         seed=seed,
     )
     chosen, notes = choose_metrics(metrics, trial)
-    notes = [*trial.notes, *notes]
+    notes = [*trial.notes, *_undeclared(gallery, baseline), *_undeclared(queries, new_gallery), *notes]
     quota = _quota(chosen, trial)
     strict = StrictCounter()
     backfill = None
@@ -120,9 +120,9 @@ def check(
     return Certificate(
         compatible=all(result.compatible for result in results.values()),
         metrics=results,
-        old_space=_space(gallery, baseline),
-        new_space=_space(queries, new_gallery),
-        paragon_space=None if paragon is None else _space(*paragon),
+        old_space=_space(gallery),
+        new_space=_space(queries),
+        paragon_space=None if paragon is None else _space(paragon[0]),
         data=_data(trial),
         options={"prefix": prefix},
         strict=asdict(strict.shares(trial)),
@@ -262,9 +262,18 @@ def _data(trial: Trial) -> dict[str, int]:
     }
 
 
-def _space(first: VectorSet, second: VectorSet | None) -> dict[str, Any]:
-    declared = first.space or (second.space if second is not None else None)
-    return declared.to_dict() if declared else {"id": None, "name": first.name, "dim": first.dim}
+def _space(source: VectorSet) -> dict[str, Any]:
+    return source.space.to_dict() if source.space else {"id": None, "name": source.name, "dim": source.dim}
+
+
+def _undeclared(source: VectorSet, companion: VectorSet | None) -> list[str]:
+    """A note where only the companion of a side declares a space, for which the certificate then does not vouch."""
+    if source.space is not None or companion is None or companion.space is None:
+        return []
+    return [
+        f"{source.name} declares no space, though {companion.name} does: nothing says that they are of one model, so "
+        "this certificate links no spaces."
+    ]
 
 
 def _require_options(

@@ -22,6 +22,8 @@ from samespace.metrics.retrieval import average_precision, places
 Blocks = dict[str, Floats]
 
 _BLOCK_BYTES = 1 << 27
+_PASS_BYTES = 1 << 30
+_PASS_QUERIES = 64, 256
 _SAMPLE_PAIRS = 2_000_000
 _ROUNDER = 1.5 * 2.0**22
 
@@ -137,18 +139,28 @@ def score_blocks(
 ) -> Iterator[tuple[int, Blocks]]:
     """Cosine scores of each pair of models, a block of queries at a time against the whole gallery.
 
+    A large gallery is read and normalised anew in every pass over it, so a pass scores many queries at once, which are
+    then handed out in blocks: 256 where their scores fit 1 GB, fewer in larger galleries, but never below 64. At that
+    minimum the scores take 64 × G × 4 bytes for each pair of models: 1.3 GB for five pairs on a million items.
+
     Args:
         pairs: query and gallery vectors by name; all share their numbers of queries and of gallery items.
-        block_size: queries per block; by default as many as keep the blocks within about 128 MB.
+        block_size: queries per block and per pass; by default as many per block as keep the work on it within about
+            128 MB.
 
     Yields:
         (first query, {name: (q, G) float32}); the arrays are the caller's to use up.
     """
     queries, gallery = next(iter(pairs.values()))
     size = block_size or max(1, _BLOCK_BYTES // (4 * len(gallery) * (len(pairs) + 2)))
-    for start in range(0, len(queries), size):
-        stop = min(start + size, len(queries))
-        yield start, {name: _scores(pair, start, stop) for name, pair in pairs.items()}
+    least, most = _PASS_QUERIES
+    at_once = max(least, min(most, _PASS_BYTES // (4 * len(gallery) * len(pairs))))
+    step = block_size or max(size, at_once)
+    for first in range(0, len(queries), step):
+        scores = _scores(pairs, first, min(first + step, len(queries)))
+        for start in range(0, min(step, len(queries) - first), size):
+            yield first + start, {name: block[start : start + size] for name, block in scores.items()}
+        del scores
 
 
 def scan(
@@ -191,11 +203,14 @@ def impostor_pairs(trial: Trial) -> int:
     return len(trial.query_codes) * len(trial.gallery_codes) - int((last - first).sum())
 
 
-def _scores(pair: tuple[UnitVectors, UnitVectors], start: int, stop: int) -> Floats:
-    queries, gallery = pair
-    left = queries.read(start, stop)
-    out = torch.empty((stop - start, len(gallery)), dtype=torch.float32)
-    for first, right in gallery.blocks():
-        # Adding 1.5 · 2²² leaves a float64 no digit below 2⁻³⁰.
-        out[:, first : first + len(right)] = (left @ right.T).add_(_ROUNDER).sub_(_ROUNDER)
-    return np.asarray(out.numpy())
+def _scores(pairs: Mapping[str, tuple[UnitVectors, UnitVectors]], start: int, stop: int) -> Blocks:
+    """Scores of queries `start` to `stop` by name; a gallery that several pairs share is read once."""
+    out = {name: torch.empty((stop - start, len(gallery))) for name, (_, gallery) in pairs.items()}
+    for gallery in {id(gallery): gallery for _, gallery in pairs.values()}.values():
+        left = {name: queries.read(start, stop) for name, (queries, other) in pairs.items() if other is gallery}
+        for first, right in gallery.blocks():
+            for name, vectors in left.items():
+                # Adding 1.5 · 2²² leaves a float64 no digit below 2⁻³⁰.
+                rounded = (vectors @ right.T).add_(_ROUNDER).sub_(_ROUNDER)
+                out[name][:, first : first + len(right)] = rounded
+    return {name: np.asarray(scores.numpy()) for name, scores in out.items()}

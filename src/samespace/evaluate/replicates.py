@@ -21,6 +21,7 @@ from samespace.metrics.verification import allowed_count
 
 _CHUNK_WEIGHTS = 1 << 20
 _CHUNK_PRODUCTS = 1 << 17
+_CHUNK_QUERIES = 1 << 23
 _MANY_SCORES = 16
 
 
@@ -133,9 +134,11 @@ def _weight_above_by_identity(
 def query_thresholds(rate: Fraction, scores: Floats, identity: Ints, counts: Ints) -> Floats:
     """The lowest threshold of each row above which at most `rate` of the weight of the queries lies, (r,)."""
     order = np.argsort(-scores, kind="stable")
-    cumulative = np.cumsum(counts[:, identity[order]], axis=1)
-    total = cumulative[:, -1] if cumulative.shape[1] else np.zeros(len(counts), dtype=np.int64)
-    place = (cumulative <= _allowed(rate, total)[:, None]).sum(axis=1)
+    place = np.zeros(len(counts), dtype=np.int64)
+    step = max(1, _CHUNK_QUERIES // max(1, len(order)))
+    for start in range(0, len(counts) if len(order) else 0, step):
+        cumulative = np.cumsum(counts[start : start + step, identity[order]], axis=1)
+        place[start : start + step] = (cumulative <= _allowed(rate, cumulative[:, -1])[:, None]).sum(axis=1)
     return np.asarray(np.append(scores[order].astype(np.float64), -np.inf)[place])
 
 

@@ -113,6 +113,17 @@ class DistillationLoss(nn.Module):
             divergence = functional.kl_div(answer, target, log_target=True, reduction="none").sum(dim=1)
             return selected_mean(divergence, selected)
 
+    def counts(self, labels: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """How many samples of a batch are distilled: scalar float32 tensor on the device of labels (B,).
+
+        `forward` is the mean over these, so means of several batches or processes combine with these weights.
+
+        Raises:
+            InputError: a label is outside the class map, or the mask does not fit.
+        """
+        selected = self._selected(labels, mask)
+        return (torch.ones_like(labels, dtype=torch.bool) if selected is None else selected).sum().float()
+
     def _student(self, new: Tensor) -> Tensor:
         """Response to the new embeddings."""
         return self._responses(new, self.weight, self.bias)

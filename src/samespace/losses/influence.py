@@ -17,7 +17,7 @@ class InfluenceLoss(nn.Module):
     """Margin softmax of new embeddings against frozen old prototypes: BCT Eq. 8 (second term), UniBCT Eq. 5.
 
     - BCT on the old training set's classes: the old classifier's weight, and a `class_map` where the label sets differ.
-    - BCT with synthesised weights: `prototypes.extend_classifier(...)`.
+    - BCT with synthesised weights: the weight and, as `class_map`, the rows of `prototypes.extend_classifier(...)`.
     - UniBCT: `prototypes.refined(...)`, or `mean`, `trimmed`.
 
     Prototypes are buffers: saved with the module, moved with it, never trained. A class whose prototype is NaN (it had
@@ -127,14 +127,27 @@ class InfluenceLoss(nn.Module):
             InputError: shapes do not fit, a label is outside, or dimensions differ without `prefix`.
         """
         check_batch(embeddings, labels)
-        check_range(labels, len(self.rows), "the influence loss")
-        targets = self._targets(self.rows[labels.long()], self.offset.isneginf())
+        targets = self._targets_of(labels)
         with full_precision(embeddings):
             vectors = widen(old_part(embeddings, self.weight.shape[1], self.prefix))
             if self.margin != "softmax":
                 vectors = self.scale * functional.normalize(vectors)
             logits = functional.linear(vectors, self.weight.to(vectors.dtype), self.offset.to(vectors.dtype))
             return margin_loss(logits, targets, margin=self.margin, scale=self.scale, value=self.margin_value)
+
+    def counts(self, labels: Tensor) -> Tensor:
+        """How many samples of a batch have a target: scalar float32 tensor on the device of labels (B,).
+
+        `forward` is the mean over these, so means of several batches or processes combine with these weights.
+
+        Raises:
+            InputError: a label is outside.
+        """
+        return (self._targets_of(labels) >= 0).sum().float()
+
+    def _targets_of(self, labels: Tensor) -> Tensor:
+        check_range(labels, len(self.rows), "the influence loss")
+        return self._targets(self.rows[labels.long()], self.offset.isneginf())
 
     def extra_repr(self) -> str:
         """Sizes and settings, for print."""

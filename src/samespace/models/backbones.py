@@ -42,7 +42,7 @@ def build_backbone(name: str, channels: int) -> nn.Module:
     """
     if name in DEPTHS:
         return iresnet(name, channels)
-    if match := re.fullmatch(r"convnet(\d+)", name):
+    if match := re.fullmatch(r"convnet([1-9]\d*)", name):
         return convnet(int(match[1]), channels)
     if name.startswith("timm:"):
         return _from_timm(name.removeprefix("timm:"), channels)
@@ -63,8 +63,8 @@ def feature_dim(backbone: nn.Module, channels: int, size: int) -> int:
     try:
         with torch.no_grad():
             features = backbone(torch.zeros(1, channels, size, size))
-    except RuntimeError as error:
-        line = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, ValueError) as error:
+        line = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"the backbone cannot take {channels}×{size}×{size} images: {line}") from None
     finally:
         backbone.train(training)

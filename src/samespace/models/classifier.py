@@ -51,9 +51,17 @@ class Classifier:
         tensors, metadata = load_tensors(path, "a classifier saved beside a model")
         if "classifier" not in metadata or "weight" not in tensors:
             raise InputError(f"{path} is not a classifier: it should hold 'weight' (classes, dims) and its classes")
-        about = json.loads(metadata["classifier"])
+        try:
+            about = json.loads(metadata["classifier"])
+            classes = tuple(str(name) for name in about["classes"])
+            margin, scale, value = str(about["margin"]), float(about["scale"]), about.get("margin_value")
+            margin_value = None if value is None else float(value)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path} is not a classifier: its metadata should hold classes, margin and scale ({error!r})"
+            ) from None
         weight = tensors["weight"].float()
-        if weight.ndim != 2 or len(about["classes"]) != len(weight):
-            raise InputError(f"{path}: {len(about['classes'])} classes but weights of shape {tuple(weight.shape)}")
+        if weight.ndim != 2 or len(classes) != len(weight):
+            raise InputError(f"{path}: {len(classes)} classes but weights of shape {tuple(weight.shape)}")
         bias = tensors["bias"].float() if "bias" in tensors else None
-        return cls(weight, tuple(about["classes"]), about["margin"], float(about["scale"]), about["margin_value"], bias)
+        return cls(weight, classes, margin, scale, margin_value, bias)

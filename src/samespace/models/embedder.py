@@ -114,6 +114,9 @@ class Embedder(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """Unit vectors of the model's space for raw images, deterministically: no augmentation, evaluation mode.
 
+        Images of another size are resized here. A folder's images are resized by its reader instead, as they are
+        decoded, which rounds otherwise: for identical vectors give images of the model's size.
+
         Args:
             images: (B, C, H, W) uint8.
 
@@ -182,13 +185,15 @@ def _parse_config(config: dict[str, Any], folder: Path) -> EmbedderConfig:
         raise InputError(f"{folder}/config.json has format {config.get('format')!r}; expected '{_FORMAT}'")
     try:
         return EmbedderConfig(
-            backbone=config["backbone"],
+            backbone=str(config["backbone"]),
             embedding_dim=int(config["embedding_dim"]),
             preprocessing=Preprocessing(**config["preprocessing"]),
             batch_norm=bool(config["batch_norm"]),
             relu=bool(config["relu"]),
         )
-    except (KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}/config.json is not a whole configuration: {error}") from None
 
 

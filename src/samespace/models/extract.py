@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from samespace.data import ImageSource, sequential
 from samespace.errors import InputError
-from samespace.files import swap_folder, write_json
+from samespace.files import locked, swap_folder, write_json
 from samespace.models.embedder import Embedder
 from samespace.progress import Advance, silent
 from samespace.vectors import VectorSet
@@ -42,9 +43,13 @@ def embed_rows(
 
 
 def as_vector_set(embedder: Embedder, source: ImageSource, vectors: npt.NDArray[np.float32]) -> VectorSet:
-    """Vectors of a whole source with its ids, class names as labels, and the embedder's space."""
+    """Vectors of a whole source with its ids, class names as labels, and the embedder's space.
+
+    Where the source names no images, the ids are its row numbers and the set says that it has none.
+    """
     labels = np.asarray(source.classes)[source.labels]
-    return VectorSet.from_arrays(vectors, labels=labels, ids=source.ids, space=embedder.space, name=source.name)
+    result = VectorSet.from_arrays(vectors, labels=labels, ids=source.ids, space=embedder.space, name=source.name)
+    return replace(result, has_ids=bool(getattr(source, "named", True)))
 
 
 def embed(embedder: Embedder, source: ImageSource, *, batch_size: int = 256, advance: Advance = silent) -> VectorSet:
@@ -64,7 +69,7 @@ def embed_to(
 
     Vectors go to `FOLDER.partial` batch by batch; a later call with the same model and images carries on where it
     was cut off, and the folder appears under its own name only when whole. A folder that already holds the vectors
-    of this model for these images is left as it is.
+    of this model for these images is left as it is. A second process with the same folder waits for the first.
 
     Raises:
         InputError: `folder` holds something else.
@@ -73,10 +78,22 @@ def embed_to(
     job = {"space": embedder.space.id, "source": source.fingerprint(), "count": len(source)}
     if folder.exists():
         return _reuse(folder, job)
+    with locked(folder):
+        if folder.exists():
+            return _reuse(folder, job)
+        _embed_into(folder, job, embedder, source, batch_size, advance)
+        return VectorSet.load(folder)
+
+
+def _embed_into(
+    folder: Path, job: dict[str, object], embedder: Embedder, source: ImageSource, batch_size: int, advance: Advance
+) -> None:
     partial = folder.with_name(folder.name + ".partial")
     done = done_rows(partial, job)
     if done == 0:
         partial.mkdir(parents=True, exist_ok=True)
+        # a mark left by another job must never vouch for the empty vectors that follow
+        (partial / "progress.json").unlink(missing_ok=True)
         shape = (len(source), embedder.embedding_dim)
         np.lib.format.open_memmap(partial / "vectors.npy", mode="w+", dtype=np.float32, shape=shape).flush()
     vectors = np.lib.format.open_memmap(partial / "vectors.npy", mode="r+")
@@ -92,7 +109,6 @@ def embed_to(
     write_json(partial / "job.json", job)
     (partial / "progress.json").unlink(missing_ok=True)
     swap_folder(partial, folder)
-    return VectorSet.load(folder)
 
 
 def done_rows(partial: Path, job: dict[str, object]) -> int:

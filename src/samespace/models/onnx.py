@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ def export_onnx(embedder: Embedder, path: str | Path, *, tolerance: float = 1e-4
         The largest difference seen.
 
     Raises:
-        InputError: the extra is not installed, or the vectors differ by more than `tolerance`.
+        InputError: the extra is not installed, torch is too old, or the vectors differ by more than `tolerance`.
     """
     try:
         import onnx
@@ -51,22 +52,7 @@ def export_onnx(embedder: Embedder, path: str | Path, *, tolerance: float = 1e-4
     shape = (_PARITY_IMAGES, preprocessing.channels, preprocessing.size, preprocessing.size)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     network = _Network(embedder).eval()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # torch's exporter warns about its own internals, which no user can act on
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network,
-            (images,),
-            input_names=["images"],
-            output_names=["vectors"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            opset_version=_OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    if program is None:
-        raise InputError("torch could not export this network to ONNX")
+    program = _program(network, images)
     with replacing(Path(path)) as temporary:
         model = program.model_proto
         entry = model.metadata_props.add()
@@ -83,3 +69,31 @@ def export_onnx(embedder: Embedder, path: str | Path, *, tolerance: float = 1e-4
                 f"ONNX vectors differ from torch's by {difference:.1e}, more than {tolerance:.1e}; not kept"
             )
     return difference
+
+
+def _program(network: nn.Module, images: Tensor) -> Any:
+    """What torch's exporter makes of a network, for batches of any size; its remarks about itself are kept quiet."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # torch's exporter warns about its own internals, which no user can act on
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network,
+                (images,),
+                input_names=["images"],
+                output_names=["vectors"],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                opset_version=_OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except TypeError as error:
+        raise InputError(f"ONNX export needs torch 2.6 or newer; this is {torch.__version__} ({error})") from error
+    finally:
+        logger.setLevel(level)
+    if program is None:
+        raise InputError("torch could not export this network to ONNX")
+    return program

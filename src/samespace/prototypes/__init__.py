@@ -3,7 +3,7 @@
 `mean` (the paper's "vanilla average"), `trimmed` (its "drop average") and `refined` (its structural refinement) take
 features (N, D) and labels (N,) and return (num_classes, D) float32, not re-normalised: the heads normalise. A class
 without samples is a row of NaN. `refined_weights` and `effective_sample_size` show how refinement weighs each sample;
-`extend_classifier` adds synthesised rows for new classes to an old classifier.
+`extend_classifier` appends synthesised rows for new classes to an old classifier.
 
 Features may be tensors or numpy arrays of any floating type, memory-mapped ones too; they are read in blocks and
 normalised on the fly, so no second copy of them is made.

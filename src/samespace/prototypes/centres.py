@@ -96,12 +96,15 @@ def _closest(closeness: Tensor, labels: Tensor, num_classes: int, drop: float) -
 
 
 @torch.no_grad()
-def extend_classifier(old_weight: Vectors, class_map: Vectors, features: Vectors, labels: Vectors) -> Tensor:
-    """Give every new class a row in the old space: the old classifier's where it knows the class, else a mean.
+def extend_classifier(
+    old_weight: Vectors, class_map: Vectors, features: Vectors, labels: Vectors
+) -> tuple[Tensor, Tensor]:
+    """Append a row for every new class that the old classifier does not know (BCT section 2.5).
 
-    BCT section 2.5, "synthesized classifier weights". A synthesised row is the mean of the class's unit old features,
-    rescaled to the mean length of all old rows: cosine heads ignore lengths, and a plain linear head sees new classes
-    on the same footing as old ones. Pass the result to `InfluenceLoss` without a class map.
+    These are the paper's "synthesized classifier weights", concatenated to the existing ones: all old rows stay, in
+    their order, and an old class that is absent from the new training set goes on as a negative. A synthesised row is
+    the mean of the class's unit old features, rescaled to the mean length of all old rows: cosine heads ignore
+    lengths, and a plain linear head sees new classes on the same footing as old ones.
 
     Args:
         old_weight: (num_old_classes, D) weight of the old classifier.
@@ -110,10 +113,22 @@ def extend_classifier(old_weight: Vectors, class_map: Vectors, features: Vectors
         labels: (N,) new labels of `features`.
 
     Returns:
-        (num_new_classes, D) float32; a new class with neither an old row nor a sample is a row of NaN.
+        weight: (num_old_classes + number of -1 in `class_map`, D) float32, the old rows and then the synthesised ones
+            in the order of their labels; a new class with neither an old row nor a sample is a row of NaN.
+        rows: (num_new_classes,) int64, the row of each new label: `InfluenceLoss(weight, class_map=rows)`.
 
     Raises:
         InputError: shapes differ; an entry of `class_map` is no row of `old_weight` or is used twice; as `mean`.
+
+    Example:
+        >>> old, known = torch.eye(2), torch.tensor([1, -1])
+        >>> weight, rows = extend_classifier(old, known, torch.tensor([[-3.0, 0.0]]), torch.tensor([1]))
+        >>> weight
+        tensor([[ 1.,  0.],
+                [ 0.,  1.],
+                [-1.,  0.]])
+        >>> rows
+        tensor([1, 2])
     """
     check_vectors(old_weight, "old_weight")
     check_vectors(features, "features")
@@ -133,4 +148,6 @@ def extend_classifier(old_weight: Vectors, class_map: Vectors, features: Vectors
     means = weighted_sums(features, checked, len(known), uniform_weights(checked, len(known)), "features")
     norms = torch.linalg.vector_norm(means, dim=1, keepdim=True)
     synthesised = means * (lengths.mean() / norms.clamp(min=1e-12))
-    return torch.where((known >= 0)[:, None], weight[known.clamp(min=0)], synthesised)
+    unknown = known < 0
+    rows = torch.where(unknown, len(weight) + unknown.cumsum(0) - 1, known)
+    return torch.cat([weight, synthesised[unknown]]), rows

@@ -3,7 +3,7 @@
 from samespace.train.loop import Interrupted, train
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import dump_recipe, load_recipe, parse_recipe
-from samespace.train.run import Trained, run
+from samespace.train.run import Trained, flushed_denormals, run
 from samespace.train.task import CompatibleTask
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Recipe",
     "Trained",
     "dump_recipe",
+    "flushed_denormals",
     "load_recipe",
     "parse_recipe",
     "run",

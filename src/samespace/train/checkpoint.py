@@ -35,24 +35,40 @@ class Position:
 
 
 def save_checkpoint(
-    path: Path, task: nn.Module, optimizer: torch.optim.Optimizer, position: Position, recipe: str
+    path: Path, task: nn.Module, optimizer: torch.optim.Optimizer, position: Position, texts: dict[str, str]
 ) -> None:
-    """Write weights, buffers, momentum and position as one file, whole or not at all."""
+    """Write weights, buffers, momentum and position as one file, whole or not at all.
+
+    Args:
+        path: the file.
+        task: what is trained.
+        optimizer: SGD over the task's parameters.
+        position: where the training stands.
+        texts: `recipe`, the resolved recipe, and `source`, the fingerprint of the images.
+    """
     tensors = {_TASK + key: value for key, value in task.state_dict().items()}
     for name, parameter in task.named_parameters():
         if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
             tensors[_MOMENTUM + name] = momentum
     with replacing(path) as temporary:
-        save_tensors(tensors, temporary, {"position": json.dumps(asdict(position)), "recipe": recipe})
+        save_tensors(tensors, temporary, {"position": json.dumps(asdict(position)), **texts})
 
 
-def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimizer, source: str) -> Position:
     """Put a training back to where `save_checkpoint` left it.
 
+    Args:
+        path: the file.
+        task: what was trained.
+        optimizer: SGD over the task's parameters.
+        source: fingerprint of the images at hand.
+
     Raises:
-        InputError: the file is damaged, or belongs to another model.
+        InputError: the file is damaged, or belongs to another model or to other images.
     """
-    tensors, metadata = load_tensors(path, "a checkpoint")
+    tensors, metadata = _read(path)
+    if metadata["source"] != source:
+        raise InputError(f"{path} was written while training on other images than are there now; choose another --out")
     try:
         task.load_state_dict({key.removeprefix(_TASK): v for key, v in tensors.items() if key.startswith(_TASK)})
     except RuntimeError as error:
@@ -65,8 +81,14 @@ def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimize
 
 def checkpoint_recipe(path: Path) -> str:
     """The resolved recipe a checkpoint was written under."""
-    _, metadata = load_tensors(path, "a checkpoint")
-    return metadata["recipe"]
+    return _read(path)[1]["recipe"]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors, metadata = load_tensors(path, "a checkpoint")
+    if missing := {"position", "recipe", "source"} - metadata.keys():
+        raise InputError(f"{path} is not a checkpoint of a training: it lacks {', '.join(sorted(missing))}")
+    return tensors, metadata
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samespace.errors import InputError
+from samespace.vectors import Floats
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,33 @@ class Processes:
         size = -(-total // self.count)
         return min(self.rank * size, total), min((self.rank + 1) * size, total)
 
-    def gather_rows(self, part: Tensor, total: int) -> Tensor:
-        """The rows of all processes in order, from each one's `share`; (total, D) on every process."""
+    @contextmanager
+    def gathered(self, part: Floats, start: int, total: int, file: Path) -> Iterator[Floats]:
+        """The rows of all processes, (total, D), from each one's `part` that begins at row `start`.
+
+        They meet in a memory map, `file`, which is gone afterwards: no process holds them all.
+        """
         if self.count == 1:
-            return part
-        size = -(-total // self.count)
-        padded = F.pad(part, (0, 0, 0, size - len(part))).contiguous()
-        parts = [torch.empty_like(padded) for _ in range(self.count)]
-        dist.all_gather(parts, padded)
-        return torch.cat(parts)[:total]
+            yield part
+            return
+        if self.first:
+            np.lib.format.open_memmap(file, mode="w+", dtype=part.dtype, shape=(total, part.shape[1])).flush()
+        self.wait()
+        rows = np.lib.format.open_memmap(file, mode="r+")
+        rows[start : start + len(part)] = part
+        rows.flush()
+        self.wait()
+        yield rows
+        self.wait()
+        if self.first:
+            file.unlink()
+
+    def from_first(self, value: Tensor | None, like: Tensor) -> Tensor:
+        """The first process's value on every process; `like` has its shape, dtype and device."""
+        result = torch.empty_like(like) if value is None else value.to(like)
+        if self.count > 1:
+            dist.broadcast(result, src=0)
+        return result
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is set on any process."""
@@ -69,7 +90,8 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if count == 1:
         yield Processes()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # the first process may be alone at work for long, embedding images by the old model
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
@@ -91,7 +113,17 @@ def check_batch(batch_size: int, count: int) -> None:
 
 
 def synchronize_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Make every batch norm see the whole batch of all processes, on GPUs by torch's own, on CPUs by ours."""
+    """Make every batch norm see the whole batch of all processes, on GPUs by torch's own, on CPUs by ours.
+
+    Raises:
+        InputError: a batch norm does more than normalise, such as timm's with an activation inside, which conversion
+            would lose.
+    """
+    for name, child in module.named_modules():
+        plain = type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, _GlooBatchNorm) and getattr(child, "affine", True)
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not plain:
+            kind = type(child).__name__
+            raise InputError(f"{name} is a {kind}, which cannot be synchronised over processes; use one process")
     if device.type == "cuda":
         return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
     for name, child in module.named_children():

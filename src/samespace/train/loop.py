@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samespace.data import Batch, ImageSource, batches, steps_per_epoch
 from samespace.errors import InputError, TrainingError
+from samespace.losses import InfluenceLoss
 from samespace.models.extract import embed_rows
 from samespace.progress import Bar, bar, silent
 from samespace.train.checkpoint import Position, load_checkpoint, save_checkpoint
@@ -113,7 +115,7 @@ class _Training:
     def run(self) -> Position:
         position = Position()
         if self.checkpoint.exists():
-            position = load_checkpoint(self.checkpoint, self.task, self.optimizer)
+            position = load_checkpoint(self.checkpoint, self.task, self.optimizer, self.source.fingerprint())
         loggers = self._open_loggers(position)
         batch = min(self.recipe.optim.batch_size, len(self.source))
         total, done = (n * batch for n in (self.steps * self.recipe.optim.epochs, self._global_step(position)))
@@ -131,7 +133,7 @@ class _Training:
         task.train()
         weight = task.weight_at(epoch)
         began = saved = time.monotonic()
-        before = position.seconds
+        before, mean = position.seconds, math.nan
         pending = torch.zeros(len(_PARTS), device=self.device)
         for batch in self._batches(epoch, position.step):
             rate = learning_rate(optim, epoch, batch.step, self.steps)
@@ -142,15 +144,14 @@ class _Training:
             if settle or position.step == self.steps:
                 self._settle(position, pending, rate)
                 self._line(loggers, "step", position, weight, rate)
-            mean = position.sums["loss"] / position.step
+                mean = position.sums["loss"] / position.step
             show(len(batch.rows) * self.processes.count, f"epoch {epoch + 1}/{optim.epochs}, loss {mean:.3f}")
             due = time.monotonic() - saved > 60 * self.recipe.run.checkpoint_minutes
-            stop = self.processes.any(interruption.is_set(), self.device)
-            if position.step < self.steps and (stop or self.processes.any(due, self.device)):
+            if position.step < self.steps and self.processes.any(due or interruption.is_set(), self.device):
                 self._settle(position, pending, rate)
                 self._save(position)
                 saved = time.monotonic()
-                if stop:
+                if self.processes.any(interruption.is_set(), self.device):
                     raise Interrupted
         self._line(loggers, "epoch", position, weight, rate)
         position.epoch, position.step = epoch + 1, 0
@@ -190,10 +191,12 @@ class _Training:
         """Rebuild prototypes with the new model's present vectors as the guide (UniBCT Algorithm 1)."""
         task = self.task
         assert task.refresh is not None
+        assert isinstance(task.influence, InfluenceLoss)
         start, stop = self.processes.share(len(self.source))
-        part = torch.from_numpy(embed_rows(task.embedder, self.source, start=start, stop=stop))
-        guide = self.processes.gather_rows(part.to(self.device), len(self.source))
-        task.influence.set_prototypes(task.refresh(guide.cpu()).to(self.device))  # type: ignore[union-attr, operator]
+        part = embed_rows(task.embedder, self.source, start=start, stop=stop)
+        with self.processes.gathered(part, start, len(self.source), self.out / "guide.npy") as guide:
+            centres = task.refresh(torch.from_numpy(guide)) if self.processes.first else None
+        task.influence.set_prototypes(self.processes.from_first(centres, task.influence.weight))
         report = getattr(task.refresh, "report", {})
         line = {"kind": "prototypes", "epoch": position.epoch, "step": 0, "global_step": self._global_step(position)}
         for log in loggers:
@@ -209,13 +212,15 @@ class _Training:
             rank=self.processes.rank,
             world_size=self.processes.count,
             workers=self.recipe.data.workers,
+            pin_memory=self.device.type == "cuda",
         )
 
     def _settle(self, position: Position, pending: Tensor, rate: float) -> None:
         """Add up the losses since the last call, refusing any that is not finite."""
         values = dict(zip(_PARTS, pending.tolist(), strict=True))
         pending.zero_()
-        if not all(math.isfinite(value) for value in values.values()):
+        broken = not all(math.isfinite(value) for value in values.values())
+        if self.processes.any(broken, self.device):
             raise TrainingError(self._why(values, position, rate))
         for name, value in values.items():
             position.sums[name] += value
@@ -231,15 +236,18 @@ class _Training:
         )
 
     def _save(self, position: Position) -> None:
+        if not all(bool(value.isfinite().all()) for value in self.task.parameters()):
+            raise TrainingError(
+                self._why(dict.fromkeys(_PARTS, math.nan), position, self.optimizer.param_groups[0]["lr"])
+            )
         if self.processes.first:
-            save_checkpoint(self.checkpoint, self.task, self.optimizer, position, dump_recipe(self.recipe))
+            texts = {"recipe": dump_recipe(self.recipe), "source": self.source.fingerprint()}
+            save_checkpoint(self.checkpoint, self.task, self.optimizer, position, texts)
         self.processes.wait()
 
     def _open_loggers(self, position: Position) -> list[Log]:
         if not self.processes.first:
             return []
-        from dataclasses import asdict
-
         recipe = asdict(self.recipe)
         metrics = MetricsFile(self.out / "metrics.jsonl", epoch=position.epoch, step=position.step)
         return [metrics, *(open_logger(kind, self.out, recipe) for kind in self.recipe.run.loggers)]

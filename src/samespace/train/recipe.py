@@ -137,6 +137,11 @@ class OptimSection:
         _at_least("optim.batch_size", self.batch_size, 2)
         _above_zero("optim.lr", self.lr)
         _above_zero("optim.gamma", self.gamma)
+        _at_least("optim.warmup_steps", self.warmup_steps, 0)
+        if self.clip_norm is not None:
+            _above_zero("optim.clip_norm", self.clip_norm)
+        if not self.weight_decay >= 0:
+            raise InputError(f"optim.weight_decay should be at least 0, got {self.weight_decay}")
         if not 0 <= self.momentum < 1:
             raise InputError(f"optim.momentum should be in [0, 1), got {self.momentum}")
         if self.schedule == "cosine" and self.milestones:
@@ -204,8 +209,9 @@ class CompatibilitySection:
                 f"compatibility.temperature belongs to contrastive, bct-kd and lwf, not to method={self.method}; "
                 "unibct-refined has refine_temperature"
             )
-        if self.margin is not None and self.method not in USES_PROTOTYPES:
-            raise InputError(f"compatibility.margin does nothing for method={self.method}: remove it")
+        for name in ("margin", "scale", "margin_value"):
+            if getattr(self, name) is not None and self.method not in USES_PROTOTYPES:
+                raise InputError(f"compatibility.{name} does nothing for method={self.method}: remove it")
         _at_least("compatibility.warmup_epochs", self.warmup_epochs or 0, 0)
         _above_zero("compatibility.weight", self.weight)
         _above_zero("compatibility.refine_temperature", self.refine_temperature)
@@ -270,12 +276,17 @@ class Recipe:
                 f"compatibility.warmup_epochs={tie.warmup_epochs} leaves nothing of optim.epochs={epochs}: "
                 "the compatibility term would never act"
             )
+        if tie.refresh_epochs is None or (tie.method != "unibct-refined" and not tie.refresh_epochs):
+            return
+        if tie.method != "unibct-refined":
+            raise InputError(f"compatibility.refresh_epochs belongs to unibct-refined, not to method={tie.method}")
         warmup = self.resolved_warmup
-        early = [epoch for epoch in tie.refresh_epochs or () if epoch < warmup]
-        if tie.method == "unibct-refined" and early:
+        outside = [epoch for epoch in tie.refresh_epochs if not warmup <= epoch < epochs]
+        if outside or not tie.refresh_epochs:
+            given = outside[0] if outside else "none"
             raise InputError(
-                f"compatibility.refresh_epochs has {early[0]}, inside the warm-up of {warmup} epochs, "
-                "where prototypes are unused"
+                f"compatibility.refresh_epochs should lie from the end of the warm-up, {warmup}, to the last epoch, "
+                f"{epochs - 1}, got {given}"
             )
 
     @property
@@ -293,7 +304,9 @@ class Recipe:
             milestones = tuple(round(share / 35 * epochs) for share in shares)
         refresh = self.compatibility.refresh_epochs
         if refresh is None:
-            refresh = tuple(sorted({self.resolved_warmup, max(self.resolved_warmup, round(20 / 35 * epochs))}))
+            last = max(self.resolved_warmup, round(20 / 35 * epochs))
+            refined = self.compatibility.method == "unibct-refined"
+            refresh = tuple(sorted({self.resolved_warmup, last})) if refined else ()
         return replace(
             self,
             optim=replace(self.optim, milestones=milestones),

@@ -58,12 +58,12 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:
-    """Keys outside `run` whose values differ, as `key: value in a → value in b`."""
+    """Keys that change what is learnt and whose values differ, as `key: value in a → value in b`."""
     flat_a, flat_b = _flat(dataclasses.asdict(a)), _flat(dataclasses.asdict(b))
     return [
         f"{key}: {flat_a[key]} → {flat_b[key]}"
         for key in flat_a
-        if not key.startswith("run.") and flat_a[key] != flat_b[key]
+        if not key.startswith("run.") and key != "data.workers" and flat_a[key] != flat_b[key]
     ]
 
 

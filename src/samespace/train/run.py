@@ -57,13 +57,13 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     """
     out = Path(out)
     recipe = recipe.resolved()
-    if finished := _finished(recipe, out):
-        return finished
     device = local_device(pick_device(recipe.run.device))
     source = source if source is not None else open_training_source(recipe.data, recipe.model.image_size)
+    if finished := _finished(recipe, out, source):
+        return finished
     if len(source.classes) < 2:
         raise InputError(f"{source.name} holds {len(source.classes)} class; training needs at least 2")
-    with _no_denormals(device), processes(device) as group:
+    with processes(device) as group:
         task, old = _build(recipe, source, out, device, group, quiet)
         if group.first:
             sweep(out)
@@ -84,9 +84,12 @@ def open_training_source(data: DataSection, image_size: int | None = None) -> Im
 
 
 @contextmanager
-def _no_denormals(device: torch.device) -> Iterator[None]:
-    """Flush denormal numbers on a CPU: plain softmax heads drown in them, an order of magnitude slower."""
-    torch.set_flush_denormal(device.type == "cpu")
+def flushed_denormals() -> Iterator[None]:
+    """Flush denormal numbers on the CPU: plain softmax heads drown in them, an order of magnitude slower.
+
+    Enter it before any work of torch: threads take the setting over when they are made.
+    """
+    torch.set_flush_denormal(True)
     try:
         yield
     finally:
@@ -132,8 +135,8 @@ def _build(
     return task, old.vectors
 
 
-def _finished(recipe: Recipe, out: Path) -> Trained | None:
-    """The result of an earlier call that finished; refuses a folder of another recipe."""
+def _finished(recipe: Recipe, out: Path, source: ImageSource) -> Trained | None:
+    """The result of an earlier call that finished; refuses a folder of another recipe or of other images."""
     import yaml
 
     checkpoint, saved = out / "checkpoint.safetensors", out / "recipe.yaml"
@@ -146,7 +149,10 @@ def _finished(recipe: Recipe, out: Path) -> Trained | None:
         raise InputError(f"{out} holds a training by another recipe ({changed[0]}); choose another --out or remove it")
     if not done.exists():
         return None
-    return Trained(out / "model", False, float(read_json(out / "training.json", "a finished training")["seconds"]))
+    training = read_json(out / "training.json", "a finished training")
+    if training.get("source") != source.fingerprint():
+        raise InputError(f"{out} was trained on other images than {source.name} holds now; choose another --out")
+    return Trained(out / "model", False, float(training["seconds"]))
 
 
 def _finish(task: CompatibleTask, source: ImageSource, recipe: Recipe, out: Path, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from samespace.errors import InputError
@@ -68,6 +69,15 @@ class CompatibleTask(nn.Module):
         """Whether prototypes are to be rebuilt at the start of an epoch."""
         return self.refresh is not None and epoch in self.refresh_epochs
 
+    def _share(self, labels: Tensor) -> Tensor | float:
+        """How much this process's mean over the samples with a prototype counts among those of all processes."""
+        if not (isinstance(self.influence, InfluenceLoss) and dist.is_available() and dist.is_initialized()):
+            return 1.0
+        mine = self.influence.counts(labels)
+        total = mine.clone()
+        dist.all_reduce(total)
+        return mine * dist.get_world_size() / total.clamp(min=1)
+
     def forward(
         self, images: Tensor, labels: Tensor, old_embeddings: Tensor | None = None, *, weight: float = 1.0
     ) -> dict[str, Tensor]:
@@ -87,7 +97,7 @@ class CompatibleTask(nn.Module):
         influence = torch.zeros_like(classification)
         if self.influence is not None and (weight > 0 or any(True for _ in self.influence.parameters())):
             inputs = (embeddings, labels) if old_embeddings is None else (embeddings, labels, old_embeddings)
-            influence = self.influence(*inputs)
+            influence = self.influence(*inputs) * self._share(labels)
         return {
             "loss": classification + weight * influence,
             "classification": classification.detach(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from samespace.models import Classifier, Embedder, resolve_model
 from samespace.models.extract import embed_to
 from samespace.progress import bar, silent
 from samespace.train.distributed import Processes
-from samespace.train.recipe import NEEDS_CLASSIFIER, NEEDS_VECTORS, CompatibilitySection, Method, Recipe
+from samespace.train.recipe import NEEDS_CLASSIFIER, NEEDS_VECTORS, CompatibilitySection, HeadSection, Method, Recipe
 from samespace.vectors import VectorSet
 
 Refresh = Callable[[Tensor], Tensor]
@@ -83,9 +84,15 @@ def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
     """
     if not vectors.has_ids:
         if len(vectors) != len(source):
+            counts = f"{len(vectors):,} vectors and no ids for {len(source):,} training images"
+            raise InputError(f"{vectors.name} has {counts}; give ids, or one vector for each image")
+        rows = np.arange(len(vectors)).astype(str)
+        if not np.array_equal(vectors.ids, source.ids) and not np.array_equal(vectors.ids, rows):
             raise InputError(
-                f"{vectors.name} has {len(vectors):,} vectors and no ids for {len(source):,} training images"
+                f"{vectors.name} was made from other rows than the training images; embed the same part again"
             )
+        if vectors.labels is not None and len(np.unique(_pairs(vectors, source))) != len(source.classes):
+            raise InputError(f"{vectors.name} has no ids, and its labels are not those of the images in their order")
         return vectors
     row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
     rows = [row_of.get(name, -1) for name in source.ids.tolist()]
@@ -96,6 +103,11 @@ def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
     if rows == list(range(len(vectors))):
         return vectors
     return vectors.subset(np.asarray(rows))
+
+
+def _pairs(vectors: VectorSet, source: ImageSource) -> npt.NDArray[np.str_]:
+    """Label of the vector and class of the image, row by row: as many distinct pairs as classes where they agree."""
+    return np.char.add(np.char.add(np.asarray(vectors.labels).astype(str), "\n"), source.labels.astype(str))
 
 
 def tie(recipe: Recipe, source: ImageSource, old: OldSide) -> tuple[nn.Module | None, Refresh | None]:
@@ -131,14 +143,7 @@ def _from_vectors(recipe: Recipe, source: ImageSource, old: OldSide) -> tuple[nn
         centres = prototypes.mean(features, labels, count)
     if section.method == "unibct-refined":
         refresh = Refinement(old.vectors, source, section)
-    loss = InfluenceLoss(
-        centres,
-        margin=section.margin or recipe.head.margin,
-        scale=section.scale or recipe.head.scale,
-        margin_value=section.margin_value if section.margin else recipe.head.margin_value,
-        prefix=section.prefix,
-    )
-    return loss, refresh
+    return InfluenceLoss(centres, **_options(section, recipe.head)), refresh
 
 
 class Refinement:
@@ -174,16 +179,14 @@ def _from_classifier(recipe: Recipe, source: ImageSource, old: OldSide) -> nn.Mo
     section, classifier = recipe.compatibility, _known(old.classifier)
     class_map = shared_classes(source, classifier)
     shared = int((class_map >= 0).sum())
-    options: dict[str, Any] = {
-        "margin": section.margin or classifier.margin,
-        "scale": section.scale or classifier.scale,
-        "margin_value": section.margin_value if section.margin else classifier.margin_value,
-        "prefix": section.prefix,
-    }
+    options = _options(section, classifier)
     if section.method == "bct-synth":
         labels = torch.from_numpy(source.labels)
-        weight = prototypes.extend_classifier(classifier.weight, class_map, _known(old.vectors).vectors, labels)
-        return InfluenceLoss(weight, **options)
+        weight, rows = prototypes.extend_classifier(classifier.weight, class_map, _known(old.vectors).vectors, labels)
+        bias = classifier.bias if options["margin"] == "softmax" else None
+        if bias is not None:  # a synthesised class is as likely beforehand as an average old one
+            bias = torch.cat([bias, bias.mean().expand(len(weight) - len(bias))])
+        return InfluenceLoss(weight, class_map=rows, bias=bias, **options)
     distil: dict[str, Any] = {"class_map": class_map, "temperature": section.temperature, "prefix": section.prefix}
     if section.method == "lwf":
         return LwFLoss(classifier.weight, **distil)
@@ -217,6 +220,18 @@ class BctDistillation(nn.Module):
         influence: Tensor = self.influence(embeddings, labels)
         distillation: Tensor = self.distillation(embeddings, labels, old_embeddings)
         return share * influence + (1 - share) * distillation
+
+
+def _options(section: CompatibilitySection, default: HeadSection | Classifier) -> dict[str, Any]:
+    """Margin and scale of an influence loss: as the recipe says, otherwise as the given head has them."""
+    margin = section.margin or default.margin
+    inherited = default.margin_value if margin == default.margin else None
+    return {
+        "margin": margin,
+        "scale": section.scale or default.scale,
+        "margin_value": inherited if section.margin_value is None else section.margin_value,
+        "prefix": section.prefix,
+    }
 
 
 def shared_classes(source: ImageSource, classifier: Classifier) -> Tensor:
