@@ -86,8 +86,8 @@ def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
         if len(vectors) != len(source):
             counts = f"{len(vectors):,} vectors and no ids for {len(source):,} training images"
             raise InputError(f"{vectors.name} has {counts}; give ids, or one vector for each image")
-        rows = np.arange(len(vectors)).astype(str)
-        if not np.array_equal(vectors.ids, source.ids) and not np.array_equal(vectors.ids, rows):
+        numbers = np.arange(len(vectors)).astype(str)
+        if not np.array_equal(vectors.ids, source.ids) and not np.array_equal(vectors.ids, numbers):
             raise InputError(
                 f"{vectors.name} was made from other rows than the training images; embed the same part again"
             )
