@@ -12,8 +12,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+# the same examples in every run, however busy the machine is
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 
 DATA = Path(os.environ.get("SAMESPACE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 

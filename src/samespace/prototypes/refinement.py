@@ -160,10 +160,11 @@ def refined_weights(
         for rows, size in _batches(checked, num_classes, guide.shape[1]):
             block = take(guide, rows)
             if size > DIRECT_LIMIT:
-                solved = _solve_large(block, settings, rows)
+                solved = _solve_large(block, settings, rows)[None]
             else:
-                solved = _solve_batch(block.view(-1, size, block.shape[1]), settings, rows).flatten()
-            weights[rows] = solved.float()
+                solved = _solve_batch(block.view(-1, size, block.shape[1]), settings, rows)
+            # what the iteration left out or rounded away is shared out: weights sum to one exactly
+            weights[rows] = (solved / solved.sum(1, keepdim=True)).flatten().float()
     return weights
 
 
