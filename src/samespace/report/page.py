@@ -36,8 +36,8 @@ _CAPTIONS = {
     "cmc": "Identification: queries that find a mate among their k best matches.",
     "histograms": "Scores of genuine and impostor pairs. The less the two overlap, the better a threshold can separate "
     "them; where they move between the panels, thresholds must move too.",
-    "backfill": "What re-embedding the old gallery step by step would add, class by class. Scores of both spaces are merged "
-    "as they are; where one space scores higher than the other, the first steps can cost before they pay.",
+    "backfill": "What re-embedding the old gallery step by step would add, class by class. Scores of both spaces are "
+    "merged as they are; where one space scores higher than the other, the first steps can cost before they pay.",
 }
 
 
