@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from samespace.cli.output import json_option, write_result
+from samespace.cli.sources import open_at
 
 _SHOWN_PIXELS = 128
 _VECTORS = click.Path(path_type=Path)
@@ -62,7 +63,6 @@ def check(
 
     Exit status: 0 the new model is compatible on every metric, 1 it is not, 2 wrong use or bad input.
     """
-    from samespace.data import open_source
     from samespace.data.lookup import image_lookup
     from samespace.evaluate import check as run_check
     from samespace.report import print_certificate, write_report
@@ -74,13 +74,7 @@ def check(
         raise click.UsageError("--images are shown in the report: add --report DIR.")
     if report is not None and report.exists() and not report.is_dir():
         raise click.UsageError(f"--report {report} is a file; name a folder.")
-    lookup = (
-        None
-        if images is None
-        else image_lookup(
-            open_source(images, image_size=_SHOWN_PIXELS if Path(images).is_dir() else None, broken="skip")
-        )
-    )
+    lookup = None if images is None else image_lookup(open_at(images, _SHOWN_PIXELS, "skip"))
     paragon = None
     if paragon_queries is not None and paragon_gallery is not None:
         paragon = (VectorSet.load(paragon_queries), VectorSet.load(paragon_gallery))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from samespace.cli.output import json_option, write_result
+from samespace.cli.sources import open_at
 from samespace.errors import InputError
-
-if TYPE_CHECKING:
-    from samespace.data import ImageSource
 
 _KINDS = ("extended-data", "open-data", "extended-class", "open-class", "identical-data")
 
@@ -42,7 +39,7 @@ def describe(source: str, broken: str, json_to: str | None) -> None:
     """
     from samespace.data import describe as run_describe
 
-    found = run_describe(_open(source, broken))
+    found = run_describe(open_at(source, _SCAN_PIXELS, broken))
     write_result(found.to_dict(), json_to)
     if json_to == "-":
         return
@@ -103,7 +100,7 @@ def allocate(
     from samespace.data import allocate as run_allocate
     from samespace.data import holdout
 
-    images = _open(source, broken)
+    images = open_at(source, _SCAN_PIXELS, broken)
     kept = holdout(images, fraction=held_out, seed=seed, open_set=open_set) if held_out != 0 else None
     if kept is not None and not len(kept.query_rows):
         raise InputError(f"the held-out classes of {images.name} have one image each, which leaves no queries to check")
@@ -118,11 +115,3 @@ def allocate(
             click.echo(f"  {name:<8} {counts[name]:>9,} images of {classes[name]:,} classes")
         for name in ("queries", "gallery"):
             click.echo(f"  {name:<8} {counts[name]:>9,} images of held-out classes")
-
-
-def _open(source: str, broken: str) -> ImageSource:
-    """Open a source to count it: images of a folder need no common size for that."""
-    from samespace.data import open_source
-
-    size = _SCAN_PIXELS if Path(source).is_dir() else None
-    return open_source(source, image_size=size, broken="skip" if broken == "skip" else "refuse")

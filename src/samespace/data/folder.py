@@ -64,6 +64,7 @@ class FolderSource:
         if broken not in ("refuse", "skip"):
             raise InputError(f"broken must be 'refuse' or 'skip', got {broken!r}")
         self._size, self._channels = as_size(image_size), channels or 3
+        self._fingerprint: str | None = None
         self._workers = workers or min(8, os.cpu_count() or 1)
         found, empty, self.ignored = _scan(self.root)
         bad = [(name, "a class folder without images") for name in empty]
@@ -106,9 +107,11 @@ class FolderSource:
 
     def fingerprint(self) -> str:
         """The sha256 of ids, file sizes, modification times and the shape the images are brought to."""
-        facts = [str(self.image_shape)]
-        facts += [f"{name} {_stamp(path)}" for name, path in zip(self.ids, self._paths, strict=True)]
-        return digest(fact.encode(errors="surrogateescape") for fact in facts)
+        if self._fingerprint is None:
+            facts = [str(self.image_shape)]
+            facts += [f"{name} {_stamp(path)}" for name, path in zip(self.ids, self._paths, strict=True)]
+            self._fingerprint = digest(fact.encode(errors="surrogateescape") for fact in facts)
+        return self._fingerprint
 
     def _read(
         self, paths: list[Path], bad: list[tuple[str, str]], budget: int
