@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samespace.data import ArraySource, open_source
+from samespace.data import Allocation, ArraySource, allocate, open_source
 from samespace.errors import InputError
 
 GREY = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
@@ -149,3 +149,15 @@ def test_grocery_opens_in_colour_and_grey(real_data: Callable[[str], Path]) -> N
 def test_a_file_without_images_is_refused(real_data: Callable[[str], Path]) -> None:
     with pytest.raises(InputError, match="lacks images and labels"):
         open_source(real_data("protocolmeta.npz"))
+
+
+def test_an_allocation_without_ids_holds_at_another_image_size(tmp_path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.arange(24) % 6)
+    own, resized = (ArraySource.from_npz(tmp_path / "a.npz", image_size=size) for size in (None, 8))
+    assert own.fingerprint() == resized.fingerprint()
+    allocation = allocate(own, "extended-class", seed=0)
+    allocation.save(tmp_path / "allocation.json", own)
+    found = Allocation.load(tmp_path / "allocation.json", resized)
+    assert np.array_equal(found.old_rows, allocation.old_rows)
+    assert resized.image_shape == (1, 8, 8)

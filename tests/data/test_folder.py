@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from samespace.data import FolderSource, describe, folder, open_source
+from samespace.data import FolderSource, describe, listing, open_source
 from samespace.errors import InputError
 
 
@@ -89,7 +89,7 @@ def test_sixteen_bit_and_transparent_images(tmp_path: Path) -> None:
 def test_files_that_are_no_images_are_refused_by_name(root: Path, budget: int) -> None:
     (root / "b" / "bad.png").write_bytes(b"not a picture")
     (root / "b" / "zero.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds 2 broken or empty: b/bad.png: .*; b/zero.jpg: ") as caught:
+    with pytest.raises(InputError, match=r"holds 2 that cannot be used: b/bad.png: .*; b/zero.jpg: ") as caught:
         FolderSource(root, budget=budget)
     assert "\n" not in str(caught.value)
     source = FolderSource(root, broken="skip", budget=budget)
@@ -175,13 +175,13 @@ def test_paths_are_handed_out_in_chunks_and_threads_end(root: Path, budget: int,
     whole = FolderSource(root)
     handed: list[int] = []
 
-    class Pool(folder.ThreadPoolExecutor):
+    class Pool(listing.ThreadPoolExecutor):
         def map(self, fn, paths):
             handed.append(len(paths))
             return super().map(fn, paths)
 
-    monkeypatch.setattr(folder, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(folder, "CHUNK", 2)
+    monkeypatch.setattr(listing, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(listing, "CHUNK", 2)
     rows = list(range(len(whole)))
     cut = FolderSource(root, budget=budget)
     assert torch.equal(cut.load(rows), whole.load(rows))

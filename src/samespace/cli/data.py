@@ -35,9 +35,11 @@ def data() -> None:
 def describe(source: str, broken: str, json_to: str | None) -> None:
     """Count the images and classes of SOURCE and name what cannot be read.
 
-    SOURCE is an image folder (root/class/image), an .npz with images and labels, or glyphs:classes=300,images=40.
+    SOURCE is an image folder (root/class/image), an .npz with images and labels, glyphs:classes=300,images=40, or
+    a data set in its own format: rec:DIR, list:FILE, market1501:DIR, msmt17:DIR, gldv2:DIR, hf:NAME.
     """
     from samespace.data import describe as run_describe
+    from samespace.data import holds_encoded
 
     found = run_describe(open_at(source, _SCAN_PIXELS, broken))
     write_result(found.to_dict(), json_to)
@@ -48,7 +50,7 @@ def describe(source: str, broken: str, json_to: str | None) -> None:
         f"images of a class: {found.smallest_class:,} to {found.largest_class:,}, median {found.median_class:g}; "
         f"classes of a single image: {found.one_image_classes:,}"
     )
-    if not Path(source).is_dir():
+    if not holds_encoded(source):
         click.echo(f"channels, height, width: {', '.join(map(str, found.image_shape))}")
     if found.skipped:
         click.echo(f"left out, because they cannot be read: {len(found.skipped):,}")

@@ -46,8 +46,9 @@ def embed(
     """Turn the images of SOURCE into vectors of MODEL's space.
 
     MODEL is a folder made by 'samespace train'. SOURCE is an image folder (root/class/image), an .npz with images and
-    labels, or glyphs:classes=300,images=40. Images are taken as they are: nothing random happens here. After a kill,
-    the same command carries on.
+    labels, glyphs:classes=300,images=40, or a data set in its own format: rec:DIR, list:FILE, market1501:DIR,
+    msmt17:DIR, gldv2:DIR, hf:NAME. Images are taken as they are: nothing random happens here. After a kill, the same
+    command carries on.
     """
     from samespace.data import Allocation, open_for_model, part
     from samespace.models import Embedder, resolve_model

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from samespace.data import ImageSource
 
 
-def open_at(source: str, folder_pixels: int, broken: str) -> ImageSource:
-    """Open a source; the images of a folder, which may differ in size, are brought to `folder_pixels`."""
-    from samespace.data import open_source
+def open_at(source: str, encoded_pixels: int, broken: str) -> ImageSource:
+    """Open a source; encoded images, which may differ in size, are brought to `encoded_pixels`."""
+    from samespace.data import holds_encoded, open_source
 
-    size = folder_pixels if Path(source).is_dir() else None
+    size = encoded_pixels if holds_encoded(source) else None
     return open_source(source, image_size=size, broken="skip" if broken == "skip" else "refuse")

@@ -7,8 +7,10 @@ from samespace.data.describe import Description, describe
 from samespace.data.folder import FolderSource
 from samespace.data.glyphs import GlyphSource
 from samespace.data.holdout import Holdout, holdout
+from samespace.data.listing import ListedSource, Listing
 from samespace.data.loader import Batch, batches, rank_slice, sequential, steps_per_epoch
-from samespace.data.opening import open_for_model, open_source
+from samespace.data.opening import holds_encoded, open_for_model, open_source
+from samespace.data.reid import ReidList, read_reid
 from samespace.data.source import ImageSource, subset
 
 __all__ = [
@@ -21,15 +23,20 @@ __all__ = [
     "GlyphSource",
     "Holdout",
     "ImageSource",
+    "ListedSource",
+    "Listing",
+    "ReidList",
     "allocate",
     "batches",
     "class_map",
     "describe",
     "holdout",
+    "holds_encoded",
     "open_for_model",
     "open_source",
     "part",
     "rank_slice",
+    "read_reid",
     "sequential",
     "steps_per_epoch",
     "subset",

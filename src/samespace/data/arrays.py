@@ -54,16 +54,16 @@ class ArraySource:
         pixels = _checked_images(np.asarray(images), name)
         size = as_size(image_size)
         has = 1 if pixels.ndim == 3 else 3
-        if (size is not None and size != pixels.shape[1:3]) or channels not in (None, has):
-            self._planes: npt.NDArray[np.uint8] = _conformed(pixels, channels or has, size)
-        else:
-            self._planes = pixels[:, None] if has == 1 else pixels.transpose(0, 3, 1, 2)
+        given = pixels[:, None] if has == 1 else pixels.transpose(0, 3, 1, 2)
+        conformed = (size is not None and size != pixels.shape[1:3]) or channels not in (None, has)
+        self._planes = _conformed(pixels, channels or has, size) if conformed else given
         _, depth, height, width = self._planes.shape
         self.image_shape = (depth, height, width)
         self.labels, self.classes = _checked_labels(np.asarray(labels), label_names, len(pixels), name)
         self.ids = _checked_ids(ids, len(pixels), name)
         self.named = ids is not None
-        self._fingerprint: str | None = None
+        # an allocation made at one size must be found again at another, so the pixels that count are those given
+        self._fingerprint = self._digest(given) if conformed else None
 
     @classmethod
     def from_npz(
@@ -98,16 +98,16 @@ class ArraySource:
         return torch.from_numpy(np.ascontiguousarray(self._planes[as_rows(rows, len(self))]))
 
     def fingerprint(self) -> str:
-        """The sha256 of pixels, labels, class names and ids."""
+        """The sha256 of pixels as they were given, labels, class names and ids."""
         if self._fingerprint is None:
-            shape = str(self._planes.shape).encode()
-            text = ["\n".join(self.classes).encode(), "\n".join(self.ids).encode()]
-            blocks = (
-                np.ascontiguousarray(self._planes[start : start + 1024]).tobytes()
-                for start in range(0, len(self), 1024)
-            )
-            self._fingerprint = digest([shape, self.labels.tobytes(), *text, *blocks])
+            self._fingerprint = self._digest(self._planes)
         return self._fingerprint
+
+    def _digest(self, planes: npt.NDArray[np.uint8]) -> str:
+        text = [str(planes.shape).encode(), self.labels.tobytes()]
+        text += ["\n".join(self.classes).encode(), "\n".join(self.ids).encode()]
+        starts = range(0, len(planes), 1024)
+        return digest([*text, *(np.ascontiguousarray(planes[start : start + 1024]).tobytes() for start in starts)])
 
 
 def read_npz(

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from samespace.data.arrays import ArraySource
 from samespace.data.folder import FolderSource
+from samespace.data.gldv2 import landmark_listing
 from samespace.data.glyphs import GlyphSource
+from samespace.data.huggingface import huggingface_listing
+from samespace.data.listfile import list_listing
+from samespace.data.listing import ListedSource, Listing
 from samespace.data.pixels import as_size
+from samespace.data.recordio import record_listing
+from samespace.data.reid import reid_listing
 from samespace.data.source import ImageSource
 from samespace.errors import InputError, suggest
 
 GLYPH_OPTIONS = ("classes", "images", "size", "seed", "difficulty")
-LEGAL = "a folder of root/class/image, an .npz file, or glyphs[:classes=300,images=40,size=32,seed=0,difficulty=0.5]"
+FORMAT_OPTIONS = {
+    "rec": (),
+    "list": ("root",),
+    "market1501": ("part",),
+    "msmt17": ("part",),
+    "gldv2": ("part", "clean"),
+    "hf": ("split", "image", "label"),
+}
+KINDS = ("glyphs", *FORMAT_OPTIONS)
+LEGAL = (
+    "a folder of root/class/image, an .npz or .rec file, glyphs[:classes=300,images=40,size=32,seed=0,difficulty=0.5], "
+    "rec:DIR, list:FILE[,root=DIR], market1501:DIR[,part=train], msmt17:DIR[,part=train], "
+    "gldv2:DIR[,part=train,clean=true] or hf:NAME_OR_FOLDER[,split=train,image=image,label=label]"
+)
 
 
 def open_source(
@@ -25,12 +45,25 @@ def open_source(
 ) -> ImageSource:
     """Open images by what a user writes.
 
+    | `spec` | images |
+    |---|---|
+    | a folder | `root/class/image` |
+    | an `.npz` file | `images` and `labels` |
+    | `glyphs:classes=300,images=40,size=32,seed=0,difficulty=0.5` | made-up characters, any option left out |
+    | `rec:DIR`, or a `.rec` file | RecordIO, `train.rec` with `train.idx` |
+    | `list:FILE,root=DIR` | a text file of paths and labels, relative to the file or to `root` |
+    | `market1501:DIR,part=train` | Market-1501 or DukeMTMC-reID: `train`, `query`, `gallery` or both, `test` |
+    | `msmt17:DIR,part=train` | MSMT17, likewise |
+    | `gldv2:DIR,part=train,clean=true` | Google Landmarks v2: `train`, cleaned or not, `index` or `test` |
+    | `hf:NAME_OR_FOLDER,split=train,image=image,label=label` | Hugging Face data set, needs the extra `huggingface` |
+
+    Only `hf:` with a name that is no folder uses the network.
+
     Args:
-        spec: a folder of `root/class/image`, an `.npz` file, or `glyphs`, with options as in
-            `glyphs:classes=300,images=40,size=32,seed=0,difficulty=0.5`.
-        image_size: side, or (height, width), to bring images to; needed for a folder of unlike sizes.
-        channels: 1 (grey) or 3 (RGB); a folder is RGB by default, the others are what they are.
-        broken: refuse or skip images of a folder that cannot be read.
+        spec: one of the above; a `Path` is a folder or file, whatever it is called.
+        image_size: side, or (height, width), to bring images to; needed for encoded images of unlike sizes.
+        channels: 1 (grey) or 3 (RGB); encoded images are RGB by default, arrays and glyphs what they are.
+        broken: refuse or skip encoded images that cannot be read.
 
     Raises:
         InputError: nothing of the kind is there, or it cannot be used; the message says what is legal.
@@ -40,17 +73,22 @@ def open_source(
         >>> len(source), source.image_shape, source.classes[4]
         (10, (1, 16, 16), 'glyph-0-00004')
     """
-    text = str(spec)
-    kind, _, options = text.partition(":")
-    if kind == "glyphs" and not isinstance(spec, Path):
-        return _glyphs(options, image_size, channels)
+    text, kind = str(spec), _kind(spec)
+    if kind == "glyphs":
+        return _glyphs(text.partition(":")[2], image_size, channels)
     path = Path(spec)
+    if kind is not None or path.suffix == ".rec":
+        listing = record_listing(path) if kind is None else _listing(kind, text.partition(":")[2])
+        return ListedSource(listing, image_size=image_size, channels=channels, broken=broken)
     if path.is_dir():
         return FolderSource(path, image_size=image_size, channels=channels, broken=broken)
     if path.is_file() or path.suffix == ".npz":
         return ArraySource.from_npz(path, image_size=image_size, channels=channels)
-    hint = " did you mean 'glyphs'?" if suggest(kind, ["glyphs"]).startswith("did") else ""
-    raise InputError(f"{text!r} does not exist;{hint} expected {LEGAL}")
+    if text in FORMAT_OPTIONS:
+        _options(text, "")
+    hint = suggest(text.partition(":")[0], KINDS)
+    meant = f" {hint.partition('?')[0]}?" if hint.startswith("did") else ""
+    raise InputError(f"{text!r} does not exist;{meant} expected {LEGAL}")
 
 
 def open_for_model(
@@ -62,10 +100,59 @@ def open_for_model(
 ) -> ImageSource:
     """Open images at the size a network sees, the same way for training and for embedding.
 
-    Folders and arrays are resized as they are read; glyphs are drawn at their own size and left to the model.
+    Encoded images and arrays are resized as they are read; glyphs are drawn at their own size and left to the model.
     """
-    drawn = str(spec).partition(":")[0] == "glyphs" and not isinstance(spec, Path)
-    return open_source(spec, image_size=None if drawn else size, channels=channels, broken=broken)
+    return open_source(spec, image_size=None if _kind(spec) == "glyphs" else size, channels=channels, broken=broken)
+
+
+def holds_encoded(spec: str | Path) -> bool:
+    """Whether a source is one of encoded images, which may differ in size, rather than of arrays or glyphs."""
+    kind = _kind(spec)
+    return kind != "glyphs" if kind else Path(spec).is_dir() or Path(spec).suffix == ".rec"
+
+
+def _kind(spec: str | Path) -> str | None:
+    """The word before the colon, where it is one of ours."""
+    kind, colon, _ = str(spec).partition(":")
+    return kind if not isinstance(spec, Path) and kind in KINDS and (colon or kind == "glyphs") else None
+
+
+def _listing(kind: str, text: str) -> Listing:
+    place, given = _options(kind, text)
+    if kind == "rec":
+        return record_listing(place)
+    if kind == "list":
+        return list_listing(place, given.get("root"))
+    if kind == "market1501":
+        return reid_listing(place, part=given.get("part", "train"), layout="market1501")
+    if kind == "msmt17":
+        return reid_listing(place, part=given.get("part", "train"), layout="msmt17")
+    if kind == "gldv2":
+        clean = _truth("gldv2: clean", given.get("clean", "false"))
+        return landmark_listing(place, part=given.get("part", "train"), clean=clean)
+    return huggingface_listing(place, **given)
+
+
+def _options(kind: str, text: str) -> tuple[str, dict[str, str]]:
+    """A place and the options after it; the place itself may hold commas."""
+    place, *parts = [text] if text and Path(text).exists() else re.split(r",(?=\w+=)", text)
+    legal, given = FORMAT_OPTIONS[kind], dict[str, str]()
+    if not place:
+        raise InputError(f"{kind}: names no place; expected {kind}:PLACE{''.join(f'[,{name}=…]' for name in legal)}")
+    for part in parts:
+        name, _, value = part.partition("=")
+        if name not in legal:
+            raise InputError(f"{kind}: has no option {name!r}; {suggest(name, legal) if legal else 'it takes none'}")
+        if not value or name in given:
+            raise InputError(f"{kind}: give {name!r} once, as {name}=VALUE, got {part!r}")
+        given[name] = value
+    return place, given
+
+
+def _truth(what: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise InputError(f"{what} must be true or false, got {value!r}")
+    return value == "true"
 
 
 def _glyphs(options: str, image_size: int | tuple[int, int] | None, channels: int | None) -> GlyphSource:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ from samespace.errors import InputError
 Size = tuple[int, int]
 ORIENTATION = 0x0112
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+TAIL = 16
 
 
 def as_size(image_size: int | tuple[int, int] | None) -> Size | None:
@@ -39,30 +42,35 @@ def require_channels(channels: int | None) -> None:
         raise InputError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
 
 
-def header(path: Path) -> Size:
-    """Height and width of an image file once it is turned upright.
+def header(file: Path | BinaryIO) -> Size:
+    """Height and width of an encoded image once it is turned upright.
 
     The pixels of a JPEG or PNG are decoded only where its end is not in place, to find out whether it is cut short;
     those of other formats always.
     """
-    with Image.open(path) as image:
+    with Image.open(file) as image:
         width, height = image.size
         turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
         ending = ENDINGS.get(image.format or "")
-        if ending is None or ending not in _tail(path):
+        if ending is None or ending not in _tail(file):
             image.load()
     return (width, height) if turned else (height, width)
 
 
-def _tail(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - 16, 0))
-        return file.read()
+def _tail(file: Path | BinaryIO) -> bytes:
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return _tail(opened)
+    place = file.tell()
+    file.seek(max(file.seek(0, io.SEEK_END) - TAIL, 0))
+    end = file.read()
+    file.seek(place)
+    return end
 
 
-def decode(path: Path, channels: int, size: Size | None) -> npt.NDArray[np.uint8]:
-    """Read an image file as `(C, H, W)` uint8, upright, resized to `size` (height, width) whatever its shape."""
-    with Image.open(path) as opened:
+def decode(file: Path | BinaryIO, channels: int, size: Size | None) -> npt.NDArray[np.uint8]:
+    """Read an encoded image as `(C, H, W)` uint8, upright, resized to `size` (height, width) whatever its shape."""
+    with Image.open(file) as opened:
         if size is not None:
             side = 2 * max(size)
             opened.draft(None, (side, side))

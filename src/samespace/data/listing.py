@@ -1,0 +1,259 @@
+"""Encoded images that a data set lists one by one, whatever its format: decoded once, or when asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import UnidentifiedImageError
+
+from samespace.data.pixels import Size, as_size, decode, header, require_channels
+from samespace.data.source import as_rows, digest
+from samespace.errors import InputError
+
+BUDGET = 2 * 1024**3
+CHUNK = 4096
+SHOWN = 5
+T = TypeVar("T")
+Rows = npt.NDArray[np.int64]
+Skipped = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What a data set says it holds, before any image is decoded.
+
+    Attributes:
+        name: what to call the set in messages.
+        ids: one unique name per image, `(N,)`.
+        classes: the class of each image, `(N,)` whole numbers or strings; classes come in their sorted order.
+        read: the file of image `n`, or its bytes; called from several threads.
+        facts: what tells the contents of the images of these numbers from other contents, for the fingerprint.
+        bad: name and reason of what is known to be unusable.
+        doubtful: numbers of the images that may be damaged; None for all.
+        size: (height, width) of every image, where the set declares it.
+        named: False where ids are row numbers, which mean nothing in another set.
+        item: what stands before an id in messages, such as `record`.
+    """
+
+    name: str
+    ids: npt.NDArray[np.str_]
+    classes: npt.NDArray[np.int64] | npt.NDArray[np.str_]
+    read: Callable[[int], Path | bytes]
+    facts: Callable[[Rows], Iterable[bytes]]
+    bad: Skipped = ()
+    doubtful: Rows | None = None
+    size: Size | None = None
+    named: bool = True
+    item: str = ""
+
+
+class ListedSource:
+    """The images of a `Listing`, an `ImageSource`.
+
+    If all images fit into `budget` bytes they are decoded once and kept; otherwise they are looked at for signs of
+    damage now and decoded when asked for. An image that does not have the wanted size is resized to it, without
+    keeping its proportions.
+
+    Args:
+        listing: which images there are, and where.
+        image_size: side, or (height, width), in pixels; needed where the images differ in size.
+        channels: 3 for RGB, 1 for grey.
+        broken: what to do about images that cannot be read: refuse, naming them, or skip them and list them in
+            `skipped`.
+        budget: bytes of decoded images to keep in memory.
+        workers: decoding threads.
+
+    Attributes:
+        skipped: name and reason of everything left out because it is broken, missing or empty.
+        named: whether ids mean anything outside this set.
+
+    Raises:
+        InputError: no image, a broken one, or unlike sizes without `image_size`.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
+        broken: Literal["refuse", "skip"] = "refuse",
+        budget: int = BUDGET,
+        workers: int | None = None,
+    ) -> None:
+        require_channels(channels)
+        if broken not in ("refuse", "skip"):
+            raise InputError(f"broken must be 'refuse' or 'skip', got {broken!r}")
+        self.name, self.named = listing.name, listing.named
+        self._listing, self._channels = listing, channels or 3
+        self._size = as_size(image_size) or listing.size
+        self._workers = workers or min(8, os.cpu_count() or 1)
+        self._fingerprint: str | None = None
+        rows, bad, self._pixels = self._sift(budget)
+        bad = [*listing.bad, *bad]
+        if bad and broken == "refuse":
+            raise InputError(_refusal(self.name, len(listing.ids), bad))
+        if not len(rows) or self._size is None:
+            raise InputError(f"none of the {len(listing.ids)} images in {self.name} can be read; first: {bad[0]}")
+        self._rows = rows
+        present, labels = np.unique(listing.classes[rows], return_inverse=True)
+        lost = np.setdiff1d(listing.classes, present)
+        word = "class " if lost.dtype.kind == "i" else ""
+        self.skipped: Skipped = (*bad, *((f"{word}{name}", "a class whose images are all broken") for name in lost))
+        self.classes = tuple(str(name) for name in present)
+        self.labels: npt.NDArray[np.int64] = labels.astype(np.int64)
+        self.ids: npt.NDArray[np.str_] = listing.ids[rows]
+        self.image_shape = (self._channels, *self._size)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._rows)
+
+    def load(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> torch.Tensor:
+        """Images of these rows in this order, `(B, C, H, W)` uint8.
+
+        Raises:
+            InputError: an image that was not kept in memory can no longer be decoded.
+        """
+        index = as_rows(rows, len(self))
+        if self._pixels is not None:
+            return self._pixels[torch.from_numpy(index)]
+        out = np.empty((len(index), *self.image_shape), dtype=np.uint8)
+        for position, result in enumerate(self._map(self._decode, self._rows[index])):
+            if isinstance(result, str):
+                raise InputError(f"{self._place(index[position])} cannot be read ({result}); repair or remove it")
+            out[position] = result
+        return torch.from_numpy(out)
+
+    def fingerprint(self) -> str:
+        """The sha256 of what the format tells of the images' contents, and of the shape they are brought to.
+
+        Where ids are mere numbers the shape plays no part: an allocation is then tied to this fingerprint, and has
+        to fit the same images at every size.
+        """
+        if self._fingerprint is None:
+            bare = all(name.isdecimal() for name in self.ids.tolist())
+            shape = [] if bare else [str(self.image_shape).encode()]
+            self._fingerprint = digest([*shape, *self._listing.facts(self._rows)])
+        return self._fingerprint
+
+    def _sift(self, budget: int) -> tuple[Rows, list[tuple[str, str]], torch.Tensor | None]:
+        """Decode everything if it fits, else look at heads and tails; return what is good, what is not, and pixels."""
+        rows = np.arange(len(self._listing.ids), dtype=np.int64)
+        bad: list[tuple[str, str]] = []
+        if self._size is None or len(rows) * self._bytes(self._size) > budget:
+            rows, bad, sizes = self._look(rows)
+            if self._size is None and sizes:
+                self._size = _common_size(self.name, sizes)
+        if not len(rows) or self._size is None or len(rows) * self._bytes(self._size) > budget:
+            return rows, bad, None
+        pixels = np.empty((len(rows), self._channels, *self._size), dtype=np.uint8)
+        kept: list[int] = []
+        for row, decoded in zip(rows.tolist(), self._map(self._decode, rows), strict=True):
+            if isinstance(decoded, str):
+                bad.append((self._called(row), decoded))
+            else:
+                pixels[len(kept)] = decoded
+                kept.append(row)
+        return np.array(kept, dtype=np.int64), bad, torch.from_numpy(pixels[: len(kept)])
+
+    def _look(self, rows: Rows) -> tuple[Rows, list[tuple[str, str]], set[Size]]:
+        """Rows without signs of damage, what is damaged and why, and the sizes met."""
+        doubtful = self._listing.doubtful
+        looked = rows if self._size is None or doubtful is None else doubtful
+        sound = np.ones(len(rows), dtype=np.bool_)
+        bad: list[tuple[str, str]] = []
+        sizes: set[Size] = set()
+        for row, result in zip(looked.tolist(), self._map(header, looked), strict=True):
+            if isinstance(result, str):
+                sound[row] = False
+                bad.append((self._called(row), result))
+            else:
+                sizes.add(result)
+        return rows[sound], bad, sizes
+
+    def _decode(self, file: Path | BinaryIO) -> npt.NDArray[np.uint8]:
+        return decode(file, self._channels, self._size)
+
+    def _map(self, look: Callable[[Path | BinaryIO], T], rows: Rows) -> Iterator[T | str]:
+        """Results or reasons in the order of the rows, from threads that end with the iteration.
+
+        Rows are handed out a chunk at a time, since every row handed out holds memory until its turn comes.
+        """
+        with ThreadPoolExecutor(self._workers, "samespace-decode") as pool:
+            for start in range(0, len(rows), CHUNK):
+                yield from pool.map(partial(_guarded, self._listing.read, look), rows[start : start + CHUNK].tolist())
+
+    def _bytes(self, size: Size) -> int:
+        return self._channels * size[0] * size[1]
+
+    def _called(self, row: int) -> str:
+        return f"{self._listing.item} {self._listing.ids[row]}".lstrip()
+
+    def _place(self, row: int) -> str:
+        try:
+            held = self._listing.read(int(self._rows[row]))
+        except (InputError, OSError):
+            held = b""
+        return str(held) if isinstance(held, Path) else f"{self._called(self._rows[row])} of {self.name}"
+
+
+def file_facts(
+    ids: npt.NDArray[np.str_], path_of: Callable[[int], Path], classes: npt.NDArray[np.generic] | None = None
+) -> Callable[[Rows], Iterator[bytes]]:
+    """Facts of images that are files: id, size, modification time, and the class where the id does not tell it."""
+
+    def facts(rows: Rows) -> Iterator[bytes]:
+        for row in rows.tolist():
+            stat = path_of(row).stat()
+            label = "" if classes is None else f" {classes[row]}"
+            yield f"{ids[row]} {stat.st_size} {stat.st_mtime_ns}{label}".encode(errors="surrogateescape")
+
+    return facts
+
+
+def _guarded(read: Callable[[int], Path | bytes], look: Callable[[Path | BinaryIO], T], row: int) -> T | str:
+    """Turn whatever reading or decoding raises into one short reason."""
+    held: Path | bytes = b""
+    try:
+        held = read(row)
+        return look(held if isinstance(held, Path) else io.BytesIO(held))
+    except FileNotFoundError:
+        return "no such file"
+    except UnidentifiedImageError:
+        return "not an image of a known kind"
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
+        text = str(error)
+        if isinstance(held, Path):
+            text = text.replace(str(held), held.name)
+        return text.split("\n")[0] or type(error).__name__
+
+
+def _common_size(name: str, sizes: set[Size]) -> Size:
+    different = sorted(sizes)
+    if len(different) > 1:
+        few, many = different[0], different[-1]
+        raise InputError(
+            f"images in {name} differ in size, from {few[1]}x{few[0]} to {many[1]}x{many[0]} pixels "
+            "(width x height); give an image_size to bring them to"
+        )
+    return different[0]
+
+
+def _refusal(name: str, count: int, bad: Sequence[tuple[str, str]]) -> str:
+    named = "; ".join(f"{item}: {reason}" for item, reason in bad[:SHOWN])
+    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    return (
+        f"{name} ({count} images) holds {len(bad)} that cannot be used: {named}{more}; "
+        "repair or remove them, or skip them with --broken skip (data.broken: skip)"
+    )

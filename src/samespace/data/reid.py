@@ -1,0 +1,181 @@
+"""Person re-identification sets: Market-1501, DukeMTMC-reID and MSMT17, by their own folder and file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.data.listing import Listing, file_facts
+from samespace.errors import InputError, suggest
+from samespace.files import require_file
+
+Layout = Literal["market1501", "msmt17"]
+Part = Literal["train", "query", "gallery", "test"]
+JUNK, DISTRACTOR = -1, 0
+MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+MARKET_NAME = re.compile(r"(-?\d+)_c(\d+)")
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+MSMT_LISTS = {
+    "list_train.txt": "train",
+    "list_val.txt": "train",
+    "list_query.txt": "query",
+    "list_gallery.txt": "gallery",
+}
+MSMT_FOLDERS = {"train": ("train", "mask_train_v2"), "test": ("test", "mask_test_v2")}
+MSMT_FROM = {"train": 10_000, "test": 20_000}
+Row = tuple[str, int, int, str]
+
+
+@dataclass(frozen=True, eq=False)
+class ReidList:
+    """The images of a re-identification set.
+
+    Attributes:
+        ids: path of each image relative to the root, with forward slashes, `(N,)`.
+        identity: the person, `(N,)` int64; in Market-1501 and DukeMTMC-reID -1 is junk and 0 a distractor. MSMT17
+            numbers its training and its test persons from 0 each; here they begin at 10000 and at 20000.
+        camera: number of the camera, `(N,)` int64.
+        part: `train`, `query` or `gallery`, `(N,)`.
+    """
+
+    ids: npt.NDArray[np.str_]
+    identity: npt.NDArray[np.int64]
+    camera: npt.NDArray[np.int64]
+    part: npt.NDArray[np.str_]
+
+
+def read_reid(root: str | Path, *, layout: Layout | None = None) -> ReidList:
+    """What the names of files and folders of a re-identification set say; no image is opened.
+
+    Market-1501 and DukeMTMC-reID: folders `bounding_box_train`, `query` and `bounding_box_test`, names such as
+    `0002_c1s1_000451_03.jpg`: person, camera. MSMT17: lists `list_train.txt`, `list_val.txt` (also training),
+    `list_query.txt` and `list_gallery.txt` of lines `0000/0000_000_01_0303morning_0008_0.jpg 0`: the third part of
+    the name is the camera, the number after the path the person; images in `train` and `test`, or `mask_train_v2`
+    and `mask_test_v2`. Parts that are absent are left out.
+
+    Args:
+        root: folder of the set.
+        layout: which of the two; by default, whichever is found.
+
+    Raises:
+        InputError: neither layout, no image, or a name or line that does not follow it.
+    """
+    folder = Path(root)
+    found = layout or _layout(folder)
+    if found is None or not _has(folder, found):
+        raise InputError(_absent(folder, layout))
+    rows = list(_msmt(folder) if found == "msmt17" else _market(folder))
+    if not rows:
+        raise InputError(f"{folder} holds no images of {found}")
+    ids, identity, camera, part = zip(*rows, strict=True)
+    values, uses = np.unique(ids, return_counts=True)
+    if len(values) < len(ids):
+        raise InputError(f"{folder} names {str(values[uses.argmax()])!r} {uses.max()} times; images must be unique")
+    return ReidList(np.array(ids), np.array(identity, dtype=np.int64), np.array(camera, dtype=np.int64), np.array(part))
+
+
+def reid_listing(root: str | Path, *, part: str = "train", layout: Layout) -> Listing:
+    """The images of one part of a re-identification set; the class of an image is its person.
+
+    `test` is query and gallery together, junk (class `-1`) and distractors (class `0`) included; training images
+    that are junk or distractors are left out.
+
+    Raises:
+        InputError: an unknown part, one without images, or what `read_reid` refuses.
+    """
+    if part not in get_args(Part):
+        raise InputError(f"{layout} has no part {part!r}; {suggest(part, get_args(Part))}")
+    folder = Path(root)
+    every = read_reid(folder, layout=layout)
+    if part == "train":
+        wanted = (every.part == "train") & ~np.isin(every.identity, (JUNK, DISTRACTOR))
+    else:
+        wanted = np.isin(every.part, ("query", "gallery") if part == "test" else (part,))
+    present = np.unique(every.part).tolist()
+    if not wanted.any() or (part == "test" and not {"query", "gallery"} <= set(present)):
+        raise InputError(f"{folder} lacks images for part {part!r}; it holds {', '.join(present)}")
+    ids = every.ids[wanted]
+
+    def path_of(row: int) -> Path:
+        return folder / str(ids[row])
+
+    return Listing(
+        name=f"{layout}:{folder},part={part}",
+        ids=ids,
+        classes=every.identity[wanted],
+        read=path_of,
+        facts=file_facts(ids, path_of, every.identity[wanted]),
+    )
+
+
+def _market(root: Path) -> Iterator[Row]:
+    for part, name in MARKET.items():
+        folder = root / name
+        for path in sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []:
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+                continue
+            match = MARKET_NAME.match(path.name)
+            if match is None:
+                raise InputError(f"{path} is not named as PERSON_cCAMERA…, such as 0002_c1s1_000451_03.jpg")
+            yield f"{name}/{path.name}", int(match[1]), int(match[2]), part
+
+
+def _msmt(root: Path) -> Iterator[Row]:
+    for name, part in MSMT_LISTS.items():
+        path = root / name
+        if not path.exists():
+            continue
+        side = "train" if part == "train" else "test"
+        folder = next((place for place in MSMT_FOLDERS[side] if (root / place).is_dir()), None)
+        if folder is None:
+            raise InputError(f"{path} lists images, but {root} has no folder {' or '.join(MSMT_FOLDERS[side])}")
+        for image, person, camera in _msmt_lines(path):
+            yield f"{folder}/{image}", MSMT_FROM[side] + person, camera, part
+
+
+def _msmt_lines(path: Path) -> Iterator[tuple[str, int, int]]:
+    require_file(path, "a list of MSMT17 images")
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        image, _, person = line.strip().rpartition(" ")
+        fields = image.rsplit("/", 1)[-1].split("_")
+        if not person.isdecimal() or int(person) >= MSMT_FROM["train"] or len(fields) < 4 or not fields[2].isdecimal():
+            raise InputError(
+                f"{path} line {number} is {line[:80]!r}; expected PERSON/PERSON_SEQUENCE_CAMERA_….jpg and the person's "
+                "number, such as 0000/0000_000_01_0303morning_0008_0.jpg 0"
+            )
+        yield image, int(person), int(fields[2])
+
+
+def _has(folder: Path, layout: Layout) -> bool:
+    if layout == "msmt17":
+        return any((folder / name).is_file() for name in MSMT_LISTS)
+    # `query` alone says little: any image folder may have a class of that name
+    return any((folder / name).is_dir() for name in (MARKET["train"], MARKET["gallery"]))
+
+
+def _layout(folder: Path) -> Layout | None:
+    return next((layout for layout in get_args(Layout) if _has(folder, layout)), None)
+
+
+def _absent(folder: Path, layout: Layout | None) -> str:
+    shapes = {
+        "market1501": f"folders {', '.join(MARKET.values())}",
+        "msmt17": f"lists {', '.join(MSMT_LISTS)}",
+    }
+    wanted = shapes[layout] if layout else " or ".join(shapes.values())
+    if not folder.is_dir():
+        return f"{folder} is not a folder; expected one with {wanted}"
+    inside = next((path for path in sorted(folder.iterdir()) if path.is_dir() and _layout(path)), None)
+    hint = f"; did you mean {inside}?" if inside else ""
+    other = _layout(folder)
+    if layout and other:
+        hint = f"; it looks like {other}"
+    return f"{folder} does not hold {wanted}{hint}"
