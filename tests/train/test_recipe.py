@@ -145,3 +145,15 @@ def test_every_key_is_documented():
 
 def test_an_empty_section_takes_its_defaults():
     assert parse_recipe({**BASE, **yaml.safe_load("optim:")}) == recipe()
+
+
+def test_a_training_of_one_epoch_can_refine() -> None:
+    recipe = parse_recipe(
+        {
+            "data": {"source": "x"},
+            "optim": {"epochs": 1},
+            "compatibility": {"method": "unibct-refined", "old_model": "v1"},
+        }
+    ).resolved()
+    assert recipe.compatibility.refresh_epochs == (0,)
+    assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe

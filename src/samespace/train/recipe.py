@@ -34,7 +34,8 @@ class DataSection:
     """Which images to train on.
 
     Attributes:
-        source: an image folder, an `.npz` file, or `glyphs:classes=300,images=40`.
+        source: an image folder, an `.npz` file, `glyphs:classes=300,images=40`, or one of the formats of
+            `samespace.data.open_source`, such as `rec:ms1mv3`.
         channels: 1 or 3 for folders; null means 3.
         broken: what to do with an image that cannot be read.
         allocation: a file written by `samespace data allocate`; null takes the whole source.
@@ -63,7 +64,7 @@ class ModelSection:
     """The new model.
 
     Attributes:
-        backbone: convnet16|32|64, iresnet18|34|50|100, timm:NAME or package.module:callable.
+        backbone: convnet16|32|64, iresnet18|34|50|100|152, timm:NAME or package.module:callable.
         embedding_dim: dimensions of the vectors.
         batch_norm: a batch norm after the projection.
         relu: a ReLU after the projection.
@@ -304,7 +305,7 @@ class Recipe:
             milestones = tuple(round(share / 35 * epochs) for share in shares)
         refresh = self.compatibility.refresh_epochs
         if refresh is None:
-            last = max(self.resolved_warmup, round(20 / 35 * epochs))
+            last = min(max(self.resolved_warmup, round(20 / 35 * epochs)), epochs - 1)
             refined = self.compatibility.method == "unibct-refined"
             refresh = tuple(sorted({self.resolved_warmup, last})) if refined else ()
         return replace(

@@ -1,0 +1,127 @@
+"""Strict YAML: text to dataclasses, where an unknown key or a value of the wrong type is one clear line."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from samespace.errors import InputError, suggest
+from samespace.files import require_file
+
+T = TypeVar("T")
+
+
+def read_yaml(path: Path, what: str, holds: str) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Args:
+        path: the file.
+        what: its role, for messages, such as `a recipe (YAML)`.
+        holds: what it should hold, for messages.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or holds something else.
+    """
+    require_file(path, what)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} should hold {holds}, got {type(value).__name__}")
+    return value
+
+
+def override(tree: dict[str, Any], assignment: str) -> None:
+    """Apply `section.key=value`, the value read as YAML, to nested mappings.
+
+    Raises:
+        InputError: it is no assignment, or the section is no mapping.
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise InputError(f"an override is section.key=value, got '{assignment}'")
+    section, _, name = key.partition(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"the value in '{assignment}' is not valid YAML") from None
+    if not name:
+        tree[section] = value
+        return
+    inside = tree.setdefault(section, {})
+    if not isinstance(inside, dict):
+        raise InputError(f"'{section}' should hold keys, got {inside!r}")
+    inside[name] = value
+
+
+def build(kind: type[T], value: Any, what: str, where: str = "") -> T:
+    """A dataclass from nested mappings, each key known and each value of its declared type.
+
+    Args:
+        kind: the dataclass; its fields may be dataclasses, `Literal`s, tuples of one type, mappings of text,
+            `X | None` and plain values.
+        value: the mapping.
+        what: the file's role, for messages, such as `recipe`.
+        where: path of the mapping inside the file, ending in a dot; empty at the top.
+
+    Raises:
+        InputError: a key is unknown (the right one is suggested) or missing, or a value has the wrong type.
+    """
+    if not isinstance(value, Mapping):
+        raise InputError(f"'{where.rstrip('.')}' should hold keys and values, got {value!r}")
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    for key in value:
+        if key not in fields:
+            raise InputError(f"unknown {what} key '{where}{key}'; {suggest(str(key), fields)}")
+    for name, item in fields.items():
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING and name not in value:
+            raise InputError(f"the {what} lacks '{where}{name}'")
+    return kind(**{key: _convert(hints[key], part, what, f"{where}{key}") for key, part in value.items()})
+
+
+def _convert(kind: Any, value: Any, what: str, where: str) -> Any:
+    origin = get_origin(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return build(kind, {} if value is None else value, what, f"{where}.")  # type: ignore[arg-type]
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        (kind,) = (part for part in get_args(kind) if part is not types.NoneType)
+        return _convert(kind, value, what, where)
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise InputError(f"{where} is {value!r}; {suggest(str(value), map(str, get_args(kind)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where} should be a list, got {value!r}")
+        return tuple(_convert(get_args(kind)[0], part, what, where) for part in value)
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where} should hold keys and values, got {value!r}")
+        return {str(key): _convert(get_args(kind)[1], part, what, f"{where}.{key}") for key, part in value.items()}
+    return _scalar(kind, value, where)
+
+
+def _scalar(kind: type, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):
+        # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    raise InputError(f"{where} should be {names[kind]}, got {value!r}")
