@@ -33,7 +33,7 @@ def build_backbone(name: str, channels: int) -> nn.Module:
     """Build a backbone.
 
     Args:
-        name: `convnet16|32|64`, `iresnet18|34|50|100`, `timm:NAME` (needs the extra `timm`), or
+        name: `convnet16|32|64`, `iresnet18|34|50|100|152`, `timm:NAME` (needs the extra `timm`), or
             `package.module:callable`, a function of `channels` that returns an `nn.Module`.
         channels: of the input images.
 

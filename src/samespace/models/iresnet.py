@@ -11,6 +11,7 @@ DEPTHS: dict[str, tuple[int, int, int, int]] = {
     "iresnet34": (3, 4, 6, 3),
     "iresnet50": (3, 4, 14, 3),
     "iresnet100": (3, 13, 30, 3),
+    "iresnet152": (3, 8, 36, 3),
 }
 _WIDTHS = (64, 128, 256, 512)
 _EPS = 1e-5

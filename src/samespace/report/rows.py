@@ -20,7 +20,8 @@ _COLORS: dict[State, str] = {"compatible": "good", "unproven": "open", "fails": 
 _MARKERS = {"old": "s", "cross": "o", "new": "D", "paragon": "^"}
 _BAR_OPACITY = 0.75
 _SIDE = 14.0
-_METHODS_LEFT = 132.0
+_SHORT_NAME, _LONG_NAME = 18, 34
+_SHORT_LEFT, _LONG_LEFT = 132.0, 236.0
 
 
 def draw_values(certificate: Mapping[str, Any], palette: Palette) -> Drawing | None:
@@ -69,13 +70,15 @@ def draw_comparison(certificates: Mapping[str, Mapping[str, Any]], palette: Pale
     if not groups:
         return None
     height = sum(34 + 22 * len(methods) for methods in groups.values())
-    figure, axes = _stack(height, palette, top=6, left=_METHODS_LEFT, right=82)
+    longest = max(len(method) for methods in groups.values() for method in methods)
+    left = _SHORT_LEFT if longest <= _SHORT_NAME else _LONG_LEFT
+    figure, axes = _stack(height, palette, top=6, left=left, right=82)
     axes.set_xlim(*_window([metric for methods in groups.values() for metric in methods.values()]))
     top, bands = 0, []
     for name, methods in groups.items():
-        _heading(axes, palette, top + 16, name, left=_METHODS_LEFT)
+        _heading(axes, palette, top + 16, name, left=left)
         for line, (method, metric) in enumerate(methods.items()):
-            _method_row(axes, palette, top + 36 + 22 * line, method, metric)
+            _method_row(axes, palette, top + 36 + 22 * line, method, metric, left)
         bands.append((top + 24, top + 26 + 22 * len(methods)))
         top += 34 + 22 * len(methods)
     _bands(axes, palette, bands)
@@ -210,12 +213,13 @@ def _window(metrics: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _method_row(axes: Axes, palette: Palette, y: float, method: str, metric: Mapping[str, Any]) -> None:
+def _method_row(axes: Axes, palette: Palette, y: float, method: str, metric: Mapping[str, Any], left: float) -> None:
     gain, bounds, found = 100 * metric["absolute_gain"], metric.get("difference"), state(metric)
     color, beside = getattr(palette, _COLORS[found]), axes.get_yaxis_transform()
-    shown = method if len(method) <= 18 else method[:17] + "…"
+    room = _SHORT_NAME if left == _SHORT_LEFT else _LONG_NAME
+    shown = method if len(method) <= room else method[: room - 1] + "…"
     axes.annotate(
-        shown, (0, y), (8 - _METHODS_LEFT, 0), xycoords=beside, textcoords="offset points", va="center",
+        shown, (0, y), (8 - left, 0), xycoords=beside, textcoords="offset points", va="center",
         fontsize=SMALL, color=palette.ink, annotation_clip=False,
     )  # fmt: skip
     axes.annotate(

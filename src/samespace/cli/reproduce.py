@@ -1,0 +1,165 @@
+"""`samespace reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from samespace.cli.output import json_option, write_result
+
+if TYPE_CHECKING:
+    from samespace.studies import Plan
+
+_STUDIES = ("bct", "unibct")
+
+
+@click.command()
+@click.argument("study", type=click.Choice(_STUDIES))
+@click.option("--data", metavar="IMAGES", help="Training images; by default the source that the settings name.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the study.  [default: runs/STUDY-SETTINGS]")
+@click.option(
+    "--settings",
+    default="small",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="omniglot, grocery, small (any images of 16 to 64 pixels), the papers' own ms1mv3, imdb-face, market1501, "
+    "or a YAML file.",
+)
+@click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table, such as 2 or 1b; repeat.")
+@click.option(
+    "--seed", "seeds", multiple=True, type=click.IntRange(0), help="By default those of the settings; repeat."
+)
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a setting: optim.epochs=2, check.fraction=0.4.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes at the same time.  [default: one per core, at most 4]"
+)
+@click.option("--dry-run", is_flag=True, help="Check the settings and print every model and table; train nothing.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+def reproduce(
+    study: str,
+    data: str | None,
+    out: Path | None,
+    settings: str,
+    tables: tuple[str, ...],
+    seeds: tuple[int, ...],
+    overrides: tuple[str, ...],
+    workers: int | None,
+    dry_run: bool,
+    quiet: bool,
+    json_to: str | None,
+) -> None:
+    """Carry out every comparison of a paper on your images.
+
+    STUDY is bct (Shen et al., CVPR 2020) or unibct (Zhang et al., IJCAI 2022). Each model is trained once and shared by
+    all tables that need it, each comparison is checked on held-out classes or on a published benchmark, and OUT
+    receives study.html, study.md and study.json: the paper's tables in the paper's layout, our numbers with intervals
+    and marks beside the paper's own.
+
+    Run the same command again after a kill or Ctrl-C and it carries on; a study that is finished is left as it is.
+
+    \b
+        samespace reproduce unibct --data images.npz --out runs/unibct
+        samespace reproduce bct --settings imdb-face --dry-run
+    """  # noqa: D301
+    from samespace import studies
+
+    declared = {"bct": studies.bct, "unibct": studies.unibct}[study]()
+    chosen = studies.load_settings(settings, overrides)
+    source = data or chosen.source
+    if source is None:
+        raise click.UsageError("these settings name no images: add --data IMAGES.")
+    name = Path(settings).stem
+    plan = studies.Plan(
+        study=declared,
+        settings=chosen,
+        source=source,
+        out=out or Path("runs") / f"{study}-{name}",
+        seeds=seeds or chosen.seeds,
+        tables=tables,
+    )
+    if dry_run:
+        described = describe(plan)
+        write_result(described, json_to)
+        if json_to != "-":
+            _print_plan(plan, described)
+        return
+    result = studies.reproduce(plan, workers=workers, say=lambda line: click.echo(line, err=True), quiet=quiet)
+    write_result(result.found, json_to)
+    if json_to != "-":
+        _print_summary(result.found)
+        click.echo(f"study: {result.page}")
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """What a plan would train and compare, JSON-ready; every recipe and table is checked on the way."""
+    models = []
+    for model in plan.shown.needed():
+        recipe = plan.recipe(model, plan.seeds[0]).resolved()
+        models.append(
+            {
+                "name": model.name,
+                "data": str(model.data),
+                "method": model.method,
+                "old": model.old,
+                "backbone": recipe.model.backbone,
+                "embedding_dim": recipe.model.embedding_dim,
+                "head": recipe.head.margin,
+                "epochs": recipe.optim.epochs,
+            }
+        )
+    return {
+        "study": plan.study.name,
+        "source": plan.source,
+        "seeds": list(plan.seeds),
+        "models": models,
+        "tables": {table.name: table.title for table in plan.shown.tables},
+        "comparisons": len(plan.shown.pairs()),
+        "metrics": plan.metrics(),
+        "benchmark": plan.settings.check.benchmark,
+    }
+
+
+def _print_plan(plan: Plan, described: dict[str, Any]) -> None:
+    rows = [("model", "training data", "network", "head", "epochs", "method", "tied to")]
+    for model in described["models"]:
+        network = f"{model['backbone']}, {model['embedding_dim']}"
+        method = "–" if model["method"] == "none" else model["method"]
+        tied = model["old"] or "–"
+        rows.append((model["name"], model["data"], network, model["head"], str(model["epochs"]), method, tied))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    click.echo(f"{plan.study.title}: {plan.settings.about}")
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    checked = described["benchmark"] or "held-out classes"
+    click.echo(
+        f"{len(described['models'])} models and {described['comparisons']} comparisons on {checked}, "
+        f"{len(plan.seeds)} seeds; images: {plan.source}"
+    )
+    click.echo(f"tables: {', '.join(described['tables'])}; metrics: {', '.join(described['metrics'])}")
+    click.echo("nothing was trained: this was a dry run")
+
+
+def _print_summary(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from samespace.studies.page import summary
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("table", "comparison", "metric"):
+        table.add_column(heading)
+    for heading in ("cross", "gain"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in summary(found):
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,229 @@
+"""The tables of a study for people: as Markdown, and as one page with figures before the numbers."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from samespace.files import write_json, write_text
+from samespace.progress import clock
+from samespace.report.html import Html, section, table, tag
+from samespace.report.page import document, figure
+from samespace.report.plots import comparison_plot, plots
+from samespace.report.reading import ABSENT, interval, percent, signed
+
+_MARKS = {"proven": "✓", "open": "?", "fails": "✗"}
+_LEGEND = (
+    "Values in percent, means over the seeds. ✓: the interval of cross − old lies above zero on every seed; ✗: cross "
+    "is above old on no seed; ?: neither, with the number of seeds on which it is proven. In brackets the interval of "
+    "the gain in points: the means of the seeds' ends."
+)
+
+
+def write_study(found: Mapping[str, Any], folder: Path, pictures: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Write `study.json`, `study.md` and `study.html`.
+
+    Args:
+        found: what `studies.results.results` gives.
+        folder: where to.
+        pictures: for each table by name, mean certificates by the label of its cross tests.
+
+    Returns:
+        Whether anything was written; a page that would not change is left alone.
+    """
+    pages = {"study.md": markdown(found), "study.html": _page(found, pictures)}
+    if all((folder / name).is_file() and (folder / name).read_text("utf-8") == text for name, text in pages.items()):
+        return False
+    write_json(folder / "study.json", dict(found))
+    for name, text in pages.items():
+        write_text(folder / name, text)
+    return True
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The tables of a study as Markdown."""
+    lines = [f"# {found['title']}", "", *_introduction(found), ""]
+    for part in found["tables"]:
+        lines += [f"## Table {part['name']}. {part['title']}", ""]
+        header = [*part["headers"], *(_header(column) for column in part["columns"])]
+        lines += [_line(header), _line(["---"] * len(part["headers"]) + ["---:"] * len(part["columns"]))]
+        lines += [_line(row) for row in _rows(part, found, _markdown_cell)]
+        lines += ["", *([part["note"], ""] if part["note"] else [])]
+    if (curve := _curve(found)) is not None:
+        lines += ["## Figure 3. Partial backfill", "", *(_line(row) for row in curve), ""]
+    lines += ["## Models", "", _line(_MODEL_HEADER), _line(["---"] * len(_MODEL_HEADER))]
+    lines += [_line(row) for row in _model_rows(found)]
+    lines += ["", *(f"- {note}" for note in found["notes"]), ""]
+    return "\n".join(lines)
+
+
+def summary(found: Mapping[str, Any]) -> list[list[str]]:
+    """Rows for a terminal: table, comparison, metric, cross, gain, interval and mark of every cross test."""
+    rows = []
+    for part in found["tables"]:
+        for row in part["rows"]:
+            for column, cell in zip(part["columns"], row["cells"], strict=True):
+                if column["quantity"] != "value" or cell["test"] != "cross" or cell["mean"] is None:
+                    continue
+                label = row["short"] or " · ".join(text for text in row["labels"] if text != ABSENT)
+                gain = interval(cell["difference"], 1, sign=True)
+                rows.append([part["name"], label, column["measured"], percent(cell["mean"]), gain, mark(cell, found)])
+    return rows
+
+
+def mark(cell: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """The verdict on a cross test over the seeds; empty where there is none."""
+    if cell["compatible"] is None:
+        return ""
+    seeds, proven = len(found["seeds"]), cell["compatible"]
+    if proven == seeds:
+        return _MARKS["proven"]
+    if cell["criterion"] == 0:
+        return _MARKS["fails"]
+    return f"{_MARKS['open']} {proven}/{seeds}" if seeds > 1 else _MARKS["open"]
+
+
+def _introduction(found: Mapping[str, Any]) -> list[str]:
+    data = found["data"][0]
+    counts = ", ".join(f"{data[key]:,} {key}" for key in ("queries", "gallery", "identities") if key in data)
+    seeds = ", ".join(str(seed) for seed in found["seeds"])
+    checked = f" Checked on {counts}." if counts else ""
+    return [
+        f"{found['about']} Images: `{Path(found['source']).name}`; seeds {seeds}.{checked}",
+        "",
+        f"*Paper* is the paper's own figure, measured on **other data**: {found['published_on']}. Only the ordering "
+        "can be compared with ours, not the level.",
+        "",
+        _LEGEND,
+    ]
+
+
+def _header(column: Mapping[str, Any]) -> str:
+    name = f"{column['group']}: {column['header']}" if column["group"] else column["header"]
+    measured = column["measured"]
+    if measured is None:
+        return f"{name} (not measured)"
+    return name if measured == column["header"] or column["quantity"] != "value" else f"{name}, {measured}"
+
+
+def _rows(
+    part: Mapping[str, Any], found: Mapping[str, Any], render: Callable[[str, str | None], str]
+) -> list[list[str]]:
+    rows = []
+    for row in part["rows"]:
+        cells = [
+            render(_ours(cell, column, found), _published(cell["published"]))
+            for column, cell in zip(part["columns"], row["cells"], strict=True)
+        ]
+        rows.append([*row["labels"], *cells])
+    return rows
+
+
+def _ours(cell: Mapping[str, Any], column: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    if cell["mean"] is None:
+        return ABSENT
+    if column["quantity"] == "compatible":
+        return mark(cell, found)
+    if column["quantity"] == "update_gain":
+        return percent(cell["mean"], 1)
+    if column["quantity"] == "absolute_gain":
+        bounds = f" [{interval(cell['difference'], 1, sign=True)}]" if cell["difference"] else ""
+        return signed(cell["mean"]) + bounds
+    if column["test"] is None or cell["difference"] is None:
+        return percent(cell["mean"])
+    return f"{percent(cell['mean'])} {mark(cell, found)} [{interval(cell['difference'], 1, sign=True)}]"
+
+
+def _published(figure_: float | bool | None) -> str | None:
+    if figure_ is None:
+        return None
+    if isinstance(figure_, bool):
+        return "✓" if figure_ else "✗"
+    return f"{figure_:.2f}"
+
+
+def _markdown_cell(ours: str, published: str | None) -> str:
+    return ours if published is None else f"{ours}<br>*paper {published}*"
+
+
+def _html_cell(ours: str, published: str | None) -> Html:
+    if published is None:
+        return tag("span", ours)
+    return tag("span", ours, tag("small", f"paper {published}"), class_="value")
+
+
+_MODEL_HEADER = ["Model", "Training data", "Images", "Classes", "Method", "Old model", "Changes", "Training time"]
+
+
+def _model_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for model in found["models"]:
+        seconds = sum(model["seconds"]) / len(model["seconds"])
+        rows.append(
+            [
+                model["name"],
+                model["data"],
+                f"{model['images'][0]:,}",
+                f"{model['classes'][0]:,}",
+                model["method"],
+                model["old"] or ABSENT,
+                ", ".join(model["variants"]) or ABSENT,
+                clock(seconds),
+            ]
+        )
+    total = sum(sum(model["seconds"]) for model in found["models"])
+    rows.append(["all, over the seeds", *[ABSENT] * 6, clock(total)])
+    return rows
+
+
+def _curve(found: Mapping[str, Any]) -> list[list[str]] | None:
+    curve = (found["figure"] or {}).get("backfill")
+    if not curve:
+        return None
+    header = ["Gallery re-embedded", *curve["metrics"]]
+    shown = [point for index, point in enumerate(curve["points"]) if index % max(1, len(curve["points"]) // 10) == 0]
+    body = [
+        [f"{point['share']:.0%}".replace("%", " %"), *(percent(point["values"][name]) for name in curve["metrics"])]
+        for point in shown
+    ]
+    return [header, ["---:"] * len(header), *body]
+
+
+def _page(found: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -> str:
+    introduction = [tag("p", _plain(line)) for line in _introduction(found) if line]
+    parts = [section("about", "What was done", *introduction)]
+    for part in found["tables"]:
+        drawn = comparison_plot(pictures[part["name"]]) if pictures.get(part["name"]) else None
+        caption = "Gain of each cross test, cross − old, with its interval: right of zero is better than the old model."
+        parts.append(
+            section(
+                f"table-{part['name']}",
+                f"Table {part['name']}. {part['title']}",
+                tag("div", figure(drawn, caption), class_="figures") if drawn else None,
+                tag("div", _html_table(part, found), class_="scroll"),
+                tag("p", part["note"]) if part["note"] else None,
+            )
+        )
+    if found["figure"] and "backfill" in (curves := plots(found["figure"])):
+        caption = "Search accuracy as the old gallery is re-embedded class by class, mean over the seeds."
+        body = tag("div", figure(curves["backfill"], caption), class_="figures")
+        parts.append(section("figure-3", "Figure 3. Partial backfill", body))
+    models = table("What was trained, and for how long (mean over the seeds)", _MODEL_HEADER, _model_rows(found))
+    parts.append(section("models", "Models", tag("div", models, class_="scroll")))
+    notes = tag("aside", tag("h3", "Notes"), tag("ul", *(tag("li", note) for note in found["notes"])), class_="notes")
+    return document(found["title"], *parts, notes, footer="samespace")
+
+
+def _html_table(part: Mapping[str, Any], found: Mapping[str, Any]) -> Html:
+    header = [*part["headers"], *(_header(column) for column in part["columns"])]
+    return table(part["title"], header, _rows(part, found, _html_cell), class_="numbers")
+
+
+def _plain(text: str) -> str:
+    return html.unescape(text.replace("`", "").replace("**", "").replace("*", ""))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,168 @@
+"""From the certificates of a study to its tables: means over the seeds, intervals, marks, the paper's own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from samespace.evaluate import Certificate
+from samespace.evaluate.certificate import MetricResult
+from samespace.files import read_json
+from samespace.studies.study import Column, Pair, Row, Study, Table, cell_test
+from samespace.studies.work import Plan
+
+FORMAT = "samespace.study/1"
+
+Found = Mapping[Pair, Sequence[Certificate]]
+
+
+def results(plan: Plan) -> dict[str, Any]:
+    """Everything a study found, JSON-ready: values in [0, 1], published figures in percent, absent ones null.
+
+    A cell holds the mean over the seeds, each seed's value, and for a cross test the interval of cross − old, whose
+    ends are the means of the seeds' ends: as wide as one seed's, since the seeds share their check classes.
+    """
+    study = plan.shown
+    found = {pair: [Certificate.load(plan.certificate(pair, seed)) for seed in plan.seeds] for pair in study.pairs()}
+    return {
+        "format": FORMAT,
+        "study": study.name,
+        "title": study.title,
+        "about": plan.settings.about,
+        "source": plan.source,
+        "seeds": list(plan.seeds),
+        "confidence": next(iter(found.values()))[0].confidence,
+        "published_on": study.published_on,
+        "data": [next(iter(found.values()))[number].data for number in range(len(plan.seeds))],
+        "models": _models(plan, study),
+        "tables": [_table(table, found, plan) for table in study.tables],
+        "figure": None if study.figure is None else mean_certificate(found[study.figure]),
+        "notes": [*study.notes],
+    }
+
+
+def mean_certificate(certificates: Sequence[Certificate]) -> dict[str, Any]:
+    """The first certificate's dictionary with metrics and backfill curve averaged over all of them, for figures."""
+    value = certificates[0].to_dict()
+    value["metrics"] = {
+        name: _mean_metric([certificate[name] for certificate in certificates]) for name in certificates[0].metrics
+    }
+    value["compatible"] = all(metric["compatible"] for metric in value["metrics"].values())
+    value["curves"], value["examples"] = {}, []
+    curves = [certificate.backfill for certificate in certificates]
+    if curves[0] is not None and all(curve is not None for curve in curves):
+        points = [curve["points"] for curve in curves if curve is not None]
+        value["backfill"] = {
+            "metrics": curves[0]["metrics"],
+            "points": [
+                {
+                    "share": stage[0]["share"],
+                    "values": {
+                        name: float(np.mean([point["values"][name] for point in stage]))
+                        for name in curves[0]["metrics"]
+                    },
+                }
+                for stage in zip(*points, strict=True)
+            ],
+        }
+    return value
+
+
+def _mean_metric(metrics: Sequence[MetricResult]) -> dict[str, Any]:
+    value = metrics[0].to_dict()
+    for key in ("old", "cross", "new", "paragon", "control", "absolute_gain", "update_gain"):
+        value[key] = _mean([getattr(metric, key) for metric in metrics])
+    value["difference"] = _mean_interval(metrics)
+    value["intervals"] = dict.fromkeys(value["intervals"])
+    value["update_gain_interval"] = value["paragon_lead"] = None
+    value["criterion"] = value["cross"] > value["old"]
+    value["compatible"] = all(metric.compatible for metric in metrics)
+    return value
+
+
+def _models(plan: Plan, study: Study) -> list[dict[str, Any]]:
+    rows = []
+    for model in study.needed():
+        about = [
+            read_json(plan.model_folder(model.name, seed) / "training.json", "a finished training")
+            for seed in plan.seeds
+        ]
+        rows.append(
+            {
+                **asdict(model),
+                "data": str(model.data),
+                "images": [value["images"] for value in about],
+                "classes": [value["classes"] for value in about],
+                "seconds": [value["seconds"] for value in about],
+            }
+        )
+    return rows
+
+
+def _table(table: Table, found: Found, plan: Plan) -> dict[str, Any]:
+    columns = [{**asdict(column), "measured": plan.settings.metric(column.metric)} for column in table.columns]
+    rows = [
+        {
+            "labels": list(row.labels),
+            "short": row.short,
+            "test": row.test,
+            "pair": asdict(row.pair),
+            "cells": _cells(row, table, found, plan),
+        }
+        for row in table.rows
+    ]
+    return {
+        "name": table.name,
+        "title": table.title,
+        "note": table.note,
+        "headers": list(table.headers),
+        "columns": columns,
+        "rows": rows,
+    }
+
+
+def _cells(row: Row, table: Table, found: Found, plan: Plan) -> list[dict[str, Any]]:
+    published = row.published or (None,) * len(table.columns)
+    return [
+        {"published": figure, **_cell(row, column, found[row.pair], plan.settings.metric(column.metric))}
+        for column, figure in zip(table.columns, published, strict=True)
+    ]
+
+
+def _cell(row: Row, column: Column, certificates: Sequence[Certificate], name: str | None) -> dict[str, Any]:
+    test = cell_test(row, column)
+    empty = {"test": test, "mean": None, "seeds": None, "difference": None, "criterion": None, "compatible": None}
+    if test is None or name is None or name not in certificates[0].metrics:
+        return empty
+    metrics = [certificate[name] for certificate in certificates]
+    if column.quantity == "update_gain":
+        values = [metric.update_gain for metric in metrics]
+    elif column.quantity == "absolute_gain":
+        values = [None if getattr(metric, test) is None else getattr(metric, test) - metric.old for metric in metrics]
+    elif column.quantity == "compatible":
+        values = [float(metric.compatible) for metric in metrics]
+    else:
+        values = [getattr(metric, test) for metric in metrics]
+    crossed = test == "cross"
+    return {
+        "test": test,
+        "mean": _mean(values),
+        "seeds": values,
+        "difference": _mean_interval(metrics) if crossed else None,
+        "criterion": sum(metric.criterion for metric in metrics) if crossed else None,
+        "compatible": sum(metric.compatible for metric in metrics) if crossed else None,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean, where every seed has a value."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
+
+
+def _mean_interval(metrics: Sequence[MetricResult]) -> list[float]:
+    low, high = zip(*(metric.difference for metric in metrics), strict=True)
+    return [float(np.mean(low)), float(np.mean(high))]

@@ -1,0 +1,221 @@
+"""What a study is: the models a paper trains, whom it compares with whom, and the tables it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from samespace.errors import InputError, suggest
+from samespace.train.recipe import Method
+
+Test = Literal["old", "cross", "new", "paragon"]
+Quantity = Literal["value", "compatible", "update_gain", "absolute_gain"]
+Published = float | bool | None
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of the training images a model is trained on; shares by one thing are nested, as one draw gives them.
+
+    Attributes:
+        by: all images, a share of the images, or all images of a share of the classes.
+        fraction: the share.
+        rest: the images outside the share instead.
+    """
+
+    by: Literal["all", "images", "classes"] = "all"
+    fraction: float = 1.0
+    rest: bool = False
+
+    def __str__(self) -> str:
+        if self.by == "all":
+            return "100 %"
+        share = 1 - self.fraction if self.rest else self.fraction
+        return f"{'other ' if self.rest else ''}{share:.0%} of {self.by}".replace("%", " %")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a study.
+
+    Attributes:
+        name: what the study calls it, unique.
+        data: what it is trained on.
+        method: how it is tied to the old model.
+        old: name of the old model.
+        variants: changes to the recipe, by the names that settings give them, such as `deeper`.
+        generation: 0 for models that are replaced, 1 for their successors and paragons, and so on. Models of one
+            generation start from the same weights where their networks agree; those of two must not, since equal
+            starts are half way to compatible.
+    """
+
+    name: str
+    data: Share
+    method: Method = "none"
+    old: str | None = None
+    variants: tuple[str, ...] = ()
+    generation: int = 1
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A new model, the old model whose gallery it is to search, and the paragon that bounds the gain."""
+
+    new: str
+    old: str
+    paragon: str
+
+    @property
+    def key(self) -> str:
+        """A name for files."""
+        return f"{self.new}--{self.old}--{self.paragon}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        group: the heading above several columns.
+        header: the column's own heading.
+        metric: the paper's metric, which settings may map to another operating point.
+        quantity: what the cell shows.
+        test: which test, where the column decides; None where the row does.
+    """
+
+    group: str
+    header: str
+    metric: str
+    quantity: Quantity = "value"
+    test: Literal["cross", "new"] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        labels: its leading cells.
+        pair: the comparison.
+        test: which test of the pair; a row of the old model or of the paragon has no cross test.
+        published: the paper's figures in percent (marks as true or false), in the columns' order.
+        short: what a figure calls the row; the labels where empty.
+    """
+
+    labels: tuple[str, ...]
+    pair: Pair
+    test: Test
+    published: tuple[Published, ...] = ()
+    short: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a paper.
+
+    Attributes:
+        name: its number in the paper, such as `1b`.
+        title: what it shows.
+        headers: headings of the leading cells.
+        columns: the others.
+        rows: in the paper's order.
+        note: what a reader must know about it.
+    """
+
+    name: str
+    title: str
+    headers: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.labels) != len(self.headers) or len(row.published) not in (0, len(self.columns)):
+                raise InputError(f"table {self.name}: row {row.labels} does not fit its columns")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A paper's comparisons, declared.
+
+    Attributes:
+        name: `bct` or `unibct`.
+        title: heading of the page.
+        published_on: where the paper's figures come from, for the label beside them.
+        models: all models, old ones before their successors.
+        tables: in the paper's order.
+        figure: the pair whose backfill curve is drawn.
+        compatibility: recipe keys of the tie that hold for every compatible model of the study.
+        notes: what differs from the paper by choice.
+    """
+
+    name: str
+    title: str
+    published_on: str
+    models: tuple[Model, ...]
+    tables: tuple[Table, ...]
+    figure: Pair | None = None
+    compatibility: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def model(self, name: str) -> Model:
+        """The model of a name."""
+        return next(model for model in self.models if model.name == name)
+
+    def only(self, names: Iterable[str]) -> Study:
+        """The study cut down to some of its tables.
+
+        Raises:
+            InputError: there is no such table.
+        """
+        wanted = tuple(names)
+        if not wanted:
+            return self
+        known = [table.name for table in self.tables]
+        for name in wanted:
+            if name not in known and name != "figure":
+                raise InputError(f"{self.name} has no table '{name}'; {suggest(name, [*known, 'figure'])}")
+        return Study(
+            name=self.name,
+            title=self.title,
+            published_on=self.published_on,
+            models=self.models,
+            tables=tuple(table for table in self.tables if table.name in wanted),
+            figure=self.figure if "figure" in wanted else None,
+            compatibility=self.compatibility,
+            notes=self.notes,
+        )
+
+    def pairs(self) -> list[Pair]:
+        """All comparisons that its tables and its figure need, each once."""
+        rows = [row.pair for table in self.tables for row in table.rows]
+        return list(dict.fromkeys([*rows, *([self.figure] if self.figure else [])]))
+
+    def needed(self) -> list[Model]:
+        """The models that its comparisons need, old ones before their successors."""
+        names = {name for pair in self.pairs() for name in (pair.new, pair.old, pair.paragon)}
+        for model in reversed(self.models):
+            if model.name in names and model.old:
+                names.add(model.old)
+        return [model for model in self.models if model.name in names]
+
+    def metrics(self) -> list[str]:
+        """The paper's metrics that its tables show, each once."""
+        return list(dict.fromkeys(column.metric for table in self.tables for column in table.columns))
+
+
+def cell_test(row: Row, column: Column) -> Test | None:
+    """Which test a cell shows; None where it stays empty, as an old model's cross test or an old model's gain."""
+    if column.test is None:
+        test: Test | None = row.test
+    elif row.test in ("old", "paragon"):
+        test = row.test if column.test == "new" else None
+    else:
+        test = column.test
+    if column.quantity in ("compatible", "update_gain") and test != "cross":
+        return None
+    if column.quantity == "absolute_gain" and test not in ("cross", "paragon"):
+        return None
+    return test

@@ -1,0 +1,96 @@
+"""`samespace reproduce`: plans without images, one line for what a user gets wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from samespace.cli.main import run
+from samespace.studies import shipped
+
+GLYPHS = "glyphs:classes=12,images=4,size=16"
+
+
+@pytest.mark.parametrize("study", ["bct", "unibct"])
+@pytest.mark.parametrize("settings", shipped())
+def test_a_dry_run_needs_no_images_and_makes_nothing(study, settings, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", "nowhere"] if settings == "small" else []
+    assert run(["reproduce", study, "--settings", settings, *data, "--dry-run", "--json", "plan.json"]) == 0
+    plan = json.loads(Path("plan.json").read_text())
+    assert len(plan["models"]) == {"bct": 20, "unibct": 28}[study]
+    assert plan["comparisons"] == {"bct": 16, "unibct": 22}[study]
+    shown = capsys.readouterr().out
+    assert all(model["name"] in shown for model in plan["models"])
+    assert "nothing was trained" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_the_papers_networks_are_in_the_plan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        run(["reproduce", "bct", "--settings", "imdb-face", "--table", "3b", "--dry-run", "--json", "plan.json"]) == 0
+    )
+    models = {model["name"]: model for model in json.loads(Path("plan.json").read_text())["models"]}
+    assert (models["old"]["backbone"], models["old"]["embedding_dim"]) == ("iresnet100", 128)
+    assert models["beta-deeper-wider"]["embedding_dim"] == 256
+    assert models["old-softmax"]["head"] == "softmax"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bct"], "these settings name no images: add --data IMAGES."),
+        (["bbt"], "'bbt' is not one of 'bct', 'unibct'."),
+        (["bct", "--data", GLYPHS, "--settings", "omniglott"], "no settings 'omniglott'; did you mean 'omniglot'"),
+        (
+            ["bct", "--data", GLYPHS, "--settings", "mine.yaml"],
+            "mine.yaml does not exist; expected settings of a study",
+        ),
+        (["bct", "--data", GLYPHS, "--table", "6"], "bct has no table '6'"),
+        (
+            ["bct", "--data", GLYPHS, "--set", "optim.epoch=2"],
+            "unknown recipe key 'optim.epoch'; did you mean 'epochs'",
+        ),
+        (["bct", "--data", GLYPHS, "--set", "check.share=2"], "unknown settings key 'check.share'"),
+        (["bct", "--data", GLYPHS, "--seed", "-1"], "-1 is not in the range x>=0."),
+        (["bct", "--data", "missing.npz"], "missing.npz does not exist"),
+        (["bct", "--data", GLYPHS, "--set", "check.groups=coarse"], "check.classes and check.groups need one"),
+        (["bct", "--data", GLYPHS, "--workers", "0"], "0 is not in the range x>=1."),
+    ],
+)
+def test_a_mistake_is_one_line_and_makes_nothing(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["reproduce", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".html", ".json", ".safetensors")]
+
+
+def test_a_small_study_prints_its_cross_tests_and_names_its_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "reproduce",
+        "unibct",
+        "--data",
+        GLYPHS,
+        "--table",
+        "4",
+        "--workers",
+        "1",
+        "--quiet",
+        "--json",
+        "out.json",
+    ]
+    arguments += ["--set", "optim.epochs=1", "--set", "check.replicates=100", "--out", "study"]
+    assert run(arguments) == 0
+    captured = capsys.readouterr()
+    assert "study: study/study.html" in captured.out
+    assert "AML · L_regress" in captured.out
+    assert "[10/10] check" in captured.err
+    assert json.loads(Path("out.json").read_text()) == json.loads(Path("study/study.json").read_text())
+    assert run(arguments) == 0
+    assert "everything is there, nothing to do" in capsys.readouterr().err
