@@ -37,7 +37,7 @@ def test_the_json_has_the_documented_shape(certificate):
     ]  # fmt: skip
     assert set(value["metrics"]["rank@1"]) == {
         "old", "cross", "new", "paragon", "control", "difference", "absolute_gain", "update_gain",
-        "update_gain_interval", "criterion", "compatible", "intervals", "paragon_lead",
+        "update_gain_interval", "criterion", "compatible", "intervals", "paragon_lead", "swap",
     }  # fmt: skip
     assert value["format"] == "samespace.certificate/1"
     assert value["old_space"]["name"] == "old"

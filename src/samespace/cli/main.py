@@ -9,11 +9,13 @@ from importlib.metadata import version
 
 import click
 
+from samespace.cli.benchmark import benchmark
 from samespace.cli.check import check
 from samespace.cli.data import data
 from samespace.cli.demo import demo
 from samespace.cli.embed import embed
 from samespace.cli.export import export
+from samespace.cli.reproduce import reproduce
 from samespace.cli.train import train
 from samespace.errors import SamespaceError
 
@@ -39,7 +41,7 @@ def cli() -> None:
     """  # noqa: D301
 
 
-for command in (demo, train, embed, check, data, export):
+for command in (demo, train, embed, check, benchmark, reproduce, data, export):
     cli.add_command(command)
 
 

@@ -34,6 +34,7 @@ class MetricResult:
         compatible: whether the interval of cross − old lies above zero.
         intervals: interval of each test's value.
         paragon_lead: interval of paragon − old.
+        swap: old queries on the new gallery, or the old first of each pair with the new second, where measured.
     """
 
     name: str
@@ -50,6 +51,7 @@ class MetricResult:
     compatible: bool
     intervals: dict[str, Interval | None]
     paragon_lead: Interval | None
+    swap: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values, without the name."""
@@ -85,6 +87,7 @@ class MetricResult:
             compatible=_get(value, "compatible", bool, here),
             intervals=intervals,
             paragon_lead=_bounds(value.get("paragon_lead"), here),
+            swap=_optional(value, "swap", here),
         )
 
 

@@ -218,7 +218,7 @@ def _page(found: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -
 
 def _html_table(part: Mapping[str, Any], found: Mapping[str, Any]) -> Html:
     header = [*part["headers"], *(_header(column) for column in part["columns"])]
-    return table(part["title"], header, _rows(part, found, _html_cell), class_="numbers")
+    return table(part["title"], header, _rows(part, found, _html_cell), class_="numbers dense")
 
 
 def _plain(text: str) -> str:

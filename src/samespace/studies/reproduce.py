@@ -19,7 +19,7 @@ from samespace.report.reading import ABSENT
 from samespace.studies.page import write_study
 from samespace.studies.results import mean_certificate, results
 from samespace.studies.study import cell_test
-from samespace.studies.work import Plan, carry_out, identity, is_done, jobs, open_training
+from samespace.studies.work import Plan, carry_out, identity, is_done, jobs, open_training, require_benchmark
 
 _MOST_WORKERS = 4
 
@@ -70,6 +70,7 @@ def reproduce(
         trainings = sum(job.kind == "train" for job in every)
         counts = f"{trainings} models, {len(every) - trainings} comparisons"
         if pending:
+            require_benchmark(plan)
             there = len(every) - len(pending)
             say(f"{counts}; {len(pending)} to do, {there} there already; {workers} workers")
             _work(plan, pending, workers, say, quiet)

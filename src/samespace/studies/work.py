@@ -29,6 +29,8 @@ from samespace.files import UNREADABLE_NPZ, locked
 from samespace.models import Embedder
 from samespace.models.extract import embed_to
 from samespace.progress import Bar, clock
+from samespace.protocols.certify import certify
+from samespace.protocols.named import open_benchmark
 from samespace.studies.settings import Settings
 from samespace.studies.study import Model, Pair, Share, Study
 from samespace.train import flushed_denormals, run
@@ -259,9 +261,6 @@ def _check(plan: Plan, job: Job) -> None:
         return VectorSet.load(plan.vectors_folder(model, job.seed, part))
 
     if settings.benchmark is not None:
-        from samespace.protocols.certify import certify
-        from samespace.protocols.named import open_benchmark
-
         new, old, paragon = (vectors(model, "images") for model in (pair.new, pair.old, pair.paragon))
         benchmark = open_benchmark(settings.benchmark, str(settings.files))
         certificate = certify(
@@ -298,6 +297,25 @@ def open_training(plan: Plan) -> ImageSource:
     return open_for_model(
         plan.source, section.model.image_size, channels=section.data.channels, broken=section.data.broken
     )
+
+
+def require_benchmark(plan: Plan) -> None:
+    """Refuse a benchmark whose files or images are not there, before hours of training.
+
+    Raises:
+        InputError: files are missing or malformed, or an image of the benchmark is not among the images.
+    """
+    section = plan.settings.check
+    if section.benchmark is None:
+        return
+    wanted = open_benchmark(section.benchmark, str(section.files)).ids
+    images = open_for_model(str(section.images), plan.recipe(plan.study.models[0], plan.seeds[0]).model.image_size)
+    missing = wanted[~np.isin(wanted, images.ids)]
+    if missing.size:
+        raise InputError(
+            f"check.images={section.images} lacks {missing.size:,} of the {len(wanted):,} images of "
+            f"{section.benchmark}, such as '{missing[0]}'"
+        )
 
 
 def held_out(plan: Plan, source: ImageSource, seed: int) -> Holdout | None:

@@ -1,0 +1,107 @@
+"""`samespace benchmark`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from samespace.cli.output import json_option, write_result
+
+_PATH = click.Path(path_type=Path)
+# as in protocols.named, which takes long to import
+_NAMES = ("ijbb", "ijbc", "market1501", "msmt17", "roxford5k", "rparis6k", "gldv2", "lfw")
+_BY_STEM = ("roxford5k", "rparis6k", "gldv2")
+
+
+@click.command()
+@click.argument("name", type=click.Choice(_NAMES), metavar="NAME")
+@click.argument("files", type=_PATH, metavar="FILES")
+@click.option("--old", required=True, type=_PATH, metavar="V", help="Vectors of its images by the old model.")
+@click.option("--new", required=True, type=_PATH, metavar="V", help="The same images by the new model.")
+@click.option("--paragon", type=_PATH, metavar="V", help="The same images by the paragon.")
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="One of the benchmark's metrics; repeat for several."
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["none", "detector"]),
+    default="none",
+    show_default=True,
+    help="Weigh images of IJB templates by the score of the face detector.",
+)
+@click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")
+@click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--report", type=_PATH, metavar="DIR", help="Write report.html and certificate.json.")
+@json_option
+def benchmark(
+    name: str,
+    files: Path,
+    old: Path,
+    new: Path,
+    paragon: Path | None,
+    metrics: tuple[str, ...],
+    weights: str,
+    prefix: bool,
+    confidence: float,
+    replicates: int,
+    seed: int,
+    report: Path | None,
+    json_to: str | None,
+) -> int:
+    """May the new model's queries search the old model's gallery, on a published benchmark?
+
+    FILES are what the publishers of benchmark NAME give, of which no image is opened:
+
+    \b
+    ijbb, ijbc           the folder of meta files: ijbc_face_tid_mid.txt,
+                         ijbc_template_pair_label.txt, ijbc_1N_gallery_G1.csv, …
+    market1501, msmt17   the folder of the data set
+    roxford5k, rparis6k  gnd_roxford5k.pkl, gnd_rparis6k.pkl, or its folder
+    gldv2                the folder of retrieval_solution_v2.1.csv and
+                         index_image_to_landmark_v2.1.csv or index.csv
+    lfw                  pairs.txt, or its folder
+
+    Vectors are a folder made by 'samespace embed', or an .npz with 'vectors' and 'ids'; one set per model holds all
+    images. They are found by id, as the benchmark names its images, or, without ids, by their place.
+
+    Exit status: 0 the new model is compatible on every metric, 1 it is not, 2 wrong use or bad input.
+    """  # noqa: D301
+    from rich.console import Console
+
+    from samespace.protocols.certify import certify
+    from samespace.protocols.landmarks import by_stem
+    from samespace.protocols.named import open_benchmark
+    from samespace.report import print_certificate, write_report
+    from samespace.vectors import VectorSet
+
+    if report is not None and report.exists() and not report.is_dir():
+        raise click.UsageError(f"--report {report} is a file; name a folder.")
+    published = open_benchmark(name, files, weights="detector" if weights == "detector" else "none")
+
+    def load(path: Path) -> VectorSet:
+        found = VectorSet.load(path)
+        return by_stem(found, published.ids) if name in _BY_STEM else found
+
+    certificate = certify(
+        published,
+        old=load(old),
+        new=load(new),
+        paragon=None if paragon is None else load(paragon),
+        metrics=list(metrics) or None,
+        prefix=prefix,
+        replicates=replicates,
+        confidence=confidence,
+        seed=seed,
+    )
+    if json_to != "-":
+        print_certificate(certificate, Console(file=sys.stdout))
+    write_result(certificate.to_dict(), json_to)
+    if report is not None:
+        page = write_report(certificate, report)
+        if json_to != "-":
+            click.echo(f"report: {page}")
+    return 0 if certificate.compatible else 1
