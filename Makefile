@@ -29,6 +29,7 @@ check: setup
 bench: setup
 	$(BIN)/python benchmarks/prototypes.py
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/ijbc.py
 
 docs: setup
 	$(BIN)/python docs/build.py --check

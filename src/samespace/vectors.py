@@ -30,7 +30,8 @@ class VectorSet:
         vectors: (N, D) float32 or float16; a memory map where the set was loaded from a folder.
         ids: (N,) unique item ids, strings.
         labels: (N,) class of each item, int64 or strings; None where unlabelled.
-        templates: (N,) template of each item; None where items stand alone.
+        templates: (N,) template of each item, such as all images of one person's enrolment, which a check pools into
+            one vector; None where items stand alone.
         space: the space of the vectors; None where the source declares none.
         has_ids: False where the source named no items: `ids` are then row numbers, meaningless across sets.
         name: where the set comes from, for messages.

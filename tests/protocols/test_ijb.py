@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samespace.errors import InputError
+from samespace.evaluate.templates import pool
 from samespace.metrics import rank_k, tar_at_far, tpir_at_fpir
 from samespace.protocols import pairs
 from samespace.protocols.ijb import IJB
 from samespace.protocols.ijb_files import IJBMeta
-from samespace.protocols.templates import pool
 
 RATES = {f"TAR@FAR=1e-{power}": Fraction(1, 10**power) for power in range(1, 7)}
 

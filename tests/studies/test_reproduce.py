@@ -20,8 +20,9 @@ from samespace.errors import InputError
 from samespace.evaluate import Certificate
 from samespace.studies import Plan, bct, load_settings, reproduce, unibct
 from samespace.studies.page import markdown
+from samespace.studies.plan import Job, held_out, is_done, jobs, open_training, training_rows
 from samespace.studies.study import Share
-from samespace.studies.work import Job, do, held_out, is_done, jobs, open_training, training_rows
+from samespace.studies.work import do
 
 GLYPHS = "glyphs:classes=30,images=6,size=16"
 COMMAND = [sys.executable, "-m", "samespace", "reproduce", "unibct", "--data", GLYPHS]

@@ -56,7 +56,8 @@ def check(
     """May the new model's queries search the old model's gallery?
 
     Works from vectors alone: each file is a folder made by 'samespace embed', or an .npz with 'vectors', 'labels' and
-    optionally 'ids' and 'templates'. Use classes that neither model was trained on.
+    optionally 'ids' and 'templates'; templates are pooled into one vector each. Use classes that neither model was
+    trained on.
 
     The paragon is the best that a full re-embedding could give: the same new model trained without a compatibility
     term. Without it there is no update gain.

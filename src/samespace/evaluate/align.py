@@ -199,8 +199,6 @@ def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints) -> list[str
         )
     if queries.space is not None and gallery.space is not None and queries.space == gallery.space:
         notes.append("Queries and gallery declare the same space: this is the old model checked against itself.")
-    if queries.templates is not None or gallery.templates is not None:
-        notes.append("Template ids are not used: every vector is judged as an item of its own.")
     return notes
 
 

@@ -18,6 +18,7 @@ from samespace.evaluate.choice import choose_metrics
 from samespace.evaluate.curves import curves
 from samespace.evaluate.examples import examples as choose_examples
 from samespace.evaluate.names import Metric, parse
+from samespace.evaluate.pooled import pool_sides
 from samespace.evaluate.protocol import Outcome, impostor_pairs, scan
 from samespace.evaluate.replicates import TailTooShort, point, replicate
 from samespace.evaluate.strict import StrictCounter
@@ -74,14 +75,21 @@ def check(
         block_size: queries per block of scores; by default what keeps blocks within about 128 MB.
         progress: called with (queries done, queries in all).
 
-    Items are matched by id where both sets have ids, by row otherwise; an item that is in queries and gallery by id is
-    not matched with itself.
+    Where the sets of a side have templates, each template is pooled into one vector and is one item. Items are matched
+    by id where both sets have ids, by row otherwise; an item that is in queries and gallery by id is not matched with
+    itself.
 
     Raises:
         InputError: the sets do not fit each other, or an option is out of range.
         SpaceError: sets of one side declare different spaces.
     """
     _require_options(replicates, confidence, examples, backfill_steps, block_size)
+    asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon and paragon[0]}
+    stored = {"gallery": gallery, "new_gallery": new_gallery, "paragon gallery": paragon and paragon[1]}
+    sets, pooling = pool_sides(asking, stored)
+    queries, gallery, baseline = sets["queries"], sets["gallery"], sets["baseline"]
+    new_gallery = sets.get("new_gallery")
+    paragon = (sets["paragon queries"], sets["paragon gallery"]) if paragon else None
     trial = align(
         queries=queries,
         gallery=gallery,
@@ -92,7 +100,7 @@ def check(
         seed=seed,
     )
     chosen, notes = choose_metrics(metrics, trial)
-    notes = [*trial.notes, *_undeclared(gallery, baseline), *_undeclared(queries, new_gallery), *notes]
+    notes = [*pooling, *trial.notes, *_undeclared(gallery, baseline), *_undeclared(queries, new_gallery), *notes]
     quota = _quota(chosen, trial)
     strict = StrictCounter()
     backfill = None

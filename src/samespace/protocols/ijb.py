@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from samespace.errors import InputError, suggest
 from samespace.evaluate.names import parse
+from samespace.evaluate.templates import pool
 from samespace.metrics._arrays import Ints
 from samespace.metrics.verification import allowed_count
 from samespace.protocols.ijb_files import IJBMeta, IJBName, read_meta
 from samespace.protocols.ijb_found import IJBFound
 from samespace.protocols.pairs import MEMORY, Units
 from samespace.protocols.people import People
-from samespace.protocols.templates import pool
 
 Weights = Literal["none", "detector"]
 

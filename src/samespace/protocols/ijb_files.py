@@ -191,8 +191,7 @@ def _require_whole(column: Any, path: Path, name: str, first_line: int) -> None:
 
 
 def _require_known(templates: Ints, listed: Ints, path: Path, faces: Path) -> None:
-    place = np.minimum(np.searchsorted(listed, np.unique(templates)), len(listed) - 1)
-    unknown = np.unique(templates)[listed[place] != np.unique(templates)]
+    unknown = np.setdiff1d(templates, listed)
     if unknown.size:
         raise InputError(
             f"{path} names {unknown.size} templates that have no image in {faces.name}, the first {unknown[0]}"

@@ -1,10 +1,10 @@
 """The papers' tables as studies: declared once, carried out on whatever labelled images the user has."""
 
 from samespace.studies.bct import bct
+from samespace.studies.plan import Plan
 from samespace.studies.reproduce import Reproduced, reproduce
 from samespace.studies.settings import Settings, load_settings, shipped
 from samespace.studies.study import Study
 from samespace.studies.unibct import unibct
-from samespace.studies.work import Plan
 
 __all__ = ["Plan", "Reproduced", "Settings", "Study", "bct", "load_settings", "reproduce", "shipped", "unibct"]

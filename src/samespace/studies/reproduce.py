@@ -17,9 +17,10 @@ from samespace.files import locked, read_json, write_json
 from samespace.progress import bar
 from samespace.report.reading import ABSENT
 from samespace.studies.page import write_study
+from samespace.studies.plan import Plan, identity, is_done, jobs, open_training
 from samespace.studies.results import mean_certificate, results
 from samespace.studies.study import cell_test
-from samespace.studies.work import Plan, carry_out, identity, is_done, jobs, open_training, require_benchmark
+from samespace.studies.work import carry_out, require_benchmark
 
 _MOST_WORKERS = 4
 

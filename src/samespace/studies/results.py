@@ -11,8 +11,8 @@ import numpy as np
 from samespace.evaluate import Certificate
 from samespace.evaluate.certificate import MetricResult
 from samespace.files import read_json
+from samespace.studies.plan import Plan
 from samespace.studies.study import Column, Pair, Row, Study, Table, cell_test
-from samespace.studies.work import Plan
 
 FORMAT = "samespace.study/1"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -12,134 +10,27 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait as wait_for_exit
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from samespace.data import ImageSource, allocate, holdout, open_for_model, subset
-from samespace.data.holdout import Holdout, IntArray
+from samespace.data import ImageSource, open_for_model, subset
+from samespace.data.holdout import Holdout
 from samespace.errors import InputError, TrainingError
 from samespace.evaluate import check
-from samespace.files import UNREADABLE_NPZ, locked
+from samespace.files import locked
 from samespace.models import Embedder
 from samespace.models.extract import embed_to
 from samespace.progress import Bar, clock
 from samespace.protocols.certify import certify
 from samespace.protocols.named import open_benchmark
-from samespace.studies.settings import Settings
-from samespace.studies.study import Model, Pair, Share, Study
+from samespace.studies.plan import Job, Plan, held_out, is_done, open_training, training_rows
 from samespace.train import flushed_denormals, run
-from samespace.train.recipe import Recipe
 from samespace.vectors import VectorSet
 
 _FIGURE_STEPS = 50
 _WAIT_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A study on given images in a given folder.
-
-    Attributes:
-        study: what is compared, whole, so that what is measured does not depend on which tables are asked for.
-        settings: how.
-        source: the training images, as `open_source` takes them.
-        out: folder of the study.
-        seeds: runs of it.
-        tables: the tables asked for; empty means all.
-        quiet: show no bars of single trainings.
-    """
-
-    study: Study
-    settings: Settings
-    source: str
-    out: Path
-    seeds: tuple[int, ...]
-    tables: tuple[str, ...] = ()
-    quiet: bool = True
-
-    @property
-    def shown(self) -> Study:
-        """The part of the study that was asked for."""
-        return self.study.only(self.tables)
-
-    def model_folder(self, model: str, seed: int) -> Path:
-        """Folder of one model's training."""
-        return self.out / f"seed{seed}" / "models" / model
-
-    def vectors_folder(self, model: str, seed: int, name: str) -> Path:
-        """Folder of a model's vectors of one part of the check."""
-        return self.out / f"seed{seed}" / "vectors" / model / name
-
-    def certificate(self, pair: Pair, seed: int) -> Path:
-        """File of one comparison."""
-        return self.out / f"seed{seed}" / "certificates" / f"{pair.key}.json"
-
-    def recipe(self, model: Model, seed: int) -> Recipe:
-        """The recipe of one model."""
-        old = None if model.old is None else self.model_folder(model.old, seed) / "model"
-        return self.settings.recipe_of(self.study, model, source=self.source, seed=seed, old=old)
-
-    def metrics(self) -> list[str]:
-        """What is measured: the paper's metrics, or what stands in their place; searches before verifications."""
-        names = [self.settings.metric(name) for name in self.study.metrics()]
-        kept = dict.fromkeys(name for name in names if name is not None)
-        return sorted(kept, key=lambda name: name.startswith("TAR"))
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training with the vectors it is checked by, or one check.
-
-    Attributes:
-        kind: what is to be done.
-        name: model, or key of the pair.
-        seed: of which run.
-        needs: models that must be there first.
-        cost: images that it looks at, about, for the time left.
-    """
-
-    kind: Literal["train", "check"]
-    name: str
-    seed: int
-    needs: tuple[str, ...] = ()
-    cost: int = 1
-
-    def __str__(self) -> str:
-        what = self.name if self.kind == "train" else " on ".join(self.name.split("--")[:2])
-        return f"{self.kind} {what} (seed {self.seed})"
-
-
-def jobs(plan: Plan, source: ImageSource) -> list[Job]:
-    """All jobs of a plan, in an order in which they can be done one after the other."""
-    found = []
-    for seed in plan.seeds:
-        kept = held_out(plan, source, seed)
-        for model in plan.shown.needed():
-            epochs = plan.recipe(model, seed).optim.epochs
-            cost = epochs * len(training_rows(source, kept, model.data, seed))
-            found.append(Job("train", model.name, seed, (model.old,) if model.old else (), cost))
-        for pair in plan.shown.pairs():
-            needs = tuple(dict.fromkeys((pair.new, pair.old, pair.paragon)))
-            found.append(Job("check", pair.key, seed, needs, len(source)))
-    return found
-
-
-def is_done(plan: Plan, job: Job) -> bool:
-    """Whether the result of a job is there."""
-    if job.kind == "check":
-        pair = next(pair for pair in plan.study.pairs() if pair.key == job.name)
-        return plan.certificate(pair, job.seed).is_file()
-    parts = ("images",) if plan.settings.check.benchmark else ("queries", "gallery")
-    folders = [plan.vectors_folder(job.name, job.seed, part) for part in parts]
-    return (plan.model_folder(job.name, job.seed) / "model" / "config.json").is_file() and all(
-        (folder / "job.json").is_file() for folder in folders
-    )
 
 
 def do(plan: Plan, job: Job) -> float:
@@ -291,14 +182,6 @@ def _check(plan: Plan, job: Job) -> None:
     certificate.save(plan.certificate(pair, job.seed))
 
 
-def open_training(plan: Plan) -> ImageSource:
-    """The labelled images of which models are trained and, without a benchmark, checked."""
-    section = plan.recipe(plan.study.models[0], plan.seeds[0])
-    return open_for_model(
-        plan.source, section.model.image_size, channels=section.data.channels, broken=section.data.broken
-    )
-
-
 def require_benchmark(plan: Plan) -> None:
     """Refuse a benchmark whose files or images are not there, before hours of training.
 
@@ -318,88 +201,8 @@ def require_benchmark(plan: Plan) -> None:
         )
 
 
-def held_out(plan: Plan, source: ImageSource, seed: int) -> Holdout | None:
-    """The classes kept for the check; None where a benchmark takes their place.
-
-    Raises:
-        InputError: the images' file has no such array, or too few classes.
-    """
-    section = plan.settings.check
-    if section.benchmark is not None:
-        return None
-    queries = section.queries_per_class
-    return holdout(
-        source,
-        fraction=section.fraction,
-        seed=seed,
-        open_set=section.open_set,
-        queries_per_class=int(queries) if queries >= 1 else queries,
-        check_classes=_marked_classes(plan, source, seed),
-    )
-
-
-def training_rows(source: ImageSource, kept: Holdout | None, data: Share, seed: int) -> IntArray:
-    """Rows of the training images that a model gets, sorted int64; shares of one seed are nested."""
-    everything = np.arange(len(source), dtype=np.int64) if kept is None else kept.train_rows
-    if data.by == "all":
-        return everything
-    kind: Literal["open-data", "open-class"] = "open-data" if data.by == "images" else "open-class"
-    allocation = allocate(source, kind, fraction=data.fraction, seed=seed, holdout=kept)
-    return allocation.new_rows if data.rest else allocation.old_rows
-
-
-def _marked_classes(plan: Plan, source: ImageSource, seed: int) -> IntArray | None:
-    section = plan.settings.check
-    name = section.classes or section.groups
-    if name is None:
-        return None
-    marks = _class_array(Path(plan.source), name)
-    if len(marks) != len(source.classes):
-        raise InputError(
-            f"{plan.source}: '{name}' should hold one value per class, {len(source.classes)}, got {len(marks)}"
-        )
-    if section.classes:
-        return np.flatnonzero(marks)
-    groups = np.unique(marks)
-    count = min(max(round(section.fraction * len(groups)), 1), len(groups) - 1)
-    chosen = np.random.default_rng(np.random.SeedSequence([seed, 3])).permutation(groups)[:count]
-    return np.flatnonzero(np.isin(marks, chosen))
-
-
-def _class_array(path: Path, name: str) -> npt.NDArray[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = list(file.files)
-            marks = np.asarray(file[name]) if name in held else None
-    except UNREADABLE_NPZ as error:
-        raise InputError(f"{path} cannot be read as .npz ({error}); check.classes and check.groups need one") from None
-    if marks is None:
-        raise InputError(
-            f"{path} holds no array '{name}' for check.classes or check.groups; it holds {', '.join(held)}"
-        )
-    return marks
-
-
 def _checked(plan: Plan, source: ImageSource, kept: Holdout | None, embedder: Embedder) -> dict[str, ImageSource]:
     if kept is not None:
         return {"queries": subset(source, kept.query_rows), "gallery": subset(source, kept.gallery_rows)}
     size = embedder.config.preprocessing.size
     return {"images": open_for_model(str(plan.settings.check.images), size)}
-
-
-def identity(plan: Plan, source: ImageSource) -> dict[str, str]:
-    """What the results in a folder depend on, for telling whether they may be kept: a digest for each part."""
-    settings = plan.settings
-    learnt = {key: value for key, value in settings.recipe.items() if key != "run"}
-    return {
-        "study": plan.study.name,
-        "images": source.fingerprint(),
-        "recipe": _digest(learnt),
-        "variants": _digest(settings.variants),
-        "check": _digest(asdict(settings.check)),
-        "metrics": _digest(settings.metrics),
-    }
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

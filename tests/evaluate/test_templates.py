@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from samespace.errors import InputError
-from samespace.protocols import templates as module
-from samespace.protocols.templates import pool
+from samespace.evaluate import templates as module
+from samespace.evaluate.templates import pool
 
 
 def slow_pool(vectors, templates, media, images, weights, normalize=True):
