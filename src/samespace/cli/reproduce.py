@@ -83,16 +83,19 @@ def reproduce(
         settings=chosen,
         source=source,
         out=out or Path("runs") / f"{study}-{name}",
-        seeds=seeds or chosen.seeds,
+        seeds=tuple(dict.fromkeys(seeds)) or chosen.seeds,
         tables=tables,
     )
     if dry_run:
+        studies.require_legal(plan)
         described = describe(plan)
         write_result(described, json_to)
         if json_to != "-":
             _print_plan(plan, described)
         return
-    result = studies.reproduce(plan, workers=workers, say=lambda line: click.echo(line, err=True), quiet=quiet)
+    result = studies.reproduce(
+        plan, workers=workers or studies.default_workers(), say=lambda line: click.echo(line, err=True), quiet=quiet
+    )
     write_result(result.found, json_to)
     if json_to != "-":
         _print_summary(result.found)

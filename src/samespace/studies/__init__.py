@@ -1,10 +1,22 @@
 """The papers' tables as studies: declared once, carried out on whatever labelled images the user has."""
 
 from samespace.studies.bct import bct
-from samespace.studies.plan import Plan
-from samespace.studies.reproduce import Reproduced, reproduce
+from samespace.studies.plan import Plan, require_legal
+from samespace.studies.reproduce import Reproduced, default_workers, reproduce
 from samespace.studies.settings import Settings, load_settings, shipped
 from samespace.studies.study import Study
 from samespace.studies.unibct import unibct
 
-__all__ = ["Plan", "Reproduced", "Settings", "Study", "bct", "load_settings", "reproduce", "shipped", "unibct"]
+__all__ = [
+    "Plan",
+    "Reproduced",
+    "Settings",
+    "Study",
+    "bct",
+    "default_workers",
+    "load_settings",
+    "reproduce",
+    "require_legal",
+    "shipped",
+    "unibct",
+]

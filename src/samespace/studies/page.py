@@ -34,7 +34,8 @@ def write_study(found: Mapping[str, Any], folder: Path, pictures: Mapping[str, M
         Whether anything was written; a page that would not change is left alone.
     """
     pages = {"study.md": markdown(found), "study.html": _page(found, pictures)}
-    if all((folder / name).is_file() and (folder / name).read_text("utf-8") == text for name, text in pages.items()):
+    kept = [(folder / name).is_file() and (folder / name).read_text("utf-8") == text for name, text in pages.items()]
+    if all(kept) and (folder / "study.json").is_file():
         return False
     write_json(folder / "study.json", dict(found))
     for name, text in pages.items():
@@ -89,7 +90,7 @@ def _introduction(found: Mapping[str, Any]) -> list[str]:
     data = found["data"][0]
     counts = ", ".join(f"{data[key]:,} {key}" for key in ("queries", "gallery", "identities") if key in data)
     seeds = ", ".join(str(seed) for seed in found["seeds"])
-    checked = f" Checked on {counts}." if counts else ""
+    checked = f" Checked on {counts} (seed {found['seeds'][0]})." if counts else ""
     return [
         f"{found['about']} Images: `{Path(found['source']).name}`; seeds {seeds}.{checked}",
         "",
@@ -105,7 +106,11 @@ def _header(column: Mapping[str, Any]) -> str:
     measured = column["measured"]
     if measured is None:
         return f"{name} (not measured)"
-    return name if measured == column["header"] or column["quantity"] != "value" else f"{name}, {measured}"
+    if column["quantity"] != "value" or measured == column["header"]:
+        return name
+    if measured.startswith(column["header"]):
+        return f"{column['group']}: {measured}" if column["group"] else str(measured)
+    return f"{name}, {measured}"
 
 
 def _rows(

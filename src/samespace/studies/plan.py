@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from samespace.data import ImageSource, allocate, holdout, open_for_model
 from samespace.data.holdout import Holdout, IntArray
 from samespace.errors import InputError
 from samespace.files import UNREADABLE_NPZ
+from samespace.models.backbones import build_backbone
 from samespace.studies.settings import Settings
 from samespace.studies.study import Model, Pair, Share, Study
 from samespace.train.recipe import Recipe
@@ -45,7 +47,9 @@ class Plan:
     @property
     def shown(self) -> Study:
         """The part of the study that was asked for."""
-        return self.study.only(self.tables)
+        study = self.study.only(self.tables)
+        # a benchmark has no gallery that is re-embedded class by class
+        return study if self.settings.check.benchmark is None else replace(study, figure=None)
 
     def model_folder(self, model: str, seed: int) -> Path:
         """Folder of one model's training."""
@@ -61,8 +65,10 @@ class Plan:
 
     def recipe(self, model: Model, seed: int) -> Recipe:
         """The recipe of one model."""
-        old = None if model.old is None else self.model_folder(model.old, seed) / "model"
-        return self.settings.recipe_of(self.study, model, source=self.source, seed=seed, old=old)
+        # absolute, so that a call from another folder carries on with what this one left half done
+        old = None if model.old is None else (self.model_folder(model.old, seed) / "model").absolute()
+        source = str(Path(self.source).absolute()) if Path(self.source).exists() else self.source
+        return self.settings.recipe_of(self.study, model, source=source, seed=seed, old=old)
 
     def metrics(self) -> list[str]:
         """What is measured: the paper's metrics, or what stands in their place; searches before verifications."""
@@ -107,6 +113,35 @@ def jobs(plan: Plan, source: ImageSource) -> list[Job]:
             needs = tuple(dict.fromkeys((pair.new, pair.old, pair.paragon)))
             found.append(Job("check", pair.key, seed, needs, len(source)))
     return found
+
+
+def require_legal(plan: Plan) -> None:
+    """Refuse, before any training, what would be refused hours later.
+
+    Raises:
+        InputError: nothing is asked for, a backbone is unknown, dimensions do not fit, or no query is without a mate.
+    """
+    study, section = plan.shown, plan.settings.check
+    if not study.pairs():
+        raise InputError(f"nothing to compare: {plan.study.name} on a benchmark has tables, but no backfill curve")
+    recipes = {model.name: plan.recipe(model, plan.seeds[0]) for model in study.needed()}
+    for backbone in {recipe.model.backbone for recipe in recipes.values()}:
+        with torch.device("meta"):
+            build_backbone(backbone, 3)
+    for model in study.needed():
+        new, tie = recipes[model.name].model.embedding_dim, recipes[model.name].compatibility
+        old = recipes[model.old].model.embedding_dim if model.old else new
+        if tie.prefix != (new > old) or new < old:
+            raise InputError(
+                f"model '{model.name}' has {new} dimensions and its old model {old}: a wider variant says "
+                "model.embedding_dim and compatibility.prefix=true, a narrower one cannot be"
+            )
+    searches = [name for name in plan.metrics() if name.startswith("TPIR@")]
+    if section.benchmark is None and section.open_set == 0 and searches:
+        raise InputError(
+            f"check.open_set=0 leaves no query without a mate, which {searches[0]} needs; raise it, or set the "
+            "metric to null under metrics"
+        )
 
 
 def is_done(plan: Plan, job: Job) -> bool:
@@ -170,6 +205,11 @@ def _marked_classes(plan: Plan, source: ImageSource, seed: int) -> IntArray | No
             f"{plan.source}: '{name}' should hold one value per class, {len(source.classes)}, got {len(marks)}"
         )
     if section.classes:
+        if marks.dtype != np.bool_:
+            raise InputError(
+                f"{plan.source}: check.classes={name} should mark classes by true or false, got {marks.dtype}; "
+                "for groups of classes use check.groups"
+            )
         return np.flatnonzero(marks)
     groups = np.unique(marks)
     count = min(max(round(section.fraction * len(groups)), 1), len(groups) - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from samespace.files import locked, read_json, write_json
 from samespace.progress import bar
 from samespace.report.reading import ABSENT
 from samespace.studies.page import write_study
-from samespace.studies.plan import Plan, identity, is_done, jobs, open_training
+from samespace.studies.plan import Plan, identity, is_done, jobs, open_training, require_legal
 from samespace.studies.results import mean_certificate, results
 from samespace.studies.study import cell_test
 from samespace.studies.work import carry_out, require_benchmark
@@ -44,9 +45,7 @@ class Reproduced:
     written: bool
 
 
-def reproduce(
-    plan: Plan, *, workers: int | None = None, say: Callable[[str], None] = print, quiet: bool = False
-) -> Reproduced:
+def reproduce(plan: Plan, *, workers: int = 1, say: Callable[[str], None] = print, quiet: bool = False) -> Reproduced:
     """Train and check everything a plan asks for and is not there yet, then write the tables.
 
     It can be killed at any moment; the same call carries on, and ends with the same tables. Trainings are exact when
@@ -54,15 +53,18 @@ def reproduce(
 
     Args:
         plan: the study, its settings, images, folder, seeds and tables.
-        workers: processes that train and check at the same time; by default one for each core up to four, or one
-            where there is a GPU.
+        workers: processes that train and check at the same time; `default_workers()` says how many pay. More than one
+            in a script of your own needs its calls under `if __name__ == "__main__":`, as every pool of processes does.
         say: receives one line at the beginning and one for each job.
         quiet: show no progress bar.
 
     Raises:
         InputError: the images do not fit the settings, or the folder holds another study.
     """
-    workers = workers or default_workers()
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # a worker that imports the caller's script anew would wait for its own parent
+        raise InputError("call reproduce under `if __name__ == '__main__':`, or with workers=1")
+    require_legal(plan)
     source = open_training(plan)
     every = jobs(plan, source)
     with locked(plan.out / "study"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,8 @@ from samespace.studies.study import Column, Pair, Row, Study, Table, cell_test
 
 FORMAT = "samespace.study/1"
 
+_MOST_CAUTIONS = 8
+
 Found = Mapping[Pair, Sequence[Certificate]]
 
 
@@ -23,7 +26,8 @@ def results(plan: Plan) -> dict[str, Any]:
     """Everything a study found, JSON-ready: values in [0, 1], published figures in percent, absent ones null.
 
     A cell holds the mean over the seeds, each seed's value, and for a cross test the interval of cross − old, whose
-    ends are the means of the seeds' ends: as wide as one seed's, since the seeds share their check classes.
+    ends are the means of the seeds' ends: as wide as one seed's, since the seeds' check classes are the same or
+    overlap.
     """
     study = plan.shown
     found = {pair: [Certificate.load(plan.certificate(pair, seed)) for seed in plan.seeds] for pair in study.pairs()}
@@ -40,8 +44,18 @@ def results(plan: Plan) -> dict[str, Any]:
         "models": _models(plan, study),
         "tables": [_table(table, found, plan) for table in study.tables],
         "figure": None if study.figure is None else mean_certificate(found[study.figure]),
-        "notes": [*study.notes],
+        "notes": [*study.notes, *_cautions(found)],
     }
+
+
+def _cautions(found: Found) -> list[str]:
+    """What certificates warn of, each once, with how many say so; the most frequent first."""
+    counts = Counter(note for certificates in found.values() for each in certificates for note in each.notes)
+    total = sum(len(certificates) for certificates in found.values())
+    shown = [f"{number} of {total} certificates: {note}" for note, number in counts.most_common(_MOST_CAUTIONS)]
+    if len(counts) > _MOST_CAUTIONS:
+        shown.append(f"{len(counts) - _MOST_CAUTIONS} further notes are in the certificates.")
+    return shown
 
 
 def mean_certificate(certificates: Sequence[Certificate]) -> dict[str, Any]:

@@ -15,7 +15,9 @@ import yaml
 from samespace.errors import InputError, suggest
 from samespace.evaluate.names import parse
 from samespace.strict import build, override, read_yaml
+from samespace.studies.bct import bct
 from samespace.studies.study import Model, Study
+from samespace.studies.unibct import unibct
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import parse_recipe
 
@@ -97,6 +99,12 @@ class Settings:
                     f"unknown settings key 'recipe.{section}'; "
                     + suggest(section, ["model", "head", "optim", "augment", "compatibility", "run", "data"])
                 )
+            if not isinstance(self.recipe[section], dict | None):
+                raise InputError(f"recipe.{section} should hold keys and values, got {self.recipe[section]!r}")
+        published = {name for study in (bct(), unibct()) for name in study.metrics()}
+        for metric in self.metrics:
+            if metric not in published:
+                raise InputError(f"metrics: the papers measure no '{metric}'; {suggest(metric, sorted(published))}")
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"seeds should be whole numbers from 0, each once, got {list(self.seeds)}")
         for name in self.metrics.values():

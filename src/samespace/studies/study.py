@@ -173,10 +173,10 @@ class Study:
         wanted = tuple(names)
         if not wanted:
             return self
-        known = [table.name for table in self.tables]
+        known = [*(table.name for table in self.tables), *(["figure"] if self.figure else [])]
         for name in wanted:
-            if name not in known and name != "figure":
-                raise InputError(f"{self.name} has no table '{name}'; {suggest(name, [*known, 'figure'])}")
+            if name not in known:
+                raise InputError(f"{self.name} has no table '{name}'; {suggest(name, known)}")
         return Study(
             name=self.name,
             title=self.title,

@@ -17,7 +17,7 @@ import torch
 
 from samespace.data import ImageSource, open_for_model, subset
 from samespace.data.holdout import Holdout
-from samespace.errors import InputError, TrainingError
+from samespace.errors import InputError, SamespaceError, TrainingError
 from samespace.evaluate import check
 from samespace.files import locked
 from samespace.models import Embedder
@@ -42,7 +42,10 @@ def do(plan: Plan, job: Job) -> float:
     folder = plan.out / f"seed{job.seed}" / "locks"
     with locked(folder / f"{job.kind}-{job.name}"):
         if not is_done(plan, job):
-            (_train if job.kind == "train" else _check)(plan, job)
+            try:
+                (_train if job.kind == "train" else _check)(plan, job)
+            except SamespaceError as error:
+                raise type(error)(f"{job}: {error}") from None
     return time.monotonic() - began
 
 
@@ -57,7 +60,7 @@ def carry_out(plan: Plan, pending: Sequence[Job], *, workers: int, say: Callable
         advance: progress, in images.
 
     Raises:
-        SamespaceError: a job cannot be done; the others that were under way are finished first.
+        SamespaceError: a job cannot be done, named by the message; others that are under way stop where they are.
     """
     if workers == 1:
         with flushed_denormals():
@@ -159,7 +162,7 @@ def _check(plan: Plan, job: Job) -> None:
             old=old,
             new=new,
             paragon=paragon,
-            metrics=[name for name in plan.metrics() if name in benchmark.metrics],
+            metrics=plan.metrics(),
             prefix=new.dim > old.dim,
             replicates=settings.replicates,
             seed=job.seed,
@@ -191,8 +194,14 @@ def require_benchmark(plan: Plan) -> None:
     section = plan.settings.check
     if section.benchmark is None:
         return
-    wanted = open_benchmark(section.benchmark, str(section.files)).ids
-    images = open_for_model(str(section.images), plan.recipe(plan.study.models[0], plan.seeds[0]).model.image_size)
+    benchmark = open_benchmark(section.benchmark, str(section.files))
+    unknown = [name for name in plan.metrics() if name not in benchmark.metrics]
+    if unknown:
+        raise InputError(
+            f"{section.benchmark} measures no '{unknown[0]}' but {', '.join(benchmark.metrics)}; map it under "
+            "metrics, or to null"
+        )
+    wanted, images = benchmark.ids, _benchmark_images(plan)
     missing = wanted[~np.isin(wanted, images.ids)]
     if missing.size:
         raise InputError(
@@ -204,5 +213,9 @@ def require_benchmark(plan: Plan) -> None:
 def _checked(plan: Plan, source: ImageSource, kept: Holdout | None, embedder: Embedder) -> dict[str, ImageSource]:
     if kept is not None:
         return {"queries": subset(source, kept.query_rows), "gallery": subset(source, kept.gallery_rows)}
-    size = embedder.config.preprocessing.size
-    return {"images": open_for_model(str(plan.settings.check.images), size)}
+    return {"images": _benchmark_images(plan)}
+
+
+def _benchmark_images(plan: Plan) -> ImageSource:
+    recipe = plan.recipe(plan.study.models[0], plan.seeds[0])
+    return open_for_model(str(plan.settings.check.images), recipe.model.image_size, channels=recipe.data.channels)
