@@ -256,3 +256,11 @@ def test_text_meets_the_aa_contrast(selector: str) -> None:
     for text in ("good", "bad", "open"):
         assert contrast(colors[text], colors[f"{text}-wash"]) >= 4.5, text
     assert contrast(colors["cross"], colors["page"]) >= 4.5
+
+
+def test_the_reverse_of_the_cross_test_has_a_part_where_it_was_measured(compatible: dict[str, Any]) -> None:
+    assert "The other way round" not in render_report(compatible)
+    compatible["metrics"]["rank@1"]["swap"] = 0.4321
+    page = render_report(compatible)
+    assert "The other way round" in page
+    assert "43.21" in page

@@ -63,3 +63,9 @@ def test_names_are_text_not_markup(compatible: dict[str, Any], name: str) -> Non
     text = shown(compatible, width=200)
     assert f"about {name.replace(chr(27), ' ')}" in text
     assert "\x1b" not in text
+
+
+def test_the_reverse_of_the_cross_test_is_shown_where_it_was_measured(compatible: dict[str, Any]) -> None:
+    assert "the other way round" not in " ".join(shown(compatible).split())
+    compatible["metrics"]["rank@1"]["swap"] = 0.4321
+    assert "the other way round (old queries, new gallery): rank@1 43.21" in " ".join(shown(compatible).split())

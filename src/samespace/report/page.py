@@ -90,6 +90,7 @@ def render_report(certificate: CertificateLike, *, images: ImageLookup | None = 
         section("scores", "Scores and backfill", _figures(figures, "histograms", "backfill")),
         sections.flips(values),
         sections.strict(values),
+        sections.swap(values),
         sections.control(values),
         examples(values, images),
         sections.details(values),

@@ -205,6 +205,21 @@ def control(certificate: Mapping[str, Any]) -> Html:
     return section("control", "Rotation control", _explained(text, rotated, *callouts))
 
 
+def swap(certificate: Mapping[str, Any]) -> Html:
+    """The cross test with the models' places changed, where it was measured."""
+    shown = {name: m for name, m in certificate["metrics"].items() if m.get("swap") is not None}
+    if not shown:
+        return Html("")
+    text = (
+        "Old queries on the new gallery, and in 1:1 comparisons the first of each pair by the old model. The verdict "
+        "does not rest on it; a large gap between the two says that the spaces agree less than the cross test alone shows."
+    )
+    rows: list[list[object]] = [[name, percent(m.get("cross")), percent(m["swap"])] for name, m in shown.items()]
+    header = ["Metric", "Cross, %", "Swapped, %"]
+    numbers = table("The cross test and its reverse", header, rows, class_="numbers")
+    return section("swap", "The other way round", _explained(text, numbers))
+
+
 def _explained(text: str, numbers: Html, *callouts: Html | None) -> Html:
     """Words beside their table, or above it where the page is narrow."""
     return tag("div", tag("div", tag("p", text), *callouts), numbers, class_="explained")

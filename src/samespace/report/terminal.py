@@ -41,7 +41,7 @@ def print_certificate(certificate: CertificateLike, console: Console | None = No
     out.print(_plain(_data_line(values)), style="dim")
     out.print()
     out.print(_metrics_table(values, wide=out.width >= 92))
-    for line in [*_flip_lines(values), *_strict_lines(values), *_control_lines(values)]:
+    for line in [*_flip_lines(values), *_strict_lines(values), *_swap_lines(values), *_control_lines(values)]:
         out.print(_plain(line))
     notes = values.get("notes") or []
     if notes:
@@ -153,6 +153,15 @@ def _strict_lines(values: Mapping[str, Any]) -> list[str]:
         f"strict criterion: holds for {show(strict.get('positive_share'))} % of genuine and "
         f"{show(strict.get('negative_share'))} % of impostor pairs"
     ]
+
+
+def _swap_lines(values: Mapping[str, Any]) -> list[str]:
+    shown = [
+        f"{name} {reading.percent(metric['swap'])}"
+        for name, metric in values["metrics"].items()
+        if metric.get("swap") is not None
+    ]
+    return [f"the other way round (old queries, new gallery): {', '.join(shown)}"] if shown else []
 
 
 def _control_lines(values: Mapping[str, Any]) -> list[str]:

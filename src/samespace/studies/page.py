@@ -201,7 +201,9 @@ def _page(found: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -
     parts = [section("about", "What was done", *introduction)]
     for part in found["tables"]:
         drawn = comparison_plot(pictures[part["name"]]) if pictures.get(part["name"]) else None
-        caption = "Gain of each cross test, cross − old, with its interval: right of zero is better than the old model."
+        caption = (
+            "Gain of each cross test, cross − old, with its interval: means over the seeds, right of zero is better."
+        )
         parts.append(
             section(
                 f"table-{part['name']}",
