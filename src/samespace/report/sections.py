@@ -212,7 +212,7 @@ def swap(certificate: Mapping[str, Any]) -> Html:
         return Html("")
     text = (
         "Old queries on the new gallery, and in 1:1 comparisons the first of each pair by the old model. The verdict "
-        "does not rest on it; a large gap between the two says that the spaces agree less than the cross test alone shows."
+        "does not rest on it; a large gap between the two says that the spaces agree less than it shows."
     )
     rows: list[list[object]] = [[name, percent(m.get("cross")), percent(m["swap"])] for name, m in shown.items()]
     header = ["Metric", "Cross, %", "Swapped, %"]
