@@ -38,6 +38,7 @@ def cli() -> None:
     Train a compatible model: samespace train recipe.yaml --out runs/v2
     Make vectors:             samespace embed runs/v2 images/ --out vectors/new
     Prove compatibility:      samespace check --queries NEW_Q --gallery OLD_G --baseline OLD_Q
+    A paper on your images:   samespace reproduce unibct --data images.npz --out study
     """  # noqa: D301
 
 
