@@ -118,3 +118,10 @@ def test_pages_that_would_not_change_are_left_alone(found, tmp_path):
 
 def test_the_summary_has_the_cross_tests_only(found):
     assert summary(found) == [["2", "open|class", "mAP", "53.12", "−1.0 … +3.0", "? 1/2"]]
+
+
+def test_tables_without_columns_for_the_mark_have_it_beside_the_value(found):
+    part = found["tables"][0]
+    part["columns"] = [column("rank@1", measured="rank@1")]
+    part["rows"][0]["cells"] = [cell(0.5, **CROSS)]
+    assert "| open\\|class | 50.00 ? 1/2 [−1.0 … +3.0] |" in markdown(found)

@@ -116,17 +116,19 @@ def _header(column: Mapping[str, Any]) -> str:
 def _rows(
     part: Mapping[str, Any], found: Mapping[str, Any], render: Callable[[str, str | None], str]
 ) -> list[list[str]]:
+    # where a table has columns for the mark, as the paper's, its values need none
+    marked = all(column["quantity"] != "compatible" for column in part["columns"])
     rows = []
     for row in part["rows"]:
         cells = [
-            render(_ours(cell, column, found), _published(cell["published"]))
+            render(_ours(cell, column, found, marked), _published(cell["published"]))
             for column, cell in zip(part["columns"], row["cells"], strict=True)
         ]
         rows.append([*row["labels"], *cells])
     return rows
 
 
-def _ours(cell: Mapping[str, Any], column: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def _ours(cell: Mapping[str, Any], column: Mapping[str, Any], found: Mapping[str, Any], marked: bool) -> str:
     if cell["mean"] is None:
         return ABSENT
     if column["quantity"] == "compatible":
@@ -136,7 +138,7 @@ def _ours(cell: Mapping[str, Any], column: Mapping[str, Any], found: Mapping[str
     if column["quantity"] == "absolute_gain":
         bounds = f" [{interval(cell['difference'], 1, sign=True)}]" if cell["difference"] else ""
         return signed(cell["mean"]) + bounds
-    if column["test"] is None or cell["difference"] is None:
+    if cell["difference"] is None or (column["test"] is None and not marked):
         return percent(cell["mean"])
     return f"{percent(cell['mean'])} {mark(cell, found)} [{interval(cell['difference'], 1, sign=True)}]"
 
