@@ -221,18 +221,33 @@ def _require_dims(
                 f"{role} ({first.name}) and {other_role} ({second.name}) come from one model and should agree in "
                 f"dimension, got {first.dim} and {second.dim}"
             )
-    if prefix and queries.dim <= gallery.dim:
+    require_dims(queries.dim, gallery.dim, prefix, "queries have", "the gallery has")
+
+
+def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -> None:
+    """Refuse new and old vectors that cannot be compared, whole or by their leading values.
+
+    Args:
+        new: dimensions of the new vectors.
+        old: dimensions of the old vectors.
+        prefix: whether the leading values of the new ones are to be compared.
+        new_has: how a message names the new vectors, such as `queries have`.
+        old_has: likewise the old ones.
+
+    Raises:
+        InputError: the dimensions do not fit.
+    """
+    if prefix and new <= old:
         raise InputError(
-            f"prefix compares the leading {gallery.dim} values of longer new vectors, but queries have {queries.dim}; "
-            "leave prefix out"
+            f"prefix compares the leading {old} values of longer new vectors, but {new_has} {new}; leave prefix out"
         )
-    if not prefix and queries.dim != gallery.dim:
+    if not prefix and new != old:
         remedy = (
-            f"; where the leading {gallery.dim} values were trained to be compatible, use prefix (--prefix)"
-            if queries.dim > gallery.dim
+            f"; where the leading {old} values were trained to be compatible, use prefix (--prefix)"
+            if new > old
             else "; such vectors cannot be compared"
         )
-        raise InputError(f"queries have {queries.dim} dimensions and the gallery has {gallery.dim}{remedy}")
+        raise InputError(f"{new_has} {new} dimensions and {old_has} {old}{remedy}")
 
 
 def _require_spaces(

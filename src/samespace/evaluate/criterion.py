@@ -128,9 +128,9 @@ def check(
     return Certificate(
         compatible=all(result.compatible for result in results.values()),
         metrics=results,
-        old_space=_space(gallery),
-        new_space=_space(queries),
-        paragon_space=None if paragon is None else _space(paragon[0]),
+        old_space=described_space(gallery),
+        new_space=described_space(queries),
+        paragon_space=None if paragon is None else described_space(paragon[0]),
         data=_data(trial),
         options={"prefix": prefix},
         strict=asdict(strict.shares(trial)),
@@ -270,7 +270,8 @@ def _data(trial: Trial) -> dict[str, int]:
     }
 
 
-def _space(source: VectorSet) -> dict[str, Any]:
+def described_space(source: VectorSet) -> dict[str, Any]:
+    """The space of a set as a certificate names it; its id is None where the set declares none."""
     return source.space.to_dict() if source.space else {"id": None, "name": source.name, "dim": source.dim}
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError, suggest
+from samespace.evaluate.align import require_dims
 from samespace.evaluate.certificate import Certificate, MetricResult
-from samespace.evaluate.criterion import judge
+from samespace.evaluate.criterion import described_space, judge
 from samespace.evaluate.vectors import random_rotation
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.bootstrap import resamples
@@ -65,7 +65,7 @@ def certify(
     """
     names = _names(benchmark, metrics)
     _require_options(replicates, confidence)
-    _require_dims(old, new, prefix)
+    require_dims(new.dim, old.dim, prefix, f"{new.name} has", f"{old.name} has")
     sets = {"old": old, "new": new} | ({"paragon": paragon} if paragon is not None else {})
     prepared = {role: benchmark.prepare(source.vectors, rows_of(benchmark, source)) for role, source in sets.items()}
     tests = _tests(prepared, old.dim if prefix else None, seed)
@@ -89,9 +89,9 @@ def certify(
     return Certificate(
         compatible=all(result.compatible for result in results.values()),
         metrics=results,
-        old_space=_space(old),
-        new_space=_space(new),
-        paragon_space=None if paragon is None else _space(paragon),
+        old_space=described_space(old),
+        new_space=described_space(new),
+        paragon_space=None if paragon is None else described_space(paragon),
         data={"identities": benchmark.identities, **benchmark.data},
         options={"benchmark": benchmark.name, "prefix": prefix},
         strict={},
@@ -213,27 +213,8 @@ def _names(benchmark: Benchmark, metrics: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(metrics))
 
 
-def _require_dims(old: VectorSet, new: VectorSet, prefix: bool) -> None:
-    if prefix and new.dim <= old.dim:
-        raise InputError(
-            f"prefix compares the leading {old.dim} values of longer new vectors, but {new.name} has {new.dim}; "
-            "leave prefix out"
-        )
-    if not prefix and new.dim != old.dim:
-        remedy = (
-            f"; where the leading {old.dim} values were trained to be compatible, use prefix (--prefix)"
-            if new.dim > old.dim
-            else "; such vectors cannot be compared"
-        )
-        raise InputError(f"{new.name} has {new.dim} dimensions and {old.name} has {old.dim}{remedy}")
-
-
 def _require_options(replicates: int, confidence: float) -> None:
     if not 0 < confidence < 1:
         raise InputError(f"confidence lies between 0 and 1, got {confidence}")
     if replicates < 1:
         raise InputError(f"replicates should be at least 1, got {replicates}")
-
-
-def _space(source: VectorSet) -> dict[str, Any]:
-    return source.space.to_dict() if source.space else {"id": None, "name": source.name, "dim": source.dim}

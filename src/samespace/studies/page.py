@@ -68,10 +68,15 @@ def summary(found: Mapping[str, Any]) -> list[list[str]]:
             for column, cell in zip(part["columns"], row["cells"], strict=True):
                 if column["quantity"] != "value" or cell["test"] != "cross" or cell["mean"] is None:
                     continue
-                label = row["short"] or " · ".join(text for text in row["labels"] if text != ABSENT)
+                label = row_name(row["labels"], row["short"])
                 gain = interval(cell["difference"], 1, sign=True)
                 rows.append([part["name"], label, column["measured"], percent(cell["mean"]), gain, mark(cell, found)])
     return rows
+
+
+def row_name(labels: Sequence[str], short: str) -> str:
+    """What a figure or a line of text calls a row of a table."""
+    return short or " · ".join(text for text in labels if text != ABSENT)
 
 
 def mark(cell: Mapping[str, Any], found: Mapping[str, Any]) -> str:

@@ -33,7 +33,6 @@ class Plan:
         out: folder of the study.
         seeds: runs of it.
         tables: the tables asked for; empty means all.
-        quiet: show no bars of single trainings.
     """
 
     study: Study
@@ -42,7 +41,6 @@ class Plan:
     out: Path
     seeds: tuple[int, ...]
     tables: tuple[str, ...] = ()
-    quiet: bool = True
 
     @property
     def shown(self) -> Study:
@@ -50,6 +48,10 @@ class Plan:
         study = self.study.only(self.tables)
         # a benchmark has no gallery that is re-embedded class by class
         return study if self.settings.check.benchmark is None else replace(study, figure=None)
+
+    def pair(self, key: str) -> Pair:
+        """The comparison of a key."""
+        return next(pair for pair in self.study.pairs() if pair.key == key)
 
     def model_folder(self, model: str, seed: int) -> Path:
         """Folder of one model's training."""
@@ -147,8 +149,7 @@ def require_legal(plan: Plan) -> None:
 def is_done(plan: Plan, job: Job) -> bool:
     """Whether the result of a job is there."""
     if job.kind == "check":
-        pair = next(pair for pair in plan.study.pairs() if pair.key == job.name)
-        return plan.certificate(pair, job.seed).is_file()
+        return plan.certificate(plan.pair(job.name), job.seed).is_file()
     parts = ("images",) if plan.settings.check.benchmark else ("queries", "gallery")
     folders = [plan.vectors_folder(job.name, job.seed, part) for part in parts]
     return (plan.model_folder(job.name, job.seed) / "model" / "config.json").is_file() and all(

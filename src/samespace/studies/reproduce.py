@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,11 @@ import torch
 
 from samespace.data import ImageSource
 from samespace.errors import InputError
-from samespace.evaluate import Certificate
 from samespace.files import locked, read_json, write_json
 from samespace.progress import bar
-from samespace.report.reading import ABSENT
 from samespace.studies.page import write_study
 from samespace.studies.plan import Plan, identity, is_done, jobs, open_training, require_legal
-from samespace.studies.results import mean_certificate, results
-from samespace.studies.study import cell_test
+from samespace.studies.results import load_certificates, pictures, results
 from samespace.studies.work import carry_out, require_benchmark
 
 _MOST_WORKERS = 4
@@ -79,8 +76,9 @@ def reproduce(plan: Plan, *, workers: int = 1, say: Callable[[str], None] = prin
             _work(plan, pending, workers, say, quiet)
         else:
             say(f"{counts}: everything is there, nothing to do")
-        found = results(plan)
-        written = write_study(found, plan.out, _pictures(plan))
+        certificates = load_certificates(plan)
+        found = results(plan, certificates)
+        written = write_study(found, plan.out, pictures(plan, certificates))
     return Reproduced(found, plan.out / "study.html", len(pending), len(every), written)
 
 
@@ -109,23 +107,3 @@ def _claim(plan: Plan, source: ImageSource) -> None:
         raise InputError(
             f"{plan.out} holds a study with other {' and other '.join(changed)}; choose another --out, or remove it"
         )
-
-
-def _pictures(plan: Plan) -> Mapping[str, Mapping[str, Any]]:
-    """For each table the mean certificates of its cross tests, cut down to the metrics it shows."""
-    pictures: dict[str, dict[str, Any]] = {}
-    for table in plan.shown.tables:
-        shown: dict[str, Any] = {}
-        names = [plan.settings.metric(column.metric) for column in table.columns]
-        for row in table.rows:
-            if not any(cell_test(row, column) == "cross" for column in table.columns):
-                continue
-            value = mean_certificate([Certificate.load(plan.certificate(row.pair, seed)) for seed in plan.seeds])
-            kept = [name for name in dict.fromkeys(names) if name in value["metrics"]]
-            value["metrics"] = {name: value["metrics"][name] for name in kept}
-            label = row.short or " · ".join(text for text in row.labels if text != ABSENT)
-            if value["metrics"]:
-                shown[label] = value
-        if shown:
-            pictures[table.name] = shown
-    return pictures

@@ -12,6 +12,7 @@ import numpy as np
 from samespace.evaluate import Certificate
 from samespace.evaluate.certificate import MetricResult
 from samespace.files import read_json
+from samespace.studies.page import row_name
 from samespace.studies.plan import Plan
 from samespace.studies.study import Column, Pair, Row, Study, Table, cell_test
 
@@ -22,7 +23,14 @@ _MOST_CAUTIONS = 8
 Found = Mapping[Pair, Sequence[Certificate]]
 
 
-def results(plan: Plan) -> dict[str, Any]:
+def load_certificates(plan: Plan) -> dict[Pair, list[Certificate]]:
+    """The certificates of every comparison that was asked for, one for each seed."""
+    return {
+        pair: [Certificate.load(plan.certificate(pair, seed)) for seed in plan.seeds] for pair in plan.shown.pairs()
+    }
+
+
+def results(plan: Plan, found: Found) -> dict[str, Any]:
     """Everything a study found, JSON-ready: values in [0, 1], published figures in percent, absent ones null.
 
     A cell holds the mean over the seeds, each seed's value, and for a cross test the interval of cross − old, whose
@@ -30,7 +38,6 @@ def results(plan: Plan) -> dict[str, Any]:
     overlap.
     """
     study = plan.shown
-    found = {pair: [Certificate.load(plan.certificate(pair, seed)) for seed in plan.seeds] for pair in study.pairs()}
     return {
         "format": FORMAT,
         "study": study.name,
@@ -56,6 +63,25 @@ def _cautions(found: Found) -> list[str]:
     if len(counts) > _MOST_CAUTIONS:
         shown.append(f"{len(counts) - _MOST_CAUTIONS} further notes are in the certificates.")
     return shown
+
+
+def pictures(plan: Plan, found: Found) -> dict[str, dict[str, Any]]:
+    """For each table the mean certificates of its cross tests, cut down to the metrics it shows."""
+    tables: dict[str, dict[str, Any]] = {}
+    for table in plan.shown.tables:
+        shown: dict[str, Any] = {}
+        names = [plan.settings.metric(column.metric) for column in table.columns]
+        for row in table.rows:
+            if not any(cell_test(row, column) == "cross" for column in table.columns):
+                continue
+            value = mean_certificate(found[row.pair])
+            kept = [name for name in dict.fromkeys(names) if name in value["metrics"]]
+            value["metrics"] = {name: value["metrics"][name] for name in kept}
+            if value["metrics"]:
+                shown[row_name(row.labels, row.short)] = value
+        if shown:
+            tables[table.name] = shown
+    return tables
 
 
 def mean_certificate(certificates: Sequence[Certificate]) -> dict[str, Any]:

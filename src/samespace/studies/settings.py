@@ -21,6 +21,8 @@ from samespace.studies.unibct import unibct
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import parse_recipe
 
+_SECTIONS = ("model", "head", "optim", "augment", "compatibility", "run", "data")
+
 BenchmarkName = Literal["ijbb", "ijbc", "market1501", "msmt17"]
 
 
@@ -94,11 +96,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for section in self.recipe:
-            if section not in ("model", "head", "optim", "augment", "compatibility", "run", "data"):
-                raise InputError(
-                    f"unknown settings key 'recipe.{section}'; "
-                    + suggest(section, ["model", "head", "optim", "augment", "compatibility", "run", "data"])
-                )
+            if section not in _SECTIONS:
+                raise InputError(f"unknown settings key 'recipe.{section}'; {suggest(section, _SECTIONS)}")
             if not isinstance(self.recipe[section], dict | None):
                 raise InputError(f"recipe.{section} should hold keys and values, got {self.recipe[section]!r}")
         published = {name for study in (bct(), unibct()) for name in study.metrics()}
@@ -180,6 +179,6 @@ def load_settings(name: str, overrides: Iterable[str] = ()) -> Settings:
     for assignment in overrides:
         section = assignment.partition(".")[0].partition("=")[0]
         recipe = tree.setdefault("recipe", {})
-        inside = section in ("model", "head", "optim", "augment", "compatibility", "run", "data")
+        inside = section in _SECTIONS
         override(recipe if inside and isinstance(recipe, dict) else tree, assignment)
     return build(Settings, tree, "settings")

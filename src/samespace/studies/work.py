@@ -107,7 +107,7 @@ def _share_out(
             job = running.pop(future)
             seconds = future.result()
             finished += 1
-            unfinished.discard((job.name, job.seed)) if job.kind == "train" else None
+            unfinished.discard((job.name, job.seed))
             say(f"[{finished}/{len(pending)}] {job}: {clock(seconds)}")
             advance(job.cost, ", ".join(str(other) for other in running.values()))
 
@@ -141,14 +141,14 @@ def _train(plan: Plan, job: Job) -> None:
     kept = held_out(plan, source, job.seed)
     folder = plan.model_folder(job.name, job.seed)
     rows = training_rows(source, kept, model.data, job.seed)
-    trained = run(recipe, folder, source=subset(source, rows), quiet=plan.quiet)
+    trained = run(recipe, folder, source=subset(source, rows), quiet=True)
     embedder = Embedder.load(trained.model)
-    for part, images in _checked(plan, source, kept, embedder).items():
+    for part, images in _checked(plan, source, kept).items():
         embed_to(embedder, images, plan.vectors_folder(job.name, job.seed, part))
 
 
 def _check(plan: Plan, job: Job) -> None:
-    pair = next(pair for pair in plan.study.pairs() if pair.key == job.name)
+    pair = plan.pair(job.name)
     settings = plan.settings.check
 
     def vectors(model: str, part: str) -> VectorSet:
@@ -210,7 +210,7 @@ def require_benchmark(plan: Plan) -> None:
         )
 
 
-def _checked(plan: Plan, source: ImageSource, kept: Holdout | None, embedder: Embedder) -> dict[str, ImageSource]:
+def _checked(plan: Plan, source: ImageSource, kept: Holdout | None) -> dict[str, ImageSource]:
     if kept is not None:
         return {"queries": subset(source, kept.query_rows), "gallery": subset(source, kept.gallery_rows)}
     return {"images": _benchmark_images(plan)}
