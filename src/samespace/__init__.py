@@ -9,10 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from samespace import data, evaluate, losses, metrics, models, prototypes, report, train
+    from samespace import data, evaluate, gallery, losses, metrics, models, prototypes, report, train
     from samespace.data import open_source
-    from samespace.errors import InputError, SamespaceError, SpaceError, TrainingError
+    from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError, TrainingError
     from samespace.evaluate import Certificate, check
+    from samespace.gallery import Gallery
     from samespace.models import Embedder
     from samespace.space import Space, require_comparable
     from samespace.vectors import VectorSet
@@ -22,6 +23,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Certificate",
     "Embedder",
+    "Gallery",
+    "GalleryError",
     "InputError",
     "SamespaceError",
     "Space",
@@ -31,6 +34,7 @@ __all__ = [
     "check",
     "data",
     "evaluate",
+    "gallery",
     "losses",
     "metrics",
     "models",
@@ -44,6 +48,8 @@ __all__ = [
 _HOME = {
     "Certificate": "evaluate",
     "Embedder": "models",
+    "Gallery": "gallery",
+    "GalleryError": "errors",
     "InputError": "errors",
     "SamespaceError": "errors",
     "Space": "space",
@@ -54,7 +60,7 @@ _HOME = {
     "open_source": "data",
     "require_comparable": "space",
 }
-_ROOMS = frozenset({"data", "evaluate", "losses", "metrics", "models", "prototypes", "report", "train"})
+_ROOMS = frozenset({"data", "evaluate", "gallery", "losses", "metrics", "models", "prototypes", "report", "train"})
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,10 @@ class SpaceError(SamespaceError, ValueError):
     """Vectors of unlike spaces were about to be compared, and no certificate links them."""
 
 
+class GalleryError(SamespaceError, RuntimeError):
+    """A gallery cannot do what was asked: its disk is full, its file damaged, or its state does not allow it."""
+
+
 class TrainingError(SamespaceError, RuntimeError):
     """Training cannot go on, for instance because the loss is no longer finite."""
 

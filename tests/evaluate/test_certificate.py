@@ -33,7 +33,8 @@ def test_the_json_has_the_documented_shape(certificate):
     value = certificate.to_dict()
     assert list(value) == [
         "format", "samespace", "created", "seed", "replicates", "confidence", "compatible", "old_space", "new_space",
-        "paragon_space", "data", "options", "metrics", "strict", "flips", "backfill", "curves", "examples", "notes",
+        "paragon_space", "data", "options", "metrics", "strict", "flips", "backfill", "sweep",
+        "calibrations", "curves", "examples", "notes",
     ]  # fmt: skip
     assert set(value["metrics"]["rank@1"]) == {
         "old", "cross", "new", "paragon", "control", "difference", "absolute_gain", "update_gain",

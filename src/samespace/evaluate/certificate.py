@@ -8,6 +8,7 @@ from typing import Any
 
 from samespace.errors import InputError, suggest
 from samespace.files import read_json, write_json
+from samespace.metrics.calibration import Calibration
 from samespace.space import Space
 
 FORMAT = "samespace.certificate/1"
@@ -114,6 +115,10 @@ class Certificate:
         confidence: of the intervals.
         created: when, UTC.
         version: of the library.
+        calibrations: how raw scores become log-odds and false-match rates, by pair: `old` for old queries on the old
+            gallery, `cross` for new queries on the old gallery, `new` for new queries on a new gallery; each as
+            `metrics.Calibration.to_dict` gives it. A pair that cannot be calibrated is absent.
+        sweep: quality over shares of re-embedded gallery items, by order and merge; None without a new gallery.
     """
 
     compatible: bool
@@ -134,6 +139,8 @@ class Certificate:
     confidence: float
     created: str
     version: str = field(default="")
+    calibrations: dict[str, Any] = field(default_factory=dict)
+    sweep: dict[str, Any] | None = None
 
     def __getitem__(self, name: str) -> MetricResult:
         """The result of a metric.
@@ -168,6 +175,8 @@ class Certificate:
             "strict": self.strict,
             "flips": self.flips,
             "backfill": self.backfill,
+            "sweep": self.sweep,
+            "calibrations": self.calibrations,
             "curves": self.curves,
             "examples": self.examples,
             "notes": self.notes,
@@ -225,7 +234,18 @@ class Certificate:
             confidence=_number(value, "confidence", where),
             created=_get(value, "created", str, where),
             version=_get(value, "samespace", str, where),
+            calibrations=_calibrations(value.get("calibrations", {}), where),
+            sweep=None if value.get("sweep") is None else _get(value, "sweep", dict, where),
         )
+
+
+def _calibrations(value: Any, where: str) -> dict[str, Any]:
+    """Calibrations as they stand in a file, each one checked; older files have none."""
+    _require(value, dict, f"{where}: 'calibrations'")
+    return {
+        pair: Calibration.from_dict(calibration, f"{where}: calibration of the {pair} pair").to_dict()
+        for pair, calibration in value.items()
+    }
 
 
 def _listed(bounds: Interval | None) -> list[float] | None:

@@ -13,6 +13,7 @@ import numpy as np
 from samespace.errors import InputError
 from samespace.evaluate.align import Trial, align
 from samespace.evaluate.backfill import Backfill
+from samespace.evaluate.calibrations import fold_lines, learn
 from samespace.evaluate.certificate import Certificate, Interval, MetricResult
 from samespace.evaluate.choice import choose_metrics
 from samespace.evaluate.curves import curves
@@ -22,6 +23,8 @@ from samespace.evaluate.pooled import pool_sides
 from samespace.evaluate.protocol import Outcome, impostor_pairs, scan
 from samespace.evaluate.replicates import TailTooShort, point, replicate
 from samespace.evaluate.strict import StrictCounter
+from samespace.evaluate.sweep import Sweep
+from samespace.evaluate.sweep_result import sweep_result
 from samespace.metrics._arrays import Floats
 from samespace.metrics.bootstrap import interval, ratio
 from samespace.metrics.compatibility import absolute_gain, criterion, update_gain
@@ -31,6 +34,8 @@ from samespace.vectors import VectorSet
 
 _TESTS = ("old", "cross", "new", "paragon")
 _FEW_IDENTITIES = 20
+# a stage with a tenth of its items on one side finds its false accepts among ten times as many of that side
+_MIXED_TAIL = 15
 
 
 def check(
@@ -103,16 +108,18 @@ def check(
     notes = [*pooling, *trial.notes, *_undeclared(gallery, baseline), *_undeclared(queries, new_gallery), *notes]
     quota = _quota(chosen, trial)
     strict = StrictCounter()
-    backfill = None
+    backfill, sweep = None, None
     if new_gallery is not None:
         backfill = Backfill(trial, backfill_steps, _quota(chosen[:1], trial) + 1, seed)
+        sweep, refusal = _sweep(trial, seed, block_size)
+        notes.extend(refusal)
     outcomes = scan(
         trial,
         list(trial.pairs),
-        _tail_size(quota),
+        max(_tail_size(quota), _MIXED_TAIL * _quota(chosen[:1], trial)) if sweep else _tail_size(quota),
         block_size=block_size,
         sampled=True,
-        observers=[strict, *([backfill] if backfill else [])],
+        observers=[strict, *(observer for observer in (backfill, sweep) if observer)],
         progress=progress and (lambda done: progress(done, len(queries))),
     )
     control = outcomes.pop("control")
@@ -122,6 +129,14 @@ def check(
         measured = {test: point(metric, outcome, trial) for test, outcome in outcomes.items()}
         draws = {test: resampled[metric.name, test] for test in outcomes}
         results[metric.name] = judge(metric.name, measured, draws, point(metric, control, trial), confidence)
+    calibrations, uncalibrated = learn({test: outcomes.get(test) for test in ("old", "cross", "new")})
+    notes.extend(uncalibrated)
+    swept = None
+    if sweep is not None:
+        swept, left_out = sweep_result(
+            sweep, _followed(chosen), outcomes, trial, replicates=replicates, seed=seed, confidence=confidence
+        )
+        notes.extend(left_out)
     mated = len(np.unique(trial.query_codes[trial.mate_counts() > 0]))
     if mated < 2:
         results = {name: replace(result, compatible=False) for name, result in results.items()}
@@ -144,6 +159,8 @@ def check(
         confidence=confidence,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         version=version("samespace"),
+        calibrations={name: calibration.to_dict() for name, calibration in calibrations.items()},
+        sweep=swept,
     )
 
 
@@ -222,8 +239,21 @@ def _tail_size(quota: int) -> int:
     return max(3 * quota + 1024, 4096)
 
 
+def _sweep(trial: Trial, seed: int, block_size: int | None) -> tuple[Sweep | None, list[str]]:
+    """The sweep, or a note that says why there is none."""
+    try:
+        return Sweep(trial, fold_lines(trial, seed=seed, block_size=block_size), seed), []
+    except InputError as error:
+        return None, [f"No sweep over backfill shares: {error}."]
+
+
+def _followed(chosen: list[Metric]) -> list[Metric]:
+    """The metrics a backfill curve shows."""
+    return list({metric.name: metric for metric in (parse("rank@1"), parse("mAP"), chosen[0])}.values())
+
+
 def _curve(backfill: Backfill, chosen: list[Metric], outcomes: Mapping[str, Outcome], trial: Trial) -> dict[str, Any]:
-    shown = list({metric.name: metric for metric in (parse("rank@1"), parse("mAP"), chosen[0])}.values())
+    shown = _followed(chosen)
     return {
         "metrics": [metric.name for metric in shown],
         "points": [

@@ -70,12 +70,17 @@ class MateIndex:
     @classmethod
     def of(cls, trial: Trial, start: int, stop: int) -> MateIndex:
         """The mates of queries `start` to `stop`."""
-        first, last = (bound[start:stop] for bound in trial.mate_range())
+        return cls.of_rows(trial, np.arange(start, stop))
+
+    @classmethod
+    def of_rows(cls, trial: Trial, rows: Ints) -> MateIndex:
+        """The mates of some queries."""
+        first, last = (bound[rows] for bound in trial.mate_range())
         count = last - first
-        row = np.repeat(np.arange(stop - start), count)
+        row = np.repeat(np.arange(len(rows)), count)
         slot = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
         place = first[row] + slot
-        return cls(row=row, place=place, keep=place != trial.self_place[start:stop][row], slot=slot)
+        return cls(row=row, place=place, keep=place != trial.self_place[rows][row], slot=slot)
 
 
 Observer = Callable[[int, Blocks, MateIndex], None]

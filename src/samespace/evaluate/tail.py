@@ -17,12 +17,14 @@ class Tail:
         scores: (T,) scores.
         query: (T,) identity of the query.
         gallery: (T,) identity of the gallery item.
+        place: (T,) place of the gallery item.
         complete: whether these are all impostor scores there are.
     """
 
     scores: Floats
     query: Ints
     gallery: Ints
+    place: Ints
     complete: bool
 
 
@@ -54,11 +56,12 @@ class TailCollector:
         """The tail in descending order; `total` is the number of impostor pairs in all."""
         if not self._parts:
             none = np.zeros(0, dtype=np.int64)
-            return Tail(np.zeros(0, dtype=np.float32), none, none, total == 0)
+            return Tail(np.zeros(0, dtype=np.float32), none, none, none, total == 0)
         self._compact()
         scores, row, column = self._parts[0]
         order = np.argsort(-scores)
-        return Tail(scores[order], query_codes[row[order]], gallery_codes[column[order]], len(scores) == total)
+        place = column[order]
+        return Tail(scores[order], query_codes[row[order]], gallery_codes[place], place, len(scores) == total)
 
     def _compact(self) -> None:
         scores, row, column = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from samespace.metrics.bootstrap import interval, paired_bootstrap, resamples
+from samespace.metrics.calibration import Calibration, Scale, calibrate
 from samespace.metrics.compatibility import (
     StrictShares,
     absolute_gain,
@@ -16,13 +17,16 @@ from samespace.metrics.retrieval import average_precision, mean_average_precisio
 from samespace.metrics.verification import Roc, allowed_count, roc, tar_at_far, threshold_at_far
 
 __all__ = [
+    "Calibration",
     "Flips",
     "Matches",
     "Roc",
+    "Scale",
     "StrictShares",
     "absolute_gain",
     "allowed_count",
     "average_precision",
+    "calibrate",
     "cmc",
     "criterion",
     "flips",

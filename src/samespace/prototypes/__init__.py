@@ -3,7 +3,8 @@
 `mean` (the paper's "vanilla average"), `trimmed` (its "drop average") and `refined` (its structural refinement) take
 features (N, D) and labels (N,) and return (num_classes, D) float32, not re-normalised: the heads normalise. A class
 without samples is a row of NaN. `refined_weights` and `effective_sample_size` show how refinement weighs each sample;
-`extend_classifier` appends synthesised rows for new classes to an old classifier.
+`extend_classifier` appends synthesised rows for new classes to an old classifier. `distance_to_centre` and
+`turn_in_class` are orders in which to re-embed a gallery.
 
 Features may be tensors or numpy arrays of any floating type, memory-mapped ones too; they are read in blocks and
 normalised on the fly, so no second copy of them is made.
@@ -12,6 +13,17 @@ normalised on the fly, so no second copy of them is made.
 from __future__ import annotations
 
 from samespace.prototypes.centres import extend_classifier, mean, trimmed
+from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 from samespace.prototypes.refinement import effective_sample_size, refined, refined_weights, weighted
 
-__all__ = ["effective_sample_size", "extend_classifier", "mean", "refined", "refined_weights", "trimmed", "weighted"]
+__all__ = [
+    "distance_to_centre",
+    "effective_sample_size",
+    "extend_classifier",
+    "mean",
+    "refined",
+    "refined_weights",
+    "trimmed",
+    "turn_in_class",
+    "weighted",
+]

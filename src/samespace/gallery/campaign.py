@@ -1,0 +1,329 @@
+"""A backfill as a whole: fill the work list in order, let one or several workers empty it, keep the indexes up."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.process
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from samespace.errors import GalleryError, SamespaceError
+from samespace.gallery.backfill import FromImages, Limits, Loop, Progress, Supply
+from samespace.gallery.images import Encoder
+from samespace.gallery.ledger import Ledger
+from samespace.gallery.orders import Custom, Order, priorities
+from samespace.gallery.records import State
+from samespace.gallery.snapshot import Source
+
+_LISTED_AT_ONCE = 20_000
+_MAINTAIN_SECONDS = 20.0
+_POLL_SECONDS = 0.2
+
+Advance = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class Backfilled:
+    """What a run of a backfill did.
+
+    Attributes:
+        stored: items that have a vector of the query space now and had none before.
+        changed: items that changed while they were being embedded; they stay on the list.
+        failed: reason by id of items that could not be embedded.
+        seconds: how long the run took.
+        left: items still on the list, failed ones not counted.
+        ended: why it ended.
+    """
+
+    stored: int
+    changed: int
+    failed: Mapping[str, str]
+    seconds: float
+    left: int
+    ended: str
+
+    @property
+    def rate(self) -> float:
+        """Items per second."""
+        return self.stored / max(self.seconds, 1e-9)
+
+
+def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) -> int:
+    """Put every item without a vector of the query space on the work list; how many there are.
+
+    Args:
+        ledger: of the gallery.
+        order: of the items; None keeps the order of those that are listed and takes the upgrade's for the others.
+        seed: of the random order.
+    """
+    with ledger.read() as view:
+        state = view.state()
+        items = view.unserved([state.query])
+        listed = view.listed(state.query)
+        upgrade = state.upgrade
+        if order is None:
+            chosen: Order | Custom = upgrade.order if upgrade is not None else "random"  # type: ignore[assignment]
+            fresh = items if len(listed) < len(items) else items[:0]
+        else:
+            chosen, fresh = order, items
+        if not len(fresh):
+            return len(items)
+        values = priorities(view, state, items, chosen, seed=seed)
+    if order is None:
+        new = ~np.isin(items, listed)
+        items, values = items[new], values[new]
+    for start in range(0, len(items), _LISTED_AT_ONCE):
+        part = slice(start, start + _LISTED_AT_ONCE)
+        with ledger.write() as change:
+            # an item that was embedded or removed since needs no work
+            still = np.isin(items[part], change.unserved([state.query]))
+            change.put_work(state.query, items[part][still], values[part][still].tolist())
+    if upgrade is not None and isinstance(order, str) and order != upgrade.order:
+        with ledger.write() as change:
+            change.set_upgrade(upgrade, order=order)
+    with ledger.read() as view:
+        return len(view.unserved([state.query]))
+
+
+def require_ready(state: State) -> None:
+    """Refuse a backfill that would leave a gallery which cannot be searched.
+
+    Raises:
+        GalleryError: scores of the spaces that serve cannot be brought to a common scale.
+    """
+    lacking = [rank for rank in state.servable if (state.query, rank) not in state.calibrations]
+    if lacking and len(state.servable) > 1:
+        query = state.spaces[state.query].space
+        pairs = ", ".join(str(state.spaces[rank].space) for rank in lacking)
+        raise GalleryError(
+            f"a gallery of several spaces cannot be searched without calibrations, and queries of {query} have none "
+            f"for {pairs}; run 'samespace gallery calibrate' for each, or give a certificate made with --new-gallery"
+        )
+
+
+def run_one(
+    ledger: Ledger,
+    supply: Supply,
+    limits: Limits,
+    *,
+    source: Source,
+    advance: Advance = lambda done, note: None,
+    stop: threading.Event | None = None,
+) -> Backfilled:
+    """Work in this process until the list is empty or a limit is reached."""
+    with ledger.read() as view:
+        rank = view.state().query
+    loop = Loop(ledger, rank, supply, limits, probe=prober(ledger, source), advance=advance, stop=stop)
+    with maintained(source):
+        progress = loop.run()
+    return summary(ledger, rank, [progress], progress.seconds, progress.ended)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker in another process needs, all of it as text and numbers.
+
+    Attributes:
+        location: of the gallery, with whatever opens it: never show it.
+        model: folder of the model.
+        images: of the items, as a user writes them.
+        limits: of this worker.
+        device: the model's.
+    """
+
+    location: str
+    model: str
+    images: str
+    limits: Limits
+    device: str = "auto"
+
+
+def run_job(job: Job, stop: threading.Event | None = None) -> Progress:
+    """The loop of one worker: what every process and every cluster actor runs.
+
+    Raises:
+        SamespaceError: the model, the images or the gallery cannot be used.
+    """
+    from samespace.gallery.opening import open_source_of
+
+    ledger = Ledger.open(job.location)
+    try:
+        encoder = Encoder.load(job.model, job.device)
+        with ledger.read() as view:
+            rank = view.state().query
+        supply = FromImages(encoder, encoder.images(job.images))
+        source = open_source_of(ledger) if job.limits.p95 is not None else None
+        probe = prober(ledger, source) if source is not None else (lambda: None)
+        try:
+            return Loop(ledger, rank, supply, job.limits, probe=probe, stop=stop).run()
+        finally:
+            if source is not None:
+                source.close()
+    finally:
+        ledger.close()
+
+
+def run_many(
+    ledger: Ledger,
+    job: Job,
+    workers: int,
+    *,
+    source: Source,
+    advance: Advance = lambda done, note: None,
+) -> Backfilled:
+    """Let several processes work until the list is empty or a limit is reached.
+
+    A process that dies takes nothing with it: what it had claimed is claimed by the others.
+
+    Raises:
+        GalleryError: every worker failed; the first reason.
+    """
+    with ledger.read() as view:
+        rank = view.state().query
+        before = view.stored(rank)
+    context = multiprocessing.get_context("spawn")
+    results: Any = context.Queue()
+    share = share_of(job, workers)
+    processes = [context.Process(target=_process, args=(share, results), daemon=False) for _ in range(workers)]
+    began = time.monotonic()
+    for process in processes:
+        process.start()
+    done: list[Progress] = []
+    errors: list[str] = []
+    try:
+        with maintained(source):
+            seen = before
+            while any(process.is_alive() for process in processes) or not results.empty():
+                _collect(results, done, errors, _POLL_SECONDS)
+                with ledger.read() as view:
+                    now = view.stored(rank)
+                    notes = {worker.note for worker in view.workers(time.time() - 10)}
+                advance(now - seen, ", ".join(sorted(notes - {"embedding", ""})))
+                seen = now
+    except BaseException:
+        for process in processes:
+            process.terminate()
+        raise
+    finally:
+        for process in processes:
+            process.join()
+    died = [process.exitcode for process in processes if process.exitcode not in (0, None)]
+    if errors and not done:
+        raise GalleryError(errors[0])
+    if died and not done:
+        raise GalleryError(
+            f"every worker died (exit codes {died}); what was stored is kept, run the same command again"
+        )
+    ended = done[0].ended
+    if errors or died:
+        ended += f"; {len(errors) + len(died)} of {workers} workers failed: {errors[0] if errors else 'killed'}"
+    return summary(ledger, rank, done, time.monotonic() - began, ended)
+
+
+def share_of(job: Job, workers: int) -> Job:
+    """What one of several workers is to do: its part of the rate and of the number of items."""
+    limits = job.limits
+    items = None if limits.items is None else -(-limits.items // workers)
+    rate = None if limits.rate is None else limits.rate / workers
+    return replace(job, limits=replace(limits, items=items, rate=rate))
+
+
+def prober(ledger: Ledger, source: Source) -> Callable[[], object]:
+    """A search like a user's, with a stored vector as the query."""
+    from samespace.gallery.searching import search
+
+    with ledger.read() as view:
+        state = view.state()
+        some = [view.rows_after(rank, 0, 16).values for rank in reversed(state.servable)]
+    found = next((values for values in some if len(values)), None)
+
+    def probe() -> object:
+        with source.snapshot() as snapshot:
+            now = snapshot.state
+            dim = now.spaces[now.query].space.dim
+        if found is None:
+            return None
+        query = np.zeros((1, dim), dtype=np.float32)
+        width = min(dim, found.shape[1])
+        query[0, :width] = found[np.random.default_rng().integers(len(found)), :width]
+        query /= max(float(np.linalg.norm(query)), 1e-12)
+        merge: Literal["raw"] = "raw"
+        return search(source, query, now.spaces[now.query].space, k=10, merge=merge)
+
+    return probe
+
+
+def _process(job: Job, results: Any) -> None:
+    import signal
+
+    import torch
+
+    stop = threading.Event()
+    # Ctrl-C reaches the whole group; a worker then hands in what it has and ends
+    signal.signal(signal.SIGINT, lambda number, frame: stop.set())
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    torch.set_num_threads(1)
+    try:
+        results.put(run_job(job, stop))
+    except SamespaceError as error:
+        results.put(str(error))
+
+
+def _collect(results: Any, done: list[Progress], errors: list[str], timeout: float) -> None:
+    import queue
+
+    try:
+        found = results.get(timeout=timeout)
+    except queue.Empty:
+        return
+    if isinstance(found, str):
+        errors.append(found)
+    else:
+        done.append(found)
+
+
+@contextmanager
+def maintained(source: Source) -> Iterator[None]:
+    """Keep the indexes up to date while the block runs, and bring them up to date at its end."""
+    over = threading.Event()
+
+    def upkeep() -> None:
+        # an index that lags is slow, not wrong, and the work itself is stored: it goes on
+        with suppress(SamespaceError, OSError):
+            source.maintain()
+
+    def keep() -> None:
+        while not over.wait(_MAINTAIN_SECONDS):
+            upkeep()
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    upkeep()
+
+
+def summary(ledger: Ledger, rank: int, parts: list[Progress], seconds: float, ended: str) -> Backfilled:
+    """What several workers did, as one."""
+    with ledger.read() as view:
+        left = view.work(rank, time.time()).open
+    failed: dict[str, str] = {}
+    for part in parts:
+        failed.update(part.failed)
+    return Backfilled(
+        stored=sum(part.handed.stored for part in parts),
+        changed=sum(part.handed.changed for part in parts),
+        failed=failed,
+        seconds=seconds,
+        left=left,
+        ended=ended,
+    )

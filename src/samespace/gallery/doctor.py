@@ -1,0 +1,203 @@
+"""The doctor: counts, orphans, damage, norms, canaries, indexes; for each finding what to do."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from samespace.errors import SamespaceError
+from samespace.gallery.canaries import require_same_model
+from samespace.gallery.images import Encoder, Images
+from samespace.gallery.ledger import Ledger
+from samespace.gallery.records import Rows, State
+from samespace.gallery.snapshot import Source
+from samespace.gallery.view import View
+
+_NORM_SLACK = 1e-3
+_LAG = 50_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        level: `ok`, `note` (nothing is wrong yet) or `error`.
+        what: was found.
+        do: what to do about it; empty where nothing.
+    """
+
+    level: Literal["ok", "note", "error"]
+    what: str
+    do: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes:
+        findings: in the order they were looked at.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong."""
+        return all(finding.level != "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {"healthy": self.healthy, "findings": [asdict(finding) for finding in self.findings]}
+
+
+def examine(
+    ledger: Ledger,
+    source: Source,
+    *,
+    encoders: dict[int, tuple[Encoder, Images]] | None = None,
+    repair: bool = False,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Diagnosis:
+    """Look at everything; every stored vector is read.
+
+    Args:
+        ledger: of the gallery.
+        source: of its indexes.
+        encoders: model and images by rank, to re-embed the canaries.
+        repair: bring the indexes up to date; the ledger is never changed.
+        advance: called with how many more vectors were read.
+    """
+    found = list(_database(ledger))
+    if any(finding.level == "error" for finding in found):
+        return Diagnosis(tuple(found))
+    with ledger.read() as view:
+        state = view.state()
+        found += _counts(view, state)
+        found += _pairs(state)
+        for rank, kept in state.spaces.items():
+            if not kept.retired:
+                found += _vectors(view, state, rank, advance)
+        found += _work(view, state)
+    for rank, (encoder, images) in (encoders or {}).items():
+        found.append(_canaries(ledger, state, rank, encoder, images))
+    if repair:
+        source.maintain()
+    found += _indexes(source, state, repair)
+    return Diagnosis(tuple(found))
+
+
+def _database(ledger: Ledger) -> Iterator[Finding]:
+    wrong = list(ledger.engine.check())
+    for line in wrong[:5]:
+        yield Finding("error", f"the database is damaged: {line}", "restore it from a backup")
+    if not wrong:
+        yield Finding("ok", f"the database is whole, {ledger.engine.size() / 2**20:,.0f} MiB")
+
+
+def _counts(view: View, state: State) -> Iterator[Finding]:
+    items, served = view.live(), view.served(state.servable)
+    parts = ", ".join(f"{count:,} by {state.spaces[rank].space}" for rank, count in served.items())
+    lacking = view.unserved(state.servable)
+    yield Finding("ok", f"{items:,} items; served: {parts}")
+    if len(lacking):
+        names = [item.id for item in view.items(lacking[:3]).values()]
+        yield Finding(
+            "error",
+            f"{len(lacking):,} items have no vector that serves, such as {', '.join(map(repr, names))}: no search "
+            "finds them",
+            "embed them with 'samespace gallery backfill', or add them again",
+        )
+
+
+def _pairs(state: State) -> Iterator[Finding]:
+    for rank in state.servable:
+        if rank == state.query:
+            continue
+        pair = f"queries of {state.spaces[state.query].space} on {state.spaces[rank].space}"
+        link = state.links.get((state.query, rank))
+        if link is None:
+            yield Finding("error", f"{pair}: no certificate", "run 'samespace check', then 'gallery upgrade' with it")
+        elif link.certificate is None:
+            yield Finding("note", f"{pair}: accepted without a certificate", "run 'samespace check' for the pair")
+        else:
+            yield Finding("ok", f"{pair}: certificate of {link.certificate.get('created')}")
+        if (state.query, rank) not in state.calibrations:
+            yield Finding("error", f"{pair}: no calibration", "run 'samespace gallery calibrate' on held-out items")
+
+
+def _vectors(view: View, state: State, rank: int, advance: Callable[[int], None]) -> Iterator[Finding]:
+    space = state.spaces[rank].space
+    total = torn = bent = 0
+    for rows in view.batches(rank):
+        total += len(rows.items)
+        torn += _torn(rows)
+        bent += _bent(rows) if space.normalized else int((~np.isfinite(rows.values).all(axis=1)).sum())
+        advance(len(rows.items))
+    orphans = view.orphans(rank)
+    again = "remove these items and add them again, or restore a backup"
+    if torn:
+        yield Finding("error", f"{space}: {torn:,} of {total:,} vectors are not what was written", again)
+    if bent:
+        what = "are not of unit length" if space.normalized else "are not finite"
+        yield Finding("error", f"{space}: {bent:,} of {total:,} vectors {what}", again)
+    if orphans:
+        yield Finding("error", f"{space}: {orphans:,} vectors of items that are gone or have changed", again)
+    if not (torn or bent or orphans):
+        yield Finding("ok", f"{space}: {total:,} vectors, checksums and norms right, no orphans")
+
+
+def _torn(rows: Rows) -> int:
+    values = np.ascontiguousarray(rows.values, dtype="<f4")
+    found = np.fromiter((zlib.crc32(row.tobytes()) for row in values), dtype=np.int64, count=len(values))
+    return int((found != rows.checksums).sum())
+
+
+def _bent(rows: Rows) -> int:
+    lengths = np.linalg.norm(rows.values.astype(np.float64), axis=1)
+    return int((~(abs(lengths - 1) <= _NORM_SLACK)).sum())
+
+
+def _work(view: View, state: State) -> Iterator[Finding]:
+    now = time.time()
+    work = view.work(state.query, now)
+    if work.failed:
+        (name, reason), *_ = view.failures(state.query, 1)
+        yield Finding(
+            "note",
+            f"{work.failed:,} items could not be embedded, the first is '{name}': {reason}",
+            "mend the images and run 'samespace gallery backfill --retry', or remove the items",
+        )
+    if work.open:
+        alive = len(view.workers(now - 30))
+        yield Finding(
+            "note",
+            f"{work.open:,} items are on the work list, {alive} workers are at it",
+            "" if alive else "run 'samespace gallery backfill' to go on",
+        )
+
+
+def _canaries(ledger: Ledger, state: State, rank: int, encoder: Encoder, images: Images) -> Finding:
+    try:
+        found = require_same_model(ledger, rank, encoder, images)
+    except SamespaceError as error:
+        return Finding("error", str(error), "give the model that made the vectors")
+    if not found.checked:
+        return Finding("note", f"{state.spaces[rank].space}: no canary could be compared", "give the items' images")
+    return Finding("ok", f"{state.spaces[rank].space}: {found.checked} canaries agree to {found.worst:.6f}")
+
+
+def _indexes(source: Source, state: State, repaired: bool) -> Iterator[Finding]:
+    for rank, covered in source.coverage().items():
+        lag, kind = int(covered["lag"]), str(covered["kind"])
+        what = f"{state.spaces[rank].space}: index ({kind}) covers {int(covered['indexed']):,} vectors, lags by {lag:,}"
+        if lag > _LAG:
+            yield Finding("note", what, "" if repaired else "run 'samespace gallery doctor --repair'")
+        else:
+            yield Finding("ok", what)

@@ -1,0 +1,592 @@
+"""`Gallery`: search across model versions, upgrade without re-embedding, backfill gradually, roll back."""
+
+from __future__ import annotations
+
+import getpass
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+
+from samespace.errors import GalleryError, InputError, SpaceError
+from samespace.evaluate import Certificate
+from samespace.gallery import campaign, doctor, upgrade
+from samespace.gallery.adding import Added, Metadata, add_images, add_vectors
+from samespace.gallery.backfill import FromImages, FromVectors, Limits
+from samespace.gallery.calibrating import calibrate_pair
+from samespace.gallery.campaign import Advance, Backfilled
+from samespace.gallery.canaries import Canaries, require_same_model
+from samespace.gallery.cluster import run_on_ray
+from samespace.gallery.doctor import Diagnosis
+from samespace.gallery.filters import Where
+from samespace.gallery.images import Encoder, Images
+from samespace.gallery.ledger import Ledger
+from samespace.gallery.opening import open_source_of
+from samespace.gallery.orders import Custom, Order
+from samespace.gallery.records import State, Upgrade
+from samespace.gallery.rerank import rerank as rerank_hits
+from samespace.gallery.resources import (
+    ImagesLike,
+    ModelLike,
+    absolute,
+    encoder_of,
+    encoders_at_hand,
+    job_of,
+    new_model,
+    rank_of,
+)
+from samespace.gallery.seal import Sealed, seal
+from samespace.gallery.searching import Answer, Merge, search
+from samespace.gallery.snapshot import Source
+from samespace.gallery.status import Status, status
+from samespace.gallery.upgrade import Plan, Switched
+from samespace.metrics.calibration import Calibration, Scale
+from samespace.progress import Advance as Count
+from samespace.progress import silent
+from samespace.space import Space
+from samespace.vectors import VectorSet
+
+_HITS_AT_ONCE = 10_000
+
+
+class Gallery:
+    """Items with vectors of one or several spaces, searched as one.
+
+    Every item is served by the newest space that has its vector, up to the space that queries use. An upgrade lets
+    queries use a new space at once; a backfill gives the items new vectors one by one; until the seal a rollback is
+    one row. Unlike spaces are never mixed without a certificate, and scores of unlike pairs are brought to one scale
+    before they are merged.
+
+    Safe to use from several threads, and the same gallery from several processes.
+
+    Args:
+        ledger: the source of truth.
+        source: of snapshots for searches; by default what fits the ledger.
+
+    Example:
+        >>> import tempfile
+        >>> space = Space(weights="00" * 32, preprocessing="none", dim=4, normalized=True, name="v1")
+        >>> vectors = VectorSet.from_arrays(np.eye(4, dtype=np.float32), ids=["a", "b", "c", "d"], space=space)
+        >>> with tempfile.TemporaryDirectory() as folder, Gallery.create(folder, space) as gallery:
+        ...     added = gallery.add(vectors)
+        ...     answer = gallery.search(vectors.subset(np.array([2])), k=2)
+        >>> added.added, [(hit.item, hit.raw) for hit in answer.hits[0]]
+        (4, [('c', 1.0), ('a', 0.0)])
+    """
+
+    def __init__(self, ledger: Ledger, source: Source | None = None) -> None:
+        self.ledger = ledger
+        self.source = source or open_source_of(ledger)
+        self._hits: Counter[str] = Counter()
+        self._counting = threading.Lock()
+
+    @classmethod
+    def create(
+        cls,
+        location: str | Path,
+        space: Space | None = None,
+        *,
+        model: str | Path | None = None,
+        images: str | None = None,
+        scale: Scale = "logistic",
+        index: str | None = None,
+    ) -> Gallery:
+        """Make an empty gallery.
+
+        Args:
+            location: a folder that is new or empty, or `postgresql://…`.
+            space: of the vectors to come; the model's by default.
+            model: folder of the model, remembered for adding images and for searching by image.
+            images: the items' images, as a user names them, remembered for backfills.
+            scale: what scores and thresholds are in: `logistic` for log-odds, `fmr` for −log10 of the false-match rate.
+            index: address of a Qdrant server that holds the search index; by default files beside SQLite, or pgvector.
+
+        Raises:
+            InputError: neither a space nor a model, or a gallery is there already.
+            GalleryError: the place cannot be written.
+        """
+        if scale not in ("logistic", "fmr"):
+            raise InputError(f"there is no scale '{scale}'; legal: logistic, fmr")
+        folder = None
+        if model is not None:
+            encoder = Encoder.load(model, "cpu")
+            folder = encoder.folder
+            if space is not None and space != encoder.space:
+                raise SpaceError(f"the model is of space {encoder.space}, not of {space}")
+            space = encoder.space
+        if space is None:
+            raise InputError("a gallery needs its first space; give a model folder or vectors that declare their space")
+        settings = {"scale": scale, "images": None if images is None else absolute(images), "index": index}
+        return cls(Ledger.create(location, space, model=absolute(folder), settings=settings))
+
+    @classmethod
+    def open(cls, location: str | Path, *, read_only: bool = False) -> Gallery:
+        """Open a gallery.
+
+        A folder that cannot be written is opened read-only: searches work, everything else says why it does not.
+
+        Raises:
+            GalleryError: there is none, or it is damaged.
+        """
+        return cls(Ledger.open(location, read_only=read_only))
+
+    def __enter__(self) -> Gallery:
+        """The gallery itself; `with` closes it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Write down the traffic that was counted, and let go of files and connections."""
+        try:
+            self.write_traffic()
+        except GalleryError:
+            # counts of traffic are a help, not a promise; a full disk must not keep a gallery from closing
+            pass
+        finally:
+            self.source.close()
+            self.ledger.close()
+
+    @property
+    def state(self) -> State:
+        """Spaces, certificates, calibrations and upgrades as they are now."""
+        with self.ledger.read() as view:
+            return view.state()
+
+    @property
+    def space(self) -> Space:
+        """The space that queries use now."""
+        state = self.state
+        return state.spaces[state.query].space
+
+    def __len__(self) -> int:
+        """How many items there are."""
+        with self.ledger.read() as view:
+            return view.live()
+
+    def add(
+        self,
+        vectors: VectorSet,
+        *,
+        also: Sequence[VectorSet] = (),
+        metadata: Metadata | None = None,
+        update: bool = False,
+        advance: Count = silent,
+    ) -> Added:
+        """Add items by their vectors.
+
+        Items go in in batches, each whole or not at all; the same call again carries on where it was cut off.
+
+        Args:
+            vectors: of the query space, with ids and perhaps labels.
+            also: vectors of the same items in earlier spaces. During an upgrade give those of the old space, so that
+                a rollback finds the new items too.
+            metadata: by item id; strings, numbers, booleans.
+            update: replace items that are there with another content, and labels and metadata of all given.
+            advance: called with how many more items are in.
+
+        Raises:
+            SpaceError: vectors of an undeclared or unknown space, or none of the query space.
+            InputError: ids missing, vectors of the wrong shape or length, an item that is there with another content.
+        """
+        found = add_vectors(self.ledger, vectors, also, metadata=metadata, update=update, advance=advance)
+        if found.added or found.updated:
+            self._upkeep()
+        return found
+
+    def add_images(
+        self,
+        images: ImagesLike | None = None,
+        *,
+        labelled: bool = True,
+        metadata: Metadata | None = None,
+        update: bool = False,
+        batch_size: int = 256,
+        device: str = "auto",
+        advance: Count = silent,
+    ) -> Added:
+        """Add items by their images, embedded by the recorded models: during an upgrade by the new and the old one.
+
+        Args:
+            images: a source, or what a user writes; the remembered one by default.
+            labelled: store the source's classes as labels.
+            metadata: by item id.
+            update: replace items whose image has changed.
+            batch_size: images embedded at once.
+            device: of the models.
+            advance: called with how many more images are done.
+
+        Raises:
+            GalleryError: the query space's model is not at hand.
+        """
+        encoders = encoders_at_hand(self.ledger, images, device)
+        state = self.state
+        found = add_images(
+            self.ledger, encoders[state.query][1], encoders,
+            labelled=labelled, metadata=metadata, update=update, batch_size=batch_size, advance=advance,
+        )  # fmt: skip
+        if found.added or found.updated:
+            self._upkeep()
+        return found
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove items; how many. A backfill that has one in hand cannot bring it back.
+
+        Raises:
+            InputError: an id that the gallery does not have; nothing is removed.
+        """
+        with self.ledger.write() as change:
+            known = {name: item for name, item in change.find(ids).items() if not item.deleted}
+            unknown = [name for name in ids if name not in known]
+            if unknown:
+                raise InputError(f"the gallery has no item '{unknown[0]}'; nothing was removed")
+            change.remove_items(np.array(sorted({item.number for item in known.values()}), dtype=np.int64))
+            change.note(_actor(), "remove", items=len(known))
+        return len(known)
+
+    def search(
+        self,
+        queries: VectorSet,
+        *,
+        k: int = 10,
+        where: Where = None,
+        min_score: float | None = None,
+        max_fmr: float | None = None,
+        merge: Merge = "calibrated",
+        scale: Scale | None = None,
+        exact: bool = False,
+        count: bool = True,
+    ) -> Answer:
+        """Find the best items for each query, over all spaces that serve, as of one moment.
+
+        Args:
+            queries: vectors of the query space.
+            k: hits per query, at most.
+            where: conditions on label and metadata, such as `{"shop": "berlin", "year": (">=", 2020)}`.
+            min_score: least calibrated score.
+            max_fmr: largest false-match rate: keep hits that score higher than all but this share of impostors of
+                their own pair of spaces; the same threshold before, during and after an upgrade.
+            merge: `raw` sorts by cosine across spaces, for comparison; it is what calibration is there to avoid.
+            scale: of scores and of `min_score`; the gallery's by default.
+            exact: look at every vector, also where there is an approximate index.
+            count: count the hits as traffic, for a backfill in that order.
+
+        Raises:
+            SpaceError: queries of another space, or a pair of spaces without certificate.
+            GalleryError: pairs of spaces without calibration.
+        """
+        if queries.space is None:
+            raise SpaceError(f"{queries.name} declares no space; embed with 'samespace embed', which records it")
+        answer = search(
+            self.source, queries.take(np.arange(len(queries))), queries.space,
+            k=k, where=where, min_score=min_score, max_fmr=max_fmr, merge=merge, scale=scale, exact=exact,
+        )  # fmt: skip
+        if count:
+            self._count(answer)
+        return answer
+
+    def rerank(
+        self,
+        queries: VectorSet,
+        *,
+        k: int = 10,
+        depth: int = 100,
+        where: Where = None,
+        scale: Scale | None = None,
+        images: ImagesLike | None = None,
+        model: ModelLike | None = None,
+        device: str = "auto",
+    ) -> Answer:
+        """Search in two stages: the best `depth` items, then these by new vectors of their images.
+
+        Images that have no vector of the query space yet are embedded now and stored, as a backfill would.
+
+        Args:
+            queries: vectors of the query space.
+            k: hits per query.
+            depth: hits of the first stage.
+            where: conditions on label and metadata.
+            scale: of the scores.
+            images: of the items; the remembered ones by default.
+            model: of the query space; the remembered one by default.
+            device: of the model.
+        """
+        if depth < k:
+            raise InputError(f"the first stage should find at least the {k} hits wanted, got depth={depth}")
+        answer = self.search(queries, k=depth, where=where, scale=scale)
+        encoder, opened = encoder_of(self.ledger, self.state.query, model, images, device)
+        vectors = queries.take(np.arange(len(queries)))
+        return rerank_hits(self.ledger, answer, vectors, encoder, opened, k=k, scale=scale)
+
+    def calibrate(
+        self, queries: VectorSet, gallery: VectorSet, *, certificate: Certificate | None = None
+    ) -> Calibration:
+        """Learn how scores of a pair of spaces relate to matches, from labelled vectors that neither model saw.
+
+        Args:
+            queries: labelled, of a space that the gallery knows.
+            gallery: labelled, of the same or an earlier space; items that are in both by id are not paired.
+            certificate: that links the two, where they differ and the gallery has none yet.
+
+        Raises:
+            SpaceError: a space that the gallery does not know, or a pair that nothing links.
+            InputError: no labels, or too few pairs.
+        """
+        return calibrate_pair(self.ledger, queries, gallery, certificate=certificate, actor=_actor())
+
+    def check_model(self, space: Space | None = None, *, device: str = "auto") -> Canaries:
+        """Re-embed the canaries of a space with its remembered model.
+
+        Raises:
+            SpaceError: the model is not the one that made the vectors.
+        """
+        rank = self.state.query if space is None else rank_of(self.state, space)
+        return require_same_model(self.ledger, rank, *encoder_of(self.ledger, rank, None, None, device))
+
+    def plan(
+        self,
+        model: ModelLike | Space,
+        certificates: Sequence[Certificate] = (),
+        *,
+        order: Order | None = None,
+        images: ImagesLike | None = None,
+        accept_uncertified: bool = False,
+        device: str = "auto",
+    ) -> Plan:
+        """Work out an upgrade and write it down; nothing changes for searches.
+
+        Args:
+            model: the new model, or its space where only its vectors are at hand.
+            certificates: one for each pair of the new space with one that the gallery holds.
+            order: of the backfill; the best of the certificate's sweep by default.
+            images: of the items, to measure the rate; the remembered ones by default.
+            accept_uncertified: accept pairs without a certificate.
+            device: of the model.
+        """
+        new, opened = new_model(self.ledger, model, images, device)
+        return upgrade.plan(
+            self.ledger, new, certificates,
+            images=opened, order=order, accept_uncertified=accept_uncertified, actor=_actor(),
+        )  # fmt: skip
+
+    def upgrade(
+        self,
+        model: ModelLike | Space | None = None,
+        certificates: Sequence[Certificate] = (),
+        *,
+        order: Order | None = None,
+        images: ImagesLike | None = None,
+        accept_uncertified: bool = False,
+        device: str = "auto",
+    ) -> Switched:
+        """Let queries use the new space from now on; nothing is re-embedded.
+
+        Args:
+            model: as for `plan`; the planned one by default.
+            certificates: as for `plan`; those given there count.
+            order: of the backfill to come.
+            images: of the items, for canaries.
+            accept_uncertified: go on without a certificate; said aloud and recorded.
+            device: of the model.
+
+        Raises:
+            SpaceError: a pair without a certificate, or a model that is not what it claims to be.
+            GalleryError: nothing was planned, or the upgrade is not possible now.
+        """
+        new: Encoder | Space | None = None
+        opened: Images | None = None
+        if model is None:
+            planned = next(
+                (one for one in reversed(self.state.upgrades) if one.state in ("planned", "rolled-back")), None
+            )
+            kept = None if planned is None else self.state.spaces[planned.new]
+            model = None if kept is None else kept.model or kept.space
+        if model is not None:
+            new, opened = new_model(self.ledger, model, images, device)
+        return upgrade.open_upgrade(
+            self.ledger, new, certificates,
+            images=opened, order=order, accept_uncertified=accept_uncertified, actor=_actor(),
+        )  # fmt: skip
+
+    def backfill(
+        self,
+        *,
+        order: Order | Custom | None = None,
+        vectors: VectorSet | None = None,
+        model: ModelLike | None = None,
+        images: ImagesLike | None = None,
+        limits: Limits | None = None,
+        epsilon: float | None = None,
+        workers: int = 1,
+        on: Literal["processes", "ray"] = "processes",
+        retry: bool = False,
+        seed: int = 0,
+        device: str = "auto",
+        advance: Advance = lambda done, note: None,
+        stop: threading.Event | None = None,
+    ) -> Backfilled:
+        """Give items without a vector of the query space one, until none is left or a limit is reached.
+
+        Can be killed at any moment and called again, from as many processes as wanted: the work list in the ledger is
+        the checkpoint.
+
+        Args:
+            order: of the items, or the user's own; the upgrade's by default.
+            vectors: made elsewhere, by item id, instead of model and images.
+            model: of the query space; the remembered one by default.
+            images: of the items; the remembered ones by default.
+            limits: batch size, lease, budget, rate, latency of searches.
+            epsilon: stop when the gain that remains, by the certificate's check set, is below this.
+            workers: how many; several need a model folder and images by name.
+            on: where several workers run: processes of this machine, or actors of a Ray cluster.
+            retry: try again what could not be embedded before.
+            seed: of the random order.
+            device: of the model.
+            advance: called with how many more items are done, and a note.
+            stop: set to end after the batch in hand; for one worker.
+
+        Raises:
+            GalleryError: the gallery could not be searched half way, for want of calibrations.
+            SpaceError: a model or vectors of another space.
+        """
+        limits = limits or Limits()
+        if workers < 1:
+            raise InputError(f"workers should be at least 1, got {workers}")
+        state = self.state
+        campaign.require_ready(state)
+        if vectors is None:
+            encoder, opened = encoder_of(self.ledger, state.query, model, images, device)
+            require_same_model(self.ledger, state.query, encoder, opened)
+        if retry:
+            with self.ledger.write() as change:
+                change.retry(state.query)
+        campaign.list_work(self.ledger, order, seed=seed)
+        if epsilon is not None:
+            most = self._worth(epsilon, order)
+            if not most:
+                return Backfilled(0, 0, {}, 0.0, 0, f"the gain that remains is below {epsilon:g} by the check set")
+            limits = replace(limits, items=min(most, limits.items or most))
+        if vectors is not None:
+            if rank_of(state, vectors.space, vectors.name) != state.query:
+                raise SpaceError(f"expected vectors of space {state.spaces[state.query].space}, got {vectors.space}")
+            supply: FromVectors | FromImages = FromVectors(vectors, state.spaces[state.query].space)
+        else:
+            supply = FromImages(encoder, opened)
+        if workers == 1 and on == "processes":
+            return campaign.run_one(self.ledger, supply, limits, source=self.source, advance=advance, stop=stop)
+        job = job_of(self.ledger, vectors, model, images, limits, device)
+        if on == "ray":
+            return run_on_ray(self.ledger, job, workers, source=self.source, advance=advance)
+        return campaign.run_many(self.ledger, job, workers, source=self.source, advance=advance)
+
+    def pause(self) -> Upgrade:
+        """Let the workers of the upgrade wait before they claim more."""
+        return upgrade.set_paused(self.ledger, True, actor=_actor())
+
+    def resume(self) -> Upgrade:
+        """Let waiting workers go on."""
+        return upgrade.set_paused(self.ledger, False, actor=_actor())
+
+    def rollback(self) -> Switched:
+        """Let queries use the space from before the upgrade again; `upgrade` rolls forward.
+
+        Raises:
+            GalleryError: no upgrade is under way, or it is sealed.
+        """
+        return upgrade.rollback(self.ledger, actor=_actor())
+
+    def seal(self, *, partial: bool = False, advance: Count = silent) -> Sealed:
+        """Delete the old vectors after a counted check; from then on there is no way back.
+
+        Args:
+            partial: seal although some items lack a new vector; they keep their old one.
+            advance: called with how many more vectors are deleted.
+
+        Raises:
+            GalleryError: no upgrade is under way, or items lack the new vector.
+        """
+        found = seal(self.ledger, partial=partial, actor=_actor(), advance=advance)
+        self._upkeep()
+        return found
+
+    def status(self) -> Status:
+        """Spaces, items, upgrade, work, workers, rate and time left."""
+        return status(self.ledger, self.source)
+
+    def doctor(
+        self, *, models: bool = False, repair: bool = False, device: str = "auto", advance: Count = silent
+    ) -> Diagnosis:
+        """Look at everything, every stored vector included, and say what to do.
+
+        Args:
+            models: re-embed the canaries with the remembered models.
+            repair: bring the indexes up to date; the ledger is never changed.
+            device: of the models.
+            advance: called with how many more vectors were read.
+        """
+        encoders = {}
+        if models:
+            for rank, kept in self.state.spaces.items():
+                if kept.model is not None and not kept.retired:
+                    encoders[rank] = encoder_of(self.ledger, rank, None, None, device)
+        return doctor.examine(self.ledger, self.source, encoders=encoders, repair=repair, advance=advance)
+
+    def maintain(self) -> None:
+        """Bring the indexes up to date; searches go on meanwhile."""
+        self.source.maintain()
+
+    def write_traffic(self) -> None:
+        """Write down how often searches returned each item since the last time."""
+        with self._counting:
+            hits, self._hits = self._hits, Counter()
+        if not hits or self.ledger.read_only:
+            return
+        with self.ledger.claiming() as change:
+            known = change.find(hits)
+            change.count_hits({item.number: hits[name] for name, item in known.items()})
+
+    def _upkeep(self) -> None:
+        """Bring the indexes up to date after a change that is stored already."""
+        # an index that lags is slow, not wrong, and `status` and `doctor` tell of it; the change stands
+        with suppress(GalleryError, OSError):
+            self.source.maintain()
+
+    def _count(self, answer: Answer) -> None:
+        with self._counting:
+            for hits in answer.hits:
+                self._hits.update(hit.item for hit in hits)
+            full = self._hits.total() >= _HITS_AT_ONCE
+        if full:
+            self.write_traffic()
+
+    def _worth(self, epsilon: float, order: Order | Custom | None) -> int:
+        """How many more items to embed until the gain that remains is below `epsilon`."""
+        state = self.state
+        sweep = upgrade.sweep_of(state, state.query)
+        if sweep is None:
+            raise GalleryError(
+                "no certificate of this upgrade has a sweep, so the gain that remains is unknown; leave out epsilon, "
+                "or run 'samespace check' with --new-gallery"
+            )
+        current = state.upgrade
+        name = order if isinstance(order, str) else current.order if current is not None else "random"
+        with self.ledger.read() as view:
+            done, items = view.stored(state.query), view.live()
+        return max(0, upgrade.items_until(sweep, name, epsilon, items) - done)
+
+
+def _actor() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,30 @@
+"""Which index answers searches for which store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from samespace.gallery.ledger import POSTGRES, Ledger
+from samespace.gallery.snapshot import Source
+
+INDEX = "index"
+
+
+def open_source_of(ledger: Ledger) -> Source:
+    """The source of snapshots for a ledger.
+
+    Index files beside SQLite, pgvector inside PostgreSQL, or the Qdrant server that the gallery was made with.
+    """
+    with ledger.read() as view:
+        index = view.state().settings.get("index")
+    if index is not None:
+        from samespace.gallery.qdrant import QdrantSource
+
+        return QdrantSource(ledger, str(index))
+    if ledger.location.startswith(POSTGRES):
+        from samespace.gallery.pgvector import PgvectorSource
+
+        return PgvectorSource(ledger)
+    from samespace.gallery.local import LocalSource
+
+    return LocalSource(ledger, Path(ledger.location) / INDEX)

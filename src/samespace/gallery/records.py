@@ -1,0 +1,259 @@
+"""What a ledger stores and tells, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.metrics.calibration import Calibration
+from samespace.space import Space
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Vectors: TypeAlias = npt.NDArray[np.float32]
+
+UpgradeState = Literal["planned", "open", "rolled-back", "sealing", "sealed"]
+
+
+@dataclass(frozen=True)
+class StoredSpace:
+    """A space that a gallery knows.
+
+    Attributes:
+        rank: 1 for the first space of the gallery, higher for later ones; an item is served by the highest-ranked
+            space that has its vector, up to the rank that queries use.
+        space: its identity, immutable.
+        model: folder of the model, where it is at hand.
+        retired: sealed away; its vectors are gone or going.
+    """
+
+    rank: int
+    space: Space
+    model: str | None = None
+    retired: bool = False
+
+
+@dataclass(frozen=True)
+class Link:
+    """The leave to compare queries of one space with vectors of another.
+
+    Attributes:
+        query: rank of the query space.
+        gallery: rank of the gallery space.
+        dims: how many leading dimensions are compared, as the certificate says.
+        certificate: the certificate as JSON-ready values; None where the pair was accepted without one.
+    """
+
+    query: int
+    gallery: int
+    dims: int
+    certificate: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """One step from an old query space to a new one.
+
+    Attributes:
+        number: counts the upgrades of a gallery.
+        old: rank of the space that queries used before.
+        new: rank of the space that queries use after.
+        state: where the upgrade stands.
+        paused: whether workers wait.
+        order: of the backfill.
+        plan: what `plan` found, JSON-ready.
+        started: when queries switched, seconds since 1970; None while planned.
+        ended: when it was sealed or rolled back.
+    """
+
+    number: int
+    old: int
+    new: int
+    state: UpgradeState
+    paused: bool = False
+    order: str = "random"
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    started: float | None = None
+    ended: float | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything about a gallery but its items, read at one moment.
+
+    Attributes:
+        epoch: number of the last change that a search could notice.
+        config: number of the last change of anything in this record but `epoch`.
+        query: rank of the space that queries use.
+        spaces: by rank, ascending.
+        links: by (query rank, gallery rank).
+        calibrations: the newest of each (query rank, gallery rank).
+        upgrades: oldest first.
+        settings: of the gallery, JSON-ready.
+    """
+
+    epoch: int
+    config: int
+    query: int
+    spaces: Mapping[int, StoredSpace]
+    links: Mapping[tuple[int, int], Link]
+    calibrations: Mapping[tuple[int, int], Calibration]
+    upgrades: tuple[Upgrade, ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def servable(self) -> tuple[int, ...]:
+        """Ranks whose vectors a search may meet, ascending.
+
+        They are the query space and those it came from by upgrades, without retired ones; a space that was rolled
+        back does not come in again under its successor.
+        """
+        lineage, rank = [self.query], self.query
+        while (before := self.parent(rank)) is not None:
+            lineage.append(before)
+            rank = before
+        return tuple(sorted(rank for rank in lineage if rank in self.spaces and not self.spaces[rank].retired))
+
+    def parent(self, rank: int) -> int | None:
+        """The space that queries used before the upgrade that brought this one."""
+        return next((upgrade.old for upgrade in reversed(self.upgrades) if upgrade.new == rank), None)
+
+    def rank_of(self, space: Space) -> int | None:
+        """The rank of a space in this gallery."""
+        return next((rank for rank, kept in self.spaces.items() if kept.space == space), None)
+
+    @property
+    def upgrade(self) -> Upgrade | None:
+        """The upgrade that brought the present query space, unless there was none or it is over."""
+        for upgrade in reversed(self.upgrades):
+            if upgrade.new == self.query and upgrade.state in ("open", "sealing"):
+                return upgrade
+        return None
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """An item to store.
+
+    Attributes:
+        id: unique name, as users know it.
+        content: stands for what the item shows; another content is another picture.
+        label: its class, if known.
+        metadata: what searches may filter on: strings, numbers, booleans.
+    """
+
+    id: str
+    content: str
+    label: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A stored item.
+
+    Attributes:
+        number: of the item in the ledger, never used again.
+        id: as users know it.
+        content: see `NewItem`.
+        label: its class, if known.
+        deleted: whether it was removed.
+    """
+
+    number: int
+    id: str
+    content: str
+    label: str | None
+    deleted: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An item that a worker has claimed: embed it and hand the vector in before the lease ends."""
+
+    item: int
+    id: str
+    content: str
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Vector rows of one space.
+
+    Attributes:
+        numbers: (N,) of the rows, ascending, never used again.
+        items: (N,) number of each row's item.
+        values: (N, D) float32.
+        checksums: (N,) CRC-32 of each vector's bytes as they were written.
+        contents: content each was made from.
+    """
+
+    numbers: Ints
+    items: Ints
+    values: Vectors
+    checksums: Ints
+    contents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """How far the work list of a space has come: items without its vector."""
+
+    open: int
+    claimed: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What became of vectors that a worker handed in: counts.
+
+    Attributes:
+        stored: written.
+        present: another had written them before.
+        changed: the item changed meanwhile and stays on the list.
+        gone: the item was removed meanwhile.
+        lost: the lease had gone to another worker.
+    """
+
+    stored: int = 0
+    present: int = 0
+    changed: int = 0
+    gone: int = 0
+    lost: int = 0
+
+    def __add__(self, other: Handed) -> Handed:
+        """Counts of both."""
+        return Handed(
+            self.stored + other.stored,
+            self.present + other.present,
+            self.changed + other.changed,
+            self.gone + other.gone,
+            self.lost + other.lost,
+        )
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker of a backfill.
+
+    Attributes:
+        owner: its name, unique.
+        rank: of the space it embeds for.
+        started: when, seconds since 1970.
+        seen: when it last said that it is alive.
+        done: items it has stored.
+        failed: items it could not embed.
+        note: what it is doing: embedding, paused, or waiting for searches.
+    """
+
+    owner: str
+    rank: int
+    started: float
+    seen: float
+    done: int = 0
+    failed: int = 0
+    note: str = ""

@@ -1,0 +1,174 @@
+"""How a gallery stands: spaces, items, the upgrade, the work, the workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from samespace.gallery.ledger import Ledger
+from samespace.gallery.records import State, Upgrade, Work, Worker
+from samespace.gallery.snapshot import Source
+from samespace.space import Space
+
+_ALIVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class SpaceStatus:
+    """One space of a gallery.
+
+    Attributes:
+        space: its identity.
+        role: what it is for: queries, serving, planned, rolled back, sealed.
+        vectors: how many it holds.
+        served: how many items searches find by it.
+        indexed: how many of its vectors an index covers; the rest is searched exactly.
+        index: what kind of index that is.
+        allowed: what allows queries to meet it.
+        calibrated: whether scores of queries on it can be brought to the common scale.
+        model: where its model lies, if it is at hand.
+    """
+
+    space: Space
+    role: str
+    vectors: int
+    served: int
+    indexed: int
+    index: str
+    allowed: str
+    calibrated: bool
+    model: str | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a gallery stands.
+
+    Attributes:
+        location: where it lies.
+        items: live items.
+        spaces: oldest first.
+        upgrade: the one under way or planned, if any.
+        phase: where the upgrade stands, in a word.
+        backfilled: share of the items that have a vector of the query space.
+        work: the work list of the query space.
+        workers: of the backfill, alive in the last half minute.
+        rate: items that they store in a second, together; None without workers.
+        seconds_left: at that rate.
+        only_new: items that only spaces newer than the one before the upgrade know: a rollback would hide them.
+        bytes: the ledger takes.
+        audit: what was done last, newest first.
+    """
+
+    location: str
+    items: int
+    spaces: tuple[SpaceStatus, ...]
+    upgrade: Upgrade | None
+    phase: str
+    backfilled: float
+    work: Work
+    workers: tuple[Worker, ...]
+    rate: float | None
+    seconds_left: float | None
+    only_new: int
+    bytes: int
+    audit: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        value = asdict(self)
+        for kept, one in zip(self.spaces, value["spaces"], strict=True):
+            one["space"] = kept.space.to_dict()
+        value["audit"] = [dict(line) for line in self.audit]
+        return value
+
+
+def status(ledger: Ledger, source: Source) -> Status:
+    """How a gallery stands now."""
+    coverage = source.coverage()
+    now = time.time()
+    with ledger.read() as view:
+        state = view.state()
+        items = view.live()
+        served = view.served(state.servable)
+        upgrade = _current(state)
+        work = view.work(state.query, now)
+        stored = {rank: view.stored(rank) for rank in state.spaces}
+        workers = tuple(view.workers(now - _ALIVE_SECONDS))
+        earlier = [rank for rank in state.servable if rank != state.query]
+        only_new = items - sum(view.served(earlier).values()) if state.upgrade is not None else 0
+        audit = tuple(view.audit(10))
+    rate = _rate(workers, now)
+    todo = items - stored[state.query]
+    return Status(
+        location=ledger.location,
+        items=items,
+        spaces=tuple(
+            SpaceStatus(
+                space=kept.space,
+                role=_role(state, rank),
+                vectors=stored[rank],
+                served=served.get(rank, 0),
+                indexed=int(coverage.get(rank, {}).get("indexed", 0)),
+                index=str(coverage.get(rank, {}).get("kind", "none")),
+                allowed=_allowed(state, rank),
+                calibrated=(state.query, rank) in state.calibrations,
+                model=kept.model,
+            )
+            for rank, kept in state.spaces.items()
+        ),
+        upgrade=upgrade,
+        phase=_phase(upgrade, todo, stored[state.query]),
+        backfilled=stored[state.query] / items if items else 1.0,
+        work=work,
+        workers=workers,
+        rate=rate,
+        seconds_left=todo / rate if rate else None,
+        only_new=only_new,
+        bytes=ledger.engine.size(),
+        audit=audit,
+    )
+
+
+def _current(state: State) -> Upgrade | None:
+    """The upgrade under way, else the last that was planned, rolled back or sealed."""
+    return state.upgrade or (state.upgrades[-1] if state.upgrades else None)
+
+
+def _phase(upgrade: Upgrade | None, todo: int, stored: int) -> str:
+    if upgrade is None:
+        return "no upgrade"
+    if upgrade.state != "open":
+        return upgrade.state
+    if not todo:
+        return "complete"
+    if upgrade.paused:
+        return "paused"
+    return "backfilling" if stored else "upgraded"
+
+
+def _role(state: State, rank: int) -> str:
+    if state.spaces[rank].retired:
+        return "sealed"
+    if rank == state.query:
+        return "queries"
+    if rank in state.servable:
+        return "serving"
+    states = [upgrade.state for upgrade in state.upgrades if upgrade.new == rank]
+    return "rolled back" if "rolled-back" in states else "planned"
+
+
+def _allowed(state: State, rank: int) -> str:
+    if rank == state.query:
+        return "same space"
+    link = state.links.get((state.query, rank))
+    if link is None:
+        return "no" if rank in state.servable else ""
+    return "certificate" if link.certificate is not None else "accepted without certificate"
+
+
+def _rate(workers: tuple[Worker, ...], now: float) -> float | None:
+    rates = [worker.done / max(worker.seen - worker.started, 1e-3) for worker in workers if worker.done]
+    return sum(rates) if rates else None

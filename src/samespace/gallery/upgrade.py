@@ -1,0 +1,431 @@
+"""An upgrade: planned, opened, perhaps rolled back; sealing is in `seal`. Each step is one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from samespace.errors import GalleryError, InputError
+from samespace.evaluate import Certificate
+from samespace.gallery.canaries import require_kinship, require_same_model
+from samespace.gallery.change import Change
+from samespace.gallery.images import Encoder, Images
+from samespace.gallery.leave import Leave, examine, grant, require
+from samespace.gallery.ledger import Ledger
+from samespace.gallery.orders import ORDERS
+from samespace.gallery.records import State, Upgrade
+from samespace.gallery.view import View
+from samespace.space import Space
+
+_OVERHEAD = 64  # bytes of a vector row besides the vector
+_TRIAL_SECONDS = 3.0
+_TRIAL_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an upgrade would do and cost.
+
+    Attributes:
+        upgrade: its number.
+        old: the space that queries use now.
+        new: the space they would use.
+        items: live items of the gallery.
+        to_embed: how many of them have no vector of the new space.
+        rate: images that this machine embeds in a second, measured on a sample; None without model and images.
+        seconds: `to_embed` at that rate, on one worker like this machine.
+        bytes: what the new vectors take, the indexes not counted.
+        order: of the backfill.
+        metric: what the curve is of; None where no certificate has a sweep.
+        curve: expected quality at shares of the gallery re-embedded, from the certificate's check set: dicts of
+            `share` and `value`, in the chosen order.
+        areas: for each order that the check tried, the normalised area under its curve: 0.5 is a straight line.
+        holds: whether no stage of the sweep lies provably below the start; None without a sweep.
+        pairs: what allows each pair of spaces.
+        missing: what must still be given before the upgrade can begin, a sentence each.
+    """
+
+    upgrade: int
+    old: Space
+    new: Space
+    items: int
+    to_embed: int
+    rate: float | None
+    seconds: float | None
+    bytes: int
+    order: str
+    metric: str | None
+    curve: tuple[Mapping[str, float], ...]
+    areas: Mapping[str, float]
+    holds: bool | None
+    pairs: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {**asdict(self), "old": self.old.to_dict(), "new": self.new.to_dict()}
+
+
+@dataclass(frozen=True)
+class Switched:
+    """What an upgrade or a rollback changed.
+
+    Attributes:
+        query: the space that queries use now.
+        before: the space they used before.
+        pairs: what allows each pair of spaces.
+        notes: what to know, a sentence each.
+    """
+
+    query: Space
+    before: Space
+    pairs: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "query": self.query.to_dict(),
+            "before": self.before.to_dict(),
+            "pairs": list(self.pairs),
+            "notes": list(self.notes),
+        }
+
+
+def plan(
+    ledger: Ledger,
+    new: Encoder | Space,
+    certificates: Sequence[Certificate] = (),
+    *,
+    images: Images | None = None,
+    order: str | None = None,
+    accept_uncertified: bool = False,
+    actor: str = "",
+) -> Plan:
+    """Work out an upgrade and write it down; nothing changes for searches.
+
+    Args:
+        ledger: of the gallery.
+        new: the new model, or its space where only its vectors are at hand.
+        certificates: one for each pair of the new space with one that the gallery holds.
+        images: of the items, to measure how long they take.
+        order: of the backfill; by default the one with the largest area in the certificate's sweep.
+        accept_uncertified: accept pairs without a certificate.
+        actor: who asks, for the audit trail.
+
+    Raises:
+        GalleryError: another upgrade is under way to the same space, or the space is retired.
+    """
+    space = new if isinstance(new, Space) else new.space
+    if order is not None and order not in ORDERS:
+        raise InputError(f"there is no order '{order}'; legal: {', '.join(ORDERS)}")
+    rate = None
+    with ledger.read() as view:
+        state = view.state()
+        _require_plannable(state, space)
+    if isinstance(new, Encoder) and images is not None:
+        rate = _measured_rate(ledger, new, images)
+    with ledger.write() as change:
+        state = change.state()
+        _require_plannable(state, space)
+        rank = state.rank_of(space)
+        if rank is None:
+            rank = change.add_space(space, new.folder if isinstance(new, Encoder) else None)
+        elif isinstance(new, Encoder) and new.folder is not None:
+            change.set_model(rank, new.folder)
+        leave = examine(state, rank, space, certificates, accept_uncertified=accept_uncertified)
+        grant(change, leave)
+        found = _plan(change, state, rank, space, leave, order, rate)
+        number = _write_down(change, state, rank, found)
+        change.note(actor, "plan", upgrade=number, space=space.id, missing=list(found.missing))
+    return Plan(**{**_fields(found), "upgrade": number})
+
+
+def open_upgrade(
+    ledger: Ledger,
+    new: Encoder | Space | None = None,
+    certificates: Sequence[Certificate] = (),
+    *,
+    images: Images | None = None,
+    order: str | None = None,
+    accept_uncertified: bool = False,
+    actor: str = "",
+) -> Switched:
+    """Let queries use the new space: from here on, with nothing re-embedded.
+
+    Args:
+        ledger: of the gallery.
+        new: the new model or its space; the planned one by default.
+        certificates: as for `plan`.
+        images: of the items, for canaries.
+        order: of the backfill.
+        accept_uncertified: accept pairs without a certificate; recorded.
+        actor: who asks, for the audit trail.
+
+    Raises:
+        SpaceError: a pair without a certificate, or a model that is not what it claims to be.
+        GalleryError: nothing was planned, or the upgrade is not possible now.
+    """
+    with ledger.read() as view:
+        state = view.state()
+    if new is None:
+        new = _planned(state, ledger.location)
+    space = new if isinstance(new, Space) else new.space
+    _require_plannable(state, space)
+    notes = []
+    known = state.rank_of(space)
+    kin = None
+    if isinstance(new, Encoder) and images is not None:
+        if known is not None and not accept_uncertified:
+            require(examine(state, known, space, certificates))
+        kin = require_kinship(ledger, state.query, new, images, min(space.dim, state.spaces[state.query].space.dim))
+    with ledger.write() as change:
+        state = change.state()
+        _require_plannable(state, space)
+        rank = state.rank_of(space)
+        if rank is None:
+            rank = change.add_space(space, new.folder if isinstance(new, Encoder) else None)
+            state = change.state()
+        elif isinstance(new, Encoder) and new.folder is not None:
+            change.set_model(rank, new.folder)
+        leave = examine(state, rank, space, certificates, accept_uncertified=accept_uncertified)
+        require(leave)
+        grant(change, leave)
+        upgrade = _upgrade_to(change.state(), rank)
+        if upgrade is None:
+            draft = _plan(change, state, rank, space, leave, order, None)
+            _write_down(change, state, rank, draft)
+            upgrade = _upgrade_to(change.state(), rank)
+        assert upgrade is not None
+        change.set_upgrade(upgrade, state="open", paused=False, order=order)
+        change.set_query(rank)
+        pairs = _pairs(leave, state)
+        change.note(
+            actor,
+            "upgrade",
+            upgrade=upgrade.number,
+            space=space.id,
+            accepted_uncertified=[[link.query, link.gallery] for link in leave.accepted],
+        )
+    if isinstance(new, Encoder) and images is not None:
+        canaries = require_same_model(ledger, rank, new, images)
+        notes.append(f"{canaries.recorded or canaries.checked} canary images stand for the new model")
+        if kin is not None:
+            notes.append(f"{kin:.0%} of the canaries find their own stored vector")
+    if leave.accepted:
+        notes.append("ACCEPTED WITHOUT A CERTIFICATE: nothing shows that searches keep their quality; recorded")
+    if leave.uncalibrated:
+        notes.append(
+            f"{len(leave.uncalibrated)} pairs of spaces have no calibration: results carry raw scores only, and no "
+            "backfill can begin; run 'samespace gallery calibrate', or give a certificate made with --new-gallery"
+        )
+    return Switched(space, state.spaces[state.query].space, pairs, tuple(notes))
+
+
+def rollback(ledger: Ledger, *, actor: str = "") -> Switched:
+    """Let queries use the space from before the upgrade again. No vector is touched; `open_upgrade` rolls forward.
+
+    Raises:
+        GalleryError: there is no upgrade under way, or it is sealed.
+    """
+    with ledger.write() as change:
+        state = change.state()
+        upgrade = state.upgrade
+        if upgrade is None or upgrade.state == "sealing":
+            raise GalleryError(_no_way_back(state, upgrade))
+        change.set_query(upgrade.old)
+        change.set_upgrade(upgrade, state="rolled-back", paused=False)
+        change.release_all(upgrade.new)
+        after = change.state()
+        unserved = change.unserved(after.servable)
+        hidden = len(unserved)
+        change.put_work(upgrade.old, unserved, [0.0] * hidden)
+        change.note(actor, "rollback", upgrade=upgrade.number, hidden=hidden)
+    notes = []
+    if hidden:
+        notes.append(
+            f"{hidden:,} items have no vector of {state.spaces[upgrade.old].space}: searches do not find them until "
+            "'samespace gallery backfill' has embedded them with the old model"
+        )
+    return Switched(state.spaces[upgrade.old].space, state.spaces[upgrade.new].space, (), tuple(notes))
+
+
+def set_paused(ledger: Ledger, paused: bool, *, actor: str = "") -> Upgrade:
+    """Let the workers of the present upgrade wait, or go on.
+
+    Raises:
+        GalleryError: there is no upgrade under way.
+    """
+    with ledger.write() as change:
+        upgrade = change.state().upgrade
+        if upgrade is None or upgrade.state != "open":
+            raise GalleryError(f"{ledger.location}: no upgrade is under way; there is nothing to pause or resume")
+        change.set_upgrade(upgrade, paused=paused)
+        change.note(actor, "pause" if paused else "resume", upgrade=upgrade.number)
+    return upgrade
+
+
+def _require_plannable(state: State, space: Space) -> None:
+    rank = state.rank_of(space)
+    if rank == state.query:
+        raise GalleryError(f"queries use {space} already; there is nothing to upgrade")
+    if rank is not None and (state.spaces[rank].retired or rank < state.query):
+        raise GalleryError(
+            f"{space} is an earlier space of this gallery; to go back use 'samespace gallery rollback' before the seal"
+        )
+    if any(upgrade.state == "sealing" for upgrade in state.upgrades):
+        raise GalleryError("a seal is under way; finish it first with 'samespace gallery seal'")
+
+
+def _planned(state: State, where: str) -> Encoder | Space:
+    for upgrade in reversed(state.upgrades):
+        if upgrade.state in ("planned", "rolled-back") and upgrade.old == state.query:
+            kept = state.spaces[upgrade.new]
+            return Encoder.load(kept.model) if kept.model else kept.space
+    raise GalleryError(f"{where}: no upgrade is planned; name the new model with --model, or run plan first")
+
+
+def _upgrade_to(state: State, rank: int) -> Upgrade | None:
+    """The upgrade from the present query space to another that was planned or rolled back."""
+    for upgrade in reversed(state.upgrades):
+        if upgrade.new == rank and upgrade.old == state.query and upgrade.state in ("planned", "rolled-back"):
+            return upgrade
+    return None
+
+
+def _write_down(change: Change, state: State, rank: int, found: Plan) -> int:
+    earlier = _upgrade_to(state, rank)
+    value = found.to_dict()
+    if earlier is None:
+        return change.add_upgrade(state.query, rank, order=found.order, plan=value)
+    change.set_upgrade(earlier, order=found.order, plan=value)
+    return earlier.number
+
+
+def _plan(
+    view: View, state: State, rank: int, space: Space, leave: Leave, order: str | None, rate: float | None
+) -> Plan:
+    items = view.live()
+    to_embed = items - view.stored(rank)
+    sweep = _sweep(leave, state)
+    metric = None if sweep is None else str(sweep["metrics"][0])
+    curves = {} if sweep is None else {name: tried["calibrated"] for name, tried in sweep["orders"].items()}
+    areas = {name: tried["area"][metric] for name, tried in curves.items() if tried["area"][metric] is not None}
+    best = max(areas, key=lambda name: areas[name]) if areas else "random"
+    chosen = order or best
+    shown = curves.get(chosen, curves.get("random"))
+    missing = list(leave.refused)
+    if leave.uncalibrated:
+        missing.append(
+            "calibrations of "
+            + ", ".join(f"{state.spaces[g].space.id if g in state.spaces else space.id} for {space.id}"
+                        for _, g in leave.uncalibrated)
+            + ": make the certificate with --new-gallery, or give --calibrate"
+        )  # fmt: skip
+    return Plan(
+        upgrade=0,
+        old=state.spaces[state.query].space,
+        new=space,
+        items=items,
+        to_embed=to_embed,
+        rate=rate,
+        seconds=None if not rate else to_embed / rate,
+        bytes=to_embed * (4 * space.dim + _OVERHEAD),
+        order=chosen,
+        metric=metric,
+        curve=()
+        if shown is None
+        else tuple({"share": at["share"], "value": at["values"][metric]} for at in shown["points"]),
+        areas=areas,
+        holds=None if shown is None else bool(shown["holds"][metric]),
+        pairs=_pairs(leave, state),
+        missing=tuple(missing),
+    )
+
+
+def sweep_of(state: State, query: int) -> Mapping[str, Any] | None:
+    """The sweep of the certificate that links a query space with the one before it; None where there is none."""
+    before = state.parent(query)
+    link = state.links.get((query, before)) if before is not None else None
+    found = link.certificate.get("sweep") if link is not None and link.certificate is not None else None
+    return found if isinstance(found, Mapping) else None
+
+
+def items_until(sweep: Mapping[str, Any], order: str, epsilon: float, items: int) -> int:
+    """How many items of a gallery must be re-embedded until the gain that remains is below `epsilon`.
+
+    The gain that remains at a share of the gallery is taken from the check set: the upper end of the interval of
+    (value when complete − value at that share), of the first metric of the sweep, calibrated, in straight lines
+    between the shares that were tried.
+    """
+    metric = sweep["metrics"][0]
+    orders = sweep["orders"]
+    points = orders.get(order, orders["random"])["calibrated"]["points"]
+    shares = [float(at["share"]) for at in points]
+    remaining = [float(at["to_end"][metric][1]) for at in points]
+    for place in range(len(shares) - 1, -1, -1):
+        if remaining[place] < epsilon:
+            continue
+        if place == len(shares) - 1:
+            return items
+        here, there = remaining[place], remaining[place + 1]
+        part = (here - epsilon) / (here - there) if here > there else 1.0
+        return min(items, int(np.ceil(items * (shares[place] + part * (shares[place + 1] - shares[place])))))
+    return 0
+
+
+def _sweep(leave: Leave, state: State) -> Mapping[str, Any] | None:
+    """The expected curves, from the certificate against the space that queries use now."""
+    for link in leave.links:
+        if link.gallery == state.query and link.certificate is not None and link.certificate.get("sweep"):
+            return dict(link.certificate["sweep"])
+    return None
+
+
+def _pairs(leave: Leave, state: State) -> tuple[str, ...]:
+    lines = []
+    for link in leave.links:
+        made = (link.certificate or {}).get("created", "")
+        lines.append(f"{state.spaces[link.gallery].space}: certificate of {made}, {link.dims} dimensions compared")
+    lines += [f"{state.spaces[link.gallery].space}: accepted without a certificate" for link in leave.accepted]
+    return tuple(lines)
+
+
+def _no_way_back(state: State, upgrade: Upgrade | None) -> str:
+    if upgrade is not None:
+        return "the seal has begun: old vectors are being deleted, so there is no way back; finish with 'gallery seal'"
+    if any(one.state == "sealed" and one.new == state.query for one in state.upgrades):
+        return (
+            f"the upgrade to {state.spaces[state.query].space} is sealed: the old vectors are deleted, so there is no "
+            "way back"
+        )
+    return "no upgrade is under way, so there is nothing to roll back"
+
+
+def _measured_rate(ledger: Ledger, encoder: Encoder, images: Images) -> float | None:
+    """Images per second, reading included, over a few seconds."""
+    with ledger.read() as view:
+        numbers, _ = view.labels()
+        some = numbers[:: max(1, len(numbers) // (16 * _TRIAL_BATCH))]
+        ids = [item.id for item in view.items(some).values()]
+    done, began = 0, time.monotonic()
+    for warm, start in enumerate(range(0, len(ids), _TRIAL_BATCH)):
+        loaded = images.load(ids[start : start + _TRIAL_BATCH])
+        if not loaded.places:
+            continue
+        encoder.vectors(loaded.pixels)
+        if warm == 0 and len(ids) > 2 * _TRIAL_BATCH:
+            began = time.monotonic()
+            continue
+        done += len(loaded.places)
+        if time.monotonic() - began > _TRIAL_SECONDS:
+            break
+    return done / max(time.monotonic() - began, 1e-6) if done else None
+
+
+def _fields(found: Plan) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in found.__dataclass_fields__}

@@ -1,0 +1,168 @@
+"""Galleries to test on: seeded clustered vectors, two or more spaces, a share of the items in the later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samespace.gallery.ledger import Ledger
+from samespace.gallery.records import Link, NewItem
+from samespace.gallery.searching import Answer
+from samespace.metrics.calibration import Band, Calibration
+from samespace.space import Space
+
+BAND = Band(slope=(1.0, 2.0), intercept=(-1.0, 1.0), rate=1e-4)
+HONEST = {
+    (1, 1): (12.0, -5.0),
+    (2, 1): (11.0, -4.0),
+    (2, 2): (14.0, -7.5),
+    (3, 1): (10.0, -3.5),
+    (3, 2): (13.0, -6.0),
+    (3, 3): (15.0, -8.0),
+}
+
+
+def made_space(name: str, dim: int, *, normalized: bool = True) -> Space:
+    """A space that differs from others by its name."""
+    return Space(weights=name * 8, preprocessing="none", dim=dim, normalized=normalized, name=name)
+
+
+def made_vectors(count: int, dim: int, seed: int, clusters: int = 20) -> np.ndarray:
+    """Unit vectors around seeded centres, float32."""
+    generator = np.random.default_rng(seed)
+    centres = generator.standard_normal((clusters, dim))
+    values = centres[generator.integers(0, clusters, count)] + 0.7 * generator.standard_normal((count, dim))
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def made_calibration(slope: float, intercept: float) -> Calibration:
+    """A calibration whose false-match levels rise with the slope."""
+    return Calibration(slope, intercept, (-1.0, 0.2, 1.0), (0.0, 0.3 + slope / 50, slope / 3), 1000, 100_000, BAND)
+
+
+def prefix(vectors: np.ndarray, dim: int) -> np.ndarray:
+    """Leading dimensions as float32 unit vectors."""
+    wide = np.ascontiguousarray(vectors[:, :dim], dtype=np.float64)
+    return (wide / np.sqrt((wide * wide).sum(axis=1))[:, None]).astype(np.float32)
+
+
+class Made:
+    """A ledger with spaces, and what a slow search needs to know about it.
+
+    Attributes:
+        ledger: the ledger.
+        spaces: by rank.
+        vectors: by rank, then item id, as stored.
+        metadata: by item id.
+    """
+
+    def __init__(self, folder: Path | None, spaces: Sequence[Space], *, calibrated: bool = True) -> None:
+        assert folder is not None
+        self.ledger = Ledger.create(folder / "gallery", spaces[0], model=None, settings={})
+        self.spaces = dict(enumerate(spaces, start=1))
+        self.vectors: dict[int, dict[str, np.ndarray]] = {rank: {} for rank in self.spaces}
+        self.metadata: dict[str, dict[str, Any]] = {}
+        self.query = 1
+        with self.ledger.write() as change:
+            for rank, space in list(self.spaces.items())[1:]:
+                assert change.add_space(space, None) == rank
+                for old in range(1, rank):
+                    change.put_link(Link(rank, old, self.spaces[old].dim, {"certificate": 1}))
+                change.add_upgrade(rank - 1, rank, order="random", plan={})
+            if calibrated:
+                for (query, gallery), (slope, intercept) in HONEST.items():
+                    if query in self.spaces and gallery in self.spaces:
+                        change.put_calibration(query, gallery, made_calibration(slope, intercept), "test")
+
+    def add(self, ids: Sequence[str], vectors: np.ndarray, rank: int = 1, **columns: Sequence[Any]) -> None:
+        """Store new items with vectors of one space."""
+        details = [{key: values[place] for key, values in columns.items()} for place in range(len(ids))]
+        with self.ledger.write() as change:
+            numbers = change.add_items([NewItem(name, "c", None, one) for name, one in zip(ids, details, strict=True)])
+            change.put_vectors(rank, numbers, ["c"] * len(ids), vectors)
+        self.vectors[rank].update(zip(ids, vectors, strict=True))
+        self.metadata.update(zip(ids, details, strict=True))
+
+    def backfill(self, rank: int, ids: Sequence[str], vectors: np.ndarray) -> None:
+        """Give stored items the vectors of another space."""
+        with self.ledger.write() as change:
+            known = change.find(ids)
+            numbers = np.array([known[name].number for name in ids], dtype=np.int64)
+            change.put_vectors(rank, numbers, [known[name].content for name in ids], vectors)
+        self.vectors[rank].update(zip(ids, vectors, strict=True))
+
+    def switch(self, rank: int) -> None:
+        """Upgrade or roll back."""
+        with self.ledger.write() as change:
+            change.set_query(rank)
+        self.query = rank
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Remove items."""
+        with self.ledger.write() as change:
+            known = change.find(ids)
+            change.remove_items(np.array([known[name].number for name in ids], dtype=np.int64))
+        for kept in self.vectors.values():
+            for name in ids:
+                kept.pop(name, None)
+
+    def change(self, ids: Sequence[str], vectors: np.ndarray, rank: int = 1) -> None:
+        """Give items other content, embedded in one space."""
+        with self.ledger.write() as change:
+            known = change.find(ids)
+            numbers = np.array([known[name].number for name in ids], dtype=np.int64)
+            change.change_items(numbers, [NewItem(name, "d", None, self.metadata[name]) for name in ids])
+            change.put_vectors(rank, numbers, ["d"] * len(ids), vectors)
+        for kept in self.vectors.values():
+            for name in ids:
+                kept.pop(name, None)
+        self.vectors[rank].update(zip(ids, vectors, strict=True))
+
+    def slow(self, queries: np.ndarray, k: int, *, by: str = "score", keep: Any = None) -> list[list[tuple[Any, ...]]]:
+        """What a search should find, one item at a time in float64: (id, score, raw, space id)."""
+        lists = []
+        ids = {rank: space.id for rank, space in self.spaces.items()}
+        units = {
+            rank: {name: row if self.spaces[rank].normalized else prefix(row[None], len(row))[0] for name, row in kept}
+            for rank, kept in ((rank, kept.items()) for rank, kept in self.vectors.items())
+        }
+        for query in queries:
+            rows = []
+            wide = {
+                rank: prefix(query[None], space.dim)[0].astype(np.float64)
+                for rank, space in self.spaces.items()
+                if rank <= self.query
+            }
+            for name in {name for kept in self.vectors.values() for name in kept}:
+                having = [rank for rank in range(1, self.query + 1) if name in self.vectors[rank]]
+                if not having or (keep is not None and not keep(self.metadata[name])):
+                    continue
+                rank = having[-1]
+                raw = float((wide[rank] * units[rank][name].astype(np.float64)).sum())
+                slope, intercept = HONEST[self.query, rank]
+                rows.append((name, raw * slope + intercept, raw, ids[rank]))
+            rows.sort(key=lambda row: (-row[1] if by == "score" else -row[2], row[0]))
+            lists.append(rows[:k])
+        return lists
+
+
+def half_way(folder: Path, count: int = 300, share: float = 0.5, dims: tuple[int, int] = (16, 32)) -> Made:
+    """A gallery in mid-backfill, queried by the new space."""
+    old, new = (made_space(name, dim) for name, dim in zip("ab", dims, strict=True))
+    made = Made(folder, [old, new])
+    ids = [f"item-{number:04d}" for number in range(count)]
+    vectors = made_vectors(count, dims[1], seed=1)
+    made.add(ids, prefix(vectors, dims[0]), shop=["berlin", "paris"] * (count // 2), year=list(range(count)))
+    order = np.random.default_rng(2).permutation(count)[: round(share * count)]
+    if len(order):
+        made.backfill(2, [ids[place] for place in order], vectors[order])
+    made.switch(2)
+    return made
+
+
+def as_rows(answer: Answer) -> list[list[tuple[Any, ...]]]:
+    """Hits of an answer as tuples, as `Made.slow` gives them."""
+    return [[(hit.item, hit.score, hit.raw, hit.space) for hit in hits] for hits in answer.hits]

@@ -1,0 +1,368 @@
+"""The worker loop: limits, pauses, other workers, dead workers, errors, orders, throttles; several processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samespace.errors import GalleryError, InputError
+from samespace.gallery import Gallery, Limits
+from samespace.gallery.backfill import Batch, FromVectors, Loop, release_dead
+from samespace.gallery.campaign import Job, list_work, run_many, share_of
+from samespace.gallery.ledger import Ledger
+from samespace.gallery.orders import priorities, read_order
+from samespace.gallery.records import Claim, Worker
+from samespace.gallery.throttle import LatencyBudget, RateLimit
+from samespace.models import Embedder, EmbedderConfig, Preprocessing
+from samespace.prototypes.outliers import distance_to_centre, turn_in_class
+
+from .world import NEW, OLD, certificate, items, queries
+
+COUNT = len(items(OLD))
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Iterator[Gallery]:
+    """Upgraded, nothing backfilled."""
+    with Gallery.create(tmp_path / "gallery", OLD) as made:
+        made.add(items(OLD))
+        made.calibrate(queries(OLD), items(OLD))
+        made.upgrade(NEW, [certificate()], order="random")
+        yield made
+
+
+def loop(gallery: Gallery, **more: object) -> Loop:
+    limits = Limits(**{"batch_size": 16, **more})  # type: ignore[arg-type]
+    return Loop(gallery.ledger, 2, FromVectors(items(NEW), NEW), limits)
+
+
+def stored(gallery: Gallery) -> int:
+    with gallery.ledger.read() as view:
+        return view.stored(2)
+
+
+class TestLoop:
+    def test_two_workers_share_the_list(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        loops = [loop(gallery), loop(gallery)]
+        results = []
+        threads = [threading.Thread(target=lambda one=one: results.append(one.run())) for one in loops]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(result.handed.stored for result in results) == COUNT
+        assert all(result.handed.present == result.handed.lost == 0 for result in results)
+        assert stored(gallery) == COUNT
+
+    def test_ends_after_so_many_items(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        done = loop(gallery, items=50).run()
+        assert (done.handed.stored, done.ended) == (50, "the 50 items of this run are done")
+
+    def test_ends_after_so_many_seconds(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        done = loop(gallery, seconds=0.3, rate=100.0).run()
+        assert 0 < done.handed.stored < COUNT
+        assert "seconds of this run are over" in done.ended
+
+    def test_keeps_to_the_rate(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        began = time.monotonic()
+        loop(gallery, items=64, rate=80.0).run()
+        assert time.monotonic() - began >= (64 - 16) / 80.0
+
+    def test_waits_while_paused_and_goes_on(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        gallery.pause()
+        results = []
+        thread = threading.Thread(target=lambda: results.append(loop(gallery).run()))
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not gallery.status().workers and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert gallery.status().workers[0].note == "paused"
+        assert stored(gallery) == 0
+        gallery.resume()
+        thread.join(timeout=20)
+        assert results[0].handed.stored == COUNT
+        assert gallery.status().workers == ()
+
+    def test_ends_when_the_upgrade_is_rolled_back(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        gallery.rollback()
+        done = loop(gallery).run()
+        assert (done.handed.stored, done.ended) == (0, "the gallery is queried by another space now")
+
+    def test_stops_between_batches_when_told_and_gives_back_its_claims(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        stop = threading.Event()
+        stop.set()
+        one = Loop(gallery.ledger, 2, FromVectors(items(NEW), NEW), Limits(), stop=stop)
+        assert one.run().handed.stored == 0
+        assert gallery.status().work.claimed == 0
+
+    @pytest.mark.parametrize("part", ["take", "embed"])
+    def test_an_error_ends_the_run_and_frees_the_claims(self, gallery: Gallery, part: str) -> None:
+        class Failing:
+            def take(self, claims: list[Claim]) -> Batch:
+                if part == "take":
+                    raise InputError("the disk of the images is gone")
+                return Batch(claims, self.embed, {})
+
+            def embed(self) -> np.ndarray:
+                raise InputError("the disk of the images is gone")
+
+        list_work(gallery.ledger, "random")
+        with pytest.raises(InputError, match="the disk of the images is gone"):
+            Loop(gallery.ledger, 2, Failing(), Limits(batch_size=16)).run()
+        assert gallery.status().work.claimed == 0
+        assert loop(gallery).run().handed.stored == COUNT
+
+    def test_an_error_of_the_writer_ends_the_run(self, gallery: Gallery) -> None:
+        class Wrong:
+            def take(self, claims: list[Claim]) -> Batch:
+                return Batch(claims, lambda: np.zeros((len(claims), 3), dtype=np.float32)[:0], {})
+
+        list_work(gallery.ledger, "random")
+        with pytest.raises((ValueError, IndexError)):
+            Loop(gallery.ledger, 2, Wrong(), Limits(batch_size=16)).run()
+        assert gallery.status().work.claimed == 0
+
+    def test_claims_of_a_dead_process_are_taken_back_at_once(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        dead = f"{socket.gethostname()}-{gone.pid}-abcdef"
+        with gallery.ledger.claiming() as change:
+            change.claim(2, dead, 40, now=time.time(), lease=3600)
+            change.claim(2, "elsewhere-1-abcdef", 40, now=time.time(), lease=3600)
+            change.claim(2, f"{socket.gethostname()}-{os.getpid()}-abcdef", 40, now=time.time(), lease=3600)
+        assert release_dead(gallery.ledger, 2) == 1
+        assert gallery.status().work.claimed == 80
+
+    def test_claims_of_another_machine_are_taken_when_their_lease_ends(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        with gallery.ledger.claiming() as change:
+            change.claim(2, "elsewhere-1-abcdef", 40, now=time.time() - 100, lease=100.4)
+        assert loop(gallery).run().handed.stored == COUNT
+
+
+class TestList:
+    def test_holds_what_lacks_a_vector_in_order(self, gallery: Gallery) -> None:
+        values = {name: float(place) for place, name in enumerate(items(OLD).ids.tolist())}
+        assert list_work(gallery.ledger, values) == COUNT
+        with gallery.ledger.claiming() as change:
+            claims = change.claim(2, "w", 3, now=time.time(), lease=60)
+        assert [claim.id for claim in claims] == ["item-199", "item-198", "item-197"]
+
+    def test_without_an_order_keeps_the_one_it_has(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, {"item-005": 1.0})
+        list_work(gallery.ledger, None)
+        with gallery.ledger.claiming() as change:
+            (claim,) = change.claim(2, "w", 1, now=time.time(), lease=60)
+        assert claim.id == "item-005"
+
+    def test_new_items_join_it(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, None)
+        gallery.rollback()
+        more = items(OLD).subset(np.arange(4))
+        from samespace.vectors import VectorSet
+
+        gallery.add(VectorSet.from_arrays(more.take(np.arange(4)), ids=list("abcd"), space=OLD))
+        gallery.upgrade()
+        assert list_work(gallery.ledger, None) == COUNT + 4
+
+
+class TestOrders:
+    def order(self, gallery: Gallery, order: object, seed: int = 0) -> np.ndarray:
+        with gallery.ledger.read() as view:
+            state = view.state()
+            return priorities(view, state, view.unserved([2]), order, seed=seed)  # type: ignore[arg-type]
+
+    def test_random_is_drawn_from_the_seed(self, gallery: Gallery) -> None:
+        first, second = self.order(gallery, "random"), self.order(gallery, "random")
+        np.testing.assert_array_equal(first, second)
+        assert (self.order(gallery, "random", seed=1) != first).any()
+
+    def test_distance_is_that_of_the_old_vector_to_its_class(self, gallery: Gallery) -> None:
+        expected = distance_to_centre(items(OLD).vectors, items(OLD).labels)
+        np.testing.assert_allclose(self.order(gallery, "distance"), expected, rtol=1e-6)
+
+    def test_centre_takes_one_of_each_class_first(self, gallery: Gallery) -> None:
+        turns = turn_in_class(items(OLD).vectors, items(OLD).labels)
+        order = np.argsort(-self.order(gallery, "centre"))
+        assert (np.diff(turns[order]) >= 0).all()
+
+    def test_stays_the_same_while_the_backfill_goes_on(self, gallery: Gallery) -> None:
+        whole = self.order(gallery, "distance")
+        gallery.backfill(vectors=items(NEW), order="distance", limits=Limits(items=50))
+        with gallery.ledger.read() as view:
+            left = view.unserved([2])
+        np.testing.assert_allclose(self.order(gallery, "distance"), whole[left - 1], rtol=1e-6)
+        assert whole[left - 1].max() <= np.sort(whole)[-50]
+
+    def test_traffic_counts_what_searches_returned(self, gallery: Gallery) -> None:
+        wanted = queries(NEW).subset(np.array([0]))
+        for _ in range(3):
+            gallery.search(wanted, k=2)
+        gallery.write_traffic()
+        hits = {hit.item for hit in gallery.search(wanted, k=2, count=False).hits[0]}
+        values = self.order(gallery, "traffic")
+        best = {items(OLD).ids[place] for place in np.argsort(-values)[:2]}
+        assert best == hits
+        assert sorted(values)[-2] >= 4 > sorted(values)[-3]
+
+    def test_both_is_the_product(self, gallery: Gallery) -> None:
+        gallery.search(queries(NEW), k=3)
+        gallery.write_traffic()
+        with gallery.ledger.read() as view:
+            numbers, hits = view.traffic()
+        expected = self.order(gallery, "distance")
+        expected[numbers - 1] *= 1 + hits
+        np.testing.assert_allclose(self.order(gallery, "both"), expected, rtol=1e-9)
+
+    def test_items_without_labels_are_clustered(self, tmp_path: Path) -> None:
+        from samespace.vectors import VectorSet
+
+        with Gallery.create(tmp_path / "plain", OLD) as gallery:
+            plain = VectorSet.from_arrays(items(OLD).vectors, ids=items(OLD).ids, space=OLD)
+            gallery.add(plain)
+            gallery.plan(NEW, [certificate()])
+            values = self.order(gallery, "distance")
+        np.testing.assert_allclose(values, distance_to_centre(items(OLD).vectors, None), rtol=1e-6)
+
+    def test_the_users_own(self, gallery: Gallery, tmp_path: Path) -> None:
+        file = tmp_path / "order.csv"
+        file.write_text("id,priority\nitem-003,5\nitem-001,7.5\n")
+        values = self.order(gallery, read_order(file))
+        assert [items(OLD).ids[place] for place in np.argsort(-values)[:2]] == ["item-001", "item-003"]
+        np.testing.assert_array_equal(self.order(gallery, lambda ids: np.arange(len(ids))), np.arange(COUNT))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("a,b,c\n", "line 1: expected id,priority"),
+            ("a,1\nb,soon\n", 'priority of \'b\' should be a finite number, got "soon"'),
+            ("id,priority\n", "holds no priorities"),
+        ],
+    )
+    def test_a_file_that_is_no_order_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
+        (tmp_path / "order.csv").write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_order(tmp_path / "order.csv")
+
+    def test_an_unknown_order_lists_the_legal_ones(self, gallery: Gallery) -> None:
+        with pytest.raises(InputError, match="did you mean 'random'"):
+            self.order(gallery, "randon")
+
+
+class TestThrottle:
+    def test_a_rate_spreads_work_evenly(self) -> None:
+        now = [0.0]
+        limit = RateLimit(10.0, clock=lambda: now[0])
+        assert [limit.wait(5) for _ in range(3)] == [0.0, 0.5, 1.0]
+        now[0] = 100.0
+        assert limit.wait(5) == 0.0
+        assert RateLimit(None).wait(10**9) == 0.0
+
+    def test_slow_searches_hold_work_back_until_they_are_fast(self) -> None:
+        now, cost = [0.0], [0.005]
+
+        def probe() -> None:
+            now[0] += cost[0]
+
+        budget = LatencyBudget(20.0, probe, clock=lambda: now[0])
+        assert not budget.exceeded()
+        cost[0] = 0.1
+        assert not budget.exceeded()
+        now[0] += 2
+        assert budget.exceeded()
+        cost[0] = 0.005
+        waited = 0
+        while budget.exceeded():
+            waited += 1
+        assert 1 <= waited < 20
+
+    def test_a_backfill_waits_for_searches(self, gallery: Gallery) -> None:
+        notes = []
+        list_work(gallery.ledger, "random")
+        one = Loop(
+            gallery.ledger, 2, FromVectors(items(NEW), NEW), Limits(p95=1.0, seconds=1.0),
+            probe=lambda: time.sleep(0.01), advance=lambda done, note: notes.append(note),
+        )  # fmt: skip
+        assert one.run().handed.stored == 0
+        assert any(note.startswith("waiting for searches (p95") for note in notes)
+
+
+class TestProcesses:
+    @pytest.fixture
+    def job(self, tmp_path: Path) -> Job:
+        """A gallery of glyphs with two models on disk, upgraded without a certificate, calibrated."""
+        import torch
+
+        from samespace.data import open_source
+        from samespace.models.extract import embed
+
+        spec = "glyphs:classes=24,images=4,size=16"
+        preprocessing = Preprocessing(size=16, channels=1)
+        models = []
+        for name, seed in (("old", 0), ("new", 0)):
+            torch.manual_seed(seed)
+            model = Embedder(EmbedderConfig("convnet16", 16, preprocessing), name=name)
+            if name == "new":
+                with torch.no_grad():
+                    model.projection[0].weight.mul_(1.01)
+                    model.projection[0].bias.add_(0.01)
+            model.save(tmp_path / name)
+            models.append(Embedder.load(tmp_path / name))
+        sets = [embed(model, open_source(spec)) for model in models]
+        with Gallery.create(tmp_path / "gallery", model=tmp_path / "old", images=spec) as gallery:
+            gallery.add_images()
+            gallery.upgrade(tmp_path / "new", accept_uncertified=True)
+            for query, other in ((0, 0), (1, 0), (1, 1)):
+                gallery.calibrate(sets[query], sets[other])
+            list_work(gallery.ledger, "random")
+        return Job(str(tmp_path / "gallery"), str(tmp_path / "new"), spec, Limits(batch_size=8), "cpu")
+
+    def test_share_the_work_and_end_with_the_same_gallery(self, job: Job) -> None:
+        with Gallery.open(job.location) as gallery:
+            done = run_many(gallery.ledger, job, 2, source=gallery.source)
+            assert (done.stored, done.left) == (96, 0)
+            assert gallery.doctor(models=True).healthy
+
+    def test_failing_workers_give_one_reason(self, job: Job, tmp_path: Path) -> None:
+        (tmp_path / "new" / "model.safetensors").unlink()
+        ledger = Ledger.open(job.location)
+        with Gallery(ledger) as gallery, pytest.raises(GalleryError, match="model.safetensors"):
+            run_many(ledger, job, 2, source=gallery.source)
+
+    def test_need_models_and_images_by_name(self, gallery: Gallery) -> None:
+        with pytest.raises(InputError, match="several workers each load the model"):
+            gallery.backfill(vectors=items(NEW), workers=2)
+
+    def test_split_budget_and_rate(self) -> None:
+        job = share_of(Job("g", "m", "i", Limits(items=101, rate=10.0)), 4)
+        assert (job.limits.items, job.limits.rate) == (26, 2.5)
+
+
+class TestWorkers:
+    def test_status_adds_up_their_rates(self, gallery: Gallery) -> None:
+        now = time.time()
+        with gallery.ledger.claiming() as change:
+            change.beat(Worker("a", 2, now - 10, now, done=100, note="embedding"))
+            change.beat(Worker("b", 2, now - 10, now, done=50, note="embedding"))
+            change.beat(Worker("gone", 2, now - 500, now - 400, done=50))
+        status = gallery.status()
+        assert status.rate == pytest.approx(15, rel=0.01)
+        assert status.seconds_left == pytest.approx(COUNT / 15, rel=0.01)
+        assert [worker.owner for worker in status.workers] == ["a", "b"]

@@ -1,0 +1,140 @@
+"""Several threads and processes on one ledger, on every kind of store."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import Queue
+
+import numpy as np
+import pytest
+
+from samespace.gallery.ledger import Ledger
+from samespace.gallery.records import NewItem
+
+from .conftest import NEW, OLD
+
+
+def write_some(location: str, name: str, count: int, said: Queue[tuple[int, list[int]]]) -> None:
+    """What another process does."""
+    ledger = Ledger.open(location)
+    for place in range(count):
+        with ledger.write() as change:
+            numbers = change.add_items([NewItem(f"{name}-{place}-{part}", "c") for part in range(3)])
+            change.put_vectors(1, numbers, ["c"] * 3, np.eye(3, OLD.dim, dtype=np.float32))
+            epoch = change.epoch()
+        said.put((epoch, numbers.tolist()))
+    ledger.close()
+
+
+def add(ledger: Ledger, prefix: str, count: int) -> list[int]:
+    with ledger.write() as change:
+        numbers = change.add_items([NewItem(f"{prefix}-{place}", "c") for place in range(count)])
+        change.put_vectors(1, numbers, ["c"] * count, np.eye(count, OLD.dim, dtype=np.float32))
+    return [int(number) for number in numbers]
+
+
+def test_a_view_stays_at_its_moment_while_others_write(place: str, opened: Callable[..., Ledger]) -> None:
+    ledger, other = opened(place, create=True), opened(place)
+    add(ledger, "before", 3)
+    with ledger.read() as view:
+        epoch = view.epoch()
+        add(other, "during", 3)
+        with other.write() as change:
+            change.remove_items(np.array([1]))
+            change.add_space(NEW, None)
+        assert (view.epoch(), view.live(), view.stored(1)) == (epoch, 3, 3)
+        assert list(view.state().spaces) == [1]
+    with ledger.read() as view:
+        assert (view.epoch(), view.live(), view.stored(1)) == (epoch + 2, 5, 5)
+
+
+def test_what_is_not_committed_is_seen_by_nobody(place: str, opened: Callable[..., Ledger]) -> None:
+    ledger, other = opened(place, create=True), opened(place)
+    with ledger.write() as change:
+        change.add_items([NewItem("a", "c")])
+        with other.read() as view:
+            assert (view.live(), view.epoch()) == (0, 1)
+        assert change.live() == 1
+
+
+def test_threads_write_in_turn(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        given = list(pool.map(lambda place: add(ledger, f"t{place}", 2), range(20)))
+    numbers = [number for some in given for number in some]
+    assert sorted(numbers) == list(range(1, 41))
+    with ledger.read() as view:
+        assert (view.live(), view.stored(1), view.epoch()) == (40, 40, 21)
+
+
+def test_workers_in_threads_embed_everything_once(ledger: Ledger) -> None:
+    with ledger.write() as change:
+        numbers = change.add_items([NewItem(str(place), "c") for place in range(60)])
+        change.add_space(NEW, None)
+        change.put_work(2, numbers, [0.0] * 60)
+    taken: list[int] = []
+
+    def worker(name: str) -> int:
+        stored = 0
+        while True:
+            with ledger.claiming() as change:
+                got = change.claim(2, name, 5, now=time.time(), lease=60.0)
+            if not got:
+                return stored
+            taken.extend(claim.item for claim in got)
+            values = np.tile(np.eye(1, NEW.dim, dtype=np.float32), (len(got), 1))
+            with ledger.write() as change:
+                stored += change.hand_in(2, got, values, owner=name).stored
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sum(pool.map(worker, "abc")) == 60
+    assert sorted(taken) == numbers.tolist()
+    with ledger.read() as view:
+        assert view.unserved([2]).tolist() == []
+
+
+def test_epochs_rise_in_the_order_of_commits(ledger: Ledger) -> None:
+    """A reader that has seen an epoch has seen every change up to it: nothing slips in below later."""
+    stop = threading.Event()
+    seen: dict[int, int] = {}
+    slips: list[tuple[int, int]] = []
+
+    def reader() -> None:
+        while not stop.is_set():
+            with ledger.read() as view:
+                epoch, live = view.epoch(), view.live()
+            if seen.setdefault(epoch, live) != live:
+                slips.append((epoch, live))
+
+    with ThreadPoolExecutor(3) as pool:
+        watching = pool.submit(reader)
+        list(pool.map(lambda place: add(ledger, f"t{place}", 1), range(25)))
+        stop.set()
+        watching.result()
+    assert slips == []
+
+
+@pytest.mark.parametrize("writers", [2])
+def test_processes_write_in_turn(ledger: Ledger, place: str, writers: int) -> None:
+    # forked, for a new interpreter takes seconds to import what this one has
+    forked = multiprocessing.get_context("fork")
+    said: Queue[tuple[int, list[int]]] = forked.Queue()
+    running = [forked.Process(target=write_some, args=(place, f"p{number}", 8, said)) for number in range(writers)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for process in running:
+            process.start()
+    told = [said.get(timeout=60) for _ in range(8 * writers)]
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0] * writers
+    epochs = sorted(epoch for epoch, _ in told)
+    numbers = sorted(number for _, some in told for number in some)
+    assert epochs == list(range(2, 2 + 8 * writers))
+    assert numbers == list(range(1, 1 + 24 * writers))
+    with ledger.read() as view:
+        assert (view.live(), view.stored(1), view.epoch()) == (24 * writers, 24 * writers, epochs[-1])
