@@ -27,12 +27,14 @@ def silent(done: int, note: str = "") -> None:
 
 
 @contextmanager
-def bar(title: str, total: int, unit: str = "images", *, start: int = 0, stream: TextIO | None = None) -> Iterator[Bar]:
+def bar(
+    title: str, total: int | None, unit: str = "images", *, start: int = 0, stream: TextIO | None = None
+) -> Iterator[Bar]:
     """Show the progress of `total` units while the block runs.
 
     Args:
         title: what is being done.
-        total: units in all.
+        total: units in all; None where that is not known.
         unit: what is counted.
         start: units that were already done before, on resuming.
         stream: where to write; standard error by default.
@@ -44,7 +46,7 @@ def bar(title: str, total: int, unit: str = "images", *, start: int = 0, stream:
 
 
 @contextmanager
-def _on_terminal(title: str, total: int, unit: str, start: int, stream: TextIO) -> Iterator[Bar]:
+def _on_terminal(title: str, total: int | None, unit: str, start: int, stream: TextIO) -> Iterator[Bar]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -73,7 +75,7 @@ def _on_terminal(title: str, total: int, unit: str, start: int, stream: TextIO) 
 
 
 @contextmanager
-def _in_lines(title: str, total: int, unit: str, start: int, stream: TextIO) -> Iterator[Bar]:
+def _in_lines(title: str, total: int | None, unit: str, start: int, stream: TextIO) -> Iterator[Bar]:
     began = shown = time.monotonic()
     finished = 0
     last = ""
@@ -86,10 +88,10 @@ def _in_lines(title: str, total: int, unit: str, start: int, stream: TextIO) -> 
         if now - shown >= _SECONDS_BETWEEN_LINES:
             shown = now
             rate = max(finished / max(now - began, 1e-6), 1e-6)
-            left = clock((total - start - finished) / rate)
+            left = "" if total is None else f", {clock((total - start - finished) / rate)} left"
             tail = f", {last}" if last else ""
-            at = f"{start + finished:,}/{total:,} {unit}"
-            print(f"{title}: {at}, {rate:,.0f} {unit}/s, {left} left{tail}", file=stream, flush=True)
+            at = f"{start + finished:,}{'' if total is None else f'/{total:,}'} {unit}"
+            print(f"{title}: {at}, {rate:,.0f} {unit}/s{left}{tail}", file=stream, flush=True)
 
     yield advance
     spent = time.monotonic() - began

@@ -220,15 +220,17 @@ class TestOrders:
         values = self.order(gallery, "traffic")
         best = {items(OLD).ids[place] for place in np.argsort(-values)[:2]}
         assert best == hits
-        assert sorted(values)[-2] >= 4 > sorted(values)[-3]
+        assert sorted(values)[-2] >= 3 > sorted(values)[-3]
 
-    def test_both_is_the_product(self, gallery: Gallery) -> None:
+    def test_both_weighs_the_turn_in_the_class_by_the_traffic_of_the_class(self, gallery: Gallery) -> None:
         gallery.search(queries(NEW), k=3)
         gallery.write_traffic()
         with gallery.ledger.read() as view:
             numbers, hits = view.traffic()
-        expected = self.order(gallery, "distance")
-        expected[numbers - 1] *= 1 + hits
+        labels = items(OLD).labels.astype(int)
+        traffic = np.zeros(labels.max() + 1)
+        np.add.at(traffic, labels[numbers - 1], hits)
+        expected = (1 + traffic[labels]) / (1 + turn_in_class(items(OLD).vectors, items(OLD).labels))
         np.testing.assert_allclose(self.order(gallery, "both"), expected, rtol=1e-9)
 
     def test_items_without_labels_are_clustered(self, tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ class TestOrders:
         ("text", "message"),
         [
             ("a,b,c\n", "line 1: expected id,priority"),
-            ("a,1\nb,soon\n", 'priority of \'b\' should be a finite number, got "soon"'),
+            ("a,1\nb,soon\n", "priority of 'b' should be a finite number, got \"soon\""),
             ("id,priority\n", "holds no priorities"),
         ],
     )
@@ -343,7 +345,7 @@ class TestProcesses:
     def test_failing_workers_give_one_reason(self, job: Job, tmp_path: Path) -> None:
         (tmp_path / "new" / "model.safetensors").unlink()
         ledger = Ledger.open(job.location)
-        with Gallery(ledger) as gallery, pytest.raises(GalleryError, match="model.safetensors"):
+        with Gallery(ledger) as gallery, pytest.raises(GalleryError, match=r"model\.safetensors"):
             run_many(ledger, job, 2, source=gallery.source)
 
     def test_need_models_and_images_by_name(self, gallery: Gallery) -> None:

@@ -151,6 +151,7 @@ def compatible_certificate() -> dict[str, Any]:
                 for share in shares
             ],
         },
+        "sweep": sweep(),
         "curves": curves(SEPARATION, RANK1),
         "examples": [
             example(1, "fixed", "Atemayar-12"),
@@ -161,6 +162,31 @@ def compatible_certificate() -> dict[str, Any]:
         ],
         "notes": ["TPIR-merged@FPIR=1e-2 rests on 100 unmated queries; its interval is wide."],
     }
+
+
+def sweep() -> dict[str, Any]:
+    """A calibrated merge that climbs and a raw one that dips, in two orders."""
+
+    def curve(dip: float) -> dict[str, Any]:
+        shares = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+        points = [
+            {
+                "share": share,
+                "values": {"rank@1": 0.684 + 0.018 * share - dip * share * (1 - share), "mAP": 0.532 + 0.04 * share},
+                "negative_flips": 0.03,
+                "since_start": {"rank@1": [-0.01, 0.02], "mAP": [0.0, 0.03]},
+                "to_end": {"rank@1": [-0.01, 0.02], "mAP": [0.0, 0.03]},
+            }
+            for share in shares
+        ]
+        return {
+            "points": points,
+            "area": {"rank@1": 0.5 - 10 * dip, "mAP": None},
+            "holds": {"rank@1": dip == 0, "mAP": True},
+        }
+
+    orders = {order: {"calibrated": curve(0.0), "raw": curve(0.2)} for order in ("random", "distance")}
+    return {"scale": "logistic", "metrics": ["rank@1", "mAP"], "orders": orders}
 
 
 def failing_certificate() -> dict[str, Any]:
@@ -174,7 +200,7 @@ def failing_certificate() -> dict[str, Any]:
         "mAP": metric(0.487, 0.494, 0.566, 0.571),
     }
     value["curves"] = curves(SEPARATION | {"cross": 0.05}, RANK1 | {"cross": 0.006})
-    value["backfill"] = None
+    value["backfill"] = value["sweep"] = None
     value["flips"]["cross"] = {"negative": 0.608, "positive": 0.002, "relative_negative": 2.01}
     value["notes"] = ["The paragon's lead at mAP is inside the noise; no update gain is given."]
     return value

@@ -13,7 +13,7 @@ from PIL import Image
 from samespace.report import comparison_plot, plots, save_comparison_plot, save_plots
 from samespace.report.drawing import LIGHT, STAND_INS, spread
 
-ALL = ["gains", "values", "roc", "cmc", "histograms", "backfill"]
+ALL = ["gains", "values", "roc", "cmc", "histograms", "backfill", "sweep"]
 
 
 def texts(svg: str) -> list[str]:
@@ -91,6 +91,14 @@ def test_a_metric_name_with_dollars_or_markup_is_only_text(compatible: dict[str,
 
 def test_the_backfill_curve_begins_at_cross_and_shows_the_levels(compatible: dict[str, Any]) -> None:
     assert {"cross 68.40", "old 61.20", "new 70.20", "paragon 69.90"} <= set(texts(plots(compatible)["backfill"]))
+
+
+def test_the_sweep_names_its_merges_orders_and_levels(compatible: dict[str, Any]) -> None:
+    shown = texts(plots(compatible)["sweep"])
+    assert {"calibrated", "raw", "random", "distance", "cross 68.40", "new 70.20", "old 61.20"} <= set(shown)
+    assert "at least 64.30 raw" in plots(compatible)["sweep"]
+    compatible["sweep"] = None
+    assert "sweep" not in plots(compatible)
 
 
 def test_a_roc_without_any_false_accept_is_not_drawn(compatible: dict[str, Any]) -> None:

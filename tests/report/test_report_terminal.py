@@ -69,3 +69,11 @@ def test_the_reverse_of_the_cross_test_is_shown_where_it_was_measured(compatible
     assert "the other way round" not in " ".join(shown(compatible).split())
     compatible["metrics"]["rank@1"]["swap"] = 0.4321
     assert "the other way round (old queries, new gallery): rank@1 43.21" in " ".join(shown(compatible).split())
+
+
+def test_the_sweep_says_which_order_pays_and_what_falls(compatible: dict[str, Any]) -> None:
+    text = shown(compatible)
+    assert "  random, calibrated   0.50    -\n" in text
+    assert "  random, raw          -1.50    -; falls in rank@1\n" in text
+    compatible["sweep"] = None
+    assert "backfill by item" not in shown(compatible)

@@ -35,7 +35,7 @@ def priorities(view: View, state: State, items: Ints, order: Order | Custom, *, 
     | `centre` | of each class or cluster the item next to its centre first, then the second of each, and so on |
     | `distance` | 1 − cosine of the stored vector to the centre of its class or, without labels, cluster |
     | `traffic` | how often searches returned the item |
-    | `both` | distance × (1 + traffic) |
+    | `both` | (1 + traffic of the item's class) ÷ its turn by `centre`; without labels, traffic of the item |
 
     Args:
         view: the gallery, one moment of it.
@@ -53,20 +53,20 @@ def priorities(view: View, state: State, items: Ints, order: Order | Custom, *, 
         raise InputError(f"there is no order '{order}'; {suggest(order, ORDERS)}, or a file of ids and priorities")
     if order == "random":
         return np.random.default_rng(seed).permutation(len(items)).astype(np.float64)
-    traffic = np.ones(len(items))
-    if order in ("traffic", "both"):
-        seen, hits = view.traffic()
-        found = np.isin(items, seen)
-        traffic[found] += hits[np.searchsorted(seen, items[found])]
+    tie = np.random.default_rng(seed).random(len(items)) / 2
+    seen, hits = view.traffic()
     if order == "traffic":
         # ties, most of them items nobody has asked for, in random order rather than in the order they were added
-        return np.asarray(traffic + np.random.default_rng(seed).random(len(items)) / 2)
-    if order == "centre":
-        turns = _by_centre(view, state, items, lambda vectors, names: -turn_in_class(vectors, names, seed=seed))
-        return np.asarray(turns + np.random.default_rng(seed).random(len(items)) / 2)
-    return np.asarray(
-        traffic * _by_centre(view, state, items, lambda vectors, names: distance_to_centre(vectors, names, seed=seed))
-    )
+        return np.asarray(_of_items(items, seen, hits) + tie)
+
+    def value(owners: Ints, vectors: Vectors, names: list[str] | None) -> Priorities:
+        if order == "distance":
+            return distance_to_centre(vectors, names, seed=seed).astype(np.float64)
+        turn = turn_in_class(vectors, names, seed=seed).astype(np.float64)
+        return -turn if order == "centre" else (1 + _of_classes(owners, names, seen, hits)) / (1 + turn)
+
+    found = _by_centre(view, state, items, value)
+    return found + tie if order == "centre" else found
 
 
 def read_order(path: Path) -> dict[str, float]:
@@ -109,7 +109,7 @@ def _custom(view: View, items: Ints, order: Custom) -> Priorities:
 
 
 def _by_centre(
-    view: View, state: State, items: Ints, value: Callable[[Vectors, list[str] | None], Vectors]
+    view: View, state: State, items: Ints, value: Callable[[Ints, Vectors, list[str] | None], Priorities]
 ) -> Priorities:
     """A value of each item's vector within its space, the newest that it has but the query space's; else the lowest."""
     result = np.full(len(items), np.nan)
@@ -121,9 +121,26 @@ def _by_centre(
         place = np.minimum(np.searchsorted(owners, items), len(owners) - 1)
         here = np.isnan(result) & (owners[place] == items)
         if here.any():
-            result[here] = value(vectors, _labels_of(owners, numbers, labels))[place[here]]
+            result[here] = value(owners, vectors, _labels_of(owners, numbers, labels))[place[here]]
     lowest = np.nanmin(result) if np.isfinite(result).any() else 0.0
     return np.where(np.isnan(result), lowest, result)
+
+
+def _of_items(items: Ints, seen: Ints, hits: Ints) -> Priorities:
+    """How often each item was returned."""
+    counts = np.zeros(len(items))
+    found = np.isin(items, seen)
+    counts[found] = hits[np.searchsorted(seen, items[found])]
+    return counts
+
+
+def _of_classes(owners: Ints, names: list[str] | None, seen: Ints, hits: Ints) -> Priorities:
+    """How often items of each item's class were returned."""
+    counts = _of_items(owners, seen, hits)
+    if names is None:
+        return counts
+    _, place = np.unique(np.asarray(names), return_inverse=True)
+    return np.asarray(np.bincount(place, weights=counts)[place], dtype=np.float64)
 
 
 def _of_space(view: View, rank: int, dim: int) -> tuple[Ints, npt.NDArray[np.float32]]:

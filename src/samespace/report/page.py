@@ -38,6 +38,10 @@ _CAPTIONS = {
     "them; where they move between the panels, thresholds must move too.",
     "backfill": "What re-embedding the old gallery step by step would add, class by class. Scores of both spaces are "
     "merged as they are; where one space scores higher than the other, the first steps can cost before they pay.",
+    "sweep": "What a backfill would bring, item by item. Calibrated: each score is first mapped to log-odds by the "
+    "calibration of its pair of spaces, learnt on other identities; raw: cosines are sorted as they are. The orders: "
+    "random; distance, the items farthest from the old centre of their class first; centre, of each class the item "
+    "nearest to its old centre first, then the second of each.",
 }
 
 
@@ -87,7 +91,7 @@ def render_report(certificate: CertificateLike, *, images: ImageLookup | None = 
         sections.metric_table(values),
         section("gain", "Gain and level", _figures(figures, "gains", "values")),
         section("curves", "Curves", _figures(figures, "roc", "cmc")),
-        section("scores", "Scores and backfill", _figures(figures, "histograms", "backfill")),
+        section("scores", "Scores and backfill", _figures(figures, "histograms", "backfill", "sweep")),
         sections.flips(values),
         sections.strict(values),
         sections.swap(values),

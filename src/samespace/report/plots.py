@@ -11,6 +11,7 @@ from samespace.report.curves import draw_backfill, draw_cmc, draw_histograms, dr
 from samespace.report.drawing import LIGHT, STAND_INS, Drawing, Palette, save_png, settings, to_svg
 from samespace.report.reading import CertificateLike
 from samespace.report.rows import draw_comparison, draw_gains, draw_values
+from samespace.report.sweep import draw_sweep
 
 _DRAW: dict[str, Callable[[Mapping[str, Any], Palette], Drawing | None]] = {
     "gains": draw_gains,
@@ -19,6 +20,7 @@ _DRAW: dict[str, Callable[[Mapping[str, Any], Palette], Drawing | None]] = {
     "cmc": draw_cmc,
     "histograms": draw_histograms,
     "backfill": draw_backfill,
+    "sweep": draw_sweep,
 }
 
 
@@ -32,7 +34,7 @@ def plots(certificate: CertificateLike) -> dict[str, str]:
         certificate: a `Certificate`, or its dictionary.
 
     Returns:
-        SVG by name: 'gains', 'values', 'roc', 'cmc', 'histograms', 'backfill'.
+        SVG by name: 'gains', 'values', 'roc', 'cmc', 'histograms', 'backfill', 'sweep'.
     """
     values = reading.as_dict(certificate)
     with settings():

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from samespace.report import reading
 from samespace.report.reading import ABSENT, PAIRS, CertificateLike, State
+from samespace.report.sweep import sweep_lines
 
 _MARKS: dict[State, tuple[str, str]] = {
     "compatible": ("yes", "green"),
@@ -41,7 +42,13 @@ def print_certificate(certificate: CertificateLike, console: Console | None = No
     out.print(_plain(_data_line(values)), style="dim")
     out.print()
     out.print(_metrics_table(values, wide=out.width >= 92))
-    for line in [*_flip_lines(values), *_strict_lines(values), *_swap_lines(values), *_control_lines(values)]:
+    for line in [
+        *_flip_lines(values),
+        *_strict_lines(values),
+        *_swap_lines(values),
+        *_control_lines(values),
+        *sweep_lines(values),
+    ]:
         out.print(_plain(line))
     notes = values.get("notes") or []
     if notes:
