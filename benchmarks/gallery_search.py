@@ -1,0 +1,234 @@
+"""Search over a mixed gallery against search over one space, exact and approximate, at several shares of the backfill.
+
+One gallery is filled with vectors of an old space, upgraded, and backfilled step by step; after each step the indexes
+are brought up to date. The search before the upgrade is kept as it was, and both are timed in one process, in turn:
+one query at a time, and a batch of 100. Vectors are 4,000 clusters in 64 latent dimensions with noise around them.
+Recall is of the ten nearest within each space, approximate against exact.
+
+Approximate search needs `pip install samespace[faiss]`; without it only the exact part runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from samespace.gallery import hnsw
+from samespace.gallery.ledger import Ledger
+from samespace.gallery.local import GRAPH_FROM, LocalSnapshot, LocalSource
+from samespace.gallery.records import Link, NewItem
+from samespace.gallery.searching import search
+from samespace.metrics.calibration import Band, Calibration
+from samespace.space import Space
+
+CLUSTERS, LATENT, BATCH = 4_000, 64, 100
+SHARES = (0.0, 0.05, 0.5, 0.95, 1.0)
+WRITE = 5_000
+
+
+class World:
+    """Latent positions of all items, and how each model sees them."""
+
+    def __init__(self, rows: int, dim: int) -> None:
+        generator = np.random.default_rng(0)
+        self.centres = generator.standard_normal((CLUSTERS, LATENT), dtype=np.float32)
+        self.latent = self.around(generator, rows)
+        self.projection = generator.standard_normal((LATENT, dim), dtype=np.float32) / LATENT**0.5
+        self.dim = dim
+
+    def around(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        """Positions in clusters drawn at random."""
+        spread = 0.5 * generator.standard_normal((count, LATENT), dtype=np.float32)
+        return self.centres[generator.integers(0, CLUSTERS, count)] + spread
+
+    def seen(self, latent: np.ndarray, seed: int) -> np.ndarray:
+        """Unit vectors of positions, with fresh noise."""
+        noise = np.random.default_rng(seed).standard_normal((len(latent), self.dim), dtype=np.float32)
+        vectors = latent @ self.projection + 0.1 * noise
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def queries(self, count: int) -> np.ndarray:
+        """Vectors of positions that no item has."""
+        return self.seen(self.around(np.random.default_rng(1), count), 2)
+
+
+class Gallery:
+    """The gallery that is measured."""
+
+    def __init__(self, folder: Path, world: World, *, approximate: bool) -> None:
+        self.world = world
+        self.approximate = approximate
+        names = ("old", "new")
+        self.spaces = [
+            Space(weights=name, preprocessing="", dim=world.dim, normalized=True, name=name) for name in names
+        ]
+        self.ledger = Ledger.create(folder / "gallery", self.spaces[0], model=None, settings={})
+        self.source = LocalSource(
+            self.ledger, folder / "gallery" / "index", graph_from=GRAPH_FROM if approximate else sys.maxsize
+        )
+        known = Calibration(12.0, -5.0, (-1.0, 1.0), (0.0, 5.0), 1000, 100_000, Band((11, 13), (-6, -4), 1e-4))
+        with self.ledger.write() as change:
+            change.add_space(self.spaces[1], None)
+            change.put_link(Link(2, 1, world.dim, {"made": "here"}))
+            change.add_upgrade(1, 2, order="random", plan={})
+            for pair in ((1, 1), (2, 1), (2, 2)):
+                change.put_calibration(*pair, known, "made here")
+        self.order = np.random.default_rng(3).permutation(len(world.latent))
+        self.done = 0
+
+    def fill(self) -> None:
+        """Add every item with its old vector."""
+        for start in range(0, len(self.world.latent), WRITE):
+            vectors = self.world.seen(self.world.latent[start : start + WRITE], 10 + start)
+            with self.ledger.write() as change:
+                new = [NewItem(f"item-{start + place}", "content") for place in range(len(vectors))]
+                change.put_vectors(1, change.add_items(new), ["content"] * len(new), vectors)
+
+    def backfill(self, share: float) -> None:
+        """Write new vectors up to a share of the items, in random order."""
+        goal = round(share * len(self.order))
+        while self.done < goal:
+            some = np.sort(self.order[self.done : min(goal, self.done + WRITE)])
+            with self.ledger.write() as change:
+                # items are numbered from 1 in the order in which they were added
+                vectors = self.world.seen(self.world.latent[some], 10_000_000 + self.done)
+                change.put_vectors(2, some + 1, ["content"] * len(some), vectors)
+            self.done += len(some)
+
+    def maintain(self) -> float:
+        """Bring indexes up to date; how many seconds it took."""
+        start = time.perf_counter()
+        self.source.maintain()
+        return time.perf_counter() - start
+
+
+class Kept:
+    """A source whose snapshot stays as it was; it asks the ledger for its epoch, as any search does."""
+
+    def __init__(self, source: LocalSource) -> None:
+        self.source = source
+        self.moment = source.moment()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[LocalSnapshot]:
+        """Always the same moment."""
+        with self.source.ledger.read() as view:
+            view.epoch()
+        yield LocalSnapshot(self.source, self.moment)
+
+    def maintain(self) -> None:
+        """Nothing to do."""
+
+    def coverage(self) -> dict[int, dict[str, int | str]]:
+        """Not of interest here."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def in_turn(sides: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """Median seconds of each side, run in turn for about so long, at least three times each."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(taken[next(iter(sides))]) < 3:
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def compare(gallery: Gallery, single: Kept, queries: np.ndarray, seconds: float) -> list[str]:
+    """Times of single and mixed search, and their ratios, a line each."""
+    lines = []
+    mixed = Kept(gallery.source)
+    for exact in (True, False) if gallery.approximate else (True,):
+        for count in (1, BATCH):
+            turn = [0]
+
+            def run(
+                source: Kept, space: Space, count: int = count, exact: bool = exact, turn: list[int] = turn
+            ) -> None:
+                turn[0] += 1
+                start = (turn[0] // 2 * count) % (len(queries) - count + 1)
+                search(source, queries[start : start + count], space, exact=exact)
+
+            found = in_turn(
+                {
+                    "single": lambda run=run: run(single, gallery.spaces[0]),
+                    "mixed": lambda run=run: run(mixed, gallery.spaces[1]),
+                },
+                seconds,
+            )
+            what = f"{'exact' if exact else 'approximate'}, {count} {'query' if count == 1 else 'queries'}"
+            lines.append(
+                f"  {what:<24} single {1e3 * found['single']:8.2f} ms   mixed {1e3 * found['mixed']:8.2f} ms   "
+                f"ratio {found['mixed'] / found['single']:.2f}"
+            )
+    return lines
+
+
+def recalls(gallery: Gallery, queries: np.ndarray, k: int = 10) -> str:
+    """Recall of approximate search within each space, and how many rows it serves."""
+    parts = []
+    with gallery.source.snapshot() as snapshot:
+        for rank in snapshot.ranks():
+            pair = [snapshot.top(rank, queries, k, allowed=None, exact=exact) for exact in (True, False)]
+            shares = [
+                len(np.intersect1d(a.items[:k], b.items[:k])) / len(a.items[:k]) for a, b in zip(*pair, strict=True)
+            ]
+            held = gallery.source.moment().live(rank)
+            parts.append(f"{gallery.spaces[rank - 1].name} ({held} rows) {statistics.fmean(shares):.4f}")
+    return "  recall@10: " + ", ".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each comparison")
+    parser.add_argument("--exact", action="store_true", help="leave approximate search out")
+    parser.add_argument("--folder", type=Path, help="where to put the gallery for the time being")
+    options = parser.parse_args()
+    print(f"{options.rows} x {options.dim}, {platform.machine()}, numpy {np.__version__}, faiss: {hnsw.available()}")
+    world = World(options.rows, options.dim)
+    queries = world.queries(2 * BATCH)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        gallery = Gallery(Path(folder), world, approximate=hnsw.available() and not options.exact)
+        start = time.perf_counter()
+        gallery.fill()
+        print(f"filled in {time.perf_counter() - start:.1f} s; indexes in {gallery.maintain():.1f} s")
+        single = Kept(gallery.source)
+        # a first look, so that the files are in memory for both sides
+        search(single, queries, gallery.spaces[0], exact=True)
+        with gallery.ledger.write() as change:
+            change.set_query(2)
+        for share in SHARES:
+            gallery.backfill(share)
+            print(f"{100 * share:.0f} % backfilled, upkeep {gallery.maintain():.1f} s", flush=True)
+            search(gallery.source, queries, gallery.spaces[1], exact=True)
+            for line in compare(gallery, single, queries, options.seconds):
+                print(line, flush=True)
+            if gallery.approximate:
+                print(recalls(gallery, queries), flush=True)
+        size = sum(file.stat().st_size for file in (Path(folder) / "gallery" / "index").rglob("*") if file.is_file())
+        print(f"index files {size / 2**20:.0f} MiB; ledger {gallery.ledger.engine.size() / 2**20:.0f} MiB")
+        gallery.source.close()
+        gallery.ledger.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"peak memory {peak / 2**10:.0f} MiB, mapped index files included")
+
+
+if __name__ == "__main__":
+    main()
