@@ -288,10 +288,13 @@ class Story:
     def _write(self) -> None:
         """Change items and remove others, while they are being embedded."""
         ledger = Ledger.open(self.place)
-        for start in range(0, len(self.world.changed), 5):
-            rows = np.arange(start, min(start + 5, len(self.world.changed)))
-            add_vectors(ledger, self.world.changed.subset(rows), [self.world.changed_old.subset(rows)], update=True)
-            gone = self.world.removed[start : start + 5]
+        for row in range(max(len(self.world.changed), len(self.world.removed))):
+            # slowly enough that workers have items in hand that change under them
+            time.sleep(0.005)
+            if row < len(self.world.changed):
+                one = np.array([row])
+                add_vectors(ledger, self.world.changed.subset(one), [self.world.changed_old.subset(one)], update=True)
+            gone = self.world.removed[row : row + 1]
             with ledger.write() as change:
                 known = [item.number for item in change.find(gone).values() if not item.deleted]
                 change.remove_items(np.array(known, dtype=np.int64))

@@ -11,7 +11,7 @@ TINY = DemoSettings(classes=24, images=8, epochs=3, embedding_dim=16, replicates
 def test_the_demo_leaves_recipes_models_certificates_and_pages(tmp_path):
     said = []
     result = run_demo(tmp_path, TINY, say=said.append, quiet=True)
-    assert [line[:3] for line in said[1:]] == ["1/4", "2/4", "3/4", "4/4"]
+    assert [line[:3] for line in said if line[0].isdigit() and line[1] == "/"] == [f"{step}/5" for step in range(1, 6)]
     assert set(result.certificates) == {"independent", "compatible (UniBCT refined)"}
     assert result.report.read_text().count("data:image/png") > 10
     assert result.comparison.exists()
@@ -20,6 +20,10 @@ def test_the_demo_leaves_recipes_models_certificates_and_pages(tmp_path):
         assert (tmp_path / "recipes" / f"{name}.yaml").exists()
     assert "rank@1" in markdown_table(result.certificates)
     assert str(result.report) in summary(result)
+    # three epochs make no compatible model: the gallery refuses it, and stays as it was
+    assert result.act.leave == "refused"
+    assert sum(line.startswith("  refused") for line in said) == 2
+    assert f"samespace gallery status {tmp_path / 'gallery'}" in summary(result)
 
 
 def test_the_successors_do_not_start_from_the_old_models_weights(tmp_path):

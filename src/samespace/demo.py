@@ -1,4 +1,4 @@
-"""The main job on made-up characters: an old model, its independent and its compatible successor, the proof."""
+"""The main job on made-up characters: an old model, its two successors, the proof, and a live gallery upgraded."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import yaml
 
 from samespace.data import ImageSource, allocate, holdout, open_source, part
 from samespace.data.lookup import image_lookup
+from samespace.demo_gallery import Act, last_act
 from samespace.evaluate import Certificate, check
 from samespace.files import write_text
 from samespace.models import Embedder
@@ -66,6 +67,7 @@ class DemoResult:
         certificates: of the independent and of the compatible successor, against the old model.
         report: page of the compatible successor's certificate.
         comparison: page that holds both side by side.
+        act: what the upgrade of a live gallery showed.
         seconds: time the work took.
         peak_bytes: most memory the process held.
     """
@@ -73,6 +75,7 @@ class DemoResult:
     certificates: dict[str, Certificate]
     report: Path
     comparison: Path
+    act: Act
     seconds: float
     peak_bytes: int
 
@@ -80,10 +83,10 @@ class DemoResult:
 def run_demo(
     out: str | Path, settings: DemoSettings | None = None, *, say: Callable[[str], None] = print, quiet: bool = False
 ) -> DemoResult:
-    """Train three models on glyphs, check both successors against the old one, write the reports.
+    """Train three models on glyphs, check both successors against the old one, upgrade a live gallery.
 
-    Everything lands in `out`: the recipes, the allocation, the models, the vectors, the certificates. A second call
-    with the same settings carries on, or does nothing but the check.
+    Everything lands in `out`: the recipes, the allocation, the models, the vectors, the certificates, the gallery. A
+    second call with the same settings carries on, or only repeats the checks and makes the gallery anew.
 
     Args:
         out: the demo's folder.
@@ -106,11 +109,11 @@ def run_demo(
     write_recipes(out, settings)
     models = {}
     for step, (name, what) in enumerate(_MODELS.items(), start=1):
-        say(f"{step}/4 {what}")
+        say(f"{step}/5 {what}")
         recipe = load_recipe(out / "recipes" / f"{name}.yaml")
         models[name] = Embedder.load(run(recipe, out / name, quiet=quiet).model)
 
-    say("4/4 checking both successors on the held-out characters")
+    say("4/5 checking both successors on the held-out characters")
     probes, gallery = part(source, allocation, "queries"), part(source, allocation, "gallery")
     vectors = {name: _embed(model, name, probes, gallery, out) for name, model in models.items()}
     certificates = {
@@ -126,7 +129,9 @@ def run_demo(
         title="samespace demo: the compatible successor",
     )
     comparison = write_comparison(certificates, out / "comparison", title="samespace demo: both successors")
-    return DemoResult(certificates, report, comparison, time.monotonic() - began, peak_memory())
+    say("5/5 a live gallery: queries switch to the compatible successor, its items are re-embedded step by step")
+    act = last_act(out, settings.source, source, vectors, replicates=settings.replicates, seed=settings.seed, say=say)
+    return DemoResult(certificates, report, comparison, act, time.monotonic() - began, peak_memory())
 
 
 _MODELS = {
@@ -191,9 +196,19 @@ def peak_memory() -> int:
 
 def summary(result: DemoResult) -> str:
     """The last words of the demo: where to look and what to do next."""
-    return (
-        f"\nwork: {clock(result.seconds)}, peak memory {result.peak_bytes / 2**30:.2f} GiB\n"
-        f"report:     {result.report}\n"
-        f"comparison: {result.comparison}\n\n"
-        "With your own images: samespace data describe IMAGES, then docs/tutorial.md"
-    )
+    folder = result.act.folder
+    lines = [
+        "",
+        f"work: {clock(result.seconds)}, peak memory {result.peak_bytes / 2**30:.2f} GiB",
+        f"report:     {result.report}",
+        f"comparison: {result.comparison}",
+        *([f"upgrade:    {result.act.page}"] if result.act.page else []),
+        "",
+        "The gallery stays for you to try:",
+        f"  samespace gallery status {folder}",
+        f"  samespace gallery rollback {folder}",
+        f"  samespace gallery upgrade {folder}",
+        "",
+        "With your own images: samespace data describe IMAGES, then docs/tutorial.md",
+    ]
+    return "\n".join(lines)

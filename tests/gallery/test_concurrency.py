@@ -72,9 +72,7 @@ def test_answers_are_consistent_over_a_thousand_searches(gallery: Gallery, place
 
     readers = [threading.Thread(target=read, args=(slot,)) for slot in range(2)]
     writer = threading.Thread(target=write)
-    loops = [
-        Loop(gallery.ledger, 2, FromVectors(items(NEW), NEW), Limits(batch_size=4, rate=40.0)) for _ in range(2)
-    ]
+    loops = [Loop(gallery.ledger, 2, FromVectors(items(NEW), NEW), Limits(batch_size=4, rate=40.0)) for _ in range(2)]
     workers = [threading.Thread(target=loop.run) for loop in loops]
     for thread in (*readers, writer, *workers):
         thread.start()

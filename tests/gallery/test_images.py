@@ -12,7 +12,7 @@ from PIL import Image
 
 from samespace.data import ArraySource, FolderSource
 from samespace.errors import GalleryError, InputError, SpaceError
-from samespace.gallery import Gallery, Limits
+from samespace.gallery import Added, Gallery, Limits
 from samespace.gallery.adding import add_images
 from samespace.gallery.canaries import require_kinship, require_same_model
 from samespace.gallery.images import Encoder, Images, another_image, content_of
@@ -22,7 +22,7 @@ from .world import CLASSES, EACH, NEW, OLD, THIRD, Projection, certificate, item
 COUNT = CLASSES * EACH
 
 
-def put(gallery: Gallery, *models: Projection, images: ArraySource | FolderSource | None = None, **more: bool) -> object:
+def put(gallery: Gallery, *models: Projection, images: ArraySource | FolderSource | None = None, **more: bool) -> Added:
     """Add images by models that are at hand as objects."""
     opened = Images(images or source())
     state = gallery.state

@@ -31,7 +31,8 @@ def demo(out: Path, seed: int, quiet: bool, json_to: str | None) -> None:
     """See the whole job on made-up data: minutes on two cores, no download.
 
     Trains an old model on 30 % of the characters, then two successors on all of them: one independent, one compatible.
-    Checks both on held-out characters and writes a certificate and a report.
+    Checks both on held-out characters and writes a certificate and a report. Then upgrades a live gallery to the
+    compatible one: switches queries, re-embeds in steps, rolls back half way, finishes.
     """
     from rich.console import Console
 
@@ -45,7 +46,8 @@ def demo(out: Path, seed: int, quiet: bool, json_to: str | None) -> None:
         say=lambda line: click.echo(line, err=to_stdout),
         quiet=quiet,
     )
-    write_result({name: certificate.to_dict() for name, certificate in result.certificates.items()}, json_to)
+    values = {name: certificate.to_dict() for name, certificate in result.certificates.items()}
+    write_result({**values, "gallery": result.act.to_dict()}, json_to)
     if to_stdout:
         return
     console = Console(file=sys.stdout)

@@ -15,6 +15,7 @@ from samespace.cli.data import data
 from samespace.cli.demo import demo
 from samespace.cli.embed import embed
 from samespace.cli.export import export
+from samespace.cli.gallery import gallery
 from samespace.cli.reproduce import reproduce
 from samespace.cli.train import train
 from samespace.errors import SamespaceError
@@ -38,11 +39,12 @@ def cli() -> None:
     Train a compatible model: samespace train recipe.yaml --out runs/v2
     Make vectors:             samespace embed runs/v2 images/ --out vectors/new
     Prove compatibility:      samespace check --queries NEW_Q --gallery OLD_G --baseline OLD_Q
+    Upgrade a live gallery:   samespace gallery upgrade G --model runs/v2 --certificate certificate.json
     A paper on your images:   samespace reproduce unibct --data images.npz --out study
     """  # noqa: D301
 
 
-for command in (demo, train, embed, check, benchmark, reproduce, data, export):
+for command in (demo, train, embed, check, gallery, benchmark, reproduce, data, export):
     cli.add_command(command)
 
 

@@ -342,7 +342,7 @@ class Loop:
 def release_dead(ledger: Ledger, rank: int) -> int:
     """Take back the claims of workers of this machine whose process is gone; other machines' wait for their lease."""
     with ledger.read() as view:
-        dead = [owner for owner in view.owners(rank) if _is_dead(owner)]
+        dead = [owner for owner in view.owners(rank) if is_dead(owner)]
     for owner in dead:
         with ledger.write() as change:
             change.release_owned(rank, owner)
@@ -350,7 +350,8 @@ def release_dead(ledger: Ledger, rank: int) -> int:
     return len(dead)
 
 
-def _is_dead(owner: str) -> bool:
+def is_dead(owner: str) -> bool:
+    """Whether a worker was a process of this machine that is gone."""
     host, _, rest = owner.rpartition("-")[0].rpartition("-")
     if host != socket.gethostname() or not rest.isdigit():
         return False

@@ -110,6 +110,7 @@ class Images:
         self.source = source
         self._order = np.argsort(source.ids, kind="stable")
         self._sorted = source.ids[self._order]
+        self._skipped = dict(getattr(source, "skipped", ()))
 
     def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """The row of each id, -1 where the source lacks it."""
@@ -123,11 +124,15 @@ class Images:
     def load(self, ids: Sequence[str]) -> Loaded:
         """Read the images of these ids; one that cannot be read spoils no other."""
         rows = self.rows(ids)
-        missing = dict.fromkeys(np.flatnonzero(rows < 0).tolist(), f"no image of this id in {self.source.name}")
+        missing = {place: self._absent(ids[place]) for place in np.flatnonzero(rows < 0).tolist()}
         places = np.flatnonzero(rows >= 0).tolist()
         pixels = self._read(places, rows, missing)
         places = [place for place in places if place not in missing]
         return Loaded(places, pixels, [content_of(image) for image in pixels], missing)
+
+    def _absent(self, name: str) -> str:
+        reason = self._skipped.get(name)
+        return f"no image of this id in {self.source.name}" if reason is None else f"the image cannot be read: {reason}"
 
     def _read(self, places: list[int], rows: npt.NDArray[np.int64], missing: dict[int, str]) -> torch.Tensor:
         if not places:

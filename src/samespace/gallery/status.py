@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from samespace.gallery.backfill import is_dead
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.records import State, Upgrade, Work, Worker
 from samespace.gallery.snapshot import Source
@@ -96,7 +97,7 @@ def status(ledger: Ledger, source: Source) -> Status:
         upgrade = _current(state)
         work = view.work(state.query, now)
         stored = {rank: view.stored(rank) for rank in state.spaces}
-        workers = tuple(view.workers(now - _ALIVE_SECONDS))
+        workers = tuple(one for one in view.workers(now - _ALIVE_SECONDS) if not is_dead(one.owner))
         earlier = [rank for rank in state.servable if rank != state.query]
         only_new = items - sum(view.served(earlier).values()) if state.upgrade is not None else 0
         audit = tuple(view.audit(10))
@@ -170,5 +171,5 @@ def _allowed(state: State, rank: int) -> str:
 
 
 def _rate(workers: tuple[Worker, ...], now: float) -> float | None:
-    rates = [worker.done / max(worker.seen - worker.started, 1e-3) for worker in workers if worker.done]
+    rates = [worker.done / max(now - worker.started, 1e-3) for worker in workers if worker.done]
     return sum(rates) if rates else None

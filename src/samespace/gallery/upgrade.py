@@ -351,8 +351,16 @@ def sweep_of(state: State, query: int) -> Mapping[str, Any] | None:
     """The sweep of the certificate that links a query space with the one before it; None where there is none."""
     before = state.parent(query)
     link = state.links.get((query, before)) if before is not None else None
-    found = link.certificate.get("sweep") if link is not None and link.certificate is not None else None
-    return found if isinstance(found, Mapping) else None
+    return None if link is None or link.certificate is None else _sweep_in(link.certificate)
+
+
+def _sweep_in(certificate: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The sweep of a certificate, with the metrics that were asked for before those that are always followed."""
+    sweep = certificate.get("sweep")
+    if not isinstance(sweep, Mapping):
+        return None
+    asked = [name for name in certificate.get("metrics", ()) if name in sweep["metrics"]]
+    return {**sweep, "metrics": [*asked, *(name for name in sweep["metrics"] if name not in asked)]}
 
 
 def items_until(sweep: Mapping[str, Any], order: str, epsilon: float, items: int) -> int:
@@ -381,8 +389,8 @@ def items_until(sweep: Mapping[str, Any], order: str, epsilon: float, items: int
 def _sweep(leave: Leave, state: State) -> Mapping[str, Any] | None:
     """The expected curves, from the certificate against the space that queries use now."""
     for link in leave.links:
-        if link.gallery == state.query and link.certificate is not None and link.certificate.get("sweep"):
-            return dict(link.certificate["sweep"])
+        if link.gallery == state.query and link.certificate is not None:
+            return _sweep_in(link.certificate)
     return None
 
 

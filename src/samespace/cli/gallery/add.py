@@ -1,0 +1,106 @@
+"""`samespace gallery add`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from samespace.cli.gallery.options import device_option, gallery_argument, quiet_option, shown_bar
+from samespace.cli.output import json_option, write_result
+
+if TYPE_CHECKING:
+    from samespace.gallery import Added
+
+_NAMED = 20
+
+
+@click.command()
+@gallery_argument
+@click.argument("vectors", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--also",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="VECTORS",
+    help="Vectors of the same items in an earlier space, so that a rollback finds them; repeat.",
+)
+@click.option(
+    "--images",
+    metavar="SOURCE",
+    help="Without VECTORS: images, embedded by the remembered models.  [default: the remembered images]",
+)
+@click.option(
+    "--metadata",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What searches may filter on: JSON lines or a CSV, with 'id' and columns.",
+)
+@click.option("--update", is_flag=True, help="Replace items that are there with another content.")
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images embedded at once.")
+@device_option
+@quiet_option
+@json_option
+def add(
+    location: str,
+    vectors: Path | None,
+    also: tuple[Path, ...],
+    images: str | None,
+    metadata: Path | None,
+    update: bool,
+    batch_size: int,
+    device: str,
+    quiet: bool,
+    json_to: str | None,
+) -> None:
+    """Add items by their vectors, or by their images.
+
+    VECTORS is a folder made by 'samespace embed', of the space that queries use now. Items are named by their ids; one
+    that is there with the same content is passed over, so after a kill the same command carries on. During an upgrade
+    images get a vector of the new model and one of the old.
+    """
+    from samespace.gallery import Gallery
+    from samespace.gallery.metadata import read_metadata
+    from samespace.vectors import VectorSet
+
+    if vectors is not None and images is not None:
+        raise click.UsageError("Give VECTORS or --images SOURCE, and not both.")
+    if vectors is None and also:
+        raise click.UsageError("--also goes with VECTORS; images get vectors of the earlier model by themselves.")
+    described = None if metadata is None else read_metadata(metadata)
+    with Gallery.open(location) as gallery:
+        location = gallery.ledger.location  # without a password
+        if vectors is not None:
+            given, others = VectorSet.load(vectors), [VectorSet.load(path) for path in also]
+            with shown_bar(f"adding {given.name}", len(given), "items", quiet=quiet) as advance:
+                found = gallery.add(given, also=others, metadata=described, update=update, advance=advance)
+        else:
+            with shown_bar("adding images", None, quiet=quiet) as advance:
+                found = gallery.add_images(
+                    images, metadata=described, update=update, batch_size=batch_size, device=device, advance=advance
+                )
+        items = len(gallery)
+    write_result({"gallery": location, "items": items, **asdict(found)}, json_to)
+    if json_to != "-":
+        _show(location, found, items)
+
+
+def _show(location: str, found: Added, items: int) -> None:
+    click.echo(
+        f"{location}: {found.added:,} added, {found.updated:,} replaced, {found.present:,} there before; "
+        f"{items:,} items in all"
+    )
+    if found.only_new:
+        click.echo(
+            f"note: {found.only_new:,} of them have no vector of the earlier space; a rollback hides them until its "
+            "model has embedded them"
+        )
+    skipped = dict(found.skipped or {})
+    if skipped:
+        click.echo(f"left out, because they cannot be read: {len(skipped):,}")
+        for name, reason in list(skipped.items())[:_NAMED]:
+            click.echo(f"  {name}: {reason}")
+        if len(skipped) > _NAMED:
+            click.echo(f"  and {len(skipped) - _NAMED:,} more; --json - names all")

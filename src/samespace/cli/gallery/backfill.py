@@ -1,0 +1,131 @@
+"""`samespace gallery backfill`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from samespace.cli.gallery.options import ORDERS, console, device_option, gallery_argument, quiet_option, shown_bar
+from samespace.cli.output import json_option, write_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from samespace.gallery.orders import Custom, Order
+    from samespace.progress import Bar
+
+
+@click.command()
+@gallery_argument
+@click.option(
+    "--order",
+    metavar="ORDER|FILE",
+    help=f"{', '.join(ORDERS)}, or a file of ids and priorities (CSV or JSON).  [default: the upgrade's]",
+)
+@click.option(
+    "--vectors",
+    type=click.Path(path_type=Path),
+    metavar="VECTORS",
+    help="Vectors made elsewhere, instead of the model.",
+)
+@click.option("--model", type=click.Path(path_type=Path), metavar="DIR", help="Its folder.  [default: the remembered]")
+@click.option("--images", metavar="SOURCE", help="The items' images.  [default: the remembered]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="How many work at the same time.")
+@click.option(
+    "--on",
+    type=click.Choice(["processes", "ray"]),
+    default="processes",
+    show_default=True,
+    help="What they are: processes of this machine, or actors of a Ray cluster.",
+)
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Items embedded at once.")
+@click.option("--lease", type=float, default=300.0, show_default=True, metavar="SECONDS",
+              help="After which other machines take over what a dead worker had claimed.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Embed N items, then end.")
+@click.option("--seconds", type=float, metavar="S", help="End after so long.")
+@click.option("--rate", type=float, metavar="N", help="At most N items per second.")
+@click.option("--max-p95-ms", type=float, metavar="MS", help="Wait while the 95th percentile of searches takes longer.")
+@click.option(
+    "--until-gain",
+    type=float,
+    metavar="EPS",
+    help="End when the gain that remains, by the certificate's check set, is below EPS, such as 0.002.",
+)
+@click.option("--retry", is_flag=True, help="Try again what could not be embedded before.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random order.")
+@device_option
+@quiet_option
+@json_option
+def backfill(
+    location: str,
+    order: str | None,
+    vectors: Path | None,
+    model: Path | None,
+    images: str | None,
+    workers: int,
+    on: str,
+    batch_size: int,
+    lease: float,
+    limit: int | None,
+    seconds: float | None,
+    rate: float | None,
+    max_p95_ms: float | None,
+    until_gain: float | None,
+    retry: bool,
+    seed: int,
+    device: str,
+    quiet: bool,
+    json_to: str | None,
+) -> None:
+    """Give items that lack a vector of the new model one.
+
+    Can be interrupted or killed at any moment and called again, from as many processes and machines as wanted: the
+    work list in the gallery is the checkpoint. Searches go on meanwhile.
+    """
+    from samespace.gallery import Gallery, Limits
+    from samespace.report.gallery import print_backfilled
+    from samespace.vectors import VectorSet
+
+    limits = Limits(batch_size=batch_size, lease=lease, items=limit, seconds=seconds, rate=rate, p95=max_p95_ms)
+    given = None if vectors is None else VectorSet.load(vectors)
+    if given is not None and (model is not None or images is not None):
+        raise click.UsageError("--vectors take the place of --model and --images.")
+    with Gallery.open(location) as gallery:
+        location = gallery.ledger.location  # without a password
+        status = gallery.status()
+        todo = round(status.items * (1 - status.backfilled))
+        with shown_bar("backfill", min(todo, limit or todo), "items", quiet=quiet) as advance:
+            found = gallery.backfill(
+                order=_order(order), vectors=given, model=model, images=images, limits=limits, epsilon=until_gain,
+                workers=workers, on=on,  # type: ignore[arg-type]
+                retry=retry, seed=seed, device=device, advance=_with_notes(advance),
+            )  # fmt: skip
+    write_result({**asdict(found), "rate": found.rate}, json_to)
+    if json_to != "-":
+        print_backfilled(found, console(), location)
+
+
+def _order(order: str | None) -> Order | Custom | None:
+    from samespace.errors import InputError, suggest
+    from samespace.gallery.orders import read_order
+
+    if order is None or order in ORDERS:
+        return order  # type: ignore[return-value]
+    if not Path(order).exists():
+        raise InputError(f"there is no order and no file '{order}'; {suggest(order, ORDERS)}, or a file of priorities")
+    return read_order(Path(order))
+
+
+def _with_notes(advance: Bar) -> Callable[[int, str], None]:
+    """A note stays on the bar until the worker goes on."""
+    waiting = False
+
+    def report(done: int, note: str) -> None:
+        nonlocal waiting
+        advance(done, note or ("embedding" if waiting and done else ""))
+        waiting = bool(note) or (waiting and not done)
+
+    return report

@@ -1,0 +1,73 @@
+"""`samespace gallery create`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from samespace.cli.gallery.options import calibrate_option, calibrate_pairs, gallery_argument, model_or_space
+from samespace.cli.output import json_option, write_result
+from samespace.errors import SamespaceError
+
+
+@click.command()
+@gallery_argument
+@click.option(
+    "--model", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the model in use; it is remembered."
+)
+@click.option(
+    "--space",
+    "space_of",
+    type=click.Path(path_type=Path),
+    metavar="VECTORS",
+    help="Instead of a model: a vector set that declares the space.",
+)
+@click.option("--images", metavar="SOURCE", help="The items' images, remembered for adding and backfilling.")
+@click.option(
+    "--scale",
+    type=click.Choice(["logistic", "fmr"]),
+    default="logistic",
+    show_default=True,
+    help="Unit of scores: log-odds of a match, or -log10 of the false-match rate.",
+)
+@calibrate_option
+@json_option
+def create(
+    location: str,
+    model: Path | None,
+    space_of: Path | None,
+    images: str | None,
+    scale: str,
+    pairs: tuple[tuple[Path, Path], ...],
+    json_to: str | None,
+) -> None:
+    """Make an empty gallery for the vectors of one model.
+
+    GALLERY is a folder that is new or empty, or postgresql://…?schema=NAME.
+    """
+    from samespace.gallery import Gallery
+    from samespace.space import Space
+
+    given = model_or_space(model, space_of)
+    if given is None:
+        raise click.UsageError("Name the model with --model, or vectors that declare their space with --space.")
+    made = Gallery.create(
+        location,
+        given if isinstance(given, Space) else None,
+        model=None if isinstance(given, Space) else given,
+        images=images,
+        scale=scale,  # type: ignore[arg-type]
+    )
+    with made as gallery:
+        location = gallery.ledger.location
+        try:
+            calibrate_pairs(gallery, pairs)
+        except SamespaceError as error:
+            raise type(error)(
+                f"{error}; the gallery itself is made, carry on with 'samespace gallery calibrate {location}'"
+            ) from None
+        space = gallery.space
+        write_result({"gallery": location, "space": space.to_dict(), "scale": scale}, json_to)
+    if json_to != "-":
+        click.echo(f"{location}: an empty gallery for vectors of space {space}")

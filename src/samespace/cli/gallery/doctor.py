@@ -1,0 +1,33 @@
+"""`samespace gallery doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from samespace.cli.gallery.options import console, device_option, gallery_argument, quiet_option, shown_bar
+from samespace.cli.output import json_option, write_result
+
+
+@click.command()
+@gallery_argument
+@click.option("--models", is_flag=True, help="Embed the canary images again with the remembered models.")
+@click.option("--repair", is_flag=True, help="Bring the indexes up to date; the database is never changed.")
+@device_option
+@quiet_option
+@json_option
+def doctor(location: str, models: bool, repair: bool, device: str, quiet: bool, json_to: str | None) -> int:
+    """Look at everything, every stored vector included, and say what to do.
+
+    Exit status: 0 nothing is wrong, 1 something is, 2 the gallery cannot be opened.
+    """
+    from samespace.gallery import Gallery
+    from samespace.report.gallery import print_diagnosis
+
+    with Gallery.open(location) as gallery:
+        total = sum(one.vectors for one in gallery.status().spaces)
+        with shown_bar("reading", total, "vectors", quiet=quiet) as advance:
+            found = gallery.doctor(models=models, repair=repair, device=device, advance=advance)
+    write_result(found.to_dict(), json_to)
+    if json_to != "-":
+        print_diagnosis(found, console())
+    return 0 if found.healthy else 1

@@ -1,0 +1,123 @@
+"""Options that several gallery commands have, and what goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from samespace.errors import InputError, SamespaceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from samespace.evaluate import Certificate
+    from samespace.gallery import Gallery
+    from samespace.progress import Bar
+    from samespace.space import Space
+
+# as in gallery.orders, which this need not wait for
+ORDERS = ("random", "centre", "distance", "traffic", "both")
+
+gallery_argument = click.argument("location", metavar="GALLERY")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
+model_option = click.option(
+    "--model", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the new model; it is remembered."
+)
+space_option = click.option(
+    "--space",
+    "space_of",
+    type=click.Path(path_type=Path),
+    metavar="VECTORS",
+    help="Instead of a model: a vector set that declares the space.",
+)
+certificates_option = click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="certificate.json of 'samespace check'; one for each space that the gallery holds, repeat.",
+)
+calibrate_option = click.option(
+    "--calibrate",
+    "pairs",
+    multiple=True,
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="QUERIES ITEMS",
+    help="Two labelled vector sets that no model was trained on, to learn what scores mean; only where the "
+    "certificate holds no calibrations. Repeat for each pair of spaces.",
+)
+accept_option = click.option(
+    "--accept-uncertified", is_flag=True, help="Go on although no certificate allows it; said aloud and recorded."
+)
+
+Pairs = Sequence[tuple[Path, Path]]
+
+
+def console() -> Console:
+    """Standard output, as wide as the terminal, without colour in a pipe."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(file=sys.stdout, highlight=False)
+
+
+@contextmanager
+def shown_bar(title: str, total: int | None, unit: str = "images", *, quiet: bool = False) -> Iterator[Bar]:
+    """A progress bar, or nothing where the user wants quiet."""
+    from samespace.progress import bar, silent
+
+    if quiet:
+        yield silent
+        return
+    with bar(title, total, unit) as advance:
+        yield advance
+
+
+def load_certificates(paths: Sequence[Path]) -> list[Certificate]:
+    """Certificates from their files."""
+    from samespace.evaluate import Certificate
+
+    return [Certificate.load(path) for path in paths]
+
+
+def model_or_space(model: Path | None, space_of: Path | None) -> str | Space | None:
+    """What --model and --space say: a folder, a space, or nothing."""
+    from samespace.vectors import VectorSet
+
+    if model is not None and space_of is not None:
+        raise click.UsageError("--model and --space exclude each other: the model has its space.")
+    if space_of is None:
+        return None if model is None else str(model)
+    vectors = VectorSet.load(space_of)
+    if vectors.space is None:
+        raise InputError(f"{space_of} declares no space; embed with 'samespace embed', which records it")
+    return vectors.space
+
+
+def calibrate_pairs(gallery: Gallery, pairs: Pairs) -> None:
+    """Learn what scores mean from each pair of vector sets."""
+    from samespace.vectors import VectorSet
+
+    for queries, items in pairs:
+        try:
+            gallery.calibrate(VectorSet.load(queries), VectorSet.load(items))
+        except SamespaceError as error:
+            raise type(error)(f"--calibrate {queries} {items}: {error}") from None
+
+
+def register(gallery: Gallery, given: str | Space, certificates: Sequence[Certificate], accept: bool) -> None:
+    """Make the new space known to the gallery, so that its scores can be calibrated before queries use it."""
+    from samespace.gallery.images import Encoder
+    from samespace.space import Space
+
+    space = given if isinstance(given, Space) else Encoder.load(given, "cpu").space
+    if gallery.state.rank_of(space) is None:
+        gallery.plan(space, certificates, accept_uncertified=accept)

@@ -1,0 +1,38 @@
+"""`samespace gallery remove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from samespace.cli.gallery.options import gallery_argument
+from samespace.cli.output import json_option, write_result
+
+
+@click.command()
+@gallery_argument
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--ids", "listed", type=click.Path(path_type=Path), metavar="FILE", help="A text file, one id per line.")
+@json_option
+def remove(location: str, ids: tuple[str, ...], listed: Path | None, json_to: str | None) -> None:
+    """Remove items by id: all of them, or none where one is unknown.
+
+    A backfill that has one in hand cannot bring it back.
+    """
+    from samespace.files import require_file
+    from samespace.gallery import Gallery
+
+    names = list(ids)
+    if listed is not None:
+        require_file(listed, "item ids, one per line")
+        names += [line for line in listed.read_text(encoding="utf-8").splitlines() if line]
+    if not names:
+        raise click.UsageError("Name items to remove, or give --ids FILE.")
+    with Gallery.open(location) as gallery:
+        location = gallery.ledger.location  # without a password
+        removed = gallery.remove(names)
+        items = len(gallery)
+    write_result({"gallery": location, "removed": removed, "items": items}, json_to)
+    if json_to != "-":
+        click.echo(f"{location}: {removed:,} removed; {items:,} items are left")

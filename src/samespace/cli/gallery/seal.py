@@ -1,0 +1,50 @@
+"""`samespace gallery seal`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from samespace.cli.gallery.options import gallery_argument, quiet_option, shown_bar
+from samespace.cli.output import json_option, write_result
+from samespace.errors import InputError
+
+
+@click.command()
+@gallery_argument
+@click.option("--partial", is_flag=True, help="Seal although some items have no new vector; they keep their old one.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@quiet_option
+@json_option
+def seal(location: str, partial: bool, yes: bool, quiet: bool, json_to: str | None) -> None:
+    """Delete the old vectors, after counting and checking the new ones. From then on there is no way back.
+
+    Killed half way, the same command carries on.
+    """
+    from samespace.gallery import Gallery
+
+    with Gallery.open(location) as gallery:
+        location = gallery.ledger.location  # without a password
+        status = gallery.status()
+        older = [one for one in status.spaces if one.role == "serving"]
+        doomed = sum(one.vectors - one.served for one in older)
+        if older and not yes:
+            if not sys.stdin.isatty():
+                raise InputError(
+                    f"a seal deletes {doomed:,} old vectors of {location}, and there is no way back; say --yes"
+                )
+            click.confirm(f"delete {doomed:,} old vectors of {location}? there is no way back", abort=True)
+        with shown_bar("seal", doomed, "vectors", quiet=quiet) as advance:
+            found = gallery.seal(partial=partial, advance=advance)
+    value = {
+        "space": found.space.to_dict(),
+        "deleted": found.deleted,
+        "kept": found.kept,
+        "retired": [space.to_dict() for space in found.retired],
+    }
+    write_result(value, json_to)
+    if json_to != "-":
+        click.echo(f"{location}: sealed; {found.deleted:,} old vectors deleted, {found.space} serves")
+        if found.kept:
+            click.echo(f"note: {found.kept:,} items keep their old vector; backfill them, then seal again")

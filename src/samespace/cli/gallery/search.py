@@ -1,0 +1,107 @@
+"""`samespace gallery search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from samespace.cli.gallery.options import console, device_option, gallery_argument, quiet_option, shown_bar
+from samespace.cli.output import json_option, write_result
+
+
+@click.command()
+@gallery_argument
+@click.argument("queries", type=click.Path(path_type=Path), required=False)
+@click.option("--images", metavar="SOURCE", help="Instead of vectors: images, embedded by the remembered model.")
+@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Items per query, at most.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="On label and metadata: shop=berlin, year>=2020, colour=red|blue; repeat, all must hold.",
+)
+@click.option("--min-score", type=float, metavar="X", help="Least calibrated score.")
+@click.option(
+    "--max-fmr",
+    type=float,
+    metavar="F",
+    help="Largest false-match rate, such as 1e-4; it means the same before, during and after an upgrade.",
+)
+@click.option("--scale", type=click.Choice(["logistic", "fmr"]), help="Unit of scores.  [default: the gallery's]")
+@click.option(
+    "--merge",
+    type=click.Choice(["calibrated", "raw"]),
+    default="calibrated",
+    show_default=True,
+    help="raw sorts by cosine across spaces, for comparison only.",
+)
+@click.option("--exact", is_flag=True, help="Look at every vector, also where there is an approximate index.")
+@click.option(
+    "--rerank",
+    "depth",
+    type=click.IntRange(1),
+    metavar="DEPTH",
+    help="Re-embed the images of the best DEPTH items with the model of the queries, store and re-rank them.",
+)
+@click.option("--no-count", is_flag=True, help="Do not count the hits as traffic.")
+@device_option
+@quiet_option
+@json_option
+def search(
+    location: str,
+    queries: Path | None,
+    images: str | None,
+    k: int,
+    where: tuple[str, ...],
+    min_score: float | None,
+    max_fmr: float | None,
+    scale: str | None,
+    merge: str,
+    exact: bool,
+    depth: int | None,
+    no_count: bool,
+    device: str,
+    quiet: bool,
+    json_to: str | None,
+) -> None:
+    """Find the items most similar to each query, over all spaces that serve.
+
+    QUERIES is a vector set of the space that queries use now. The table shows the first few queries; --json has all.
+    """
+    from samespace.gallery import Gallery
+    from samespace.gallery.querying import embed_queries
+    from samespace.report.gallery import answer_values, print_answer
+    from samespace.vectors import VectorSet
+
+    if (queries is None) == (images is None):
+        raise click.UsageError("Give QUERIES, or --images SOURCE, and not both.")
+    unused = [
+        name
+        for name, given in (
+            ("--min-score", min_score is not None),
+            ("--max-fmr", max_fmr is not None),
+            ("--merge raw", merge == "raw"),
+            ("--exact", exact),
+            ("--no-count", no_count),
+        )
+        if given
+    ]
+    if depth is not None and unused:
+        raise click.UsageError(f"{unused[0]} does not go with --rerank.")
+    with Gallery.open(location) as gallery:
+        if queries is not None:
+            asked = VectorSet.load(queries)
+        else:
+            with shown_bar("embedding queries", None, quiet=quiet) as advance:
+                asked = embed_queries(gallery.state, str(images), device=device, advance=advance)
+        if depth is not None:
+            answer = gallery.rerank(asked, k=k, depth=depth, where=where, scale=scale, device=device)  # type: ignore[arg-type]
+        else:
+            answer = gallery.search(
+                asked, k=k, where=where, min_score=min_score, max_fmr=max_fmr, merge=merge, scale=scale,  # type: ignore[arg-type]
+                exact=exact, count=not no_count,
+            )  # fmt: skip
+    write_result(answer_values(answer, asked.ids.tolist()), json_to)
+    if json_to != "-":
+        print_answer(answer, asked.ids.tolist(), console())

@@ -1,0 +1,61 @@
+"""`samespace gallery pause`, `resume`, `rollback`: one row each."""
+
+from __future__ import annotations
+
+from shlex import quote
+
+import click
+
+from samespace.cli.gallery.options import console, gallery_argument
+from samespace.cli.output import json_option, write_result
+
+
+@click.command()
+@gallery_argument
+@json_option
+def pause(location: str, json_to: str | None) -> None:
+    """Let the workers of the backfill wait: what they have in hand is finished, nothing more is claimed."""
+    from samespace.gallery import Gallery
+
+    with Gallery.open(location) as gallery:
+        location = gallery.ledger.location  # without a password
+        found = gallery.pause()
+    write_result({"gallery": location, "upgrade": found.number, "paused": True}, json_to)
+    if json_to != "-":
+        click.echo(f"{location}: workers wait; 'samespace gallery resume {location}' lets them go on")
+
+
+@click.command()
+@gallery_argument
+@json_option
+def resume(location: str, json_to: str | None) -> None:
+    """Let waiting workers go on; where none is running, start 'samespace gallery backfill'."""
+    from samespace.gallery import Gallery
+
+    with Gallery.open(location) as gallery:
+        location = gallery.ledger.location  # without a password
+        found = gallery.resume()
+        workers = len(gallery.status().workers)
+    write_result({"gallery": location, "upgrade": found.number, "paused": False, "workers": workers}, json_to)
+    if json_to != "-":
+        hint = f"{workers} at it" if workers else f"none is running, start 'samespace gallery backfill {location}'"
+        click.echo(f"{location}: workers may go on; {hint}")
+
+
+@click.command()
+@gallery_argument
+@json_option
+def rollback(location: str, json_to: str | None) -> None:
+    """Let queries use the model from before the upgrade again. Nothing is lost: 'gallery upgrade' rolls forward.
+
+    Possible at any moment before the seal, also after a complete backfill.
+    """
+    from samespace.gallery import Gallery
+    from samespace.report.gallery import print_switched
+
+    with Gallery.open(location) as gallery:
+        location = gallery.ledger.location  # without a password
+        found = gallery.rollback()
+    write_result(found.to_dict(), json_to)
+    if json_to != "-":
+        print_switched(found, console(), f"forward again: samespace gallery upgrade {quote(location)}")

@@ -1,0 +1,205 @@
+"""A gallery in the terminal: answers, plans, status, findings; readable at 80 columns and in a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from samespace.progress import clock
+from samespace.report.terminal import _plain
+
+if TYPE_CHECKING:
+    from samespace.gallery import Answer, Backfilled, Diagnosis, Plan, Status, Switched
+
+_QUERIES = 5
+_NAMED = 10
+_BAR = 30
+_MARKS = {"ok": "ok", "note": "note", "error": "ERROR"}
+_STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
+
+
+def answer_values(answer: Answer, ids: Sequence[str]) -> dict[str, Any]:
+    """An answer as JSON-ready values, its hits under the ids of the queries."""
+    value = asdict(answer)
+    value["queries"] = [
+        {"query": name, "hits": [asdict(hit) for hit in hits]} for name, hits in zip(ids, answer.hits, strict=True)
+    ]
+    del value["hits"]
+    return value
+
+
+def print_answer(answer: Answer, ids: Sequence[str], console: Console, *, shown: int = _QUERIES) -> None:
+    """Print what the first few queries found.
+
+    Args:
+        answer: of a search.
+        ids: of its queries.
+        console: where to print.
+        shown: queries to print.
+    """
+    unit = "log-odds" if answer.scale == "logistic" else "-log10 FMR"
+    table = _table("query", ("rank", "right"), "item", (unit, "right"), ("cosine", "right"), "space")
+    for name, hits in list(zip(ids, answer.hits, strict=True))[:shown]:
+        if not hits:
+            _row(table, name, "-", "nothing found", "", "", "")
+        for rank, hit in enumerate(hits, start=1):
+            score = "-" if hit.score is None else f"{hit.score:.2f}"
+            _row(table, name if rank == 1 else "", str(rank), hit.item, score, f"{hit.raw:.4f}", hit.space)
+    console.print(table)
+    if len(ids) > shown:
+        _say(console, f"{len(ids) - shown:,} more queries; --json FILE has all")
+    for note in answer.notes:
+        _say(console, f"note: {note}")
+
+
+def print_plan(plan: Plan, console: Console, location: str) -> None:
+    """Print what an upgrade would take and bring, and what is missing."""
+    time_needed = "unknown: give --model and images to measure it"
+    if plan.seconds is not None and plan.rate is not None:
+        time_needed = f"{clock(plan.seconds)} on one worker at {plan.rate:,.0f} images/s, measured here"
+    facts = {
+        "queries": f"{plan.old} -> {plan.new}",
+        "to embed": f"{plan.to_embed:,} of {plan.items:,} items",
+        "time": time_needed,
+        "new vectors": f"{plan.bytes / 2**20:,.1f} MiB",
+        "order": plan.order,
+    }
+    _facts(facts, console)
+    for line in plan.pairs:
+        _say(console, f"allowed: {line}")
+    if plan.curve:
+        console.print()
+        area = plan.areas.get(plan.order)
+        told = "" if area is None else f"; area {area:.2f}, where a straight line has 0.50"
+        _say(console, f"expected {plan.metric} in %, from the check set, order {plan.order}{told}")
+        _chart(plan.curve, console)
+    if len(plan.areas) > 1:
+        parts = ", ".join(f"{name} {value:.2f}" for name, value in plan.areas.items())
+        _say(console, f"areas of the orders that the check tried: {parts}")
+    if plan.holds is False:
+        _say(console, "note: some stage of the backfill lies provably below its start")
+    console.print()
+    for line in plan.missing:
+        _say(console, f"missing: {line}")
+    if not plan.missing:
+        _say(console, f"nothing is missing; next: samespace gallery upgrade {quote(location)}")
+
+
+def print_switched(switched: Switched, console: Console, after: str) -> None:
+    """Print what an upgrade or a rollback changed."""
+    _say(console, f"queries use {switched.query} now, no longer {switched.before}; nothing was re-embedded")
+    for line in switched.pairs:
+        _say(console, f"allowed: {line}")
+    for line in switched.notes:
+        _say(console, f"note: {line}")
+    _say(console, after)
+
+
+def print_backfilled(done: Backfilled, console: Console, location: str) -> None:
+    """Print what a run of a backfill did."""
+    _say(console, f"{done.stored:,} items embedded in {clock(done.seconds)} ({done.rate:,.0f}/s), {done.left:,} left")
+    _say(console, f"ended: {done.ended}")
+    if done.changed:
+        _say(console, f"note: {done.changed:,} items changed meanwhile; they stay on the list")
+    if done.failed:
+        _say(console, f"could not be embedded: {len(done.failed):,}")
+        for name, reason in list(done.failed.items())[:_NAMED]:
+            _say(console, f"  {name}: {reason}")
+        if len(done.failed) > _NAMED:
+            _say(console, f"  and {len(done.failed) - _NAMED:,} more; --json - names all")
+        _say(console, f"they keep their old vector; mended, 'samespace gallery backfill {quote(location)} --retry'")
+
+
+def print_status(status: Status, console: Console) -> None:
+    """Print how a gallery stands."""
+    _say(console, f"{status.location}: {status.items:,} items, {status.bytes / 2**20:,.1f} MiB")
+    _phase(status, console)
+    table = _table(
+        "space", "role", ("vectors", "right"), ("served", "right"), ("indexed", "right"), "allowed by", "cal."
+    )
+    for one in status.spaces:
+        serves = one.role in ("queries", "serving")
+        _row(
+            table, f"{one.space.id} {one.space.name or ''}".strip(), one.role, f"{one.vectors:,}",
+            f"{one.served:,}" if serves else "-", f"{one.indexed:,}" if serves else "-", one.allowed or "-",
+            ("yes" if one.calibrated else "no") if serves else "-",
+        )  # fmt: skip
+    console.print(table)
+    for worker in status.workers:
+        _say(console, f"worker {worker.owner}: {worker.done:,} embedded, {worker.failed:,} not, {worker.note}")
+    if status.only_new:
+        _say(console, f"note: {status.only_new:,} items have only a new vector; a rollback would hide them")
+    if status.audit:
+        last = status.audit[0]
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(last["at"])))
+        _say(console, f"last: {last['action']} by {last['actor']}, {when}")
+
+
+def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
+    """Print what the doctor found, and for each finding what to do."""
+    for finding in diagnosis.findings:
+        mark = _plain(f"{_MARKS[finding.level]:<6}")
+        mark.stylize(_STYLES[finding.level])
+        console.print(mark, _plain(finding.what), sep="", soft_wrap=True)
+        if finding.do:
+            _say(console, f"      -> {finding.do}")
+    wrong = sum(finding.level == "error" for finding in diagnosis.findings)
+    _say(console, "nothing is wrong" if diagnosis.healthy else f"{wrong} things are wrong")
+
+
+def _say(console: Console, line: str) -> None:
+    """A sentence, left whole for whoever reads a pipe or copies a command."""
+    console.print(_plain(line), soft_wrap=True)
+
+
+def _phase(status: Status, console: Console) -> None:
+    if status.upgrade is None:
+        _say(console, "no upgrade is under way")
+        return
+    line = f"upgrade {status.upgrade.number}: {status.phase}"
+    if status.phase in ("upgraded", "backfilling", "paused", "complete", "sealing"):
+        line += f", {_percent(status.backfilled)} % of the items have a new vector"
+    _say(console, line)
+    if status.upgrade.state == "open" and status.phase != "complete":
+        rate = "no worker is running" if status.rate is None else f"{status.rate:,.0f} items/s"
+        left = "" if status.seconds_left is None else f", {clock(status.seconds_left)} left"
+        failed = f", {status.work.failed:,} could not be embedded" if status.work.failed else ""
+        _say(console, f"backfill in order '{status.upgrade.order}': {rate}{left}{failed}")
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that only what is complete is 100."""
+    return f"{int(1000 * share) / 10:g}"
+
+
+def _chart(curve: Sequence[Mapping[str, float]], console: Console) -> None:
+    values = [point["value"] for point in curve]
+    low, high = min(values), max(values)
+    for point, value in zip(curve, values, strict=True):
+        length = round(_BAR * (value - low) / (high - low)) if high > low else 0
+        _say(console, f"  {100 * point['share']:>4.0f} % re-embedded  {100 * value:6.2f}  {'#' * (1 + length)}")
+
+
+def _facts(facts: Mapping[str, str], console: Console) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for name, value in facts.items():
+        table.add_row(_plain(name), _plain(value))
+    console.print(table)
+
+
+def _table(*columns: str | tuple[str, str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for column in columns:
+        title, justify = column if isinstance(column, tuple) else (column, "left")
+        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*(_plain(cell) for cell in cells))
