@@ -313,10 +313,10 @@ def test_index_files_may_be_deleted(filled, told):
 
 
 def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, monkeypatch):
-    from samespace.gallery import adding
+    from samespace.gallery import adding, storing
 
     monkeypatch.setattr(adding.add_vectors, "__kwdefaults__", {**adding.add_vectors.__kwdefaults__, "batch_size": 4})
-    store, calls = adding._store_batch, []
+    store, calls = storing._store_batch, []
 
     def interrupted(*given):
         calls.append(1)
@@ -325,7 +325,7 @@ def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, 
         return store(*given)
 
     told("gallery create g --space i1")
-    monkeypatch.setattr(adding, "_store_batch", interrupted)
+    monkeypatch.setattr(storing, "_store_batch", interrupted)
     assert run(["gallery", "add", "g", "i1", "--quiet"]) == 130
     assert "run the same command to carry on" in capsys.readouterr().err
     assert standing()[0] == 8
@@ -375,7 +375,7 @@ def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, 
         ("gallery upgrade g", "no upgrade is planned"),
         ("gallery upgrade g --model m2", "no certificate allows queries"),
         ("gallery upgrade g --model m2 --certificate no.json", "the certificate says no"),
-        ("gallery upgrade g --model m3 --certificate yes.json", "do not go with the stored ones"),
+        ("gallery upgrade g --model m3 --certificate yes.json", "no certificate allows queries"),
         ("gallery upgrade g --space i3 --certificate yes.json", "no certificate allows queries"),
         ("gallery upgrade g --space i4 --accept-uncertified", "their dimensions differ"),
         ("gallery upgrade g --model m3 --accept-uncertified", "do not go with the stored ones"),

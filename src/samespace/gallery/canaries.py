@@ -35,8 +35,8 @@ class Canaries:
 def require_same_model(ledger: Ledger, rank: int, encoder: Encoder, images: Images) -> Canaries:
     """Compare what a model gives for the canaries of a space with what it gave before.
 
-    Where a space has none yet, they are chosen among the items and recorded; items that have a vector of the space
-    are compared with it at once. Images that are gone or that have changed are left out.
+    Where a space has none yet, they are chosen among the items and recorded. Vectors of the canaries that the space
+    holds, whoever made them, are compared too. Images that are gone or that have changed are left out.
 
     Raises:
         SpaceError: the model is of another space, or its vectors are not those that the space holds.
@@ -50,19 +50,21 @@ def require_same_model(ledger: Ledger, rank: int, encoder: Encoder, images: Imag
         known = len(items)
         if not known:
             items = _choose(view)
-            rows = view.rows_of(rank, items)
             before = np.full((len(items), kept.space.dim), np.nan, dtype=np.float32)
-            before[np.searchsorted(items, rows.items)] = rows.values
+        rows = view.rows_of(rank, items)
+        stored = np.full_like(before, np.nan)
+        stored[np.searchsorted(items, rows.items)] = rows.values
         ids = {item.number: (item.id, item.content) for item in view.items(items).values()}
     present = [place for place, number in enumerate(items.tolist()) if number in ids]
-    items, before = items[present], before[present]
+    items, before, stored = items[present], before[present], stored[present]
     now, places = _embed(encoder, images, [ids[number] for number in items.tolist()])
-    items, before = items[places], before[places]
-    had = np.isfinite(before).all(axis=1) if len(items) else np.zeros(0, dtype=bool)
-    cosines = _cosines(before[had], now[had])
-    worst = float(cosines.min()) if len(cosines) else None
+    items = items[places]
+    # the lower of the two cosines; NaN where there is neither a canary nor a stored vector
+    cosines = np.fmin(_cosines(before[places], now), _cosines(stored[places], now))
+    had = np.isfinite(cosines)
+    worst = float(cosines[had].min()) if had.any() else None
     if worst is not None and worst < _SAME:
-        name = ids[int(items[had][int(np.argmin(cosines))])][0]
+        name = ids[int(items[had][int(np.argmin(cosines[had]))])][0]
         raise SpaceError(
             f"the model given for space {kept.space} is not the one that made its vectors: for '{name}' the two agree "
             f"only to a cosine of {worst:.3f} (at least {_SAME} is expected); use the model that the gallery was made "
@@ -73,7 +75,7 @@ def require_same_model(ledger: Ledger, rank: int, encoder: Encoder, images: Imag
         with ledger.write() as change:
             change.put_canaries(rank, items, now)
         recorded = len(items)
-    return Canaries(checked=len(cosines), worst=worst, recorded=recorded)
+    return Canaries(checked=int(had.sum()), worst=worst, recorded=recorded)
 
 
 def require_kinship(ledger: Ledger, old: int, encoder: Encoder, images: Images, dims: int) -> float | None:

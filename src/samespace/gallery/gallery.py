@@ -10,14 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.evaluate import Certificate
 from samespace.gallery import campaign, doctor, upgrade
-from samespace.gallery.adding import Added, Metadata, add_images, add_vectors
+from samespace.gallery.adding import Metadata, add_images, add_vectors
 from samespace.gallery.backfill import FromImages, FromVectors, Limits
 from samespace.gallery.calibrating import calibrate_pair
 from samespace.gallery.campaign import Advance, Backfilled
@@ -26,8 +26,9 @@ from samespace.gallery.cluster import run_on_ray
 from samespace.gallery.doctor import Diagnosis
 from samespace.gallery.filters import Where
 from samespace.gallery.images import Encoder, Images
+from samespace.gallery.leave import require_calibrated
 from samespace.gallery.ledger import Ledger
-from samespace.gallery.opening import open_source_of
+from samespace.gallery.opening import open_source_of, require_index
 from samespace.gallery.orders import Custom, Order
 from samespace.gallery.records import State, Upgrade
 from samespace.gallery.rerank import rerank as rerank_hits
@@ -45,6 +46,7 @@ from samespace.gallery.seal import Sealed, seal
 from samespace.gallery.searching import Answer, Merge, search
 from samespace.gallery.snapshot import Source
 from samespace.gallery.status import Status, status
+from samespace.gallery.storing import Added
 from samespace.gallery.upgrade import Plan, Switched
 from samespace.metrics.calibration import Calibration, Scale
 from samespace.progress import Advance as Count
@@ -82,9 +84,15 @@ class Gallery:
 
     def __init__(self, ledger: Ledger, source: Source | None = None) -> None:
         self.ledger = ledger
-        self.source = source or open_source_of(ledger)
+        try:
+            self.source = source or open_source_of(ledger)
+        except BaseException:
+            ledger.close()
+            raise
         self._hits: Counter[str] = Counter()
         self._counting = threading.Lock()
+        self._writing: threading.Thread | None = None
+        self._seen: tuple[tuple[Any, ...], tuple[Encoder, Images]] | None = None
 
     @classmethod
     def create(
@@ -122,6 +130,8 @@ class Gallery:
             space = encoder.space
         if space is None:
             raise InputError("a gallery needs its first space; give a model folder or vectors that declare their space")
+        if index is not None:
+            require_index(index)
         settings = {"scale": scale, "images": None if images is None else absolute(images), "index": index}
         return cls(Ledger.create(location, space, model=absolute(folder), settings=settings))
 
@@ -148,14 +158,13 @@ class Gallery:
 
     def close(self) -> None:
         """Write down the traffic that was counted, and let go of files and connections."""
-        try:
+        if self._writing is not None:
+            self._writing.join()
+        # counts of traffic are a help, not a promise; a full disk must not keep a gallery from closing
+        with suppress(GalleryError):
             self.write_traffic()
-        except GalleryError:
-            # counts of traffic are a help, not a promise; a full disk must not keep a gallery from closing
-            pass
-        finally:
-            self.source.close()
-            self.ledger.close()
+        self.source.close()
+        self.ledger.close()
 
     @property
     def state(self) -> State:
@@ -324,7 +333,7 @@ class Gallery:
         if depth < k:
             raise InputError(f"the first stage should find at least the {k} hits wanted, got depth={depth}")
         answer = self.search(queries, k=depth, where=where, scale=scale)
-        encoder, opened = encoder_of(self.ledger, self.state.query, model, images, device)
+        encoder, opened = self._trusted(self.state.query, model, images, device)
         vectors = queries.take(np.arange(len(queries)))
         return rerank_hits(self.ledger, answer, vectors, encoder, opened, k=k, scale=scale)
 
@@ -403,16 +412,10 @@ class Gallery:
             SpaceError: a pair without a certificate, or a model that is not what it claims to be.
             GalleryError: nothing was planned, or the upgrade is not possible now.
         """
-        new: Encoder | Space | None = None
-        opened: Images | None = None
         if model is None:
-            planned = next(
-                (one for one in reversed(self.state.upgrades) if one.state in ("planned", "rolled-back")), None
-            )
-            kept = None if planned is None else self.state.spaces[planned.new]
-            model = None if kept is None else kept.model or kept.space
-        if model is not None:
-            new, opened = new_model(self.ledger, model, images, device)
+            kept = upgrade.planned(self.state, self.ledger.location)
+            model = kept.model or kept.space
+        new, opened = new_model(self.ledger, model, images, device)
         return upgrade.open_upgrade(
             self.ledger, new, certificates,
             images=opened, order=order, accept_uncertified=accept_uncertified, actor=_actor(),
@@ -463,10 +466,13 @@ class Gallery:
         if workers < 1:
             raise InputError(f"workers should be at least 1, got {workers}")
         state = self.state
-        campaign.require_ready(state)
-        if vectors is None:
-            encoder, opened = encoder_of(self.ledger, state.query, model, images, device)
-            require_same_model(self.ledger, state.query, encoder, opened)
+        require_calibrated(state)
+        if vectors is not None:
+            if rank_of(state, vectors.space, vectors.name) != state.query:
+                raise SpaceError(f"expected vectors of space {state.spaces[state.query].space}, got {vectors.space}")
+            supply: FromVectors | FromImages = FromVectors(vectors, state.spaces[state.query].space)
+        else:
+            supply = FromImages(*self._trusted(state.query, model, images, device))
         if retry:
             with self.ledger.write() as change:
                 change.retry(state.query)
@@ -476,12 +482,6 @@ class Gallery:
             if not most:
                 return Backfilled(0, 0, {}, 0.0, 0, f"the gain that remains is below {epsilon:g} by the check set")
             limits = replace(limits, items=min(most, limits.items or most))
-        if vectors is not None:
-            if rank_of(state, vectors.space, vectors.name) != state.query:
-                raise SpaceError(f"expected vectors of space {state.spaces[state.query].space}, got {vectors.space}")
-            supply: FromVectors | FromImages = FromVectors(vectors, state.spaces[state.query].space)
-        else:
-            supply = FromImages(encoder, opened)
         if workers == 1 and on == "processes":
             return campaign.run_one(self.ledger, supply, limits, source=self.source, advance=advance, stop=stop)
         job = job_of(self.ledger, vectors, model, images, limits, device)
@@ -546,14 +546,34 @@ class Gallery:
         self.source.maintain()
 
     def write_traffic(self) -> None:
-        """Write down how often searches returned each item since the last time."""
+        """Write down how often searches returned each item since the last time.
+
+        Raises:
+            GalleryError: it cannot be written; the counts are kept for the next time.
+        """
         with self._counting:
             hits, self._hits = self._hits, Counter()
         if not hits or self.ledger.read_only:
             return
-        with self.ledger.claiming() as change:
-            known = change.find(hits)
-            change.count_hits({item.number: hits[name] for name, item in known.items()})
+        try:
+            with self.ledger.claiming() as change:
+                known = change.find(hits)
+                change.count_hits({item.number: hits[name] for name, item in known.items()})
+        except GalleryError:
+            with self._counting:
+                self._hits.update(hits)
+            raise
+
+    def _trusted(
+        self, rank: int, model: ModelLike | None, images: ImagesLike | None, device: str
+    ) -> tuple[Encoder, Images]:
+        """A model of a space with its images, whose canaries this gallery has seen; loaded and looked at once."""
+        asked = (rank, model, images, device)
+        if self._seen is None or any(one is not other for one, other in zip(asked, self._seen[0], strict=True)):
+            found = encoder_of(self.ledger, rank, model, images, device)
+            require_same_model(self.ledger, rank, *found)
+            self._seen = (asked, found)
+        return self._seen[1]
 
     def _upkeep(self) -> None:
         """Bring the indexes up to date after a change that is stored already."""
@@ -562,11 +582,18 @@ class Gallery:
             self.source.maintain()
 
     def _count(self, answer: Answer) -> None:
+        """Count hits; a search neither waits for counts to be written nor fails by them."""
         with self._counting:
             for hits in answer.hits:
                 self._hits.update(hit.item for hit in hits)
-            full = self._hits.total() >= _HITS_AT_ONCE
-        if full:
+            busy = self._writing is not None and self._writing.is_alive()
+            if self._hits.total() < _HITS_AT_ONCE or busy:
+                return
+            self._writing = threading.Thread(target=self._write_quietly, daemon=True)
+            self._writing.start()
+
+    def _write_quietly(self) -> None:
+        with suppress(GalleryError):
             self.write_traffic()
 
     def _worth(self, epsilon: float, order: Order | Custom | None) -> int:

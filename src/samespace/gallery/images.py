@@ -14,6 +14,7 @@ import torch
 
 from samespace.data import ImageSource, open_for_model
 from samespace.errors import InputError, SamespaceError
+from samespace.gallery.checks import require_vectors
 from samespace.models import Embedder, resolve_model
 from samespace.models.extract import pick_device
 from samespace.space import Space
@@ -61,7 +62,7 @@ class Encoder:
         """Vectors (B, D) float32 of images (B, C, H, W) uint8.
 
         Raises:
-            InputError: the model gives another shape, or values that are not finite.
+            InputError: the model gives another shape, or vectors that its space cannot hold.
         """
         given = self.model.embed(images)
         vectors = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given, dtype=np.float32)
@@ -69,8 +70,7 @@ class Encoder:
             raise InputError(
                 f"the model of space {self.space} gave vectors of shape {vectors.shape} for {len(images)} images"
             )
-        if not np.isfinite(vectors).all():
-            raise InputError(f"the model of space {self.space} gave values that are not finite")
+        require_vectors(vectors, self.space, "the model's output", [f"image {row}" for row in range(len(images))])
         return vectors
 
     def images(self, spec: str | Path | ImageSource) -> Images:

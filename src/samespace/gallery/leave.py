@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from samespace.errors import SpaceError
+from samespace.errors import GalleryError, SpaceError
 from samespace.evaluate import Certificate
 from samespace.gallery.change import Change
 from samespace.gallery.records import Link, State
@@ -24,6 +24,7 @@ class Leave:
         links: pairs that a certificate allows.
         accepted: pairs without one that the user accepts.
         refused: why each of the other pairs is not allowed, a sentence each.
+        revoked: pairs of which a certificate now says no, whatever an earlier one said.
         calibrations: by (query rank, gallery rank), from the certificates.
         uncalibrated: pairs whose scores cannot be brought to a common scale.
     """
@@ -31,6 +32,7 @@ class Leave:
     links: tuple[Link, ...] = ()
     accepted: tuple[Link, ...] = ()
     refused: tuple[str, ...] = ()
+    revoked: tuple[tuple[int, int], ...] = ()
     calibrations: dict[tuple[int, int], tuple[Calibration, str]] = field(default_factory=dict)
     uncalibrated: tuple[tuple[int, int], ...] = ()
 
@@ -47,37 +49,62 @@ def examine(
         certificates: of checks, one for each pair; those given at an earlier plan count as well.
         accept_uncertified: accept pairs of one dimension that no certificate allows.
     """
-    links, accepted, refused = [], [], []
+    links, accepted, refused, revoked = [], [], [], []
     calibrations: dict[tuple[int, int], tuple[Calibration, str]] = {}
     for rank in state.servable:
         old = state.spaces[rank].space
         if old == space:
             continue
         given = next((one for one in certificates if _of_pair(one, old, space)), None)
-        if given is not None:
-            calibrations |= _calibrations(given, rank, new, state)
         earlier = state.links.get((new, rank))
+        accepts = accept_uncertified and old.dim == space.dim
+        if given is not None:
+            calibrations |= _calibrations(given, rank, new, state, leave=given.compatible or accepts)
         if given is not None and given.compatible:
             links.append(Link(new, rank, old.dim, _kept(given)))
         elif given is None and earlier is not None and earlier.certificate is not None:
             links.append(earlier)
-        elif accept_uncertified and old.dim == space.dim:
+        elif accepts:
             accepted.append(Link(new, rank, old.dim))
         else:
+            revoked += [(new, rank)] if given is not None else []
             refused.append(_reason(given, old, space, accept_uncertified))
     known = {*state.calibrations, *calibrations}
     needed = [(new, rank) for rank in (*state.servable, new)]
     return Leave(
-        tuple(links), tuple(accepted), tuple(refused), calibrations, tuple(pair for pair in needed if pair not in known)
+        tuple(links),
+        tuple(accepted),
+        tuple(refused),
+        tuple(revoked),
+        calibrations,
+        tuple(pair for pair in needed if pair not in known),
     )
 
 
 def grant(change: Change, leave: Leave) -> None:
     """Store what an examination found."""
+    for query, gallery in leave.revoked:
+        change.drop_link(query, gallery)
     for link in (*leave.links, *leave.accepted):
         change.put_link(link)
     for (query, gallery), (calibration, source) in leave.calibrations.items():
         change.put_calibration(query, gallery, calibration, source)
+
+
+def require_calibrated(state: State) -> None:
+    """Refuse what would leave a gallery of several spaces that cannot be searched.
+
+    Raises:
+        GalleryError: scores of the spaces that serve cannot be brought to a common scale.
+    """
+    lacking = [rank for rank in state.servable if (state.query, rank) not in state.calibrations]
+    if lacking and len(state.servable) > 1:
+        pairs = ", ".join(str(state.spaces[rank].space) for rank in lacking)
+        raise GalleryError(
+            f"a gallery of several spaces cannot be searched without calibrations, and queries of "
+            f"{state.spaces[state.query].space} have none for {pairs}; run 'samespace gallery calibrate' for each, or "
+            "upgrade with a certificate made with --new-gallery"
+        )
 
 
 def require(leave: Leave) -> None:
@@ -95,15 +122,16 @@ def _of_pair(certificate: Certificate, old: Space, new: Space) -> bool:
 
 
 def _calibrations(
-    certificate: Certificate, old: int, new: int, state: State
+    certificate: Certificate, old: int, new: int, state: State, *, leave: bool
 ) -> dict[tuple[int, int], tuple[Calibration, str]]:
     source = f"certificate of {certificate.created}"
     pairs = {"cross": (new, old), "new": (new, new), "old": (old, old)}
     found = {}
     for test, value in certificate.calibrations.items():
         pair = pairs[test]
-        # thresholds were set by the old space's own calibration; an upgrade does not move them
-        if pair != (old, old) or pair not in state.calibrations:
+        # what it says of the old space alone holds whatever the verdict; but thresholds were set by the calibration
+        # that is there, and an upgrade does not move them
+        if pair not in state.calibrations if pair == (old, old) else leave:
             found[pair] = (Calibration.from_dict(value, f"the {source}"), source)
     return found
 

@@ -28,3 +28,16 @@ def open_source_of(ledger: Ledger) -> Source:
     from samespace.gallery.local import LocalSource
 
     return LocalSource(ledger, Path(ledger.location) / INDEX)
+
+
+def require_index(address: str) -> None:
+    """Refuse a Qdrant server that does not answer, before a gallery is made that would need it.
+
+    Raises:
+        GalleryError: it cannot be reached, or is too old.
+        InputError: no address of a server.
+    """
+    from samespace.gallery.qdrant_points import Points
+
+    # asking for the version is what the constructor does
+    Points(address, "samespace", "", api_key=None, timeout=30).close()

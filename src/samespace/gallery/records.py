@@ -118,8 +118,9 @@ class State:
         return tuple(sorted(rank for rank in lineage if rank in self.spaces and not self.spaces[rank].retired))
 
     def parent(self, rank: int) -> int | None:
-        """The space that queries used before the upgrade that brought this one."""
-        return next((upgrade.old for upgrade in reversed(self.upgrades) if upgrade.new == rank), None)
+        """The space that queries used before the upgrade that brought this one; what was rolled back does not count."""
+        brought = [one for one in self.upgrades if one.new == rank and one.state in ("open", "sealing", "sealed")]
+        return max(brought, key=lambda one: one.started or 0.0).old if brought else None
 
     def rank_of(self, space: Space) -> int | None:
         """The rank of a space in this gallery."""

@@ -10,6 +10,7 @@ import numpy as np
 from samespace.errors import GalleryError
 from samespace.gallery.backfill import FromImages
 from samespace.gallery.images import Encoder, Images
+from samespace.gallery.leave import require_calibrated
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.records import Claim, State, Vectors
 from samespace.gallery.searching import Answer, Hit
@@ -30,7 +31,7 @@ def rerank(
     Args:
         ledger: of the gallery.
         answer: of the first stage, with more hits than are wanted.
-        queries: (Q, D) float32 unit vectors, those of the first stage.
+        queries: (Q, D) float32, those of the first stage.
         encoder: model of the query space.
         images: of the items.
         k: hits wanted.
@@ -46,6 +47,9 @@ def rerank(
             raise GalleryError("the gallery switched to another space during the search; search again")
         known = {name: item for name, item in view.find(ids).items() if not item.deleted}
         rows = view.rows_of(state.query, np.array(sorted(item.number for item in known.values()), dtype=np.int64))
+    require_calibrated(state)
+    # as the first stage divides queries, whether or not their space says that they are of unit length
+    units = unit(queries, replace(state.spaces[state.query].space, normalized=False))
     vectors = dict(zip(rows.items.tolist(), rows.values, strict=True))
     lacking = [Claim(item.number, item.id, item.content) for item in known.values() if item.number not in vectors]
     vectors |= _embed(ledger, state.query, FromImages(encoder, images), lacking)
@@ -53,7 +57,7 @@ def rerank(
     return replace(
         answer,
         hits=tuple(
-            _ordered(state, hits, query, named, k, scale) for hits, query in zip(answer.hits, queries, strict=True)
+            _ordered(state, hits, query, named, k, scale) for hits, query in zip(answer.hits, units, strict=True)
         ),
     )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from samespace.errors import GalleryError, InputError
+from samespace.errors import GalleryError, InputError, suggest
 from samespace.evaluate import Certificate
 from samespace.gallery.canaries import require_kinship, require_same_model
 from samespace.gallery.change import Change
@@ -17,7 +17,7 @@ from samespace.gallery.images import Encoder, Images
 from samespace.gallery.leave import Leave, examine, grant, require
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.orders import ORDERS
-from samespace.gallery.records import State, Upgrade
+from samespace.gallery.records import State, StoredSpace, Upgrade
 from samespace.gallery.view import View
 from samespace.space import Space
 
@@ -121,8 +121,7 @@ def plan(
         GalleryError: another upgrade is under way to the same space, or the space is retired.
     """
     space = new if isinstance(new, Space) else new.space
-    if order is not None and order not in ORDERS:
-        raise InputError(f"there is no order '{order}'; legal: {', '.join(ORDERS)}")
+    _require_order(order)
     rate = None
     with ledger.read() as view:
         state = view.state()
@@ -131,18 +130,13 @@ def plan(
         rate = _measured_rate(ledger, new, images)
     with ledger.write() as change:
         state = change.state()
-        _require_plannable(state, space)
-        rank = state.rank_of(space)
-        if rank is None:
-            rank = change.add_space(space, new.folder if isinstance(new, Encoder) else None)
-        elif isinstance(new, Encoder) and new.folder is not None:
-            change.set_model(rank, new.folder)
+        rank = _registered(change, state, new)
+        state = change.state()
         leave = examine(state, rank, space, certificates, accept_uncertified=accept_uncertified)
         grant(change, leave)
-        found = _plan(change, state, rank, space, leave, order, rate)
-        number = _write_down(change, state, rank, found)
-        change.note(actor, "plan", upgrade=number, space=space.id, missing=list(found.missing))
-    return Plan(**{**_fields(found), "upgrade": number})
+        found = _write_down(change, state, rank, _plan(change, state, rank, space, leave, order, rate))
+        change.note(actor, "plan", upgrade=found.upgrade, space=space.id, missing=list(found.missing))
+    return found
 
 
 def open_upgrade(
@@ -159,7 +153,7 @@ def open_upgrade(
 
     Args:
         ledger: of the gallery.
-        new: the new model or its space; the planned one by default.
+        new: the new model or its space; the planned space by default.
         certificates: as for `plan`.
         images: of the items, for canaries.
         order: of the backfill.
@@ -167,43 +161,31 @@ def open_upgrade(
         actor: who asks, for the audit trail.
 
     Raises:
-        SpaceError: a pair without a certificate, or a model that is not what it claims to be.
+        SpaceError: a pair without a certificate, or a model that is not what it claims to be; queries stay as they are.
         GalleryError: nothing was planned, or the upgrade is not possible now.
     """
+    _require_order(order)
     with ledger.read() as view:
         state = view.state()
     if new is None:
-        new = _planned(state, ledger.location)
+        kept = planned(state, ledger.location)
+        new = Encoder.load(kept.model) if kept.model else kept.space
     space = new if isinstance(new, Space) else new.space
-    _require_plannable(state, space)
-    notes = []
-    known = state.rank_of(space)
-    kin = None
-    if isinstance(new, Encoder) and images is not None:
-        if known is not None and not accept_uncertified:
-            require(examine(state, known, space, certificates))
-        kin = require_kinship(ledger, state.query, new, images, min(space.dim, state.spaces[state.query].space.dim))
+    _require_leave(ledger, state, space, certificates, accept_uncertified=accept_uncertified, actor=actor)
+    notes = _look_at(ledger, state, new, images) if isinstance(new, Encoder) and images is not None else []
     with ledger.write() as change:
         state = change.state()
-        _require_plannable(state, space)
-        rank = state.rank_of(space)
-        if rank is None:
-            rank = change.add_space(space, new.folder if isinstance(new, Encoder) else None)
-            state = change.state()
-        elif isinstance(new, Encoder) and new.folder is not None:
-            change.set_model(rank, new.folder)
+        rank = _registered(change, state, new)
+        state = change.state()
         leave = examine(state, rank, space, certificates, accept_uncertified=accept_uncertified)
         require(leave)
         grant(change, leave)
+        if _upgrade_to(state, rank) is None:
+            _write_down(change, state, rank, _plan(change, state, rank, space, leave, order, None))
         upgrade = _upgrade_to(change.state(), rank)
-        if upgrade is None:
-            draft = _plan(change, state, rank, space, leave, order, None)
-            _write_down(change, state, rank, draft)
-            upgrade = _upgrade_to(change.state(), rank)
         assert upgrade is not None
         change.set_upgrade(upgrade, state="open", paused=False, order=order)
         change.set_query(rank)
-        pairs = _pairs(leave, state)
         change.note(
             actor,
             "upgrade",
@@ -213,17 +195,8 @@ def open_upgrade(
         )
     if isinstance(new, Encoder) and images is not None:
         canaries = require_same_model(ledger, rank, new, images)
-        notes.append(f"{canaries.recorded or canaries.checked} canary images stand for the new model")
-        if kin is not None:
-            notes.append(f"{kin:.0%} of the canaries find their own stored vector")
-    if leave.accepted:
-        notes.append("ACCEPTED WITHOUT A CERTIFICATE: nothing shows that searches keep their quality; recorded")
-    if leave.uncalibrated:
-        notes.append(
-            f"{len(leave.uncalibrated)} pairs of spaces have no calibration: results carry raw scores only, and no "
-            "backfill can begin; run 'samespace gallery calibrate', or give a certificate made with --new-gallery"
-        )
-    return Switched(space, state.spaces[state.query].space, pairs, tuple(notes))
+        notes.insert(0, f"{canaries.recorded or canaries.checked} canary images stand for the new model")
+    return Switched(space, state.spaces[state.query].space, _pairs(leave, state), (*notes, *_warnings(leave)))
 
 
 def rollback(ledger: Ledger, *, actor: str = "") -> Switched:
@@ -269,24 +242,102 @@ def set_paused(ledger: Ledger, paused: bool, *, actor: str = "") -> Upgrade:
     return upgrade
 
 
+def planned(state: State, where: str) -> StoredSpace:
+    """The space of the upgrade that was planned, or rolled back, last from the present query space.
+
+    Raises:
+        GalleryError: there is none.
+    """
+    for upgrade in reversed(state.upgrades):
+        if upgrade.state in ("planned", "rolled-back") and upgrade.old == state.query:
+            return state.spaces[upgrade.new]
+    raise GalleryError(f"{where}: no upgrade is planned; name the new model with --model, or run plan first")
+
+
+def _require_order(order: str | None) -> None:
+    if order is not None and order not in ORDERS:
+        raise InputError(f"there is no order '{order}'; {suggest(order, ORDERS)}")
+
+
 def _require_plannable(state: State, space: Space) -> None:
     rank = state.rank_of(space)
+    if any(upgrade.state == "sealing" for upgrade in state.upgrades):
+        raise GalleryError("a seal is under way; finish it first with 'samespace gallery seal'")
     if rank == state.query:
         raise GalleryError(f"queries use {space} already; there is nothing to upgrade")
-    if rank is not None and (state.spaces[rank].retired or rank < state.query):
+    if rank is None:
+        return
+    if state.spaces[rank].retired or rank in state.servable:
         raise GalleryError(
             f"{space} is an earlier space of this gallery; to go back use 'samespace gallery rollback' before the seal"
         )
-    if any(upgrade.state == "sealing" for upgrade in state.upgrades):
-        raise GalleryError("a seal is under way; finish it first with 'samespace gallery seal'")
+    opened = any(one.new == rank and one.state != "planned" for one in state.upgrades)
+    if rank < state.query and opened:
+        raise GalleryError(
+            f"{space} was rolled back before queries went over to {state.spaces[state.query].space}, and its vectors "
+            "cannot serve above those; roll back to where it was tried, or seal, which discards them"
+        )
 
 
-def _planned(state: State, where: str) -> Encoder | Space:
-    for upgrade in reversed(state.upgrades):
-        if upgrade.state in ("planned", "rolled-back") and upgrade.old == state.query:
-            kept = state.spaces[upgrade.new]
-            return Encoder.load(kept.model) if kept.model else kept.space
-    raise GalleryError(f"{where}: no upgrade is planned; name the new model with --model, or run plan first")
+def _registered(change: Change, state: State, new: Encoder | Space) -> int:
+    """The rank of a new space: a later one than all that serve."""
+    space = new if isinstance(new, Space) else new.space
+    folder = new.folder if isinstance(new, Encoder) else None
+    _require_plannable(state, space)
+    rank = state.rank_of(space)
+    if rank is not None and rank < state.query:
+        # planned before the present query space and never used: it takes its place anew, above it
+        change.forget_space(rank)
+        rank = None
+    if rank is None:
+        return change.add_space(space, folder)
+    if folder is not None:
+        change.set_model(rank, folder)
+    return rank
+
+
+def _require_leave(
+    ledger: Ledger,
+    state: State,
+    space: Space,
+    certificates: Sequence[Certificate],
+    *,
+    accept_uncertified: bool,
+    actor: str,
+) -> None:
+    """Refuse before anything is embedded or written; a certificate that says no takes back an earlier yes."""
+    _require_plannable(state, space)
+    rank = state.rank_of(space)
+    leave = examine(state, rank or 0, space, certificates, accept_uncertified=accept_uncertified)
+    if rank is not None and leave.revoked:
+        with ledger.write() as change:
+            for query, gallery in leave.revoked:
+                change.drop_link(query, gallery)
+            change.note(actor, "revoke", pairs=[list(pair) for pair in leave.revoked])
+    require(leave)
+
+
+def _look_at(ledger: Ledger, state: State, new: Encoder, images: Images) -> list[str]:
+    """Refuse a model that is not what it claims to be, before queries use it; what was seen."""
+    old = state.spaces[state.query].space
+    rank = state.rank_of(new.space)
+    if rank is not None:
+        require_same_model(ledger, rank, new, images)
+    kin = require_kinship(ledger, state.query, new, images, min(new.space.dim, old.dim))
+    return [] if kin is None else [f"{kin:.0%} of the canaries find their own stored vector"]
+
+
+def _warnings(leave: Leave) -> list[str]:
+    found = []
+    if leave.accepted:
+        found.append("ACCEPTED WITHOUT A CERTIFICATE: nothing shows that searches keep their quality; recorded")
+    if leave.uncalibrated:
+        found.append(
+            f"{len(leave.uncalibrated)} pairs of spaces have no calibration: results carry raw scores only, and "
+            "nothing can be added or backfilled; run 'samespace gallery calibrate', or give a certificate made with "
+            "--new-gallery"
+        )
+    return found
 
 
 def _upgrade_to(state: State, rank: int) -> Upgrade | None:
@@ -297,13 +348,14 @@ def _upgrade_to(state: State, rank: int) -> Upgrade | None:
     return None
 
 
-def _write_down(change: Change, state: State, rank: int, found: Plan) -> int:
+def _write_down(change: Change, state: State, rank: int, draft: Plan) -> Plan:
+    """Store a plan, in the place of an earlier one to the same space; the plan with its number."""
     earlier = _upgrade_to(state, rank)
-    value = found.to_dict()
-    if earlier is None:
-        return change.add_upgrade(state.query, rank, order=found.order, plan=value)
-    change.set_upgrade(earlier, order=found.order, plan=value)
-    return earlier.number
+    number = change.add_upgrade(state.query, rank, order=draft.order, plan={}) if earlier is None else earlier.number
+    found = replace(draft, upgrade=number)
+    stored = next(one for one in change.state().upgrades if one.number == number)
+    change.set_upgrade(stored, order=found.order, plan=found.to_dict())
+    return found
 
 
 def _plan(
@@ -433,7 +485,3 @@ def _measured_rate(ledger: Ledger, encoder: Encoder, images: Images) -> float | 
         if time.monotonic() - began > _TRIAL_SECONDS:
             break
     return done / max(time.monotonic() - began, 1e-6) if done else None
-
-
-def _fields(found: Plan) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in found.__dataclass_fields__}

@@ -185,6 +185,16 @@ class View:
         having = self._having(ranks)
         return _column(self.session.all(f"SELECT no FROM item i WHERE deleted = 0 AND NOT ({having}) ORDER BY no"), 0)
 
+    def with_vector(self, rank: int, items: Sequence[int] | Ints) -> set[int]:
+        """Which of these items have a vector in a space."""
+        found: set[int] = set()
+        for part in _parts(items):
+            found |= {
+                row[0]
+                for row in self.session.all(f"SELECT item FROM vector_{rank} WHERE item IN ({_marks(part)})", part)
+            }
+        return found
+
     def orphans(self, rank: int) -> int:
         """How many vectors of a space belong to no live item, or to another content of it."""
         return int(
