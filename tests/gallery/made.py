@@ -72,6 +72,7 @@ class Made:
                 for old in range(1, rank):
                     change.put_link(Link(rank, old, self.spaces[old].dim, {"certificate": 1}))
                 change.add_upgrade(rank - 1, rank, order="random", plan={})
+                change.set_upgrade(change.state().upgrades[-1], state="open")
             if calibrated:
                 for (query, gallery), (slope, intercept) in HONEST.items():
                     if query in self.spaces and gallery in self.spaces:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ import pytest
 from samespace.errors import GalleryError, InputError
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill import Batch, FromVectors, Loop, release_dead
-from samespace.gallery.campaign import Job, list_work, run_many, share_of
+from samespace.gallery.campaign import Job, list_work, run_many, shares_of
+from samespace.gallery.change import Change
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.orders import priorities, read_order
 from samespace.gallery.records import Claim, Worker
@@ -156,8 +158,116 @@ class TestLoop:
             change.claim(2, "elsewhere-1-abcdef", 40, now=time.time() - 100, lease=100.4)
         assert loop(gallery).run().handed.stored == COUNT
 
+    def test_claims_nothing_while_it_waits_for_its_rate(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        stop = threading.Event()
+        limits = Limits(batch_size=10, rate=5.0)
+        one = Loop(gallery.ledger, 2, FromVectors(items(NEW), NEW), limits, stop=stop)
+        thread = threading.Thread(target=one.run)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not stored(gallery) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        work = gallery.status().work
+        stop.set()
+        thread.join()
+        assert (work.claimed, work.open) == (0, COUNT - 10)
+
+    def test_holds_its_claims_and_shows_as_alive_however_long_a_batch_takes(
+        self, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Slow:
+            def __init__(self) -> None:
+                self.seen: list[int] = []
+                self.supply = FromVectors(items(NEW), NEW)
+
+            def take(self, claims: list[Claim]) -> Batch:
+                self.seen += [claim.item for claim in claims]
+                return Batch(claims, lambda: self.embed(claims), {})
+
+            def embed(self, claims: list[Claim]) -> np.ndarray:
+                time.sleep(1.2)
+                return self.supply.take(claims).embed()
+
+        monkeypatch.setattr("samespace.gallery.backfill._BEAT_SECONDS", 0.1)
+        list_work(gallery.ledger, "random")
+        supply, results = Slow(), []
+        one = Loop(gallery.ledger, 2, supply, Limits(batch_size=50, lease=0.4, items=100))
+        thread = threading.Thread(target=lambda: results.append(one.run()))
+        thread.start()
+        time.sleep(1.0)
+        with gallery.ledger.claiming() as change:
+            others = [claim.item for claim in change.claim(2, "other", COUNT, now=time.time(), lease=60)]
+            alive = change.workers(time.time() - 0.5)
+        thread.join()
+        assert [worker.owner for worker in alive] == [one.owner]
+        assert (len(others), set(others) & set(supply.seen)) == (COUNT - 100, set())
+        assert (results[0].handed.stored, results[0].handed.lost) == (100, 0)
+        assert len(supply.seen) == len(set(supply.seen)) == 100
+
+    def test_says_when_only_failed_items_are_left(self, gallery: Gallery) -> None:
+        class Broken:
+            def take(self, claims: list[Claim]) -> Batch:
+                return Batch([], lambda: np.empty((0, 0), np.float32), {claim.item: "broken" for claim in claims})
+
+        list_work(gallery.ledger, "random")
+        done = Loop(gallery.ledger, 2, Broken(), Limits()).run()
+        assert (
+            done.ended == f"nothing is left but {COUNT} items that could not be embedded; try them again with --retry"
+        )
+
+    def test_what_a_supply_leaves_out_fails(self, gallery: Gallery) -> None:
+        whole = FromVectors(items(NEW), NEW)
+
+        class Sparing:
+            def take(self, claims: list[Claim]) -> Batch:
+                return whole.take(claims[1:])
+
+        list_work(gallery.ledger, "random")
+        done = Loop(gallery.ledger, 2, Sparing(), Limits(batch_size=100)).run()
+        assert (done.handed.stored, list(done.failed.values())) == (COUNT - 2, ["no vector was supplied"] * 2)
+
+    def test_workers_with_parts_of_the_vectors_each_take_theirs_and_end(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        parts = [items(NEW).subset(np.arange(first, first + 90)) for first in (0, 90)]
+        loops = [Loop(gallery.ledger, 2, FromVectors(part, NEW), Limits(batch_size=16)) for part in parts]
+        results = []
+        threads = [threading.Thread(target=lambda one=one: results.append(one.run())) for one in loops]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=20)
+        assert [result.handed.stored for result in results] == [90, 90]
+        assert results[1].ended.startswith("of the items that are left, 20 have no vector in")
+        with gallery.ledger.read() as view:
+            assert view.session.all("SELECT COUNT(*), SUM(tries) FROM work") == [(20, 0)]
+
+    def test_vectors_that_another_worker_lets_go_of_are_taken_in_the_end(self, gallery: Gallery) -> None:
+        list_work(gallery.ledger, "random")
+        with gallery.ledger.claiming() as change:
+            change.claim(2, "elsewhere-1-abcdef", 40, now=time.time(), lease=0.6)
+        assert loop(gallery).run().handed.stored == COUNT
+
 
 class TestList:
+    def test_looks_at_each_item_once(self, gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+        looked: list[int] = []
+        lacking = Change.lacking
+
+        def counted(change: Change, rank: int, part: np.ndarray) -> np.ndarray:
+            looked.extend(part.tolist())
+            return lacking(change, rank, part)
+
+        def whole(change: Change, ranks: object) -> None:
+            raise AssertionError("the whole gallery was looked at within a change")
+
+        monkeypatch.setattr(Change, "unserved", whole)
+        monkeypatch.setattr(Change, "lacking", counted)
+        monkeypatch.setattr("samespace.gallery.campaign._LISTED_AT_ONCE", 30)
+        assert list_work(gallery.ledger, "random") == COUNT
+        assert looked == list(range(1, COUNT + 1))
+
     def test_holds_what_lacks_a_vector_in_order(self, gallery: Gallery) -> None:
         values = {name: float(place) for place, name in enumerate(items(OLD).ids.tolist())}
         assert list_work(gallery.ledger, values) == COUNT
@@ -187,7 +297,8 @@ class TestOrders:
     def order(self, gallery: Gallery, order: object, seed: int = 0) -> np.ndarray:
         with gallery.ledger.read() as view:
             state = view.state()
-            return priorities(view, state, view.unserved([2]), order, seed=seed)  # type: ignore[arg-type]
+            items = view.unserved([2])
+        return priorities(gallery.ledger, state, items, order, seed=seed)  # type: ignore[arg-type]
 
     def test_random_is_drawn_from_the_seed(self, gallery: Gallery) -> None:
         first, second = self.order(gallery, "random"), self.order(gallery, "random")
@@ -263,6 +374,30 @@ class TestOrders:
         with pytest.raises(InputError, match=message):
             read_order(tmp_path / "order.csv")
 
+    def test_nothing_is_held_open_while_an_order_is_worked_out(
+        self, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reading = gallery.ledger.engine.reading
+        depth, depths = [0], []
+
+        @contextmanager
+        def counted() -> Iterator[object]:
+            with reading() as session:
+                depth[0] += 1
+                yield session
+                depth[0] -= 1
+
+        def watched(*given: object, **more: object) -> np.ndarray:
+            depths.append(depth[0])
+            return np.zeros(COUNT)
+
+        monkeypatch.setattr(gallery.ledger.engine, "reading", counted)
+        for name in ("distance_to_centre", "turn_in_class"):
+            monkeypatch.setattr(f"samespace.gallery.orders.{name}", watched)
+        for order in ("distance", "both", watched):
+            list_work(gallery.ledger, order)  # type: ignore[arg-type]
+        assert depths == [0, 0, 0]
+
     def test_an_unknown_order_lists_the_legal_ones(self, gallery: Gallery) -> None:
         with pytest.raises(InputError, match="did you mean 'random'"):
             self.order(gallery, "randon")
@@ -272,10 +407,16 @@ class TestThrottle:
     def test_a_rate_spreads_work_evenly(self) -> None:
         now = [0.0]
         limit = RateLimit(10.0, clock=lambda: now[0])
-        assert [limit.wait(5) for _ in range(3)] == [0.0, 0.5, 1.0]
+        for expected in (0.0, 0.5, 1.0):
+            assert limit.wait() == expected
+            limit.begin(5)
         now[0] = 100.0
-        assert limit.wait(5) == 0.0
-        assert RateLimit(None).wait(10**9) == 0.0
+        assert limit.wait() == 0.0
+        limit.begin(5)
+        assert limit.wait() == 0.5
+        unlimited = RateLimit(None)
+        unlimited.begin(10**9)
+        assert unlimited.wait() == 0.0
 
     def test_slow_searches_hold_work_back_until_they_are_fast(self) -> None:
         now, cost = [0.0], [0.005]
@@ -353,8 +494,12 @@ class TestProcesses:
             gallery.backfill(vectors=items(NEW), workers=2)
 
     def test_split_budget_and_rate(self) -> None:
-        job = share_of(Job("g", "m", "i", Limits(items=101, rate=10.0)), 4)
-        assert (job.limits.items, job.limits.rate) == (26, 2.5)
+        jobs = shares_of(Job("g", "m", "i", Limits(items=101, rate=10.0)), 4)
+        assert [job.limits.items for job in jobs] == [26, 25, 25, 25]
+        assert {job.limits.rate for job in jobs} == {2.5}
+        few = shares_of(Job("g", "m", "i", Limits(items=3, rate=9.0)), 8)
+        assert [(job.limits.items, job.limits.rate) for job in few] == [(1, 3.0)] * 3
+        assert len(shares_of(Job("g", "m", "i", Limits()), 8)) == 8
 
 
 class TestWorkers:

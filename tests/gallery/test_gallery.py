@@ -10,6 +10,7 @@ import pytest
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery import Gallery, Limits
+from samespace.gallery.records import Work
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
@@ -148,15 +149,15 @@ class TestBackfill:
         stored = [gallery.backfill(vectors=items(NEW), limits=Limits(items=60)).stored for _ in range(4)]
         assert stored == [60, 60, 60, 20]
 
-    def test_lists_what_has_no_vector_and_tries_again_when_told(self, gallery: Gallery) -> None:
+    def test_leaves_what_a_set_has_no_vector_of_to_another_run(self, gallery: Gallery) -> None:
         gallery.upgrade(NEW, [certificate()])
         some = items(NEW).subset(np.arange(150))
-        done = gallery.backfill(vectors=some)
-        assert (done.stored, len(done.failed)) == (150, 50)
-        assert "no vector of this id" in done.failed["item-199"]
-        assert gallery.backfill(vectors=items(NEW)).stored == 0
-        assert gallery.status().work.failed == 50
-        assert gallery.backfill(vectors=items(NEW), retry=True).stored == 50
+        done = gallery.backfill(vectors=some, limits=Limits(batch_size=16))
+        assert (done.stored, done.failed, done.left) == (150, {}, 50)
+        assert done.ended == f"of the items that are left, 50 have no vector in {some.name}"
+        assert gallery.status().work == Work(open=50, claimed=0, failed=0)
+        done = gallery.backfill(vectors=items(NEW))
+        assert (done.stored, done.ended) == (50, "nothing is left")
 
     def test_refuses_vectors_of_another_space(self, gallery: Gallery) -> None:
         gallery.upgrade(NEW, [certificate()])
@@ -171,7 +172,9 @@ class TestBackfill:
         assert done.stored == 0
         assert "gain that remains is below 10" in done.ended
 
-    @pytest.mark.parametrize("limits", [{"items": 0}, {"rate": -1.0}, {"batch_size": 0}])
+    @pytest.mark.parametrize(
+        "limits", [{"items": 0}, {"rate": -1.0}, {"batch_size": 0}, {"rate": float("nan")}, {"lease": float("inf")}]
+    )
     def test_refuses_limits_out_of_range(self, limits: dict[str, float]) -> None:
         with pytest.raises(InputError, match="should be above 0"):
             Limits(**limits)  # type: ignore[arg-type]

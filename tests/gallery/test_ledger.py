@@ -281,13 +281,30 @@ def test_superseded_vectors_go_in_small_batches(ledger: Ledger) -> None:
         change.add_space(NEW, None)
         change.put_vectors(2, np.arange(1, 8), ["1"] * 7, unit(7, NEW.dim))
     dropped = []
-    for _ in range(4):
+    for last in (0, 3, 6, 7):
         with ledger.write() as change:
-            dropped.append(change.drop_superseded(1, 2, 3))
-    assert dropped == [3, 3, 1, 0]
+            dropped.append(change.drop_superseded(1, 2, 3, after=last))
+    assert dropped == [[1, 2, 3], [4, 5, 6], [7], []]
     with ledger.read() as view:
         assert view.rows_after(1, 0, 99).items.tolist() == [8, 9, 10]
         assert view.stored(2) == 7
+
+
+def test_batches_of_superseded_vectors_begin_where_the_last_ended(ledger: Ledger) -> None:
+    filled(ledger, [NewItem(str(place), "1") for place in range(6)])
+    with ledger.write() as change:
+        change.add_space(NEW, None)
+        change.put_vectors(2, np.arange(1, 7), ["1"] * 6, unit(6, NEW.dim))
+        assert change.drop_superseded(1, 2, 2, after=3) == [4, 5]
+
+
+def test_those_that_lack_a_vector_are_found_among_the_given(ledger: Ledger) -> None:
+    filled(ledger, [NewItem(str(place), "1") for place in range(6)])
+    with ledger.write() as change:
+        change.add_space(NEW, None)
+        change.put_vectors(2, np.array([2, 5]), ["1"] * 2, unit(2, NEW.dim))
+        change.remove_items(np.array([3]))
+        assert change.lacking(2, np.array([6, 1, 2, 3, 99])).tolist() == [1, 6]
 
 
 def test_a_swallowed_error_does_not_pass_for_success(place: str, opened: Callable[..., Ledger]) -> None:

@@ -119,7 +119,11 @@ def list_work(ledger: Ledger, model: Model) -> None:
 
 def claim(ledger: Ledger, model: Model) -> None:
     owner, count = model.random.choice("ab"), model.random.randint(1, 4)
-    free = [n for n, (_, holder, lease, _) in model.work.items() if holder is None or lease < model.now]
+    free = [
+        n
+        for n, (_, holder, lease, _) in model.work.items()
+        if holder is None or (lease < model.now and holder != owner)
+    ]
     # nobody gives up here: that is tested by itself
     if any(model.work[number][3] >= 9 for number in free):
         return

@@ -13,6 +13,7 @@ from multiprocessing.queues import Queue
 import numpy as np
 import pytest
 
+from samespace.errors import GalleryError
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.records import NewItem
 
@@ -138,3 +139,27 @@ def test_processes_write_in_turn(ledger: Ledger, place: str, writers: int) -> No
     assert numbers == list(range(1, 1 + 24 * writers))
     with ledger.read() as view:
         assert (view.live(), view.stored(1), view.epoch()) == (24 * writers, 24 * writers, epochs[-1])
+
+
+def test_reads_within_reads_and_writes_see_what_is_stored(ledger: Ledger) -> None:
+    add(ledger, "a", 2)
+    with ledger.read() as outer, ledger.read() as inner:
+        assert (outer.live(), inner.live()) == (2, 2)
+    with ledger.write() as change:
+        change.remove_items(np.array([1]))
+        with ledger.read() as view:
+            assert (change.live(), view.live()) == (1, 2)
+    with ledger.read() as view:
+        assert view.live() == 1
+
+
+def test_a_change_within_a_change_fails_at_once(ledger: Ledger) -> None:
+    began = time.monotonic()
+    with ledger.write() as change:
+        change.add_items([NewItem("a", "c")])
+        with pytest.raises(GalleryError, match="begun within another of the same thread"), ledger.write():
+            pass
+    assert time.monotonic() - began < 5
+    with ledger.read() as view:
+        assert view.live() == 1
+    add(ledger, "b", 1)

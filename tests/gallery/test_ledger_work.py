@@ -69,7 +69,7 @@ def test_an_item_that_always_ends_its_worker_fails_in_the_end(listed: Ledger) ->
         change.clear_work(2)
         change.put_work(2, np.array([5]), [0.0])
     tries = 0
-    while claim(listed, "a", 1, now=100.0 * tries):
+    while claim(listed, f"w{tries}", 1, now=100.0 * tries):
         tries += 1
         assert tries < 50
     assert tries >= 3
@@ -80,6 +80,51 @@ def test_an_item_that_always_ends_its_worker_fails_in_the_end(listed: Ledger) ->
     with listed.write() as change:
         assert change.retry(2) == 1
     assert claim(listed, "a", 1, now=1e6) == [5]
+
+
+def test_an_item_that_is_given_up_does_not_take_the_place_of_another(listed: Ledger) -> None:
+    for tries in range(10):
+        assert claim(listed, f"w{tries}", 2, now=100.0 * tries) == [10, 9]
+    assert claim(listed, "last", 3, now=1e6) == [8, 7, 6]
+    assert work(listed).failed == 2
+
+
+def test_a_worker_does_not_claim_again_what_it_has_in_hand(listed: Ledger) -> None:
+    assert claim(listed, "a", 2, now=0.0, lease=10.0) == [10, 9]
+    assert claim(listed, "a", 2, now=50.0, lease=10.0) == [8, 7]
+    assert claim(listed, "b", 2, now=55.0, lease=10.0) == [10, 9]
+
+
+def test_a_lease_can_be_renewed_by_its_owner_alone(listed: Ledger) -> None:
+    claim(listed, "a", 3, now=0.0, lease=10.0)
+    claim(listed, "b", 1, now=0.0, lease=10.0)
+    with listed.claiming() as change:
+        change.renew(2, "a", [10, 9, 7, 1], 100.0)
+    assert work(listed, now=50.0).claimed == 2
+    assert claim(listed, "c", 4, now=50.0) == [8, 7, 6, 5]
+
+
+def test_a_worker_can_claim_among_some_items_only(listed: Ledger) -> None:
+    with listed.claiming() as change:
+        assert [got.item for got in change.claim(2, "a", 3, now=0, lease=9, among=[2, 7, 99])] == [7, 2]
+        assert [got.item for got in change.claim(2, "b", 3, now=0, lease=9, among=[2, 7, 3])] == [3]
+    assert claim(listed, "b", 3) == [10, 9, 8]
+
+
+def test_a_claim_reads_no_more_of_the_list_than_it_takes(listed: Ledger) -> None:
+    if listed.engine.location.startswith("postgres"):
+        pytest.skip("a plan of SQLite")
+    seen: list[str] = []
+    with listed.claiming() as change:
+        change.session.connection.set_trace_callback(seen.append)  # type: ignore[attr-defined]
+        change.claim(2, "a", 3, now=0.0, lease=9.0)
+        change.session.connection.set_trace_callback(None)  # type: ignore[attr-defined]
+        plans = [change.session.all(f"EXPLAIN QUERY PLAN {sql}") for sql in seen if " work " in sql]
+    text = str(plans)
+    assert "USING INDEX work_order (space=?)" in text
+    assert "USING INDEX work_lease (space=? AND lease<?)" in text
+    assert "SCAN" not in text
+    assert text.count("(space=?)") == 1
 
 
 def test_failures_are_listed_until_they_are_tried_again(listed: Ledger) -> None:

@@ -241,7 +241,7 @@ def test_damaged_files_are_ignored_and_written_anew(
     check(source, made)
     again = LocalSource(made.ledger, tmp_path / "index")
     check(again, made)
-    assert all(int(entry["lag"]) < upkeep.FLUSH for entry in again.coverage().values())
+    assert all(sum(map(len, held.fresh)) < upkeep.FLUSH for held in again.moment().held.values())
 
 
 def test_index_of_another_gallery_or_of_a_later_ledger_is_not_believed(tmp_path: Path, small: None) -> None:
@@ -364,3 +364,47 @@ def test_a_read_only_gallery_writes_no_index_files(tmp_path: Path, small: None) 
     source.maintain()
     check(source, made)
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_parts_are_written_as_one_segment(tmp_path: Path, mixed: bool) -> None:
+    values = made_vectors(50, 16, seed=1)
+    numbers = np.arange(1, 51)
+    places = [np.arange(0, 50, 2), np.arange(1, 50, 2)] if mixed else [np.arange(30), np.arange(30, 50)]
+    parts = [segments.Segment(numbers[some], 2 * numbers[some], 3 * numbers[some], values[some]) for some in places]
+    shelf = segments.Shelf(tmp_path, "gallery", made_space("a", 16))
+    with shelf.locked():
+        saved, entry = shelf.save(*parts)
+        shelf.write([entry], None)
+    fresh = segments.Shelf(tmp_path, "gallery", made_space("a", 16))
+    loaded = fresh.load(fresh.read().segments[0])
+    assert loaded is not None
+    for one in (saved, loaded):
+        assert one.numbers.tolist() == numbers.tolist()
+        assert one.items.tolist() == (2 * numbers).tolist()
+        assert one.checksums.tolist() == (3 * numbers).tolist()
+        np.testing.assert_array_equal(one.values, values)
+    assert saved.name in shelf.sound
+
+
+def test_each_index_file_is_looked_at_once(tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    whole = segments.Shelf.whole
+
+    def watched(shelf: segments.Shelf, segment: segments.Segment, entry: dict[str, object]) -> bool:
+        looked.append(segment.name)
+        return whole(shelf, segment, entry)
+
+    monkeypatch.setattr(segments.Shelf, "whole", watched)
+    monkeypatch.setattr(segments, "_CHECK_WHOLE", 0)
+    made = half_way(tmp_path)
+    source = LocalSource(made.ledger, tmp_path / "index")
+    source.maintain()
+    source.maintain()
+    # what it wrote itself
+    assert looked == []
+    again = LocalSource(made.ledger, tmp_path / "index")
+    again.maintain()
+    again.maintain()
+    names = [segment.name for held in source.moment().held.values() for segment in held.segments]
+    assert sorted(looked) == sorted(names) != []

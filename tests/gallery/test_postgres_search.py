@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'samespace[postgres]'")
 
+from samespace.gallery import pgvector
 from samespace.gallery.filters import conditions
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.local import LocalSource
@@ -52,6 +53,7 @@ class Filled:
             change.put_vectors(1, numbers, ["c"] * ITEMS, self.values[1])
             change.add_space(self.spaces[2], None)
             change.add_upgrade(1, 2, order="random", plan={})
+            change.set_upgrade(change.state().upgrades[-1], state="open")
             change.set_query(2)
         self.moved = np.sort(np.random.default_rng(7).permutation(numbers)[: round(share * ITEMS)])
         with self.ledger.write() as change:
@@ -170,8 +172,12 @@ def test_an_index_finds_nearly_everything_in_each_space(schema: str, normalized:
     filled = Filled(schema, 0.5, normalized=normalized)
     source = PgvectorSource(filled.ledger, exact_rows=50)
     assert source.coverage() == {rank: {"indexed": n, "lag": 0, "kind": "exact"} for rank, n in ((1, 400), (2, 200))}
-    source.maintain()
-    source.maintain()
+    told: list[tuple[int, str]] = []
+    source.maintain(lambda done, note: told.append((done, note)))
+    assert [done for done, _ in told] == [0, 400, 0, 200]
+    assert told[0][1].startswith("building the index of one in the server: 400 vectors")
+    source.maintain(lambda done, note: told.append((done, note)))
+    assert len(told) == 4
     assert {rank: covered["kind"] for rank, covered in source.coverage().items()} == {1: "hnsw", 2: "hnsw"}
     with source.snapshot() as snapshot:
         for rank in (1, 2):
@@ -190,10 +196,36 @@ def test_an_index_finds_nearly_everything_in_each_space(schema: str, normalized:
     filled.ledger.close()
 
 
+def test_a_filter_on_items_of_another_space_still_finds_k(schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled = Filled(schema, 0.5)
+    source = PgvectorSource(filled.ledger, exact_rows=50)
+    source.maintain()
+    # a small index is walked whole otherwise
+    monkeypatch.setattr(pgvector, "_most_scanned", lambda effort: 1)
+    few = np.sort(np.random.default_rng(3).choice(filled.served(1), 14, replace=False))
+    allowed = np.union1d(filled.moved, few)
+    walked: list[bool] = []
+    near = pgvector._Served.near
+
+    def watched(part: pgvector._Served, query: np.ndarray, k: int) -> Found | None:
+        found = near(part, query, k)
+        walked.append(found is not None)
+        return found
+
+    monkeypatch.setattr(pgvector._Served, "near", watched)
+    queries = vectors(5, 16, 21)
+    with source.snapshot() as snapshot:
+        for k in (10, 20):
+            found = snapshot.top(1, queries, k, allowed=allowed, exact=False)
+            assert [as_pairs(one) for one in found] == [filled.slowly(1, query, k, few) for query in queries]
+        assert walked == [False] * 10
+        snapshot.top(1, queries, 10, allowed=None, exact=False)
+        assert walked[10:] == [True] * 5
+    filled.ledger.close()
+
+
 def explained(snapshot: object, rank: int, query: np.ndarray) -> str:
     """The server's plan of an approximate search."""
-    from samespace.gallery import pgvector
-
     part = pgvector._Served(snapshot._view, snapshot.state, rank, None)  # type: ignore[attr-defined]
     with pgvector._following_index(part.view, 10, 0.5):
         sql, values = part.near_sql(query, 10)

@@ -45,6 +45,7 @@ class World:
             self._put(change, 1, self.numbers, self.fresh(1, COUNT))
             change.add_space(new, None)
             change.add_upgrade(1, 2, order="random", plan={})
+            change.set_upgrade(change.state().upgrades[-1], state="open")
 
     def fresh(self, rank: int, count: int) -> np.ndarray:
         values = self.rng.normal(size=(count, self.spaces[rank].dim)).astype(np.float32)

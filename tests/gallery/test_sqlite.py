@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from samespace.errors import GalleryError
+from samespace.errors import GalleryError, InputError
+from samespace.gallery import ledger as ledger_module
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.records import NewItem
 from samespace.gallery.sqlite import FILE
@@ -205,3 +210,91 @@ def test_one_writer_waits_for_another_and_then_says_so(closed: Path, monkeypatch
     add(other, "x")
     one.close()
     other.close()
+
+
+def test_of_several_that_make_a_gallery_at_once_one_does_and_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, together = ledger_module._require_empty, threading.Barrier(4)
+
+    def all_look_first(folder: Path) -> None:
+        looked(folder)
+        together.wait(timeout=10)
+
+    monkeypatch.setattr(ledger_module, "_require_empty", all_look_first)
+
+    def make(_: int) -> Ledger | str:
+        try:
+            return created(tmp_path / "g")
+        except InputError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(make, range(4)))
+    (winner,) = [result for result in results if isinstance(result, Ledger)]
+    assert all("holds a gallery already" in result for result in results if isinstance(result, str))
+    add(winner, "a")
+    winner.close()
+    again = Ledger.open(tmp_path / "g")
+    with again.read() as view:
+        assert view.live() == 50
+    again.close()
+
+
+def test_a_new_gallery_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise GalleryError("on purpose")
+
+    monkeypatch.setattr("samespace.gallery.sqlite.SqliteEngine.create_tables", fails)
+    with pytest.raises(GalleryError, match="on purpose"):
+        created(tmp_path / "g")
+    assert list((tmp_path / "g").iterdir()) == []
+
+
+def test_threads_that_come_and_go_leave_few_connections(closed: Path) -> None:
+    ledger = Ledger.open(closed.parent)
+    together = threading.Barrier(12)
+
+    def serve() -> None:
+        with ledger.read() as view:
+            assert view.live() == 2000
+            together.wait(timeout=10)
+
+    for _ in range(3):
+        threads = [threading.Thread(target=serve) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(ledger.engine._pool) <= 4  # type: ignore[attr-defined]
+    ledger.close()
+    assert len(ledger.engine._pool) == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_locks_of_its_own(closed: Path) -> None:
+    ledger = Ledger.open(closed.parent)
+    add(ledger, "before")
+    reading, begun = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with ledger.read() as view:
+                live = view.live()
+                os.write(begun, b"x")
+                time.sleep(1.0)
+                os._exit(0 if live == view.live() == 2050 else 1)
+        finally:
+            os._exit(2)
+    assert os.read(reading, 1) == b"x"
+    add(ledger, "after")
+    ledger.close()
+    # the last one out would have folded the log into the file: the child still reads
+    assert (closed.parent / f"{FILE}-wal").stat().st_size > 0
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(reading)
+    os.close(begun)
+    again = Ledger.open(closed.parent)
+    with again.read() as view:
+        assert view.live() == 2100
+    again.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from samespace.gallery.adding import Added
 from samespace.gallery.backfill import Limits
 from samespace.gallery.campaign import Backfilled
 from samespace.gallery.doctor import Diagnosis, Finding
@@ -10,6 +9,7 @@ from samespace.gallery.gallery import Gallery
 from samespace.gallery.seal import Sealed
 from samespace.gallery.searching import Answer, Hit
 from samespace.gallery.status import Status
+from samespace.gallery.storing import Added
 from samespace.gallery.upgrade import Plan, Switched
 
 __all__ = [

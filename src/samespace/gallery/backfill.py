@@ -9,123 +9,24 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
-from samespace.errors import GalleryError, InputError
-from samespace.gallery.adding import require_vectors
-from samespace.gallery.images import Encoder, Images, another_image
+from samespace.errors import GalleryError
 from samespace.gallery.ledger import Ledger
-from samespace.gallery.records import Claim, Handed, State, Vectors, Worker
-from samespace.gallery.throttle import LatencyBudget, RateLimit
-from samespace.space import Space
-from samespace.vectors import VectorSet
+from samespace.gallery.records import Claim, Handed, State, Vectors, Work, Worker
+from samespace.gallery.supply import Batch, FromImages, FromVectors, Supply, Wanted, accounted
+from samespace.gallery.throttle import LatencyBudget, Limits, RateLimit
+
+__all__ = ["Batch", "FromImages", "FromVectors", "Limits", "Loop", "Progress", "Supply", "is_dead", "release_dead"]
 
 _POLL_SECONDS = 0.5
 _WAIT_SECONDS = 0.05
+_OTHERS_SECONDS = 0.2
 _BEAT_SECONDS = 2.0
 _AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images of claimed items, ready to be embedded."""
-
-    claims: list[Claim]
-    embed: Callable[[], Vectors]
-    failed: dict[int, str]
-
-
-class Supply(Protocol):
-    """Where the vectors of claimed items come from."""
-
-    def take(self, claims: list[Claim]) -> Batch:
-        """Fetch what is needed for these items; runs beside the embedding of the batch before."""
-        ...
-
-
-class FromImages:
-    """Vectors by a model from images.
-
-    Args:
-        encoder: the model.
-        images: of the items, as the model takes them.
-    """
-
-    def __init__(self, encoder: Encoder, images: Images) -> None:
-        self.encoder, self.images = encoder, images
-
-    def take(self, claims: list[Claim]) -> Batch:
-        """Read the images of these items."""
-        loaded = self.images.load([claim.id for claim in claims])
-        failed = {claims[place].item: reason for place, reason in loaded.missing.items()}
-        kept = []
-        for slot, (place, content) in enumerate(zip(loaded.places, loaded.contents, strict=True)):
-            if another_image(claims[place].content, content):
-                failed[claims[place].item] = "the image is not the one that was added; add the item again with update"
-            else:
-                kept.append(slot)
-        pixels = loaded.pixels if len(kept) == len(loaded.places) else loaded.pixels[kept]
-        chosen = [claims[loaded.places[slot]] for slot in kept]
-        return Batch(chosen, lambda: self.encoder.vectors(pixels), failed)
-
-
-class FromVectors:
-    """Vectors that were made elsewhere.
-
-    Args:
-        vectors: a set of the space, by item id.
-        space: of the vectors.
-    """
-
-    def __init__(self, vectors: VectorSet, space: Space) -> None:
-        if not vectors.has_ids:
-            raise InputError(f"{vectors.name} has no ids; a backfill finds vectors by item id")
-        self.vectors, self.space = vectors, space
-        self._order = np.argsort(vectors.ids, kind="stable")
-        self._sorted = vectors.ids[self._order]
-
-    def take(self, claims: list[Claim]) -> Batch:
-        """Find the vectors of these items."""
-        wanted = np.asarray([claim.id for claim in claims], dtype=np.str_)
-        place = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        found = self._sorted[place] == wanted
-        failed = {
-            claims[slot].item: f"no vector of this id in {self.vectors.name}"
-            for slot in np.flatnonzero(~found).tolist()
-        }
-        values = self.vectors.take(self._order[place[found]])
-        require_vectors(values, self.space, self.vectors.name, wanted[found])
-        return Batch([claims[slot] for slot in np.flatnonzero(found)], lambda: values, failed)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a worker ends or waits.
-
-    Attributes:
-        batch_size: items claimed, read and embedded at once.
-        lease: seconds after which a claim that came to nothing is free for others.
-        items: most items to embed in this run.
-        seconds: longest time this run may take.
-        rate: most items per second.
-        p95: most milliseconds that the 95th percentile of searches may take while this worker claims work.
-    """
-
-    batch_size: int = 256
-    lease: float = 300.0
-    items: int | None = None
-    seconds: float | None = None
-    rate: float | None = None
-    p95: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "lease", "items", "seconds", "rate", "p95"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise InputError(f"{name} should be above 0, got {value}")
 
 
 @dataclass
@@ -139,10 +40,10 @@ class Progress:
 
 
 class Loop:
-    """One worker: three threads, so that reading, embedding and writing go on at once.
+    """One worker: reading, embedding and writing go on at once in threads, and one more says that it is alive.
 
     Args:
-        ledger: of the gallery; this worker's own connection.
+        ledger: of the gallery.
         rank: of the space to embed for.
         supply: where vectors come from.
         limits: when to end or wait.
@@ -168,11 +69,15 @@ class Loop:
         self._advance = advance
         self._budget = LatencyBudget(limits.p95, probe)
         self._speed = RateLimit(limits.rate)
+        self._wanted = Wanted(ledger, rank, supply) if isinstance(supply, FromVectors) else None
         self._progress = Progress()
         self._claimed = 0
+        self._in_hand: set[int] = set()
+        self._guard = threading.Lock()
+        self._note = ""
         self._began = time.monotonic()
         self._started = time.time()
-        self._beaten = 0.0
+        self._over = threading.Event()
         self._errors: list[BaseException] = []
         self._loaded: queue.Queue[Batch | None] = queue.Queue(_AHEAD)
         self._embedded: queue.Queue[tuple[Batch, Vectors] | None] = queue.Queue(_AHEAD)
@@ -180,10 +85,10 @@ class Loop:
     def run(self) -> Progress:
         """Work until there is nothing left to claim, a limit is reached or `stop` is set."""
         release_dead(self.ledger, self.rank)
-        threads = [
-            threading.Thread(target=self._guarded, args=(step,), daemon=True) for step in (self._load, self._write)
-        ]
-        for thread in threads:
+        steps = (self._load, self._write)
+        threads = [threading.Thread(target=self._guarded, args=(step,), daemon=True) for step in steps]
+        keeper = threading.Thread(target=self._keep, daemon=True)
+        for thread in (*threads, keeper):
             thread.start()
         try:
             self._embed()
@@ -195,6 +100,8 @@ class Loop:
             self._drain()
             for thread in threads:
                 thread.join()
+            self._over.set()
+            keeper.join()
             self._leave()
         if self._errors:
             raise self._errors[0]
@@ -217,7 +124,7 @@ class Loop:
                 if claims is None:
                     break
                 if claims:
-                    self._loaded.put(self.supply.take(claims))
+                    self._loaded.put(accounted(claims, self.supply.take(claims)))
         finally:
             self._loaded.put(None)
 
@@ -230,6 +137,13 @@ class Loop:
         while (done := self._embedded.get()) is not None:
             self._hand_in(*done)
 
+    def _keep(self) -> None:
+        """Say that this worker is alive and hold its claims, however long a batch takes."""
+        while not self._over.wait(min(_BEAT_SECONDS, self.limits.lease / 3)):
+            # a store that is busy or away for a moment fails the work itself, or nothing
+            with suppress(GalleryError):
+                self._beat()
+
     def _claim(self) -> list[Claim] | None:
         """The next items; none at all for now; or None at the end."""
         with self.ledger.read() as view:
@@ -237,23 +151,43 @@ class Loop:
         count = self._may_claim(state)
         if count <= 0:
             return None
-        upgrade = state.upgrade
-        note = ""
-        if upgrade is not None and upgrade.paused:
-            note = "paused"
-        elif self._budget.exceeded():
-            note = f"waiting for searches (p95 {self._budget.p95:.0f} ms)"
-        if note:
-            self._beat(note, force=True)
+        if note := self._held_back(state):
+            self._say(note)
             self._advance(0, note)
             self.stop.wait(_POLL_SECONDS)
             return []
-        with self.ledger.claiming() as change:
-            claims = change.claim(self.rank, self.owner, count, now=time.time(), lease=self.limits.lease)
+        if pause := self._speed.wait():
+            # nothing is claimed before its time: a lease runs for work, not for waiting
+            self.stop.wait(min(pause, _POLL_SECONDS))
+            return []
+        claims = self._take(count)
         if not claims:
             return self._await_others()
         self._claimed += len(claims)
-        self.stop.wait(self._speed.wait(len(claims)))
+        self._speed.begin(len(claims))
+        self._say("embedding")
+        return claims
+
+    def _held_back(self, state: State) -> str:
+        """Why no work may be claimed now; empty if it may."""
+        if state.upgrade is not None and state.upgrade.paused:
+            return "paused"
+        return f"waiting for searches (p95 {self._budget.p95:.0f} ms)" if self._budget.exceeded() else ""
+
+    def _take(self, count: int) -> list[Claim]:
+        if self._wanted is None:
+            return self._claim_among(None, count)
+        while some := self._wanted.next(count):
+            if claims := self._claim_among(some, count):
+                return claims
+        return []
+
+    def _claim_among(self, items: list[int] | None, count: int) -> list[Claim]:
+        now = time.time()
+        with self.ledger.claiming() as change:
+            claims = change.claim(self.rank, self.owner, count, now=now, lease=self.limits.lease, among=items)
+        with self._guard:
+            self._in_hand.update(claim.item for claim in claims)
         return claims
 
     def _may_claim(self, state: State) -> int:
@@ -273,16 +207,25 @@ class Loop:
 
     def _await_others(self) -> list[Claim] | None:
         """Nothing is free: end, unless claims are out that may yet come to nothing, this worker's own included."""
+        if self._in_hand:
+            self.stop.wait(_WAIT_SECONDS)
+            return []
         with self.ledger.read() as view:
             work = view.work(self.rank, time.time())
-        if not work.open:
-            self._progress.ended = self._progress.ended or "nothing is left"
+        if not work.open or (self._wanted is not None and not self._wanted.again()):
+            self._progress.ended = self._progress.ended or self._nothing_left(work)
             return None
-        if self._claimed == self._seen():
-            release_dead(self.ledger, self.rank)
-            self._beat("waiting for other workers")
-        self.stop.wait(_WAIT_SECONDS)
+        release_dead(self.ledger, self.rank)
+        self._say("waiting for other workers")
+        self.stop.wait(_OTHERS_SECONDS)
         return []
+
+    def _nothing_left(self, work: Work) -> str:
+        if work.open and isinstance(self.supply, FromVectors):
+            return f"of the items that are left, {work.open:,} have no vector in {self.supply.vectors.name}"
+        if work.failed:
+            return f"nothing is left but {work.failed:,} items that could not be embedded; try them again with --retry"
+        return "nothing is left"
 
     def _hand_in(self, batch: Batch, vectors: Vectors) -> None:
         with self.ledger.write() as change:
@@ -291,8 +234,10 @@ class Loop:
         names = self._names(batch)
         self._progress.handed += handed
         self._progress.failed.update(names)
+        with self._guard:
+            self._in_hand.difference_update(claim.item for claim in batch.claims)
+            self._in_hand.difference_update(batch.failed)
         self._advance(handed.stored + handed.present, "")
-        self._beat("embedding")
 
     def _names(self, batch: Batch) -> dict[str, str]:
         if not batch.failed:
@@ -300,20 +245,23 @@ class Loop:
         with self.ledger.read() as view:
             return {item.id: batch.failed[item.number] for item in view.items(list(batch.failed)).values()}
 
-    def _seen(self) -> int:
-        handed = self._progress.handed
-        return handed.stored + handed.present + handed.changed + handed.gone + handed.lost + len(self._progress.failed)
+    def _say(self, note: str) -> None:
+        """Let others know what this worker is doing, at once if that is new."""
+        if note != self._note:
+            self._note = note
+            self._beat()
 
-    def _beat(self, note: str, *, force: bool = False) -> None:
+    def _beat(self) -> None:
         now = time.time()
-        if force or now - self._beaten >= _BEAT_SECONDS:
-            self._beaten = now
-            worker = Worker(
-                self.owner, self.rank, self._started, now, self._progress.handed.stored,
-                len(self._progress.failed), note,
-            )  # fmt: skip
-            with self.ledger.claiming() as change:
-                change.beat(worker)
+        with self._guard:
+            held = sorted(self._in_hand)
+        worker = Worker(
+            self.owner, self.rank, self._started, now, self._progress.handed.stored,
+            len(self._progress.failed), self._note,
+        )  # fmt: skip
+        with self.ledger.claiming() as change:
+            change.beat(worker)
+            change.renew(self.rank, self.owner, held, now + self.limits.lease)
 
     def _leave(self) -> None:
         """Give back what was claimed and not embedded; a worker that was killed leaves that to the lease."""

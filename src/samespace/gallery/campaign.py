@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.process
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ class Backfilled:
 
     Attributes:
         stored: items that have a vector of the query space now and had none before.
-        changed: items that changed while they were being embedded; they stay on the list.
+        changed: items that changed while they were being embedded; what was embedded of their old content was dropped.
         failed: reason by id of items that could not be embedded.
         seconds: how long the run took.
         left: items still on the list, failed ones not counted.
@@ -72,9 +72,9 @@ def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) ->
             fresh = items if len(listed) < len(items) else items[:0]
         else:
             chosen, fresh = order, items
-        if not len(fresh):
-            return len(items)
-        values = priorities(view, state, items, chosen, seed=seed)
+    if not len(fresh):
+        return len(items)
+    values = priorities(ledger, state, items, chosen, seed=seed)
     if order is None:
         new = ~np.isin(items, listed)
         items, values = items[new], values[new]
@@ -82,7 +82,7 @@ def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) ->
         part = slice(start, start + _LISTED_AT_ONCE)
         with ledger.write() as change:
             # an item that was embedded or removed since needs no work
-            still = np.isin(items[part], change.unserved([state.query]))
+            still = np.isin(items[part], change.lacking(state.query, items[part]))
             change.put_work(state.query, items[part][still], values[part][still].tolist())
     if upgrade is not None and isinstance(order, str) and order != upgrade.order:
         with ledger.write() as change:
@@ -186,26 +186,15 @@ def run_many(
     """
     with ledger.read() as view:
         rank = view.state().query
-        before = view.stored(rank)
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
-    share = share_of(job, workers)
-    processes = [context.Process(target=_process, args=(share, results), daemon=False) for _ in range(workers)]
+    processes = [context.Process(target=_process, args=(share, results)) for share in shares_of(job, workers)]
     began = time.monotonic()
     for process in processes:
         process.start()
-    done: list[Progress] = []
-    errors: list[str] = []
     try:
         with maintained(source):
-            seen = before
-            while any(process.is_alive() for process in processes) or not results.empty():
-                _collect(results, done, errors, _POLL_SECONDS)
-                with ledger.read() as view:
-                    now = view.stored(rank)
-                    notes = {worker.note for worker in view.workers(time.time() - 10)}
-                advance(now - seen, ", ".join(sorted(notes - {"embedding", ""})))
-                seen = now
+            done, errors = _watch(ledger, rank, processes, results, advance)
     except BaseException:
         for process in processes:
             process.terminate()
@@ -214,24 +203,60 @@ def run_many(
         for process in processes:
             process.join()
     died = [process.exitcode for process in processes if process.exitcode not in (0, None)]
+    ended = _ending(done, errors, died, len(processes))
+    return summary(ledger, rank, done, time.monotonic() - began, ended)
+
+
+def _watch(
+    ledger: Ledger, rank: int, processes: Sequence[BaseProcess], results: Any, advance: Advance
+) -> tuple[list[Progress], list[str]]:
+    """Report progress until every worker is over; what those that ended did, and why others failed."""
+    done: list[Progress] = []
+    errors: list[str] = []
+    with ledger.read() as view:
+        seen = view.stored(rank)
+    while any(process.is_alive() for process in processes) or not results.empty():
+        _collect(results, done, errors, _POLL_SECONDS)
+        with ledger.read() as view:
+            now = view.stored(rank)
+            notes = {worker.note for worker in view.workers(time.time() - 10)}
+        advance(now - seen, ", ".join(sorted(notes - {"embedding", ""})))
+        seen = now
+    return done, errors
+
+
+def _ending(done: list[Progress], errors: list[str], died: Sequence[int | None], workers: int) -> str:
+    """Why a run of several workers ended.
+
+    Raises:
+        GalleryError: none of them did anything.
+    """
     if errors and not done:
         raise GalleryError(errors[0])
-    if died and not done:
+    if not done:
         raise GalleryError(
             f"every worker died (exit codes {died}); what was stored is kept, run the same command again"
         )
     ended = done[0].ended
     if errors or died:
         ended += f"; {len(errors) + len(died)} of {workers} workers failed: {errors[0] if errors else 'killed'}"
-    return summary(ledger, rank, done, time.monotonic() - began, ended)
+    return ended
 
 
-def share_of(job: Job, workers: int) -> Job:
-    """What one of several workers is to do: its part of the rate and of the number of items."""
+def shares_of(job: Job, workers: int) -> list[Job]:
+    """What each of several workers is to do: its part of the rate and of the number of items.
+
+    There are fewer than `workers` where there are fewer items than that.
+    """
     limits = job.limits
-    items = None if limits.items is None else -(-limits.items // workers)
+    if limits.items is not None:
+        workers = min(workers, limits.items)
     rate = None if limits.rate is None else limits.rate / workers
-    return replace(job, limits=replace(limits, items=items, rate=rate))
+    parts = [
+        None if limits.items is None else limits.items // workers + (place < limits.items % workers)
+        for place in range(workers)
+    ]
+    return [replace(job, limits=replace(limits, items=items, rate=rate)) for items in parts]
 
 
 def prober(ledger: Ledger, source: Source) -> Callable[[], object]:

@@ -40,6 +40,15 @@ class Change(View):
         self._configured()
         return rank
 
+    def forget_space(self, rank: int) -> None:
+        """Remove a space that was planned and never used, with its plan."""
+        self.session.run(f"DROP TABLE vector_{rank}")
+        for table, column in (("space", "rank"), ("work", "space"), ("canary", "space"), ("upgrade", "new")):
+            self.session.run(f"DELETE FROM {table} WHERE {column} = ?", [rank])
+        for table in ("link", "calibration"):
+            self.session.run(f"DELETE FROM {table} WHERE query = ? OR gallery = ?", [rank, rank])
+        self._configured()
+
     def set_model(self, rank: int, model: str | None) -> None:
         """Remember where the model of a space lies."""
         self.session.run("UPDATE space SET model = ? WHERE rank = ?", [model, rank])
@@ -63,6 +72,11 @@ class Change(View):
         self.session.run(
             "INSERT INTO link VALUES (?, ?, ?, ?, ?)", [link.query, link.gallery, link.dims, text, time.time()]
         )
+        self._configured()
+
+    def drop_link(self, query: int, gallery: int) -> None:
+        """Take back the leave of a pair of spaces."""
+        self.session.run("DELETE FROM link WHERE query = ? AND gallery = ?", [query, gallery])
         self._configured()
 
     def put_calibration(self, query: int, gallery: int, calibration: Calibration, source: str) -> None:
@@ -201,15 +215,41 @@ class Change(View):
             self.session.run(f"UPDATE item SET epoch = ? WHERE epoch < ? AND no IN ({marks})", [epoch, epoch, *part])
             self.session.run(f"DELETE FROM work WHERE space = ? AND item IN ({marks})", [rank, *part])
 
-    def drop_superseded(self, rank: int, by: int, limit: int) -> int:
-        """Delete up to `limit` vectors of a space whose items have one in a later space; how many went."""
+    def drop_superseded(self, rank: int, by: int, limit: int, *, after: int = 0) -> list[int]:
+        """Delete up to `limit` vectors of a space whose items have one in a later space.
+
+        Args:
+            rank: of the space.
+            by: rank of the later one.
+            limit: most rows to delete.
+            after: number of the row to go on behind, so that a caller with many batches reads each row once.
+
+        Returns:
+            Numbers of the rows that went, ascending.
+        """
         rows = self.session.all(
-            f"SELECT no FROM vector_{rank} v WHERE EXISTS (SELECT 1 FROM vector_{by} w WHERE w.item = v.item) LIMIT ?",
-            [limit],
+            f"SELECT no FROM vector_{rank} v WHERE no > ? AND EXISTS (SELECT 1 FROM vector_{by} w "
+            "WHERE w.item = v.item) ORDER BY no LIMIT ?",
+            [after, limit],
         )
-        for part in _parts([row[0] for row in rows]):
+        numbers = [row[0] for row in rows]
+        for part in _parts(numbers):
             self.session.run(f"DELETE FROM vector_{rank} WHERE no IN ({', '.join('?' * len(part))})", part)
-        return len(rows)
+        return numbers
+
+    def lacking(self, rank: int, items: Sequence[int] | Ints) -> Ints:
+        """Those of these items that are there and have no vector of a space, ascending."""
+        found: list[int] = []
+        for part in _parts(items):
+            found += [
+                row[0]
+                for row in self.session.all(
+                    f"SELECT no FROM item i WHERE deleted = 0 AND no IN ({', '.join('?' * len(part))}) "
+                    f"AND NOT EXISTS (SELECT 1 FROM vector_{rank} v WHERE v.item = i.no)",
+                    part,
+                )
+            ]
+        return np.array(sorted(found), dtype=np.int64)
 
     def put_work(self, rank: int, items: Ints, priorities: Sequence[float]) -> None:
         """Put items on the work list of a space, or give them new priorities; claims and failures stay."""
@@ -230,32 +270,46 @@ class Change(View):
             [rank],
         )
 
-    def claim(self, rank: int, owner: str, count: int, *, now: float, lease: float) -> list[Claim]:
+    def claim(
+        self, rank: int, owner: str, count: int, *, now: float, lease: float, among: Sequence[int] | None = None
+    ) -> list[Claim]:
         """Claim up to `count` items of the work list, highest priority first, for `lease` seconds from `now`.
 
-        Items whose lease ran out are claimed again; after ten claims that came to nothing an item
-        counts as failed, for it may be what ends the workers.
+        Items whose lease ran out are claimed again, though not by the worker that holds them: it has them in hand.
+        After ten claims that came to nothing an item counts as failed, for it may be what ends the workers.
+
+        Args:
+            rank: of the space.
+            owner: name of the worker.
+            count: most items to claim.
+            now: seconds since 1970.
+            lease: seconds.
+            among: numbers of the only items to claim, at most `count`; any by default.
         """
-        passing = self.engine.claiming(self.session)
-        self.session.run(
-            "UPDATE work SET error = ?, owner = NULL, lease = NULL WHERE space = ? AND item IN (SELECT item FROM work "
-            f"WHERE space = ? AND error IS NULL AND tries >= ? AND (owner IS NULL OR lease < ?) {passing})",
-            [f"given up after {_TRIES} claims that came to nothing", rank, rank, _TRIES, now],
-        )
-        rows = self.session.all(
-            "SELECT item FROM work WHERE space = ? AND error IS NULL AND (owner IS NULL OR lease < ?) "
-            f"ORDER BY priority DESC, item LIMIT ? {passing}",
-            [rank, now, count],
-        )
-        taken = [row[0] for row in rows]
-        for part in _parts(taken):
-            self.session.run(
-                "UPDATE work SET owner = ?, lease = ?, tries = tries + 1 "
-                f"WHERE space = ? AND item IN ({', '.join('?' * len(part))})",
-                [owner, now + lease, rank, *part],
-            )
+        taken: list[int] = []
+        for part in [None] if among is None else _parts(among):
+            while len(taken) < count:
+                rows = self._free(rank, owner, now, count - len(taken), part)
+                worn = [item for item, tries in rows if tries >= _TRIES]
+                fresh = [item for item, tries in rows if tries < _TRIES]
+                self._give_up(rank, worn)
+                self._own(rank, owner, fresh, now + lease)
+                taken += fresh
+                if not worn:
+                    break
         known = self.items(taken)
         return [Claim(number, known[number].id, known[number].content) for number in taken]
+
+    def renew(self, rank: int, owner: str, items: Sequence[int], until: float) -> None:
+        """Hold claims for longer; those that went to others stay there."""
+        passing = self.engine.claiming(self.session)
+        for part in _parts(items):
+            # rows that another transaction is about to change are passed over: nobody waits for a renewal
+            self.session.run(
+                "UPDATE work SET lease = ? WHERE space = ? AND item IN (SELECT item FROM work WHERE space = ? "
+                f"AND owner = ? AND item IN ({', '.join('?' * len(part))}) {passing})",
+                [until, rank, rank, owner, *part],
+            )
 
     def hand_in(self, rank: int, claims: Sequence[Claim], vectors: Vectors, *, owner: str | None) -> Handed:
         """Store what was embedded, item by item only if it still holds.
@@ -345,6 +399,34 @@ class Change(View):
         self.session.run(
             "INSERT INTO audit (at, actor, action, detail) VALUES (?, ?, ?, ?)",
             [time.time(), actor, action, json.dumps(detail)],
+        )
+
+    def _free(
+        self, rank: int, owner: str, now: float, count: int, among: Sequence[int] | None
+    ) -> list[tuple[int, int]]:
+        """Items that a worker can claim, and how often they were claimed before."""
+        some = "" if among is None else f"AND item IN ({', '.join('?' * len(among))}) "
+        tail = f"{some}ORDER BY priority DESC, item LIMIT ? {self.engine.claiming(self.session)}"
+        # two questions, one index each: what is nobody's, and what was left by others, of which there is little
+        what = "SELECT -priority, item, tries FROM work WHERE space = ? AND error IS NULL AND owner"
+        rows = self.session.all(f"{what} IS NULL {tail}", [rank, *(among or ()), count])
+        rows += self.session.all(
+            f"{what} IS NOT NULL AND lease < ? AND owner <> ? {tail}", [rank, now, owner, *(among or ()), count]
+        )
+        return [(row[1], row[2]) for row in sorted(rows)[:count]]
+
+    def _own(self, rank: int, owner: str, items: Sequence[int], until: float) -> None:
+        for part in _parts(items):
+            self.session.run(
+                "UPDATE work SET owner = ?, lease = ?, tries = tries + 1 "
+                f"WHERE space = ? AND item IN ({', '.join('?' * len(part))})",
+                [owner, until, rank, *part],
+            )
+
+    def _give_up(self, rank: int, items: Sequence[int]) -> None:
+        self.session.many(
+            "UPDATE work SET error = ?, owner = NULL, lease = NULL WHERE space = ? AND item = ?",
+            [(f"given up after {_TRIES} claims that came to nothing", rank, item) for item in items],
         )
 
     def _owners(self, rank: int, items: Sequence[int]) -> dict[int, str]:

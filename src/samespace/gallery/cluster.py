@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.campaign import Backfilled, Job, maintained, run_job, share_of, summary
+from samespace.gallery.campaign import Backfilled, Job, maintained, run_job, shares_of, summary
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.snapshot import Source
 
@@ -55,8 +55,9 @@ def run_on_ray(
             before = view.stored(rank)
         began = time.monotonic()
         actor = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Actor)
-        actors = [actor.remote() for _ in range(workers)]
-        waiting = [one.run.remote(share_of(job, workers)) for one in actors]
+        shares = shares_of(job, workers)
+        actors = [actor.remote() for _ in shares]
+        waiting = [one.run.remote(share) for one, share in zip(actors, shares, strict=True)]
         done, errors = [], []
         with maintained(source):
             seen = before
@@ -73,7 +74,7 @@ def run_on_ray(
                 seen = now
         if not done:
             raise GalleryError(f"every actor failed: {errors[0]}")
-        ended = done[0].ended + (f"; {len(errors)} of {workers} actors failed: {errors[0]}" if errors else "")
+        ended = done[0].ended + (f"; {len(errors)} of {len(actors)} actors failed: {errors[0]}" if errors else "")
         return summary(ledger, rank, done, time.monotonic() - began, ended)
     finally:
         if started:

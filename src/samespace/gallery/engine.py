@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
+from samespace.errors import GalleryError
 from samespace.gallery.filters import Condition
 from samespace.gallery.records import Ints, Vectors
 
@@ -99,3 +101,25 @@ class Engine(Protocol):
     def close(self) -> None:
         """Close every connection."""
         ...
+
+
+class Turns:
+    """Sees to it that no thread waits for itself: a change within a change would, until the store gives up."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    @contextmanager
+    def taken(self, location: str) -> Iterator[None]:
+        """While this thread writes.
+
+        Raises:
+            GalleryError: it is writing already.
+        """
+        if getattr(self._local, "writing", False):
+            raise GalleryError(f"{location}: a change was begun within another of the same thread; end that one first")
+        self._local.writing = True
+        try:
+            yield
+        finally:
+            self._local.writing = False

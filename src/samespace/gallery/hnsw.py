@@ -13,7 +13,7 @@ import importlib
 import sys
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ LEAST_SHARE = 0.2
 """Below this share of served rows in a graph every served row is looked at: walking past the others costs more."""
 
 _NEIGHBOURS = 16
-_BUILD_WIDTH = 64
+_BUILD_WIDTH = 40
 _WIDTH = 64
 _ADDED_AT_ONCE = 8_192
 
@@ -137,13 +137,25 @@ def _tail(part: Part, start: int) -> Part:
     return Part.of(rest, part.alive()[start:])
 
 
-def grown(old: Graph | None, segments: Sequence[tuple[Segment, Bools]], dim: int) -> Graph:
+def lacked(graph: Graph, segments: Sequence[Segment], masks: Sequence[Bools]) -> int:
+    """How many rows of the masks a graph does not cover."""
+    pairs = zip(segments, masks, strict=True)
+    return sum(int(np.count_nonzero(mask[graph.beyond(segment) :])) for segment, mask in pairs)
+
+
+def grown(
+    old: Graph | None,
+    segments: Sequence[tuple[Segment, Bools]],
+    dim: int,
+    advance: Callable[[int, int, int], None] = lambda more, done, rows: None,
+) -> Graph:
     """A graph with the given rows of segments in it; `old` is copied and added to, where there is one.
 
     Args:
         old: a graph that has every given row up to its highest row number; others of its rows may be dead.
         segments: with masks; together every current row of the space.
         dim: of the vectors.
+        advance: called with how many rows were just added, how many are in, and how many there will be.
     """
     faiss = _faiss()
     if old is None:
@@ -159,6 +171,7 @@ def grown(old: Graph | None, segments: Sequence[tuple[Segment, Bools]], dim: int
     source = np.repeat(np.arange(len(rows)), [len(places) for _, places in rows])
     place = np.concatenate([places for _, places in rows])
     order = np.argsort(numbers, kind="stable")
+    advance(0, index.ntotal, index.ntotal + len(order))
     for start in range(0, len(order), _ADDED_AT_ONCE):
         some = order[start : start + _ADDED_AT_ONCE]
         block = np.empty((len(some), dim), dtype=np.float32)
@@ -166,6 +179,7 @@ def grown(old: Graph | None, segments: Sequence[tuple[Segment, Bools]], dim: int
             mine = source[some] == which
             block[mine] = rows[which][0].values[place[some[mine]]]
         index.add(block)
+        advance(len(some), index.ntotal, index.ntotal + len(order) - start - len(some))
     numbers, items = numbers[order], items[order]
     if old is not None:
         numbers, items = np.concatenate([old.numbers, numbers]), np.concatenate([old.items, items])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Ledger:
             InputError: there is a gallery already, or something else.
             GalleryError: the place cannot be written.
         """
-        engine = _new_engine(str(location))
+        engine, undo = _new_engine(str(location))
         try:
             with engine.writing() as session:
                 change = Change(engine, session)
@@ -57,9 +57,7 @@ class Ledger:
                 change.add_space(space, model)
                 change.note("create", "create", space=space.id)
         except BaseException:
-            engine.close()
-            if not _is_postgres(str(location)):
-                _remove_new(Path(location))
+            undo()
             raise
         return cls(engine)
 
@@ -129,27 +127,38 @@ def _engine(location: str, *, read_only: bool) -> Engine:
     return SqliteEngine(Path(location), read_only=read_only)
 
 
-def _new_engine(location: str) -> Engine:
+def _new_engine(location: str) -> tuple[Engine, Callable[[], None]]:
+    """A new database, and what undoes it."""
     if _is_postgres(location):
         from samespace.gallery.postgres import PostgresEngine
 
-        return PostgresEngine(location, create=True)
-    from samespace.gallery.sqlite import FILE, SqliteEngine
+        server = PostgresEngine(location, create=True)
+        return server, server.close
+    from samespace.gallery.sqlite import SqliteEngine
 
     folder = Path(location)
-    if (folder / FILE).exists():
-        raise InputError(f"{folder} holds a gallery already; choose another folder, or add to it")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not empty; choose another folder for the gallery")
+    _require_empty(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GalleryError(f"{folder} cannot be made: {error.strerror}") from None
-    return SqliteEngine(folder, create=True)
+    engine = SqliteEngine(folder, create=True)
+    return engine, engine.remove
 
 
-def _remove_new(folder: Path) -> None:
-    from samespace.gallery.sqlite import FILE
+def _require_empty(folder: Path) -> None:
+    from samespace.gallery.sqlite import FILE, holds_already
 
-    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm", f"{FILE}-journal"):
-        (folder / name).unlink(missing_ok=True)
+    try:
+        # looked at once: another process may be making a gallery here
+        names = {file.name for file in folder.iterdir()}
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        names = {folder.name}
+    except OSError as error:
+        raise GalleryError(f"{folder} cannot be read: {error.strerror}") from None
+    if FILE in names:
+        raise holds_already(folder)
+    if names:
+        raise InputError(f"{folder} exists and is not empty; choose another folder for the gallery")

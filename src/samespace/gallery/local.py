@@ -13,15 +13,16 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.filters import Condition
-from samespace.gallery.hnsw import LEAST_SHARE, approximate
+from samespace.gallery.hnsw import LEAST_SHARE, approximate, available, lacked
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.moment import Holding, Moment, following
 from samespace.gallery.records import Ints, State, Vectors
-from samespace.gallery.scan import nearest
+from samespace.gallery.scan import Bools, nearest
 from samespace.gallery.segments import Shelf
-from samespace.gallery.snapshot import Found
+from samespace.gallery.snapshot import Found, News
 from samespace.gallery.upkeep import Upkeep
 from samespace.gallery.view import View
+from samespace.progress import silent
 from samespace.space import Space
 
 GRAPH_FROM = 50_000
@@ -42,7 +43,7 @@ class LocalSource:
         self.ledger = ledger
         self.folder = folder
         self.graph_from = graph_from
-        self.verified: set[str] = set()
+        self.sound = set[str]()
         self._moment: Moment | None = None
         self._guard = threading.Lock()
         self._tending = threading.Lock()
@@ -87,7 +88,7 @@ class LocalSource:
 
     def shelf(self, space: Space) -> Shelf | None:
         """Where index files of a space lie."""
-        return None if self.folder is None else Shelf(self.folder / space.id, self._gallery, space)
+        return None if self.folder is None else Shelf(self.folder / space.id, self._gallery, space, self.sound)
 
     def adopt(self, rank: int, holding: Holding, *, without: Collection[str] = ()) -> None:
         """Let searches use other segments of a space.
@@ -121,8 +122,11 @@ class LocalSource:
                 self._filters.popitem(last=False)
         return found
 
-    def maintain(self) -> None:
+    def maintain(self, advance: News = silent) -> None:
         """Bring segments and approximate indexes up to date; searches go on meanwhile. A read-only gallery stays as is.
+
+        Args:
+            advance: called while an approximate index is built; see `snapshot.Source`.
 
         Raises:
             GalleryError: the disk is full; searches then go on with what there is, and answer as before.
@@ -130,24 +134,25 @@ class LocalSource:
         if self.ledger.read_only:
             return
         with self._tending:
-            Upkeep(self).run()
+            Upkeep(self, advance).run()
 
     def coverage(self) -> dict[int, dict[str, int | str]]:
-        """For each servable rank how many rows its index covers (`indexed`), how many it lacks (`lag`), and `kind`."""
+        """For each servable rank how many rows its index covers (`indexed`), how many it lacks (`lag`), and `kind`.
+
+        Rows of a space that is too small for an approximate index are all scanned, from files or from memory, and so
+        are covered; so are those of any space where FAISS is not installed.
+        """
         moment = self.moment()
-        found: dict[int, dict[str, int | str]] = {}
-        for rank, holding in moment.held.items():
-            masks = moment.valid[rank]
-            total = sum(map(int, map(np.count_nonzero, masks)))
-            if holding.graph is not None:
-                pairs = zip(holding.all(), masks, strict=True)
-                lag = (np.count_nonzero(mask[holding.graph.beyond(segment) :]) for segment, mask in pairs)
-                indexed = total - sum(map(int, lag))
-                found[rank] = {"indexed": indexed, "lag": total - indexed, "kind": "hnsw"}
-            else:
-                indexed = sum(map(int, map(np.count_nonzero, masks[: len(holding.segments)])))
-                found[rank] = {"indexed": indexed, "lag": total - indexed, "kind": "exact"}
-        return found
+        return {rank: self._covered(moment.held[rank], moment.valid[rank]) for rank in moment.held}
+
+    def _covered(self, holding: Holding, masks: Sequence[Bools]) -> dict[str, int | str]:
+        total = sum(map(int, map(np.count_nonzero, masks)))
+        if total < self.graph_from or not available():
+            return {"indexed": total, "lag": 0, "kind": "exact"}
+        if holding.graph is None:
+            return {"indexed": 0, "lag": total, "kind": "exact"}
+        lag = lacked(holding.graph, holding.all(), masks)
+        return {"indexed": total - lag, "lag": lag, "kind": "hnsw"}
 
     def close(self) -> None:
         """Let go of every segment."""

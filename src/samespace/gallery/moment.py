@@ -190,7 +190,7 @@ class _Hold:
             holding = self._spilled(self.shelf, holding)
             masks, missing = covered_by(holding.all(), self.table)
         if len(missing):
-            fresh = (*holding.fresh, *self._read(missing))
+            fresh = (*holding.fresh, *map(joined, self._read(missing)))
             holding = replace(holding, fresh=fresh)
             masks = masks + [
                 _current(self.table, segment.numbers, segment.items)
@@ -241,8 +241,8 @@ class _Hold:
                 holding = self._opened(holding)
                 missing = covered_by(holding.all(), self.table)[1]
                 segments, entries = list(holding.segments), listed_entries(holding)
-                for fresh in self._read(missing):
-                    segment, entry = shelf.save(fresh)
+                for pages in self._read(missing):
+                    segment, entry = shelf.save(*pages)
                     segments.append(segment)
                     entries.append(entry)
                 manifest = shelf.write(entries, holding.manifest.graph if holding.graph else None)
@@ -250,12 +250,12 @@ class _Hold:
         except OSError:
             return holding
 
-    def _read(self, missing: Ints) -> Iterator[Segment]:
-        """Rows of these items from the ledger."""
+    def _read(self, missing: Ints) -> Iterator[list[Segment]]:
+        """Rows of these items from the ledger, as pages of one segment after another."""
         if len(missing) <= _FEW:
             rows = self.view.rows_of(self.rank, missing)
             if len(rows.numbers):
-                yield Segment.of(rows, self.space)
+                yield [Segment.of(rows, self.space)]
             return
         wanted = np.zeros(len(self.table), dtype=np.bool_)
         wanted[missing] = True
@@ -268,10 +268,10 @@ class _Hold:
             if keep.any():
                 pages.append(page if keep.all() else page.take(keep))
             if sum(map(len, pages)) >= most:
-                yield joined(pages)
+                yield pages
                 pages = []
         if pages:
-            yield joined(pages)
+            yield pages
 
     def _settled(self, holding: Holding, masks: list[Bools]) -> tuple[Holding, tuple[Bools, ...]]:
         """Fresh segments without current rows dropped, and small ones joined so that they stay few."""

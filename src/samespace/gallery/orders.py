@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from samespace.errors import InputError, suggest
 from samespace.files import read_json, require_file
+from samespace.gallery.ledger import Ledger
 from samespace.gallery.records import Ints, State, Vectors
 from samespace.gallery.view import View
 from samespace.prototypes.outliers import distance_to_centre, turn_in_class
@@ -26,7 +27,7 @@ Custom = Mapping[str, float] | Callable[[Sequence[str]], Sequence[float]]
 """The user's own order: a number for each id, the highest first; ids without one come last."""
 
 
-def priorities(view: View, state: State, items: Ints, order: Order | Custom, *, seed: int = 0) -> Priorities:
+def priorities(ledger: Ledger, state: State, items: Ints, order: Order | Custom, *, seed: int = 0) -> Priorities:
     """How early each item should be embedded; the highest first.
 
     | order | priority |
@@ -38,8 +39,8 @@ def priorities(view: View, state: State, items: Ints, order: Order | Custom, *, 
     | `both` | (1 + traffic of the item's class) ÷ its turn by `centre`; without labels, traffic of the item |
 
     Args:
-        view: the gallery, one moment of it.
-        state: as of that moment.
+        ledger: of the gallery; read first, so that nothing is held open while the order is worked out.
+        state: of the gallery.
         items: (N,) numbers, ascending.
         order: one of the above, or the user's own.
         seed: of the random order and of the clusters.
@@ -48,13 +49,14 @@ def priorities(view: View, state: State, items: Ints, order: Order | Custom, *, 
         InputError: an unknown order, or values of the user's own that are not numbers.
     """
     if not isinstance(order, str):
-        return _custom(view, items, order)
+        return _custom(ledger, items, order)
     if order not in ORDERS:
         raise InputError(f"there is no order '{order}'; {suggest(order, ORDERS)}, or a file of ids and priorities")
     if order == "random":
         return np.random.default_rng(seed).permutation(len(items)).astype(np.float64)
     tie = np.random.default_rng(seed).random(len(items)) / 2
-    seen, hits = view.traffic()
+    with ledger.read() as view:
+        seen, hits = view.traffic()
     if order == "traffic":
         # ties, most of them items nobody has asked for, in random order rather than in the order they were added
         return np.asarray(_of_items(items, seen, hits) + tie)
@@ -65,7 +67,7 @@ def priorities(view: View, state: State, items: Ints, order: Order | Custom, *, 
         turn = turn_in_class(vectors, names, seed=seed).astype(np.float64)
         return -turn if order == "centre" else (1 + _of_classes(owners, names, seen, hits)) / (1 + turn)
 
-    found = _by_centre(view, state, items, value)
+    found = _by_centre(ledger, state, items, value)
     return found + tie if order == "centre" else found
 
 
@@ -97,8 +99,9 @@ def read_order(path: Path) -> dict[str, float]:
     return found
 
 
-def _custom(view: View, items: Ints, order: Custom) -> Priorities:
-    known = view.items(items)
+def _custom(ledger: Ledger, items: Ints, order: Custom) -> Priorities:
+    with ledger.read() as view:
+        known = view.items(items)
     ids = [known[number].id for number in items.tolist()]
     given = order(ids) if callable(order) else [order.get(name, -math.inf) for name in ids]
     values = np.asarray(given, dtype=np.float64)
@@ -109,13 +112,14 @@ def _custom(view: View, items: Ints, order: Custom) -> Priorities:
 
 
 def _by_centre(
-    view: View, state: State, items: Ints, value: Callable[[Ints, Vectors, list[str] | None], Priorities]
+    ledger: Ledger, state: State, items: Ints, value: Callable[[Ints, Vectors, list[str] | None], Priorities]
 ) -> Priorities:
     """A value of each item's vector within its space, the newest that it has but the query space's; else the lowest."""
     result = np.full(len(items), np.nan)
-    numbers, labels = view.labels()
     for rank in reversed(state.servable[:-1] or state.servable):
-        owners, vectors = _of_space(view, rank, state.spaces[rank].space.dim)
+        with ledger.read() as view:
+            numbers, labels = view.labels()
+            owners, vectors = _of_space(view, rank, state.spaces[rank].space.dim)
         if not len(owners):
             continue
         place = np.minimum(np.searchsorted(owners, items), len(owners) - 1)

@@ -18,8 +18,9 @@ from samespace.gallery.postgres import PostgresEngine
 from samespace.gallery.records import Ints, State, Vectors
 from samespace.gallery.scan import Part, nearest
 from samespace.gallery.segments import Segment, unit
-from samespace.gallery.snapshot import Found
+from samespace.gallery.snapshot import Found, News
 from samespace.gallery.view import View
+from samespace.progress import silent
 from samespace.space import Space
 
 EXACT_ROWS = 50_000
@@ -74,15 +75,26 @@ class PgvectorSource:
             view.session.run(f"SET LOCAL work_mem = '{_SORT_MEMORY}'")
             yield PgvectorSnapshot(self, view, state)
 
-    def maintain(self) -> None:
-        """Build the HNSW index of every servable space that has grown out of exact search; searches go on meanwhile."""
+    def maintain(self, advance: News = silent) -> None:
+        """Build the HNSW index of every servable space that has grown out of exact search; searches go on meanwhile.
+
+        Args:
+            advance: called with 0 and a note before the server builds an index, and with its rows when it is there.
+        """
         if self.ledger.read_only:
             return
         with self.ledger.read() as view:
             state = view.state()
-            large = [rank for rank in state.servable if view.stored(rank) >= self.exact_rows]
-        for rank in large:
-            build(self.engine, rank, state.spaces[rank].space)
+            stored = {rank: view.stored(rank) for rank in state.servable}
+            there = indexes(view.session)
+        for rank, rows in stored.items():
+            space = state.spaces[rank].space
+            if rows < self.exact_rows or rank in there or space.dim > MOST_DIMS:
+                continue
+            name = space.name or space.id
+            advance(0, f"building the index of {name} in the server: {rows:,} vectors, it does not tell how far it is")
+            if build(self.engine, rank, space):
+                advance(rows, f"the index of {name} is built")
         with self._guard:
             self._counts = None
 
@@ -165,7 +177,8 @@ class PgvectorSnapshot:
         share = 0.0 if exact else self._share(rank, allowed)
         if share > 0:
             with _following_index(self._view, k, share):
-                return [part.near(query, k) for query in queries]
+                found = [part.near(query, k) for query in queries]
+            return [part.exact(query, k) if one is None else one for one, query in zip(found, queries, strict=True)]
         if len(queries) >= _BATCH:
             return part.scan(queries, k)
         return [part.exact(query, k) for query in queries]
@@ -206,16 +219,16 @@ class _Served:
                 return self._best(rows, vectors, query, k)
             count *= 4
 
-    def near(self, query: Vectors, k: int) -> Found:
-        """By the index."""
+    def near(self, query: Vectors, k: int) -> Found | None:
+        """By the index; None where its walk ended early, as few of the rows that it met are both served and allowed."""
         rows, vectors = self._fetch(*self.near_sql(query, k))
-        return self._best(rows, vectors, query, k)
+        return self._best(rows, vectors, query, k) if len(rows) == _wanted(k) else None
 
     def near_sql(self, query: Vectors, k: int) -> tuple[str, list[Any]]:
         """The query that the index answers, with its values."""
         return (
             f"SELECT v.item, v.value FROM vector_{self.rank} v WHERE {self.where} "
-            f"ORDER BY v.value {self.operator} ?::vector LIMIT {2 * k + 16}",
+            f"ORDER BY v.value {self.operator} ?::vector LIMIT {_wanted(k)}",
             [*self.values, _text(query)],
         )
 
@@ -253,16 +266,26 @@ def served(state: State, rank: int) -> str:
 @contextmanager
 def _following_index(view: View, k: int, share: float) -> Iterator[None]:
     """Let the server walk the index, as far as it takes to find enough rows that are served."""
-    effort = min(1000, max(100, int((2 * k + 16) * 2 / share)))
+    effort = min(1000, max(100, int(_wanted(k) * 2 / share)))
     settings = {
         "hnsw.iterative_scan": "relaxed_order",
         "hnsw.ef_search": str(effort),
-        "hnsw.max_scan_tuples": str(max(20_000, 100 * effort)),
+        "hnsw.max_scan_tuples": str(_most_scanned(effort)),
         **dict.fromkeys(_FOLLOW_INDEX, "off"),
     }
     view.session.run("; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items()))
     yield
     view.session.run("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in settings))
+
+
+def _wanted(k: int) -> int:
+    """How many rows the index is asked for; float64 then decides."""
+    return 2 * k + 16
+
+
+def _most_scanned(effort: int) -> int:
+    """After how many rows of the index a walk ends, though it has not found enough."""
+    return max(20_000, 100 * effort)
 
 
 def _nearest(items: Ints, values: Vectors, queries: Vectors, k: int) -> list[Found]:

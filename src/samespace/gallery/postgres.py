@@ -16,7 +16,7 @@ except ImportError:
     raise InputError("galleries on PostgreSQL need psycopg: pip install 'samespace[postgres]'") from None
 
 from samespace.gallery import postgres_copy
-from samespace.gallery.engine import Session
+from samespace.gallery.engine import Session, Turns
 from samespace.gallery.filters import Condition
 from samespace.gallery.postgres_address import parsed
 from samespace.gallery.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors
@@ -91,6 +91,7 @@ class PostgresEngine:
         self.read_only = read_only
         self._path = f'"{self.address.schema}"'
         self._fresh = create
+        self._turns = Turns()
         self._pool = Pool(self.address)
         try:
             with self._explained():
@@ -116,7 +117,7 @@ class PostgresEngine:
         self._check_writable()
         # whoever makes a gallery finds no clock yet
         turn = "SELECT pg_advisory_xact_lock(7310018)" if self._fresh else "SELECT 1 FROM clock WHERE id = 1 FOR UPDATE"
-        with self._transaction("READ COMMITTED", turn) as session:
+        with self._turns.taken(self.location), self._transaction("READ COMMITTED", turn) as session:
             yield session
         self._fresh = False
 

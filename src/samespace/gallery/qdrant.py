@@ -20,7 +20,9 @@ from samespace.gallery.qdrant_search import QdrantSnapshot, Served
 from samespace.gallery.qdrant_wire import Point, vector_name
 from samespace.gallery.records import State
 from samespace.gallery.segments import unit
+from samespace.gallery.snapshot import News
 from samespace.gallery.view import View
+from samespace.progress import silent
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -90,8 +92,11 @@ class QdrantSource:
                 view, state, served, covered, self.points, scan_below=self.scan_below, doubt=self._doubt
             )
 
-    def maintain(self) -> None:
+    def maintain(self, advance: News = silent) -> None:
         """Write what changed to the collection, and make it anew if it has lost or altered anything.
+
+        Args:
+            advance: called with the vectors of each batch of items that was written; see `snapshot.Source`.
 
         Raises:
             GalleryError: the server cannot be reached, or does not keep what is written.
@@ -102,7 +107,7 @@ class QdrantSource:
                     if self._wrong:
                         self.points.drop()
                         self._wrong = False
-                    self._sync()
+                    self._sync(advance)
                     if not self._doubted or self._whole():
                         self._doubted = False
                         return
@@ -149,7 +154,7 @@ class QdrantSource:
         except CollectionLost:
             return 0
 
-    def _sync(self) -> None:
+    def _sync(self, advance: News) -> None:
         with self.ledger.read() as view:
             state = view.state()
         mark = self.points.ready(_dims(state))
@@ -157,12 +162,17 @@ class QdrantSource:
             self._wrong = True
             raise CollectionLost
         target, said, cursor = state.epoch, mark.epoch, (mark.epoch + 1, 0)
+        with self.ledger.read() as view:
+            done, changed = 0, len(view.items_since(mark.epoch)[0])
         while cursor[0] <= target:
             with self.ledger.read() as view:
                 state = view.state(state)
                 points, ended = _changed(view, state, cursor)
             self.points.ready(_dims(state))
             self.points.write(points)
+            done += len(points)
+            note = f"writing the collection '{self.points.collection}': {done:,} of {max(done, changed):,} items"
+            advance(sum(len(point.vectors) for point in points), note)
             cursor = (state.epoch + 1, 0) if ended else (points[-1].epoch, points[-1].item)
             if cursor[0] - 1 > said:
                 said = cursor[0] - 1

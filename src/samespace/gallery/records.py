@@ -215,7 +215,7 @@ class Handed:
     Attributes:
         stored: written.
         present: another had written them before.
-        changed: the item changed meanwhile and stays on the list.
+        changed: the item changed meanwhile; its new content came with a vector, or waits to be listed.
         gone: the item was removed meanwhile.
         lost: the lease had gone to another worker.
     """

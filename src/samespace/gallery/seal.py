@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ class Sealed:
 
     Attributes:
         space: that serves now.
-        deleted: old vectors that went.
+        deleted: vectors that went: the old ones, and those of spaces that were rolled back before.
         kept: old vectors that stay, for items that have no new one.
         retired: spaces that serve no more.
     """
@@ -52,8 +52,7 @@ def seal(
     with ledger.read() as view:
         state = view.state()
         upgrade = _under_way(state, ledger.location)
-        if upgrade.state == "open":
-            _require_whole(view, state)
+        _require_sound(view, state)
     if upgrade.state == "open":
         with ledger.write() as change:
             state = change.state()
@@ -63,16 +62,29 @@ def seal(
                 raise GalleryError(_incomplete(change, state, lacking))
             change.set_upgrade(upgrade, state="sealing")
             change.note(actor, "seal", upgrade=upgrade.number, lacking=lacking)
+    older = [rank for rank in state.servable if rank != state.query] + _abandoned(state)
     deleted = 0
-    older = [rank for rank in state.servable if rank != state.query]
+    for gone in _drop(ledger, older, state.query):
+        deleted += gone
+        advance(gone)
+    return _finish(ledger, state, upgrade, older, deleted, actor)
+
+
+def _drop(ledger: Ledger, older: list[int], query: int) -> Iterator[int]:
+    """Delete what the query space replaces, a batch at a time; the sizes."""
     for rank in older:
+        last = 0
         while True:
             with ledger.write() as change:
-                gone = change.drop_superseded(rank, state.query, _BATCH)
+                gone = change.drop_superseded(rank, query, _BATCH, after=last)
             if not gone:
                 break
-            deleted += gone
-            advance(gone)
+            last = gone[-1]
+            yield len(gone)
+
+
+def _finish(ledger: Ledger, state: State, upgrade: Upgrade, older: list[int], deleted: int, actor: str) -> Sealed:
+    """Retire what is empty now, and end the upgrades that led here."""
     with ledger.write() as change:
         empty = [rank for rank in older if not change.stored(rank)]
         kept = sum(change.stored(rank) for rank in older)
@@ -83,7 +95,18 @@ def seal(
                 # upgrades below this one are over with it: their old vectors went too
                 change.set_upgrade(one, state="sealed", paused=False)
         change.note(actor, "sealed", upgrade=upgrade.number, deleted=deleted, kept=kept)
-    return Sealed(state.spaces[state.query].space, deleted, kept, tuple(state.spaces[rank].space for rank in empty))
+    retired = tuple(state.spaces[rank].space for rank in sorted(empty))
+    return Sealed(state.spaces[state.query].space, deleted, kept, retired)
+
+
+def _abandoned(state: State) -> list[int]:
+    """Spaces older than the query space that were rolled back: once this one is sealed there is no way to them."""
+    newest = {one.new: one.state for one in state.upgrades}
+    return [
+        rank
+        for rank, kept in state.spaces.items()
+        if rank < state.query and not kept.retired and rank not in state.servable and newest.get(rank) == "rolled-back"
+    ]
 
 
 def _under_way(state: State, where: str) -> Upgrade:
@@ -92,7 +115,7 @@ def _under_way(state: State, where: str) -> Upgrade:
     sealed = next((one for one in state.upgrades if one.state == "sealed" and one.new == state.query), None)
     if sealed is None:
         raise GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
-    if len(state.servable) == 1:
+    if len(state.servable) == 1 and not _abandoned(state):
         raise GalleryError(f"{where}: the upgrade to {state.spaces[state.query].space} is sealed already")
     # a partial seal left old vectors for items that may have been embedded since
     return sealed
@@ -107,7 +130,7 @@ def _incomplete(view: View, state: State, lacking: int) -> str:
     )
 
 
-def _require_whole(view: View, state: State) -> None:
+def _require_sound(view: View, state: State) -> None:
     """Look at an even sample of the new vectors before the old ones go."""
     total = view.stored(state.query)
     taken, last = 0, 0

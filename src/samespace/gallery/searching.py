@@ -103,34 +103,48 @@ def search(
     with source.snapshot() as snapshot:
         # first of all: it may bring the snapshot up to date
         allowed = snapshot.allowed(filters) if filters else None
-        state = snapshot.state
-        used = _scale(scale, state)
+        state, ranks = snapshot.state, snapshot.ranks()
         _require_query_space(state, space)
         vectors = _checked(queries, space)
-        ranks = snapshot.ranks()
-        dims = {rank: _dims(state, rank) for rank in ranks}
+        pairs = tuple(_pair(state, rank) for rank in ranks)
         _require_calibrations(state, ranks, merge, threshold=min_score is not None or max_fmr is not None)
         level = None if max_fmr is None else -math.log10(max_fmr)
-        shares: list[list[Ranked]] = [[] for _ in vectors]
-        for place, rank in enumerate(ranks):
-            found = snapshot.top(rank, _leading(vectors, dims[rank]), k, allowed=allowed, exact=exact)
-            known = state.calibrations.get((state.query, rank))
-            for share, one in zip(shares, found, strict=True):
-                share.append(ranked(place, one, known, scale=used, min_score=min_score, min_level=level))
+        asked = _Asked(int(k), allowed, exact, _scale(scale, state), min_score, level)
+        shares = _shares(snapshot, ranks, pairs, vectors, asked)
         # one space without a calibration has no scores, and cosines sort it the same
-        by: Merge = "raw" if merge == "raw" or not _calibrated(state, ranks) else "calibrated"
+        by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
         names = _Names(snapshot, shares)
-        spaces = [state.spaces[rank].space.id for rank in ranks]
-        hits = tuple(_hits(share, k, by, names, spaces) for share in shares)
-    return Answer(
-        hits=hits,
-        epoch=state.epoch,
-        space=spaces[ranks.index(state.query)] if state.query in ranks else space.id,
-        pairs=tuple(_pair(state, rank, dims[rank], name) for rank, name in zip(ranks, spaces, strict=True)),
-        scale=used,
-        merge=merge,
-        notes=_notes(state, ranks, merge),
-    )
+        hits = tuple(_hits(share, asked.k, by, names, pairs) for share in shares)
+    return Answer(hits, state.epoch, space.id, pairs, asked.scale, merge, _notes(state, ranks, pairs, merge))
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What each space is asked for."""
+
+    k: int
+    allowed: Ints | None
+    exact: bool
+    scale: Scale
+    min_score: float | None
+    min_level: float | None
+
+
+def _shares(
+    snapshot: Snapshot, ranks: Sequence[int], pairs: Sequence[Pair], vectors: Vectors, asked: _Asked
+) -> list[list[Ranked]]:
+    """For each query what each space contributes."""
+    state = snapshot.state
+    shares: list[list[Ranked]] = [[] for _ in vectors]
+    for place, (rank, pair) in enumerate(zip(ranks, pairs, strict=True)):
+        queries = _leading(vectors, pair.dims)
+        found = snapshot.top(rank, queries, asked.k, allowed=asked.allowed, exact=asked.exact)
+        known = state.calibrations.get((state.query, rank))
+        for share, one in zip(shares, found, strict=True):
+            share.append(
+                ranked(place, one, known, scale=asked.scale, min_score=asked.min_score, min_level=asked.min_level)
+            )
+    return shares
 
 
 class _Names:
@@ -145,12 +159,14 @@ class _Names:
         return [self._known[number] for number in items.tolist()]
 
 
-def _hits(shares: Sequence[Ranked], k: int, by: Merge, names: _Names, spaces: Sequence[str]) -> tuple[Hit, ...]:
+def _hits(shares: Sequence[Ranked], k: int, by: Merge, names: _Names, pairs: Sequence[Pair]) -> tuple[Hit, ...]:
     if not shares:
         return ()
     best, ids = merged(shares, k, by=by, ids=names)
     rows = zip(ids, best.score.tolist(), best.raw.tolist(), best.place.tolist(), strict=True)
-    return tuple(Hit(item, None if score != score else score, raw, spaces[place]) for item, score, raw, place in rows)
+    return tuple(
+        Hit(item, None if math.isnan(score) else score, raw, pairs[place].space) for item, score, raw, place in rows
+    )
 
 
 def _check_options(k: Any, min_score: Any, max_fmr: Any, merge: Any) -> None:
@@ -233,10 +249,6 @@ def _dims(state: State, rank: int) -> int:
     return link.dims
 
 
-def _calibrated(state: State, ranks: Sequence[int]) -> bool:
-    return all((state.query, rank) in state.calibrations for rank in ranks)
-
-
 def _require_calibrations(state: State, ranks: Sequence[int], merge: Merge, *, threshold: bool) -> None:
     for rank in ranks:
         if (state.query, rank) in state.calibrations:
@@ -252,21 +264,18 @@ def _require_calibrations(state: State, ranks: Sequence[int], merge: Merge, *, t
             )
 
 
-def _pair(state: State, rank: int, dims: int, name: str) -> Pair:
-    return Pair(name, dims, _certified(state, rank), (state.query, rank) in state.calibrations)
-
-
-def _certified(state: State, rank: int) -> bool:
+def _pair(state: State, rank: int) -> Pair:
     link = state.links.get((state.query, rank))
-    return rank == state.query or (link is not None and link.certificate is not None)
+    certified = rank == state.query or (link is not None and link.certificate is not None)
+    return Pair(state.spaces[rank].space.id, _dims(state, rank), certified, (state.query, rank) in state.calibrations)
 
 
-def _notes(state: State, ranks: Sequence[int], merge: Merge) -> tuple[str, ...]:
+def _notes(state: State, ranks: Sequence[int], pairs: Sequence[Pair], merge: Merge) -> tuple[str, ...]:
     query = state.spaces[state.query].space
     notes = [
         f"queries of space {query} on items of {state.spaces[rank].space} are accepted without a certificate"
-        for rank in ranks
-        if not _certified(state, rank)
+        for rank, pair in zip(ranks, pairs, strict=True)
+        if not pair.certified
     ]
     if merge == "raw" and len(ranks) > 1:
         notes.append(f"raw scores of {len(ranks)} spaces are merged as they are, though they do not mean the same")

@@ -89,9 +89,9 @@ def joined(segments: Sequence[Segment]) -> Segment:
     )
 
 
-def checksum(array: npt.NDArray[Any]) -> int:
-    """CRC-32 of the bytes of an array."""
-    return zlib.crc32(np.ascontiguousarray(array).data.cast("B"))
+def checksum(array: npt.NDArray[Any], before: int = 0) -> int:
+    """CRC-32 of the bytes of an array, after those that gave `before`."""
+    return zlib.crc32(np.ascontiguousarray(array).data.cast("B"), before)
 
 
 def most_rows(dim: int) -> int:
@@ -123,12 +123,14 @@ class Shelf:
         folder: of the space.
         gallery: id of the gallery; files of another one do not count.
         space: of the vectors.
+        sound: names of segments of which every byte was looked at; what is written or checked here is added.
     """
 
-    def __init__(self, folder: Path, gallery: str, space: Space) -> None:
+    def __init__(self, folder: Path, gallery: str, space: Space, sound: set[str] | None = None) -> None:
         self.folder = folder
         self.gallery = gallery
         self.space = space
+        self.sound = set[str]() if sound is None else sound
         self.path = folder / "manifest.json"
 
     def stamp(self) -> tuple[int, int, int] | None:
@@ -168,21 +170,37 @@ class Shelf:
         with locked(self.path):
             yield
 
-    def save(self, segment: Segment) -> tuple[Segment, dict[str, Any]]:
-        """Write a segment of at least one row; itself as a memory map, and its entry for the manifest.
+    def save(self, *parts: Segment) -> tuple[Segment, dict[str, Any]]:
+        """Write the rows of segments, at least one, as one; itself as a memory map, and its entry for the manifest.
 
         Its files do not count until the manifest lists the entry; the lock must be held until then.
         """
+        numbers = np.concatenate([part.numbers for part in parts])
+        if (numbers[1:] < numbers[:-1]).any():
+            parts = (joined(parts),)
+        rows = np.stack(
+            [np.concatenate([getattr(part, column) for part in parts]) for column in ("numbers", "items", "checksums")]
+        )
         name = f"segment-{uuid.uuid4().hex[:12]}"
-        rows = np.stack([segment.numbers, segment.items, segment.checksums])
-        values = np.ascontiguousarray(segment.values, dtype="<f4")
-        for suffix, array in (("rows", rows), ("vectors", values)):
-            with replacing(self.folder / f"{name}.{suffix}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-        upto, checksums = int(rows[0, -1]), [checksum(rows), checksum(values)]
-        entry = {"name": name, "rows": len(segment), "upto": upto, "crc": checksums}
+        with replacing(self.folder / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, rows, allow_pickle=False)
+        crc = self._stream(name, [part.values for part in parts])
+        entry = {"name": name, "rows": rows.shape[1], "upto": int(rows[0, -1]), "crc": [checksum(rows), crc]}
         mapped = np.load(self.folder / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
+        self.sound.add(name)
         return Segment(rows[0], rows[1], rows[2], mapped.view(np.ndarray), name), entry
+
+    def _stream(self, name: str, parts: Sequence[Vectors]) -> int:
+        """Write vectors one part after another, so that they are never in memory twice; their checksum."""
+        crc = 0
+        header = {"descr": "<f4", "fortran_order": False, "shape": (sum(map(len, parts)), self.space.dim)}
+        with replacing(self.folder / f"{name}.vectors.npy") as temporary, temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in parts:
+                values = np.ascontiguousarray(part, dtype="<f4")
+                crc = checksum(values, crc)
+                values.tofile(file)
+        return crc
 
     def load(self, entry: dict[str, Any]) -> Segment | None:
         """Map a segment; None where its files are missing, damaged or not what the manifest says.
@@ -205,7 +223,10 @@ class Shelf:
 
     def whole(self, segment: Segment, entry: dict[str, Any]) -> bool:
         """Whether every byte of a segment's vectors is what was written."""
-        return bool(checksum(segment.values) == entry["crc"][1])
+        if checksum(segment.values) != entry["crc"][1]:
+            return False
+        self.sound.add(segment.name)
+        return True
 
     def _sampled(self, segment: Segment) -> bool:
         places = np.unique(np.linspace(0, len(segment) - 1, _SAMPLE).astype(np.int64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,8 +12,11 @@ import numpy.typing as npt
 
 from samespace.gallery.filters import Condition
 from samespace.gallery.records import Ints, State, Vectors
+from samespace.progress import silent
 
 Float64s = npt.NDArray[np.float64]
+News = Callable[[int, str], None]
+"""Called with how many more vectors are done, and what is going on, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +74,20 @@ class Source(Protocol):
         """The gallery now: every change that was acknowledged before the call is in it, whoever made it."""
         ...
 
-    def maintain(self) -> None:
-        """Bring indexes up to date, where the store keeps any beside the ledger; searches go on meanwhile."""
+    def maintain(self, advance: News = silent) -> None:
+        """Bring indexes up to date, where the store keeps any beside the ledger; searches go on meanwhile.
+
+        Args:
+            advance: called with how many more vectors are indexed, and a note that says how far the index of a space
+                is; once with 0 where the store does not tell.
+        """
         ...
 
     def coverage(self) -> dict[int, dict[str, int | str]]:
-        """For each servable rank how many rows its index covers (`indexed`), how many it lacks (`lag`), and `kind`."""
+        """For each servable rank how many rows its index covers (`indexed`), how many it lacks (`lag`), and `kind`.
+
+        Rows that are searched exactly, and need no index as they are few, count as covered.
+        """
         ...
 
     def close(self) -> None:

@@ -6,20 +6,20 @@ import json
 import math
 import os
 import sqlite3
-import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from samespace.errors import GalleryError
-from samespace.gallery.engine import Session
+from samespace.errors import GalleryError, InputError
+from samespace.gallery.engine import Session, Turns
 from samespace.gallery.filters import Condition
 from samespace.gallery.records import Ints, Vectors
+from samespace.gallery.sqlite_pool import Pool
 
 FILE = "gallery.db"
 
@@ -41,7 +41,8 @@ CREATE INDEX item_epoch ON item (epoch);
 CREATE TABLE traffic (item INTEGER PRIMARY KEY, hits INTEGER NOT NULL);
 CREATE TABLE work (space INTEGER NOT NULL, item INTEGER NOT NULL, priority REAL NOT NULL, owner TEXT, lease REAL,
     tries INTEGER NOT NULL, error TEXT, PRIMARY KEY (space, item)) WITHOUT ROWID;
-CREATE INDEX work_order ON work (space, priority DESC, item);
+CREATE INDEX work_order ON work (space, priority DESC, item) WHERE error IS NULL AND owner IS NULL;
+CREATE INDEX work_lease ON work (space, lease) WHERE owner IS NOT NULL;
 CREATE TABLE upgrade (no INTEGER PRIMARY KEY, old INTEGER NOT NULL, new INTEGER NOT NULL, state TEXT NOT NULL,
     paused INTEGER NOT NULL, ordering TEXT NOT NULL, plan TEXT NOT NULL, started REAL, ended REAL);
 CREATE TABLE canary (space INTEGER NOT NULL, item INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (space, item));
@@ -80,6 +81,7 @@ class SqliteEngine:
         read_only: never write, not even what SQLite keeps beside the file.
 
     Raises:
+        InputError: there is a database already (`create`).
         GalleryError: there is no database, it is damaged, or the folder cannot be used.
     """
 
@@ -87,13 +89,19 @@ class SqliteEngine:
         self.path = folder / FILE
         self.location = self.secret_location = str(folder)
         self.read_only = read_only
-        self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
-        if not create and not self.path.is_file():
+        self._turns = Turns()
+        self._pool = Pool(self._connect)
+        if create:
+            self._claim()
+        elif not self.path.is_file():
             raise GalleryError(f"{folder} holds no gallery; make one with 'samespace gallery create {folder}'")
-        with self._explained():
-            self._connection(fresh=create)
+        try:
+            with self._explained(), self._borrowed():
+                pass
+        except BaseException:
+            if create:
+                self.remove()
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[SqliteSession]:
@@ -106,7 +114,7 @@ class SqliteEngine:
         """A transaction that writes: whole or not at all, flushed to disk when the block ends."""
         if self.read_only:
             raise GalleryError(f"{self.location} was opened read-only or cannot be written; nothing was changed")
-        with self._transaction("BEGIN IMMEDIATE", "COMMIT") as session:
+        with self._turns.taken(self.location), self._transaction("BEGIN IMMEDIATE", "COMMIT") as session:
             yield session
 
     @contextmanager
@@ -192,45 +200,56 @@ class SqliteEngine:
 
     def check(self) -> Iterator[str]:
         """What SQLite finds wrong with its file, a line each."""
-        with self._explained():
-            for (line,) in self._connection().execute("PRAGMA quick_check(20)"):
+        with self._explained(), self._borrowed() as connection:
+            for (line,) in connection.execute("PRAGMA quick_check(20)"):
                 if line != "ok":
                     yield str(line)
 
     def close(self) -> None:
         """Close every connection; the last one out folds the write-ahead log into the file."""
-        with self._guard:
-            for connection in self._opened:
-                connection.close()
-            self._opened.clear()
-            self._local = threading.local()
+        self._pool.close()
+
+    def remove(self) -> None:
+        """Delete the database that this engine made."""
+        self.close()
+        for end in ("", "-wal", "-shm", "-journal"):
+            self.path.with_name(FILE + end).unlink(missing_ok=True)
 
     @contextmanager
     def _transaction(self, begin: str, end: str) -> Iterator[SqliteSession]:
-        with self._explained():
-            connection = self._connection()
+        with self._explained(), self._borrowed() as connection:
             connection.execute(begin)
             try:
                 yield SqliteSession(connection)
                 connection.execute(end)
             except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                # another thread may have closed the connection meanwhile
+                with suppress(sqlite3.ProgrammingError):
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
                 raise
 
-    def _connection(self, *, fresh: bool = False) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._connect(fresh)
-            self._local.connection = connection
-            with self._guard:
-                self._opened.append(connection)
-        return connection
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        connection = self._pool.take()
+        try:
+            yield connection
+        finally:
+            self._pool.give(connection)
 
-    def _connect(self, fresh: bool) -> sqlite3.Connection:
-        if not fresh and not self.read_only and not _writable(self.path):
+    def _claim(self) -> None:
+        """Make the file, so that of several that make a gallery here one does."""
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
+        except FileExistsError:
+            raise holds_already(self.location) from None
+        except OSError as error:
+            raise GalleryError(_explain(error, self.location)) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.read_only and not _writable(self.path):
             self.read_only = True
-        mode = "rwc" if fresh else "ro" if self.read_only else "rw"
+        mode = "ro" if self.read_only else "rw"
         # without a log beside it a file that nobody can write to holds still, and SQLite need not lock it
         still = "&immutable=1" if self.read_only and not _writable(self.path) and not _log(self.path) else ""
         connection = sqlite3.connect(
@@ -240,12 +259,16 @@ class SqliteEngine:
             isolation_level=None,
             check_same_thread=False,
         )
-        if fresh:
+        try:
+            # counts in a file that is empty yet
             connection.execute("PRAGMA page_size = 16384")
-        if not self.read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -65536")
+            if not self.read_only:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cache_size = -65536")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @contextmanager
@@ -254,6 +277,11 @@ class SqliteEngine:
             yield
         except sqlite3.Error as error:
             raise GalleryError(_explain(error, self.location)) from error
+
+
+def holds_already(folder: Path | str) -> InputError:
+    """That a gallery cannot be made where there is one."""
+    return InputError(f"{folder} holds a gallery already; choose another folder, or add to it")
 
 
 def _bounded(value: float) -> float:
@@ -285,16 +313,16 @@ def _log(path: Path) -> bool:
     return log.is_file() and log.stat().st_size > 0
 
 
-def _explain(error: sqlite3.Error, where: str) -> str:
+def _explain(error: sqlite3.Error | OSError, where: str) -> str:
     text = str(error)
     # the file that processes share grows by other means, whose failure has other words
-    if "disk is full" in text or ("disk I/O error" in text and _full(where)):
+    if "disk is full" in text or "No space left" in text or ("disk I/O error" in text and _full(where)):
         return f"{where}: the disk is full; what was acknowledged is kept, make room and run the same command again"
     if "malformed" in text or "not a database" in text or "no such table" in text:
         return (
             f"{where}/{FILE} is damaged ({text}); restore it from a backup: the index files hold no item that it lacks"
         )
-    if "readonly" in text or "unable to open" in text:
+    if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
         return f"{where} cannot be written ({text}); nothing was changed"
     if "locked" in text or "busy" in text:
         return f"{where}: another process has been writing for over {_BUSY_SECONDS:.0f} s; try again ({text})"

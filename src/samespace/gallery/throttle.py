@@ -1,16 +1,47 @@
-"""What slows a backfill down: a rate, or the latency of searches beside it."""
+"""What ends a backfill or slows it down: limits, a rate, the latency of searches beside it."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+
+from samespace.errors import InputError
 
 _WINDOW = 40
 _PROBES_AT_ONCE = 5
 _SECONDS_BETWEEN = 1.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a worker ends or waits.
+
+    Attributes:
+        batch_size: items claimed, read and embedded at once.
+        lease: seconds after which the claims of a worker that has died are free for others; a live one renews its own.
+        items: most items to claim in this run, those that turn out to be broken, changed or gone included.
+        seconds: longest time this run may take.
+        rate: most items per second.
+        p95: most milliseconds that the 95th percentile of searches may take while this worker claims work.
+    """
+
+    batch_size: int = 256
+    lease: float = 300.0
+    items: int | None = None
+    seconds: float | None = None
+    rate: float | None = None
+    p95: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "lease", "items", "seconds", "rate", "p95"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{name} should be above 0 and finite, got {value}")
 
 
 class RateLimit:
@@ -26,14 +57,14 @@ class RateLimit:
         self._clock = clock
         self._free_at = clock()
 
-    def wait(self, items: int) -> float:
-        """Seconds to wait before work on so many items may begin; counts them as begun."""
-        if self.rate is None:
-            return 0.0
-        now = self._clock()
-        begin = max(now, self._free_at)
-        self._free_at = begin + items / self.rate
-        return begin - now
+    def wait(self) -> float:
+        """Seconds until more work may begin."""
+        return 0.0 if self.rate is None else max(0.0, self._free_at - self._clock())
+
+    def begin(self, items: int) -> None:
+        """Count so many items as begun now."""
+        if self.rate is not None:
+            self._free_at = max(self._clock(), self._free_at) + items / self.rate
 
 
 class LatencyBudget:

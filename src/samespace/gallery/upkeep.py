@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samespace.errors import GalleryError
-from samespace.gallery.hnsw import available, grown, save_graph
+from samespace.gallery.hnsw import available, grown, lacked, save_graph
 from samespace.gallery.moment import Holding, Moment, following, listed_entries
 from samespace.gallery.scan import Bools
 from samespace.gallery.segments import Segment, Shelf, joined, most_rows
+from samespace.gallery.snapshot import News
 
 if TYPE_CHECKING:
     from samespace.gallery.local import LocalSource
@@ -109,8 +110,8 @@ def _grouped(pieces: Sequence[_Piece], most: int) -> list[tuple[_Piece, ...]]:
 class Upkeep:
     """One round of upkeep of a source; rounds of one source take turns."""
 
-    def __init__(self, source: LocalSource) -> None:
-        self.source = source
+    def __init__(self, source: LocalSource, advance: News) -> None:
+        self.source, self.advance = source, advance
 
     def run(self) -> None:
         """Bring every servable space up to date, and remove the files of retired ones."""
@@ -139,9 +140,8 @@ class Upkeep:
         entries = {entry["name"]: entry for entry in latest.held[rank].manifest.segments}
         damaged = set()
         for segment in latest.held[rank].segments:
-            if segment.name not in self.source.verified and not shelf.whole(segment, entries[segment.name]):
+            if segment.name not in shelf.sound and not shelf.whole(segment, entries[segment.name]):
                 damaged.add(segment.name)
-            self.source.verified.add(segment.name)
         if damaged:
             with shelf.locked():
                 manifest = shelf.read()
@@ -170,14 +170,19 @@ class Upkeep:
         if total < self.source.graph_from:
             return
         if old is not None:
-            lag = sum(int(np.count_nonzero(mask[old.beyond(segment) :])) for segment, mask in rows)
+            lag = lacked(old, moment.held[rank].all(), moment.valid[rank])
             gone = len(old.numbers) + lag - total
             if lag < max(FLUSH, _LAG * total) and gone < _GONE * len(old.numbers):
                 return
             old = None if gone >= _GONE * len(old.numbers) else old
         before = moment.held[rank].manifest.graph
         # the lock is not held while the graph is built, which may take minutes
-        graph = grown(old, rows, moment.state.spaces[rank].space.dim)
+        space = moment.state.spaces[rank].space
+
+        def told(more: int, done: int, rows: int) -> None:
+            self.advance(more, f"building the index of {space.name or space.id}: {done:,} of {rows:,} vectors")
+
+        graph = grown(old, rows, space.dim, told)
         if shelf is not None:
             with shelf.locked():
                 manifest = shelf.read()
@@ -199,10 +204,12 @@ def _carried_out(todo: Plan, holding: Holding, shelf: Shelf | None) -> Holding:
     names = {segment.name for segment in segments}
     entries = [entry for entry in listed_entries(holding) if entry["name"] in names]
     for group in todo.made:
-        segment = joined([piece.segment.take(piece.mask) for piece in group])
-        if shelf is not None:
-            segment, entry = shelf.save(segment)
-            entries.append(entry)
+        parts = [piece.segment.take(piece.mask) for piece in group]
+        if shelf is None:
+            segments.append(joined(parts))
+            continue
+        segment, entry = shelf.save(*parts)
+        entries.append(entry)
         segments.append(segment)
     if shelf is None:
         return replace(holding, segments=tuple(segments), fresh=todo.fresh)

@@ -218,6 +218,15 @@ class View:
         """Numbers of the items on the work list of a space, failed ones included, ascending."""
         return _column(self.session.all("SELECT item FROM work WHERE space = ? ORDER BY item", [rank]), 0)
 
+    def open_work(self, rank: int) -> Ints:
+        """Numbers of the items on the work list of a space that did not fail, in its order."""
+        return _column(
+            self.session.all(
+                "SELECT item FROM work WHERE space = ? AND error IS NULL ORDER BY priority DESC, item", [rank]
+            ),
+            0,
+        )
+
     def owners(self, rank: int) -> list[str]:
         """Workers that hold claims on the work list of a space."""
         return [

@@ -92,12 +92,14 @@ def _show(location: str, found: Added, items: int) -> None:
         f"{location}: {found.added:,} added, {found.updated:,} replaced, {found.present:,} there before; "
         f"{items:,} items in all"
     )
+    if found.filled:
+        click.echo(f"{found.filled:,} of those there before were given a vector of a space in which they had none")
     if found.only_new:
         click.echo(
             f"note: {found.only_new:,} of them have no vector of the earlier space; a rollback hides them until its "
             "model has embedded them"
         )
-    skipped = dict(found.skipped or {})
+    skipped = dict(found.skipped)
     if skipped:
         click.echo(f"left out, because they cannot be read: {len(skipped):,}")
         for name, reason in list(skipped.items())[:_NAMED]:

@@ -1,0 +1,98 @@
+"""The seal: what it checks each time, what goes with it, in what steps; on every kind of store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from samespace.errors import GalleryError
+from samespace.gallery import Gallery, Limits
+from samespace.gallery import seal as seal_module
+from samespace.gallery.change import Change
+
+from .world import NEW, OLD, THIRD, certificate, items, queries
+
+COUNT = len(items(OLD))
+
+
+@pytest.fixture
+def gallery(place: str) -> Iterator[Gallery]:
+    """Of one space, calibrated."""
+    with Gallery.create(place, OLD) as made:
+        made.add(items(OLD))
+        made.calibrate(queries(OLD), items(OLD))
+        yield made
+
+
+def stored(gallery: Gallery, rank: int) -> int:
+    with gallery.ledger.read() as view:
+        return view.stored(rank)
+
+
+def damage(gallery: Gallery) -> None:
+    with gallery.ledger.write() as change:
+        change.session.run("UPDATE vector_2 SET crc = crc + 1 WHERE no = (SELECT MIN(no) FROM vector_2)")
+
+
+def test_damaged_new_vectors_are_found_before_old_ones_go(gallery: Gallery) -> None:
+    gallery.upgrade(NEW, [certificate()])
+    gallery.backfill(vectors=items(NEW))
+    damage(gallery)
+    with pytest.raises(GalleryError, match="is damaged in the store; nothing was deleted"):
+        gallery.seal()
+    assert stored(gallery, 1) == COUNT
+    assert gallery.rollback().query == OLD
+
+
+def test_the_rest_after_a_seal_in_part_is_checked_too(gallery: Gallery) -> None:
+    gallery.upgrade(NEW, [certificate()])
+    gallery.backfill(vectors=items(NEW), limits=Limits(items=150))
+    gallery.seal(partial=True)
+    gallery.backfill(vectors=items(NEW))
+    damage(gallery)
+    with pytest.raises(GalleryError, match="is damaged in the store"):
+        gallery.seal()
+    assert stored(gallery, 1) == 50
+
+
+def test_a_space_that_was_rolled_back_goes_with_those_before_it(gallery: Gallery) -> None:
+    gallery.upgrade(NEW, [certificate()])
+    gallery.backfill(vectors=items(NEW), limits=Limits(items=100))
+    gallery.rollback()
+    gallery.upgrade(THIRD, [certificate(THIRD, OLD)])
+    gallery.backfill(vectors=items(THIRD))
+    sealed = gallery.seal()
+    assert (sealed.deleted, sealed.kept, sealed.retired) == (COUNT + 100, 0, (OLD, NEW))
+    assert [stored(gallery, rank) for rank in (1, 2, 3)] == [0, 0, COUNT]
+    assert [(one.new, one.state) for one in gallery.state.upgrades] == [(2, "rolled-back"), (3, "sealed")]
+    with pytest.raises(GalleryError, match="sealed already"):
+        gallery.seal()
+
+
+def test_a_space_that_is_only_planned_stays(gallery: Gallery) -> None:
+    gallery.upgrade(NEW, [certificate()])
+    gallery.backfill(vectors=items(NEW))
+    gallery.plan(THIRD, [certificate(THIRD, NEW), certificate(THIRD, OLD)])
+    assert gallery.seal().retired == (OLD,)
+    assert not gallery.state.spaces[3].retired
+    assert gallery.upgrade().query == THIRD
+
+
+def test_each_batch_begins_where_the_last_ended(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery.upgrade(NEW, [certificate()])
+    gallery.backfill(vectors=items(NEW))
+    begun: list[int] = []
+    drop = Change.drop_superseded
+
+    def watched(change: Change, rank: int, by: int, limit: int, *, after: int = 0) -> list[int]:
+        begun.append(after)
+        return drop(change, rank, by, limit, after=after)
+
+    monkeypatch.setattr(Change, "drop_superseded", watched)
+    monkeypatch.setattr(seal_module, "_BATCH", 50)
+    said: list[int] = []
+    seal_module.seal(gallery.ledger, advance=said.append)
+    assert said == [50] * 4
+    assert begun == np.arange(0, COUNT + 1, 50).tolist()

@@ -1,0 +1,72 @@
+"""Upkeep tells what it does while it does it, and coverage tells only of what is lacking."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from samespace.gallery import hnsw
+from samespace.gallery.local import LocalSource
+
+from .made import half_way, made_vectors
+
+COUNT = 700
+
+
+def test_building_a_graph_is_told_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="the extra 'faiss' is not installed")
+    monkeypatch.setattr(hnsw, "_ADDED_AT_ONCE", 300)
+    made = half_way(tmp_path, count=COUNT, share=0.0)
+    source = LocalSource(made.ledger, tmp_path / "index", graph_from=500)
+    told: list[tuple[int, str]] = []
+    source.maintain(lambda done, note: told.append((done, note)))
+    name = made.spaces[1].name
+    assert told == [
+        (more, f"building the index of {name}: {done} of 700 vectors")
+        for more, done in ((0, 0), (300, 300), (300, 600), (100, 700))
+    ]
+    told.clear()
+    source.maintain(lambda done, note: told.append((done, note)))
+    assert told == []
+
+
+def test_writing_to_qdrant_is_told_batch_by_batch(tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
+    from qdrant_client import QdrantClient
+
+    from samespace.gallery.qdrant import QdrantSource
+
+    made = half_way(tmp_path, count=COUNT, share=0.5)
+    told: list[tuple[int, str]] = []
+    QdrantSource(made.ledger, QdrantClient(":memory:"), collection="c").maintain(lambda *news: told.append(news))
+    assert sum(done for done, _ in told) == COUNT + COUNT // 2
+    assert told[0][1] == "writing the collection 'c': 256 of 700 items"
+    assert told[-1][1] == "writing the collection 'c': 700 of 700 items"
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_rows_that_need_no_graph_are_covered(tmp_path: Path, folder: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = half_way(tmp_path, count=COUNT, share=0.5)
+    source = LocalSource(made.ledger, tmp_path / "index" if folder else None)
+    small = {1: {"indexed": COUNT, "lag": 0, "kind": "exact"}, 2: {"indexed": COUNT // 2, "lag": 0, "kind": "exact"}}
+    assert source.coverage() == small
+    source.maintain()
+    assert source.coverage() == small
+    made.remove(sorted(made.metadata)[:7])
+    assert source.coverage()[1] == {"indexed": COUNT - 7, "lag": 0, "kind": "exact"}
+
+
+def test_rows_lag_where_a_graph_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="the extra 'faiss' is not installed")
+    made = half_way(tmp_path, count=COUNT, share=0.0)
+    source = LocalSource(made.ledger, tmp_path / "index", graph_from=500)
+    assert source.coverage()[1] == {"indexed": 0, "lag": COUNT, "kind": "exact"}
+    source.maintain()
+    assert source.coverage()[1] == {"indexed": COUNT, "lag": 0, "kind": "hnsw"}
+    made.add(["late-1", "late-2"], made_vectors(2, made.spaces[1].dim, seed=3))
+    assert source.coverage()[1] == {"indexed": COUNT, "lag": 2, "kind": "hnsw"}
+    # without FAISS every row is scanned, which is all there can be
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert source.coverage()[1] == {"indexed": COUNT + 2, "lag": 0, "kind": "exact"}
