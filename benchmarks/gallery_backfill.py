@@ -1,8 +1,9 @@
 """What a gallery adds to the work itself: bulk adding against the bare store, a backfill against the bare model.
 
-- **add**: `Gallery.add` of N x D vectors against the same rows written to SQLite by hand: one table of items, one of
-  vectors, the same page size, the same number of rows in a transaction, flushed to disk as often. Our side also hashes
-  each vector, looks up each id, keeps checksums, epochs and the search index.
+- **add**: N x D vectors into a ledger, and into a gallery with its index files, against the same rows written to SQLite
+  by hand: one table of items, one of vectors, the same page size, the same number of rows in a transaction, flushed to
+  disk as often. Our side also hashes each vector, looks up each id, keeps checksums and epochs. With a graph for
+  approximate search the other side is SQLite and FAISS by hand, with the same settings.
 - **backfill**: images embedded by `Gallery.backfill`, read, claimed, hashed, committed, against the bare model on the
   same images in the same batches, in turn.
 - **workers**: the same backfill by two processes, and by two Ray actors on this machine where Ray is installed. All end
@@ -17,9 +18,13 @@ import importlib.util
 import platform
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +32,8 @@ import torch
 
 from prototypes import peak_above_start
 from samespace.data import ArraySource, open_source
-from samespace.gallery import Gallery, Limits
+from samespace.gallery import Gallery, Limits, hnsw
+from samespace.gallery.adding import add_vectors
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.local import LocalSource
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
@@ -67,43 +73,75 @@ def by_hand(folder: Path, vectors: VectorSet) -> None:
     connection.close()
 
 
+def graph_by_hand(folder: Path, vectors: VectorSet) -> None:
+    """The rows in SQLite, and beside them the same graph, built and written by FAISS alone."""
+    import faiss
+
+    by_hand(folder, vectors)
+    index = faiss.IndexHNSWSQ(vectors.dim, faiss.ScalarQuantizer.QT_fp16, hnsw._NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = hnsw._BUILD_WIDTH
+    index.train(np.zeros((1, vectors.dim), dtype=np.float32))
+    for _, block in vectors.blocks(hnsw._ADDED_AT_ONCE):
+        index.add(block)
+    faiss.write_index(index, str(folder / "bare.faiss"))
+
+
+def ledger_only(folder: Path, vectors: VectorSet) -> None:
+    """Items into a ledger, without any index."""
+    with closing(Ledger.create(folder / "gallery", vectors.space, model=None, settings={})) as ledger:
+        add_vectors(ledger, vectors)
+
+
+def with_index(folder: Path, vectors: VectorSet, *, graph_from: int) -> None:
+    """Items into a gallery whose index files are written."""
+    ledger = Ledger.create(folder / "gallery", vectors.space, model=None, settings={})
+    source = LocalSource(ledger, folder / "gallery" / "index", graph_from=graph_from)
+    with Gallery(ledger, source) as gallery:
+        gallery.add(vectors)
+        kind = "exact" if graph_from > len(vectors) else "hnsw"
+        assert source.coverage()[1] == {"indexed": len(vectors), "lag": 0, "kind": kind}
+
+
+def timed(sides: dict[str, Callable[[Path, VectorSet], None]], vectors: VectorSet, turns: int) -> dict[str, float]:
+    """Median seconds of each side, in turn; the first is the store by itself."""
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(turns):
+        for name, side in sides.items():
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.perf_counter()
+                side(Path(folder), vectors)
+                spent[name].append(time.perf_counter() - began)
+    return {name: statistics.median(seconds) for name, seconds in spent.items()}
+
+
+def print_rates(found: dict[str, float], rows: int) -> None:
+    """A table of rows per second, and shares of the first."""
+    bare = next(iter(found.values()))
+    print("| | rows/s | share of the store's own rate |\n|---|---:|---:|")
+    for name, seconds in found.items():
+        print(f"| {name} | {rows / seconds:,.0f} | {bare / seconds:.0%} |")
+
+
 def measure_add(rows: int, dim: int) -> None:
-    """Print how fast items go in, bare and through the gallery."""
+    """Print how fast items go in, bare and through the gallery: the ledger, exact index files, and a graph."""
     space = Space(weights="bench", preprocessing="none", dim=dim, normalized=True)
     vectors = VectorSet.from_arrays(
         unit_vectors(rows, dim), ids=[f"item-{row:08d}" for row in range(rows)], space=space
     )
-    spent: dict[str, list[float]] = {"bare": [], "ledger": [], "gallery": []}
-    peak = 0
-    for _ in range(3):
-        for name in spent:
-            with tempfile.TemporaryDirectory() as folder:
-                place = Path(folder)
-                began = time.perf_counter()
-                if name == "bare":
-                    by_hand(place, vectors)
-                else:
-                    ledger = Ledger.create(place / "gallery", space, model=None, settings={})
-                    index = place / "gallery" / "index" if name == "gallery" else None
-                    gallery = Gallery(ledger, LocalSource(ledger, index))
-                    if index is None:
-                        from samespace.gallery.adding import add_vectors
-
-                        add_vectors(ledger, vectors)
-                    else:
-                        with peak_above_start() as rise:
-                            gallery.add(vectors)
-                        peak = max(peak, rise[0])
-                    gallery.close()
-                spent[name].append(time.perf_counter() - began)
-    bare = statistics.median(spent["bare"])
     print(f"\nadd {rows:,} x {dim}, {BATCH:,} rows in a transaction, median of 3\n")
-    print("| | rows/s | share of the store's own rate |\n|---|---:|---:|")
-    print(f"| SQLite by hand | {rows / bare:,.0f} | 100 % |")
-    for name, what in (("ledger", "ledger, no index"), ("gallery", "gallery with its search index")):
-        middle = statistics.median(spent[name])
-        print(f"| {what} | {rows / middle:,.0f} | {bare / middle:.0%} |")
-    print(f"\npeak memory above the vectors themselves: {peak / 2**20:,.0f} MiB")
+    exact = partial(with_index, graph_from=sys.maxsize)
+    sides = {"SQLite by hand": by_hand, "ledger, no index": ledger_only, "gallery with exact index files": exact}
+    print_rates(timed(sides, vectors, 3), rows)
+    with tempfile.TemporaryDirectory() as folder, peak_above_start() as rise:
+        exact(Path(folder), vectors)
+    print(f"\npeak memory above the vectors themselves: {rise[0] / 2**20:,.0f} MiB")
+    if not hnsw.available():
+        print("\nFAISS is not installed: pip install 'samespace[faiss]'")
+        return
+    print(f"\nthe same with a graph (HNSW, M {hnsw._NEIGHBOURS}, efConstruction {hnsw._BUILD_WIDTH}, half precision), "
+          "once each\n")  # fmt: skip
+    sides = {"SQLite and FAISS by hand": graph_by_hand, "gallery with its graph": partial(with_index, graph_from=1)}
+    print_rates(timed(sides, vectors, 1), rows)
 
 
 def images_of(count: int, side: int) -> ArraySource:

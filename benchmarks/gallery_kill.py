@@ -37,70 +37,21 @@ from pathlib import Path
 
 import numpy as np
 
+from kill_checks import BATCH, Look
+from kill_world import NEW, OLD, SlowVectors, Told, World
 from samespace.errors import GalleryError, SamespaceError
-from samespace.gallery import Gallery, Limits
-from samespace.gallery import backfill as backfill_module
+from samespace.gallery import Gallery, Limits, moment, upkeep
 from samespace.gallery import seal as seal_module
 from samespace.gallery import upgrade as upgrade_module
 from samespace.gallery.adding import add_vectors
-from samespace.gallery.backfill import FromVectors, Loop
+from samespace.gallery.backfill import Loop
 from samespace.gallery.campaign import list_work
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.opening import INDEX
 from samespace.gallery.records import Link
 from samespace.gallery.searching import search
-from samespace.metrics.calibration import Calibration, calibrate
 from samespace.space import Space
 from samespace.vectors import VectorSet
-
-OLD = Space(weights="old", preprocessing="none", dim=24, normalized=True, name="old")
-NEW = Space(weights="new", preprocessing="none", dim=32, normalized=True, name="new")
-BATCH = 50
-
-
-@dataclass(frozen=True, eq=False)
-class World:
-    """Everything the story is about, made from a seed."""
-
-    old: VectorSet
-    new: VectorSet
-    changed: VectorSet
-    changed_old: VectorSet
-    removed: tuple[str, ...]
-    queries: VectorSet
-    old_queries: VectorSet
-    calibration: Calibration
-
-    @classmethod
-    def of(cls, items: int, seed: int) -> World:
-        """Items in clusters; every tenth changes half way, every fifteenth is removed."""
-        draw = np.random.default_rng(seed)
-        centres = draw.normal(size=(items // 10, NEW.dim))
-        base = centres[np.arange(items) % len(centres)] + 0.6 * draw.normal(size=(items, NEW.dim))
-        other = centres[np.arange(items) % len(centres)] + 0.6 * draw.normal(size=(items, NEW.dim))
-        ids = np.array([f"item-{number:05d}" for number in range(items)])
-        labels = np.array([f"class-{number % len(centres)}" for number in range(items)])
-        changed = np.arange(3, items, 10)
-        removed = np.setdiff1d(np.arange(7, items, 15), changed)
-
-        def made(values: np.ndarray, space: Space, rows: np.ndarray, prefix: str = "") -> VectorSet:
-            part = values[rows, : space.dim]
-            unit = (part / np.linalg.norm(part, axis=1, keepdims=True)).astype(np.float32)
-            names = np.char.add(prefix, ids[rows]) if prefix else ids[rows]
-            return VectorSet.from_arrays(unit, labels=labels[rows], ids=names, space=space)
-
-        whole, some = np.arange(items), np.arange(0, items, max(1, items // 16))
-        scores = np.clip(draw.normal(0.2, 0.2, 4000), -1, 1), np.clip(draw.normal(0.0, 0.15, 20000), -1, 1)
-        return cls(
-            old=made(base, OLD, whole),
-            new=made(base, NEW, whole),
-            changed=made(other, NEW, changed),
-            changed_old=made(other, OLD, changed),
-            removed=tuple(ids[removed].tolist()),
-            queries=made(base, NEW, some, "query-"),
-            old_queries=made(base, OLD, some, "query-"),
-            calibration=calibrate(*scores),
-        )
 
 
 @dataclass
@@ -108,9 +59,9 @@ class Tally:
     """What happened in all the stories."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    interrupted: Counter[str] = field(default_factory=Counter)
     stories: int = 0
     checks: int = 0
+    indexed: int = 0
     failures: list[str] = field(default_factory=list)
 
 
@@ -139,18 +90,15 @@ class Story:
     ) -> None:
         self.world, self.place, self.draw, self.tally, self.most, self.crash = world, place, draw, tally, most, crash
         self.pace = pace
-        self.phase = ""
-        self.spaces: dict[int, str] = {}
-        self.old_rows: dict[str, int] = {}
-        self.log = Path(tempfile.mkdtemp(prefix="kill-log-"))
+        self.phase, self.turn = "", 0
+        self.told = Told(Path(tempfile.mkdtemp(prefix="kill-log-")))
 
     def tell(self) -> str:
         """Tell the story; the digest of what is in the gallery at its end."""
         Ledger.create(self.place, OLD, model=None, settings={}).close()
-        self._fork_one("calibrate", self._prepare, may_kill=False)
+        self._await([self._fork(self._prepare)], None)
         self._step("add", [self._add])
         before = self._answers(self.world.old_queries, OLD)
-        self._remember()
         self._step("upgrade", [self._upgrade])
         self._step("backfill", [self._backfill_half, self._backfill_half, self._write])
         self._step("rollback", [self._rollback])
@@ -158,12 +106,12 @@ class Story:
         self._step("upgrade", [self._upgrade])
         self._step("backfill", [self._backfill_all, self._backfill_all])
         self._step("seal", [self._seal])
-        shutil.rmtree(self.log, ignore_errors=True)
+        shutil.rmtree(self.told.folder, ignore_errors=True)
         return self.digest()
 
     def _step(self, phase: str, roles: list[Callable[[], None]]) -> None:
         """Run the processes of a step until all of them end by themselves, killing them on the way."""
-        self.phase = phase
+        self.phase, self.turn = phase, self.turn + 1
         while True:
             children = [self._fork(role) for role in roles]
             kill_after = self.pace * self.draw.expovariate(1 / _TYPICAL[phase]) if self._killing() else None
@@ -201,10 +149,6 @@ class Story:
             time.sleep(0.001)
         return killed
 
-    def _fork_one(self, phase: str, role: Callable[[], None], *, may_kill: bool) -> None:
-        self.phase = phase
-        self._await([self._fork(role)], None if not may_kill else 0.0)
-
     def _fork(self, role: Callable[[], None]) -> int:
         sys.stdout.flush()
         child = os.fork()
@@ -236,7 +180,7 @@ class Story:
             def acknowledged(count: int, note: str = "") -> None:
                 nonlocal done
                 done += count
-                self._acknowledge("add", done)
+                self.told.say("add", done)
 
             add_vectors(gallery.ledger, self.world.old, batch_size=BATCH, advance=acknowledged)
             gallery.source.maintain()
@@ -254,7 +198,7 @@ class Story:
                 for gallery in (1, rank):
                     change.put_calibration(rank, gallery, self.world.calibration, "made up")
             upgrade_module.open_upgrade(ledger)
-        self._acknowledge("upgrade", 1)
+        self.told.say("query", 10 * self.turn + 2)
         ledger.close()
 
     def _backfill_half(self) -> None:
@@ -267,13 +211,14 @@ class Story:
         with Gallery.open(self.place) as gallery:
             list_work(gallery.ledger, None)
             limits = Limits(batch_size=20, lease=60.0, items=items)
-            supply = _Slow(self.world, gallery)
-            stored = 0
+            supply, handed = SlowVectors(self.world), 0
 
-            def acknowledged(count: int, note: str = "") -> None:
-                nonlocal stored
-                stored += count
-                self._acknowledge(f"backfill-{os.getpid()}", stored)
+            def acknowledged(stored: int, note: str = "") -> None:
+                nonlocal handed
+                if not note:
+                    # batches are handed in one by one, in the order in which they were taken
+                    self.told.embedded(loop.owner, stored, supply.taken[handed])
+                    handed += 1
 
             loop = Loop(gallery.ledger, gallery.state.query, supply, limits, advance=acknowledged)
             stop = threading.Event()
@@ -288,6 +233,7 @@ class Story:
     def _write(self) -> None:
         """Change items and remove others, while they are being embedded."""
         ledger = Ledger.open(self.place)
+        self.told.say("writing", 1)
         for row in range(max(len(self.world.changed), len(self.world.removed))):
             # slowly enough that workers have items in hand that change under them
             time.sleep(0.005)
@@ -298,6 +244,7 @@ class Story:
             with ledger.write() as change:
                 known = [item.number for item in change.find(gone).values() if not item.deleted]
                 change.remove_items(np.array(known, dtype=np.int64))
+            self.told.say("wrote", row + 1)
         ledger.close()
 
     def _rollback(self) -> None:
@@ -306,7 +253,7 @@ class Story:
             state = view.state()
         if state.query != 1:
             upgrade_module.rollback(ledger)
-        self._acknowledge("rollback", 1)
+        self.told.say("query", 10 * self.turn + 1)
         ledger.close()
 
     def _seal(self) -> None:
@@ -316,39 +263,22 @@ class Story:
             done = any(one.state == "sealed" for one in view.state().upgrades)
         if not done:
             seal_module.seal(ledger, advance=lambda gone: time.sleep(0.002))
+        self.told.say("sealed", 1)
         ledger.close()
-
-    def _acknowledge(self, what: str, count: int) -> None:
-        """Write down, past the process's own death, what its caller was told is done."""
-        with (self.log / f"{what}.new").open("w") as file:
-            file.write(str(count))
-        (self.log / f"{what}.new").rename(self.log / what)
-
-    def _acknowledged(self, what: str) -> int:
-        return sum(int(file.read_text()) for file in self.log.glob(f"{what}*") if file.suffix != ".new")
 
     # what is looked at
-
-    def _remember(self) -> None:
-        ledger = Ledger.open(self.place)
-        with ledger.read() as view:
-            self.spaces = {rank: kept.space.id for rank, kept in view.state().spaces.items()}
-            ids = {item.number: item.id for item in view.items(view.row_numbers(1)[0]).values()}
-            for rows in view.batches(1):
-                for item, crc in zip(rows.items.tolist(), rows.checksums.tolist(), strict=True):
-                    self.old_rows[ids[item]] = crc
-        ledger.close()
 
     def _check(self) -> None:
         """Open the gallery anew and look at everything; the process that does it leaves no trace of its own."""
         self.tally.checks += 1
+        self.tally.indexed += any((Path(self.place) / INDEX).glob("*/segment-*"))
         read, write = os.pipe()
         child = os.fork()
         if not child:
             os.close(read)
             found = ""
             try:
-                found = "\n".join(self._problems())
+                found = "\n".join(Look(self.world, self.place, self.told, self.phase, self.turn).problems())
             except BaseException:
                 found = traceback.format_exc()
             os.write(write, found.encode()[:60_000])
@@ -360,93 +290,6 @@ class Story:
         if found:
             self.tally.failures.append(f"after a kill in '{self.phase}': {found}")
             print(self.tally.failures[-1], flush=True)
-
-    def _problems(self) -> list[str]:
-        wrong = []
-        ledger = Ledger.open(self.place)
-        wrong += [f"the database: {line}" for line in ledger.engine.check()]
-        with ledger.read() as view:
-            state = view.state()
-            if len(unserved := view.unserved(state.servable)):
-                wrong.append(f"I1: {len(unserved)} items have no vector that serves")
-            for rank in state.spaces:
-                wrong += self._wrong_rows(view, rank, state)
-            for rank, name in self.spaces.items():
-                if state.spaces[rank].space.id != name:
-                    wrong.append(f"I4: space {rank} is another")
-            sealing = any(one.state in ("sealing", "sealed") for one in state.upgrades)
-            if sealing and len(view.unserved([state.query])):
-                wrong.append("I5: sealing while items lack the new vector")
-            wrong += self._lost(view, state)
-        ledger.close()
-        wrong += self._searches(state)
-        return wrong
-
-    def _wrong_rows(self, view: object, rank: int, state: object) -> list[str]:
-        wrong, seen = [], Counter[int]()
-        names = {item.id: item for item in view.find([*self.old_rows, *self.world.removed]).values()}
-        changed = set(self.world.changed.ids.tolist())
-        found = {}
-        for rows in view.batches(rank):
-            seen.update(rows.items.tolist())
-            torn = [
-                item
-                for item, value, crc in zip(rows.items, rows.values, rows.checksums, strict=True)
-                if zlib.crc32(value.astype("<f4").tobytes()) != crc
-            ]
-            if torn:
-                wrong.append(f"a vector of space {rank} is torn")
-            found.update(zip(rows.items.tolist(), rows.checksums.tolist(), strict=True))
-        if any(count > 1 for count in seen.values()):
-            wrong.append(f"I3: an item has two vectors of space {rank}")
-        if view.orphans(rank):
-            wrong.append(f"space {rank} has vectors of items that are gone or have changed")
-        sealing = any(one.state in ("sealing", "sealed") for one in state.upgrades)
-        if rank == 1 and not sealing:
-            for name, crc in self.old_rows.items():
-                item = names[name]
-                if name not in changed and not item.deleted and found.get(item.number) != crc:
-                    wrong.append(f"I2: the old vector of {name} is gone or another")
-                    break
-        return wrong
-
-    def _lost(self, view: object, state: object) -> list[str]:
-        wrong = []
-        added = view.live() + len(self.world.removed)
-        if self._acknowledged("add") > added:
-            wrong.append(f"{self._acknowledged('add')} items were acknowledged, {added} are there")
-        if self.phase == "add" and view.live() % BATCH and view.live() != len(self.world.old):
-            wrong.append(f"a batch is there in part: {view.live()} items")
-        if (self.log / "upgrade").exists() and self.phase in ("backfill", "seal") and state.query == 1:
-            wrong.append("an acknowledged upgrade is gone")
-        if self.phase == "backfill" and len(state.spaces) > 1:
-            # what was changed or removed since has lost its vector rightly, or gained another
-            slack = len(self.world.changed) + len(self.world.removed)
-            if self._acknowledged("backfill-") > view.stored(2) + slack:
-                wrong.append(f"{self._acknowledged('backfill-')} vectors were acknowledged, {view.stored(2)} are there")
-        return wrong
-
-    def _searches(self, state: object) -> list[str]:
-        """Search with the index files as they are, and without any, and by brute force."""
-        wrong = []
-        with Gallery.open(self.place) as gallery:
-            queries = self.world.old_queries if state.query == 1 else self.world.queries
-            first = gallery.search(queries, k=12, count=False).hits
-            expected = _brute_force(gallery, queries, 12)
-            for hits, wanted in zip(first, expected, strict=True):
-                if len({hit.item for hit in hits}) != len(hits):
-                    wrong.append("I6: an item was found twice")
-                if [(hit.item, hit.space) for hit in hits] != wanted:
-                    wrong.append("I6, I7: a search with the index files differs from brute force")
-                    break
-        if not self.place.startswith("postgres"):
-            aside = Path(tempfile.mkdtemp(prefix="kill-copy-"))
-            shutil.copytree(self.place, aside / "gallery", ignore=shutil.ignore_patterns(INDEX))
-            with Gallery.open(aside / "gallery") as gallery:
-                if gallery.search(queries, k=12, count=False).hits != first:
-                    wrong.append("I8: without index files a search differs")
-            shutil.rmtree(aside)
-        return wrong
 
     def _answers(self, queries: VectorSet, space: Space) -> dict[str, list[tuple[str, float]]]:
         with Gallery.open(self.place) as gallery:
@@ -492,67 +335,10 @@ _TYPICAL = {"add": 0.06, "upgrade": 0.08, "backfill": 0.15, "rollback": 0.04, "s
 """Mean seconds until a kill, about as long as half the step takes."""
 
 
-class _Slow:
-    """Vectors by item id, those of changed items too, a moment after they were asked for."""
-
-    def __init__(self, world: World, gallery: Gallery) -> None:
-        self.first = FromVectors(world.new, NEW)
-        self.later = FromVectors(world.changed, NEW)
-        self.changed = {
-            f"{name} {content}"
-            for name, content in zip(world.changed.ids.tolist(), _contents(world.changed), strict=True)
-        }
-
-    def take(self, claims: list) -> backfill_module.Batch:
-        """Look up what each item shows now."""
-        time.sleep(0.005)
-        again = [claim for claim in claims if f"{claim.id} {claim.content}" in self.changed]
-        rest = [claim for claim in claims if claim not in again]
-        parts = [supply.take(some) for supply, some in ((self.first, rest), (self.later, again)) if some]
-        return backfill_module.Batch(
-            [claim for part in parts for claim in part.claims],
-            lambda: np.concatenate([part.embed() for part in parts]),
-            {},
-        )
-
-
-def _contents(vectors: VectorSet) -> list[str]:
-    from samespace.gallery.adding import _content_of_vector
-
-    return [_content_of_vector(value) for value in vectors.take(np.arange(len(vectors)))]
-
-
 def _keep(gallery: Gallery, stop: threading.Event) -> None:
     """Write index files all the time, so that kills meet them half written."""
     while not stop.wait(0.01):
         gallery.source.maintain()
-
-
-def _brute_force(gallery: Gallery, queries: VectorSet, k: int) -> list[list[tuple[str, str]]]:
-    """The best items from the ledger alone, in float64."""
-    with gallery.ledger.read() as view:
-        state = view.state()
-        served: dict[int, tuple[int, np.ndarray]] = {}
-        for rank in state.servable:
-            for rows in view.batches(rank):
-                served.update(
-                    {item: (rank, value) for item, value in zip(rows.items.tolist(), rows.values, strict=True)}
-                )
-        names = {item.number: item.id for item in view.items(sorted(served)).values() if not item.deleted}
-    found = []
-    for query in queries.take(np.arange(len(queries))):
-        scored = []
-        for item, (rank, value) in served.items():
-            if item not in names:
-                continue
-            part = query[: len(value)].astype(np.float64)
-            part = (part / np.linalg.norm(part)).astype(np.float32).astype(np.float64)
-            raw = float(part @ value.astype(np.float64))
-            calibration = state.calibrations[state.query, rank]
-            scored.append((-float(calibration.apply(np.array([raw]), "logistic")[0]), names[item], rank))
-        scored.sort()
-        found.append([(name, state.spaces[rank].space.id) for _, name, rank in scored[:k]])
-    return found
 
 
 def run(
@@ -566,6 +352,8 @@ def run(
     say: Callable[[str], None] = print,
 ) -> Tally:
     """Tell stories until so many processes or servers were killed; the last one to its end."""
+    # few items fill an index file
+    upkeep.FLUSH, upkeep._SMALL, moment._SPILL = items // 10, items // 20, items // 3
     world, tally, draw = World.of(items, seed), Tally(), random.Random(seed)
     expected = Story(world, places(0), random.Random(0), Tally(), 0).tell()
     began = time.monotonic()
@@ -608,7 +396,8 @@ def main() -> None:
         print(f"| {phase} | {count} |")
     print(f"| all | {sum(tally.kills.values())} |")
     print(f"\n{tally.stories} stories, each ended equal to the uninterrupted one" if not tally.failures else "")
-    print(f"{tally.checks} checks of I1-I8, {len(tally.failures)} failures, {time.monotonic() - began:.0f} s")
+    print(f"{tally.checks} checks of I1-I8, {len(tally.failures)} failures, {time.monotonic() - began:.0f} s; "
+          f"{tally.indexed} checks met index files")  # fmt: skip
     sys.exit(1 if tally.failures else 0)
 
 

@@ -28,7 +28,9 @@ from samespace.gallery.ledger import Ledger
 from samespace.gallery.local import GRAPH_FROM, LocalSnapshot, LocalSource
 from samespace.gallery.records import Link, NewItem
 from samespace.gallery.searching import search
+from samespace.gallery.snapshot import News
 from samespace.metrics.calibration import Band, Calibration
+from samespace.progress import silent
 from samespace.space import Space
 
 CLUSTERS, LATENT, BATCH = 4_000, 64, 100
@@ -81,6 +83,7 @@ class Gallery:
             change.add_space(self.spaces[1], None)
             change.put_link(Link(2, 1, world.dim, {"made": "here"}))
             change.add_upgrade(1, 2, order="random", plan={})
+            change.set_upgrade(change.state().upgrades[-1], state="open")
             for pair in ((1, 1), (2, 1), (2, 2)):
                 change.put_calibration(*pair, known, "made here")
         self.order = np.random.default_rng(3).permutation(len(world.latent))
@@ -126,7 +129,7 @@ class Kept:
             view.epoch()
         yield LocalSnapshot(self.source, self.moment)
 
-    def maintain(self) -> None:
+    def maintain(self, advance: News = silent) -> None:
         """Nothing to do."""
 
     def coverage(self) -> dict[int, dict[str, int | str]]:

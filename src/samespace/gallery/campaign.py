@@ -18,7 +18,6 @@ from samespace.gallery.backfill import FromImages, Limits, Loop, Progress, Suppl
 from samespace.gallery.images import Encoder
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.orders import Custom, Order, priorities
-from samespace.gallery.records import State
 from samespace.gallery.snapshot import Source
 
 _LISTED_AT_ONCE = 20_000
@@ -91,22 +90,6 @@ def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) ->
         return len(view.unserved([state.query]))
 
 
-def require_ready(state: State) -> None:
-    """Refuse a backfill that would leave a gallery which cannot be searched.
-
-    Raises:
-        GalleryError: scores of the spaces that serve cannot be brought to a common scale.
-    """
-    lacking = [rank for rank in state.servable if (state.query, rank) not in state.calibrations]
-    if lacking and len(state.servable) > 1:
-        query = state.spaces[state.query].space
-        pairs = ", ".join(str(state.spaces[rank].space) for rank in lacking)
-        raise GalleryError(
-            f"a gallery of several spaces cannot be searched without calibrations, and queries of {query} have none "
-            f"for {pairs}; run 'samespace gallery calibrate' for each, or give a certificate made with --new-gallery"
-        )
-
-
 def run_one(
     ledger: Ledger,
     supply: Supply,
@@ -120,7 +103,7 @@ def run_one(
     with ledger.read() as view:
         rank = view.state().query
     loop = Loop(ledger, rank, supply, limits, probe=prober(ledger, source), advance=advance, stop=stop)
-    with maintained(source):
+    with maintained(source, advance):
         progress = loop.run()
     return summary(ledger, rank, [progress], progress.seconds, progress.ended)
 
@@ -193,7 +176,7 @@ def run_many(
     for process in processes:
         process.start()
     try:
-        with maintained(source):
+        with maintained(source, advance):
             done, errors = _watch(ledger, rank, processes, results, advance)
     except BaseException:
         for process in processes:
@@ -314,18 +297,18 @@ def _collect(results: Any, done: list[Progress], errors: list[str], timeout: flo
 
 
 @contextmanager
-def maintained(source: Source) -> Iterator[None]:
-    """Keep the indexes up to date while the block runs, and bring them up to date at its end."""
+def maintained(source: Source, advance: Advance) -> Iterator[None]:
+    """Keep the indexes up to date while the block runs, and bring them up to date at its end, saying so."""
     over = threading.Event()
 
-    def upkeep() -> None:
+    def upkeep(news: Advance) -> None:
         # an index that lags is slow, not wrong, and the work itself is stored: it goes on
         with suppress(SamespaceError, OSError):
-            source.maintain()
+            source.maintain(news)
 
     def keep() -> None:
         while not over.wait(_MAINTAIN_SECONDS):
-            upkeep()
+            upkeep(lambda rows, note: None)
 
     thread = threading.Thread(target=keep, daemon=True)
     thread.start()
@@ -334,7 +317,7 @@ def maintained(source: Source) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-    upkeep()
+    upkeep(lambda rows, note: advance(0, note))
 
 
 def summary(ledger: Ledger, rank: int, parts: list[Progress], seconds: float, ended: str) -> Backfilled:

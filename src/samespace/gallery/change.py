@@ -320,7 +320,7 @@ class Change(View):
         numbers = [claim.item for claim in claims]
         known = self.items(numbers)
         owners = self._owners(rank, numbers)
-        having = self._with_vector(rank, numbers)
+        having = self.with_vector(rank, numbers)
         counts = {"stored": 0, "present": 0, "changed": 0, "gone": 0, "lost": 0}
         taken, free = [], []
         for place, claim in enumerate(claims):
@@ -436,15 +436,6 @@ class Change(View):
             found.update(
                 self.session.all(f"SELECT item, owner FROM work WHERE space = ? AND item IN ({marks})", [rank, *part])
             )
-        return found
-
-    def _with_vector(self, rank: int, items: Sequence[int]) -> set[int]:
-        found: set[int] = set()
-        for part in _parts(items):
-            marks = ", ".join("?" * len(part))
-            found |= {
-                row[0] for row in self.session.all(f"SELECT item FROM vector_{rank} WHERE item IN ({marks})", part)
-            }
         return found
 
     def _forget(self, numbers: Ints) -> None:

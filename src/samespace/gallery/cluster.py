@@ -59,7 +59,7 @@ def run_on_ray(
         actors = [actor.remote() for _ in shares]
         waiting = [one.run.remote(share) for one, share in zip(actors, shares, strict=True)]
         done, errors = [], []
-        with maintained(source):
+        with maintained(source, advance):
             seen = before
             while waiting:
                 ready, waiting = ray.wait(waiting, timeout=_POLL_SECONDS)

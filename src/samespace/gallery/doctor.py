@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from samespace.gallery.ledger import Ledger
 from samespace.gallery.records import Rows, State
 from samespace.gallery.snapshot import Source
 from samespace.gallery.view import View
+from samespace.progress import Bar, silent
 
 _NORM_SLACK = 1e-3
 _LAG = 50_000
@@ -63,7 +64,7 @@ def examine(
     *,
     encoders: dict[int, tuple[Encoder, Images]] | None = None,
     repair: bool = False,
-    advance: Callable[[int], None] = lambda done: None,
+    advance: Bar = silent,
 ) -> Diagnosis:
     """Look at everything; every stored vector is read.
 
@@ -88,7 +89,7 @@ def examine(
     for rank, (encoder, images) in (encoders or {}).items():
         found.append(_canaries(ledger, state, rank, encoder, images))
     if repair:
-        source.maintain()
+        source.maintain(lambda rows, note: advance(0, note))
     found += _indexes(source, state, repair)
     return Diagnosis(tuple(found))
 
@@ -132,7 +133,7 @@ def _pairs(state: State) -> Iterator[Finding]:
             yield Finding("error", f"{pair}: no calibration", "run 'samespace gallery calibrate' on held-out items")
 
 
-def _vectors(view: View, state: State, rank: int, advance: Callable[[int], None]) -> Iterator[Finding]:
+def _vectors(view: View, state: State, rank: int, advance: Bar) -> Iterator[Finding]:
     space = state.spaces[rank].space
     total = torn = bent = 0
     for rows in view.batches(rank):

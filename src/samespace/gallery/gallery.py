@@ -49,8 +49,7 @@ from samespace.gallery.status import Status, status
 from samespace.gallery.storing import Added
 from samespace.gallery.upgrade import Plan, Switched
 from samespace.metrics.calibration import Calibration, Scale
-from samespace.progress import Advance as Count
-from samespace.progress import silent
+from samespace.progress import Bar, silent
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
@@ -190,7 +189,7 @@ class Gallery:
         also: Sequence[VectorSet] = (),
         metadata: Metadata | None = None,
         update: bool = False,
-        advance: Count = silent,
+        advance: Bar = silent,
     ) -> Added:
         """Add items by their vectors.
 
@@ -209,8 +208,8 @@ class Gallery:
             InputError: ids missing, vectors of the wrong shape or length, an item that is there with another content.
         """
         found = add_vectors(self.ledger, vectors, also, metadata=metadata, update=update, advance=advance)
-        if found.added or found.updated:
-            self._upkeep()
+        if found.added or found.updated or found.filled:
+            self._upkeep(advance)
         return found
 
     def add_images(
@@ -222,7 +221,7 @@ class Gallery:
         update: bool = False,
         batch_size: int = 256,
         device: str = "auto",
-        advance: Count = silent,
+        advance: Bar = silent,
     ) -> Added:
         """Add items by their images, embedded by the recorded models: during an upgrade by the new and the old one.
 
@@ -244,8 +243,8 @@ class Gallery:
             self.ledger, encoders[state.query][1], encoders,
             labelled=labelled, metadata=metadata, update=update, batch_size=batch_size, advance=advance,
         )  # fmt: skip
-        if found.added or found.updated:
-            self._upkeep()
+        if found.added or found.updated or found.filled:
+            self._upkeep(advance)
         return found
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -505,7 +504,7 @@ class Gallery:
         """
         return upgrade.rollback(self.ledger, actor=_actor())
 
-    def seal(self, *, partial: bool = False, advance: Count = silent) -> Sealed:
+    def seal(self, *, partial: bool = False, advance: Bar = silent) -> Sealed:
         """Delete the old vectors after a counted check; from then on there is no way back.
 
         Args:
@@ -516,7 +515,7 @@ class Gallery:
             GalleryError: no upgrade is under way, or items lack the new vector.
         """
         found = seal(self.ledger, partial=partial, actor=_actor(), advance=advance)
-        self._upkeep()
+        self._upkeep(advance)
         return found
 
     def status(self) -> Status:
@@ -524,7 +523,7 @@ class Gallery:
         return status(self.ledger, self.source)
 
     def doctor(
-        self, *, models: bool = False, repair: bool = False, device: str = "auto", advance: Count = silent
+        self, *, models: bool = False, repair: bool = False, device: str = "auto", advance: Bar = silent
     ) -> Diagnosis:
         """Look at everything, every stored vector included, and say what to do.
 
@@ -541,9 +540,13 @@ class Gallery:
                     encoders[rank] = encoder_of(self.ledger, rank, None, None, device)
         return doctor.examine(self.ledger, self.source, encoders=encoders, repair=repair, advance=advance)
 
-    def maintain(self) -> None:
-        """Bring the indexes up to date; searches go on meanwhile."""
-        self.source.maintain()
+    def maintain(self, *, advance: Bar = silent) -> None:
+        """Bring the indexes up to date; searches go on meanwhile.
+
+        Args:
+            advance: called with a note of what is being built.
+        """
+        self.source.maintain(lambda rows, note: advance(0, note))
 
     def write_traffic(self) -> None:
         """Write down how often searches returned each item since the last time.
@@ -575,11 +578,11 @@ class Gallery:
             self._seen = (asked, found)
         return self._seen[1]
 
-    def _upkeep(self) -> None:
+    def _upkeep(self, advance: Bar) -> None:
         """Bring the indexes up to date after a change that is stored already."""
         # an index that lags is slow, not wrong, and `status` and `doctor` tell of it; the change stands
         with suppress(GalleryError, OSError):
-            self.source.maintain()
+            self.source.maintain(lambda rows, note: advance(0, note))
 
     def _count(self, answer: Answer) -> None:
         """Count hits; a search neither waits for counts to be written nor fails by them."""
