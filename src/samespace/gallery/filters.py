@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -91,8 +92,16 @@ def _typed(key: str, text: str) -> Scalar:
     """A label is always a string; elsewhere what looks like a number is one, and quotes make a string."""
     if len(text) > 1 and text[0] == text[-1] == '"':
         return text[1:-1]
-    if key == "label":
-        return text
+    return text if key == "label" else typed(text)
+
+
+def typed(text: str) -> Scalar:
+    """A value as a user writes it: `true` and `false` are booleans, what looks like a finite number is one.
+
+    Example:
+        >>> typed("2020"), typed("0.5"), typed("true"), typed("nan")
+        (2020, 0.5, True, 'nan')
+    """
     if text in ("true", "false"):
         return text == "true"
     for kind in (int, float):
@@ -100,6 +109,6 @@ def _typed(key: str, text: str) -> Scalar:
             value = kind(text)
         except ValueError:
             continue
-        if value == value:
+        if math.isfinite(value):
             return value
     return text

@@ -11,6 +11,7 @@ from typing import Any
 
 from samespace.errors import InputError
 from samespace.files import require_file
+from samespace.gallery.filters import typed
 
 
 def read_metadata(path: str | Path) -> dict[str, dict[str, Any]]:
@@ -68,24 +69,11 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for row in reader:
                 if None in row or None in row.values():
                     raise InputError(f"{path}, line {reader.line_num}: expected {len(reader.fieldnames or ())} values")
-                yield reader.line_num, {key: _typed(key, text) for key, text in row.items() if text != ""}
+                yield (
+                    reader.line_num,
+                    {key: text if key in ("id", "label") else typed(text) for key, text in row.items() if text != ""},
+                )
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text") from None
     except csv.Error as error:
         raise InputError(f"{path} is not valid CSV: {error}") from None
-
-
-def _typed(key: str, text: str) -> str | int | float | bool:
-    """As in filters: a label and an id are always strings."""
-    if key in ("id", "label"):
-        return text
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        if math.isfinite(value):
-            return value
-    return text
