@@ -30,6 +30,9 @@ bench: setup
 	$(BIN)/python benchmarks/prototypes.py
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/ijbc.py
+	$(BIN)/python benchmarks/gallery_search.py
+	$(BIN)/python benchmarks/gallery_backfill.py
+	$(BIN)/python benchmarks/gallery_kill.py --kills 100
 
 docs: setup
 	$(BIN)/python docs/build.py --check
