@@ -241,11 +241,11 @@ class TestTraffic:
         def full() -> None:
             raise GalleryError("the disk is full")
 
-        monkeypatch.setattr("samespace.gallery.gallery._HITS_AT_ONCE", 1)
+        monkeypatch.setattr("samespace.gallery.traffic._HITS_AT_ONCE", 1)
         monkeypatch.setattr(gallery.ledger, "claiming", full)
         gallery.search(queries(OLD).subset(np.array([0])), k=3)
-        assert gallery._writing is not None
-        gallery._writing.join()
+        assert gallery._traffic._writing is not None
+        gallery._traffic._writing.join()
         monkeypatch.undo()
         gallery.write_traffic()
         with gallery.ledger.read() as view:

@@ -6,11 +6,12 @@ from samespace.gallery.backfill import Limits
 from samespace.gallery.campaign import Backfilled
 from samespace.gallery.doctor import Diagnosis, Finding
 from samespace.gallery.gallery import Gallery
+from samespace.gallery.planning import Plan
 from samespace.gallery.seal import Sealed
 from samespace.gallery.searching import Answer, Hit
 from samespace.gallery.status import Status
 from samespace.gallery.storing import Added
-from samespace.gallery.upgrade import Plan, Switched
+from samespace.gallery.upgrade import Switched
 
 __all__ = [
     "Added",

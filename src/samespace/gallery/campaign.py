@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -261,8 +261,7 @@ def prober(ledger: Ledger, source: Source) -> Callable[[], object]:
         width = min(dim, found.shape[1])
         query[0, :width] = found[np.random.default_rng().integers(len(found)), :width]
         query /= max(float(np.linalg.norm(query)), 1e-12)
-        merge: Literal["raw"] = "raw"
-        return search(source, query, now.spaces[now.query].space, k=10, merge=merge)
+        return search(source, query, now.spaces[now.query].space, k=10, merge="raw")
 
     return probe
 

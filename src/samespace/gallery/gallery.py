@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +15,7 @@ import numpy as np
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.evaluate import Certificate
-from samespace.gallery import campaign, doctor, upgrade
+from samespace.gallery import campaign, doctor, planning, upgrade
 from samespace.gallery.adding import Metadata, add_images, add_vectors
 from samespace.gallery.backfill import FromImages, FromVectors, Limits
 from samespace.gallery.calibrating import calibrate_pair
@@ -30,6 +29,7 @@ from samespace.gallery.leave import require_calibrated
 from samespace.gallery.ledger import Ledger
 from samespace.gallery.opening import open_source_of, require_index
 from samespace.gallery.orders import Custom, Order
+from samespace.gallery.planning import Plan
 from samespace.gallery.records import State, Upgrade
 from samespace.gallery.rerank import rerank as rerank_hits
 from samespace.gallery.resources import (
@@ -47,13 +47,12 @@ from samespace.gallery.searching import Answer, Merge, search
 from samespace.gallery.snapshot import Source
 from samespace.gallery.status import Status, status
 from samespace.gallery.storing import Added
-from samespace.gallery.upgrade import Plan, Switched
+from samespace.gallery.traffic import Traffic
+from samespace.gallery.upgrade import Switched
 from samespace.metrics.calibration import Calibration, Scale
 from samespace.progress import Bar, silent
 from samespace.space import Space
 from samespace.vectors import VectorSet
-
-_HITS_AT_ONCE = 10_000
 
 
 class Gallery:
@@ -88,9 +87,7 @@ class Gallery:
         except BaseException:
             ledger.close()
             raise
-        self._hits: Counter[str] = Counter()
-        self._counting = threading.Lock()
-        self._writing: threading.Thread | None = None
+        self._traffic = Traffic(ledger)
         self._seen: tuple[tuple[Any, ...], tuple[Encoder, Images]] | None = None
 
     @classmethod
@@ -157,11 +154,7 @@ class Gallery:
 
     def close(self) -> None:
         """Write down the traffic that was counted, and let go of files and connections."""
-        if self._writing is not None:
-            self._writing.join()
-        # counts of traffic are a help, not a promise; a full disk must not keep a gallery from closing
-        with suppress(GalleryError):
-            self.write_traffic()
+        self._traffic.close()
         self.source.close()
         self.ledger.close()
 
@@ -300,7 +293,7 @@ class Gallery:
             k=k, where=where, min_score=min_score, max_fmr=max_fmr, merge=merge, scale=scale, exact=exact,
         )  # fmt: skip
         if count:
-            self._count(answer)
+            self._traffic.count(answer)
         return answer
 
     def rerank(
@@ -554,18 +547,7 @@ class Gallery:
         Raises:
             GalleryError: it cannot be written; the counts are kept for the next time.
         """
-        with self._counting:
-            hits, self._hits = self._hits, Counter()
-        if not hits or self.ledger.read_only:
-            return
-        try:
-            with self.ledger.claiming() as change:
-                known = change.find(hits)
-                change.count_hits({item.number: hits[name] for name, item in known.items()})
-        except GalleryError:
-            with self._counting:
-                self._hits.update(hits)
-            raise
+        self._traffic.write()
 
     def _trusted(
         self, rank: int, model: ModelLike | None, images: ImagesLike | None, device: str
@@ -584,25 +566,10 @@ class Gallery:
         with suppress(GalleryError, OSError):
             self.source.maintain(lambda rows, note: advance(0, note))
 
-    def _count(self, answer: Answer) -> None:
-        """Count hits; a search neither waits for counts to be written nor fails by them."""
-        with self._counting:
-            for hits in answer.hits:
-                self._hits.update(hit.item for hit in hits)
-            busy = self._writing is not None and self._writing.is_alive()
-            if self._hits.total() < _HITS_AT_ONCE or busy:
-                return
-            self._writing = threading.Thread(target=self._write_quietly, daemon=True)
-            self._writing.start()
-
-    def _write_quietly(self) -> None:
-        with suppress(GalleryError):
-            self.write_traffic()
-
     def _worth(self, epsilon: float, order: Order | Custom | None) -> int:
         """How many more items to embed until the gain that remains is below `epsilon`."""
         state = self.state
-        sweep = upgrade.sweep_of(state, state.query)
+        sweep = planning.sweep_of(state, state.query)
         if sweep is None:
             raise GalleryError(
                 "no certificate of this upgrade has a sweep, so the gain that remains is unknown; leave out epsilon, "
@@ -612,7 +579,7 @@ class Gallery:
         name = order if isinstance(order, str) else current.order if current is not None else "random"
         with self.ledger.read() as view:
             done, items = view.stored(state.query), view.live()
-        return max(0, upgrade.items_until(sweep, name, epsilon, items) - done)
+        return max(0, planning.items_until(sweep, name, epsilon, items) - done)
 
 
 def _actor() -> str:

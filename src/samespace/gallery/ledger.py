@@ -13,6 +13,7 @@ from samespace.errors import GalleryError, InputError
 from samespace.gallery.change import Change
 from samespace.gallery.engine import Engine
 from samespace.gallery.view import View
+from samespace.gallery.worklist import WorkList
 from samespace.space import Space
 
 FORMAT = "samespace.gallery/1"
@@ -103,10 +104,10 @@ class Ledger:
             yield Change(self.engine, session)
 
     @contextmanager
-    def claiming(self) -> Iterator[Change]:
+    def claiming(self) -> Iterator[WorkList]:
         """A change of claims and workers only, which no search notices; it need not wait for other writers."""
         with self.engine.picking() as session:
-            yield Change(self.engine, session)
+            yield WorkList(self.engine, session)
 
     def close(self) -> None:
         """Close every connection."""
