@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from samespace.demo import DemoResult, DemoSettings, run_demo
+from samespace.demo.run import DemoResult, DemoSettings, run_demo
 from samespace.files import write_text
 from samespace.progress import clock
 from samespace.report import markdown_table

@@ -32,10 +32,11 @@ import torch
 
 from prototypes import peak_above_start
 from samespace.data import ArraySource, open_source
-from samespace.gallery import Gallery, Limits, hnsw
-from samespace.gallery.adding import add_vectors
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.local import LocalSource
+from samespace.gallery import Gallery, Limits
+from samespace.gallery.index import hnsw
+from samespace.gallery.index.local import LocalSource
+from samespace.gallery.ingest.add import add_vectors
+from samespace.gallery.ledger.ledger import Ledger
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.space import Space
 from samespace.vectors import VectorSet
@@ -209,8 +210,8 @@ def _fill(gallery: Gallery, model: Embedder, source: ArraySource) -> None:
 
 def _switch(gallery: Gallery, space: Space) -> None:
     """Upgrade as a benchmark may: the certificate and the calibrations are made up."""
-    from samespace.gallery.records import Link
-    from samespace.gallery.upgrade import open_upgrade, plan
+    from samespace.gallery.ledger.state import Link
+    from samespace.gallery.upgrade.upgrade import open_upgrade, plan
     from samespace.metrics.calibration import calibrate
 
     draw = np.random.default_rng(3)

@@ -40,16 +40,17 @@ import numpy as np
 from kill_checks import BATCH, Look
 from kill_world import NEW, OLD, SlowVectors, Told, World
 from samespace.errors import GalleryError, SamespaceError
-from samespace.gallery import Gallery, Limits, moment, upkeep
-from samespace.gallery import seal as seal_module
-from samespace.gallery import upgrade as upgrade_module
-from samespace.gallery.adding import add_vectors
-from samespace.gallery.backfill import Loop
-from samespace.gallery.campaign import list_work
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.opening import INDEX
-from samespace.gallery.records import Link
-from samespace.gallery.searching import search
+from samespace.gallery import Gallery, Limits
+from samespace.gallery.backfill.run import list_work
+from samespace.gallery.backfill.worker import Loop
+from samespace.gallery.index import compaction, moment
+from samespace.gallery.index.open import INDEX
+from samespace.gallery.ingest.add import add_vectors
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import Link
+from samespace.gallery.search.search import search
+from samespace.gallery.upgrade import seal as seal_module
+from samespace.gallery.upgrade import upgrade as upgrade_module
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
@@ -353,7 +354,7 @@ def run(
 ) -> Tally:
     """Tell stories until so many processes or servers were killed; the last one to its end."""
     # few items fill an index file
-    upkeep.FLUSH, upkeep._SMALL, moment._SPILL = items // 10, items // 20, items // 3
+    compaction.FLUSH, compaction._SMALL, moment._SPILL = items // 10, items // 20, items // 3
     world, tally, draw = World.of(items, seed), Tally(), random.Random(seed)
     expected = Story(world, places(0), random.Random(0), Tally(), 0).tell()
     began = time.monotonic()

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from samespace.gallery import hnsw
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.local import GRAPH_FROM, LocalSnapshot, LocalSource
-from samespace.gallery.records import Link, NewItem
-from samespace.gallery.searching import search
-from samespace.gallery.snapshot import News
+from samespace.gallery.index import hnsw
+from samespace.gallery.index.base import News
+from samespace.gallery.index.local import GRAPH_FROM, LocalSnapshot, LocalSource
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import Link, NewItem
+from samespace.gallery.search.search import search
 from samespace.metrics.calibration import Band, Calibration
 from samespace.progress import silent
 from samespace.space import Space

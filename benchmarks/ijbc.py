@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from samespace.benchmarks.ijb import IJB
+from samespace.benchmarks.ijb_files import IJBMeta
+from samespace.benchmarks.verification import thresholds
 from samespace.metrics import tar_at_far
-from samespace.protocols.ijb import IJB
-from samespace.protocols.ijb_files import IJBMeta
-from samespace.protocols.verification import thresholds
 
 IMAGES, DIM = 469_375, 512
 GALLERY, PROBES = (1_772, 1_759), 19_593

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from kill_world import NEW, OLD, Told, World, brute_force
 from samespace.gallery import Gallery
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.opening import INDEX
-from samespace.gallery.records import Item, State
-from samespace.gallery.view import View
+from samespace.gallery.index.open import INDEX
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.state import Item, State
 
 BATCH = 50
 

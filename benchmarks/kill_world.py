@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from samespace.gallery import Gallery
-from samespace.gallery.adding import _content_of_vector
-from samespace.gallery.backfill import Batch, FromVectors
-from samespace.gallery.records import Claim
+from samespace.gallery.backfill.worker import Batch, FromVectors
+from samespace.gallery.ingest.add import _content_of_vector
+from samespace.gallery.ledger.state import Claim
 from samespace.metrics.calibration import Calibration, calibrate
 from samespace.space import Space
 from samespace.vectors import VectorSet

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 from prototypes import peak_above_start
-from samespace.protocols.exact import unit_rows
-from samespace.protocols.ranking import MEMORY, Pairs, rank
-from samespace.protocols.reid import RANKS, Reid
+from samespace.benchmarks.exact import unit_rows
+from samespace.benchmarks.ranking import MEMORY, Pairs, rank
+from samespace.benchmarks.reid import RANKS, Reid
 
 AGREEMENT = 1e-6
 QUERIES, GALLERY, PEOPLE, CAMERAS, DISTRACTORS = 3_368, 15_913, 750, 6, 2_798

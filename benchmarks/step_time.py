@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from samespace.demo import DemoSettings, peak_memory
+from samespace.demo.run import DemoSettings, peak_memory
 from samespace.losses import InfluenceLoss, MarginHead
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.train import CompatibleTask

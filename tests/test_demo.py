@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samespace.demo import DemoSettings, run_demo, summary
+from samespace.demo.run import DemoSettings, run_demo, summary
 from samespace.report import markdown_table
 
 TINY = DemoSettings(classes=24, images=8, epochs=3, embedding_dim=16, replicates=200)

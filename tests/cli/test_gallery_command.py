@@ -20,8 +20,9 @@ from samespace.cli.gallery.options import ORDERS
 from samespace.cli.main import run
 from samespace.data import open_source
 from samespace.evaluate import Certificate, check
-from samespace.gallery import Gallery, orders
-from samespace.gallery.records import Worker
+from samespace.gallery import Gallery
+from samespace.gallery.backfill import order
+from samespace.gallery.ledger.state import Worker
 from samespace.models import EmbedderConfig, Preprocessing
 from samespace.models.extract import embed
 
@@ -169,7 +170,7 @@ def test_a_folder_with_blanks_is_quoted_where_a_command_is_proposed(here, capsys
 
 
 def test_orders_are_those_of_the_library():
-    assert ORDERS == orders.ORDERS
+    assert ORDERS == order.ORDERS
 
 
 def test_create_and_add_say_what_was_made(here, told):
@@ -313,10 +314,10 @@ def test_index_files_may_be_deleted(filled, told):
 
 
 def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, monkeypatch):
-    from samespace.gallery import adding, storing
+    from samespace.gallery.ingest import add, store
 
-    monkeypatch.setattr(adding.add_vectors, "__kwdefaults__", {**adding.add_vectors.__kwdefaults__, "batch_size": 4})
-    store, calls = storing._store_batch, []
+    monkeypatch.setattr(add.add_vectors, "__kwdefaults__", {**add.add_vectors.__kwdefaults__, "batch_size": 4})
+    store, calls = store._store_batch, []
 
     def interrupted(*given):
         calls.append(1)
@@ -325,7 +326,7 @@ def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, 
         return store(*given)
 
     told("gallery create g --space i1")
-    monkeypatch.setattr(storing, "_store_batch", interrupted)
+    monkeypatch.setattr(store, "_store_batch", interrupted)
     assert run(["gallery", "add", "g", "i1", "--quiet"]) == 130
     assert "run the same command to carry on" in capsys.readouterr().err
     assert standing()[0] == 8

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samespace.evaluate import vectors as vectors_module
-from samespace.evaluate.align import align
-from samespace.evaluate.names import parse
+from samespace.evaluate.inputs import align
+from samespace.evaluate.metric_names import parse
 from samespace.evaluate.protocol import impostor_pairs, scan
 from samespace.evaluate.replicates import TailTooShort, point
-from samespace.evaluate.strict import StrictCounter
+from samespace.evaluate.strict_criterion import StrictCounter
 from samespace.metrics import (
     matches,
     mean_average_precision,

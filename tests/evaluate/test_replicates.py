@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samespace.evaluate.align import align
-from samespace.evaluate.names import parse
+from samespace.evaluate.inputs import align
+from samespace.evaluate.metric_names import parse
 from samespace.evaluate.protocol import scan
 from samespace.evaluate.replicates import TailTooShort, replicate, values
 from samespace.metrics import resamples, tar_at_far, tpir_at_fpir

@@ -9,9 +9,9 @@ import pytest
 
 from samespace.errors import InputError
 from samespace.evaluate import Certificate, check
-from samespace.evaluate.align import Trial, align
 from samespace.evaluate.calibrations import FoldLines, fold_lines
-from samespace.evaluate.names import parse
+from samespace.evaluate.inputs import Trial, align
+from samespace.evaluate.metric_names import parse
 from samespace.evaluate.protocol import MateIndex, scan
 from samespace.evaluate.replicates import point
 from samespace.evaluate.sweep import SHARES, Sweep, backfill_turns

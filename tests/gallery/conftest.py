@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from samespace.gallery.ledger import Ledger
+from samespace.gallery.ledger.ledger import Ledger
 from samespace.space import Space
 
 from .servers import Server, start

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.records import Link, NewItem
-from samespace.gallery.searching import Answer
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import Link, NewItem
+from samespace.gallery.search.search import Answer
 from samespace.metrics.calibration import Band, Calibration
 from samespace.space import Space
 

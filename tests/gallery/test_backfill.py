@@ -17,13 +17,13 @@ import pytest
 
 from samespace.errors import GalleryError, InputError
 from samespace.gallery import Gallery, Limits
-from samespace.gallery.backfill import Batch, FromVectors, Loop, release_dead
-from samespace.gallery.campaign import Job, list_work, run_many, shares_of
-from samespace.gallery.change import Change
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.orders import priorities, read_order
-from samespace.gallery.records import Claim, Worker
-from samespace.gallery.throttle import LatencyBudget, RateLimit
+from samespace.gallery.backfill.limits import LatencyBudget, RateLimit
+from samespace.gallery.backfill.order import priorities, read_order
+from samespace.gallery.backfill.run import Job, list_work, run_many, shares_of
+from samespace.gallery.backfill.worker import Batch, FromVectors, Loop, release_dead
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import Claim, Worker
+from samespace.gallery.ledger.writer import Change
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 
@@ -190,7 +190,7 @@ class TestLoop:
                 time.sleep(1.2)
                 return self.supply.take(claims).embed()
 
-        monkeypatch.setattr("samespace.gallery.backfill._BEAT_SECONDS", 0.1)
+        monkeypatch.setattr("samespace.gallery.backfill.worker._BEAT_SECONDS", 0.1)
         list_work(gallery.ledger, "random")
         supply, results = Slow(), []
         one = Loop(gallery.ledger, 2, supply, Limits(batch_size=50, lease=0.4, items=100))
@@ -264,7 +264,7 @@ class TestList:
 
         monkeypatch.setattr(Change, "unserved", whole)
         monkeypatch.setattr(Change, "lacking", counted)
-        monkeypatch.setattr("samespace.gallery.campaign._LISTED_AT_ONCE", 30)
+        monkeypatch.setattr("samespace.gallery.backfill.run._LISTED_AT_ONCE", 30)
         assert list_work(gallery.ledger, "random") == COUNT
         assert looked == list(range(1, COUNT + 1))
 
@@ -393,7 +393,7 @@ class TestOrders:
 
         monkeypatch.setattr(gallery.ledger.engine, "reading", counted)
         for name in ("distance_to_centre", "turn_in_class"):
-            monkeypatch.setattr(f"samespace.gallery.orders.{name}", watched)
+            monkeypatch.setattr(f"samespace.gallery.backfill.order.{name}", watched)
         for order in ("distance", "both", watched):
             list_work(gallery.ledger, order)  # type: ignore[arg-type]
         assert depths == [0, 0, 0]

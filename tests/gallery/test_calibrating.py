@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from samespace.errors import InputError
-from samespace.gallery import calibrating
-from samespace.gallery.calibrating import calibrate_pair, pair_scores
+from samespace.gallery.search import calibration
+from samespace.gallery.search.calibration import calibrate_pair, pair_scores
 from samespace.vectors import VectorSet
 
 from .made import Made, made_space, made_vectors
@@ -36,7 +36,7 @@ def slowly(queries: VectorSet, gallery: VectorSet) -> tuple[np.ndarray, np.ndarr
 
 
 def test_few_pairs_are_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrating, "_TILE", (7, 13))
+    monkeypatch.setattr(calibration, "_TILE", (7, 13))
     queries, gallery = labelled(60, 1), labelled(90, 2, first=30)
     # an item that is labelled otherwise on the other side is no impostor of itself
     gallery.labels[5] = 7
@@ -48,9 +48,9 @@ def test_few_pairs_are_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_many_pairs_a_sample_and_the_tail_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrating, "_ALL", 20_000)
-    monkeypatch.setattr(calibrating, "_TAIL", 500)
-    monkeypatch.setattr(calibrating, "_TILE", (64, 100))
+    monkeypatch.setattr(calibration, "_ALL", 20_000)
+    monkeypatch.setattr(calibration, "_TAIL", 500)
+    monkeypatch.setattr(calibration, "_TILE", (64, 100))
     queries, gallery = labelled(400, 1), labelled(500, 2, first=100)
     genuine, impostor = slowly(queries, gallery)
     found = pair_scores(queries, gallery, None)
@@ -70,8 +70,8 @@ def test_a_sample_calibrates_as_all_pairs_do(tmp_path: Path, monkeypatch: pytest
     made = Made(tmp_path, [SPACE], calibrated=False)
     queries, gallery = labelled(400, 1), labelled(500, 2, first=100)
     whole = calibrate_pair(made.ledger, queries, gallery)
-    monkeypatch.setattr(calibrating, "_ALL", 20_000)
-    monkeypatch.setattr(calibrating, "_TAIL", 2_000)
+    monkeypatch.setattr(calibration, "_ALL", 20_000)
+    monkeypatch.setattr(calibration, "_TAIL", 2_000)
     some = calibrate_pair(made.ledger, queries, gallery)
     raw = np.linspace(-0.5, 1.0, 20)
     np.testing.assert_allclose(some.log_odds(raw), whole.log_odds(raw), atol=0.05 * np.ptp(whole.log_odds(raw)))
@@ -83,9 +83,9 @@ def test_a_sample_calibrates_as_all_pairs_do(tmp_path: Path, monkeypatch: pytest
 
 
 def test_memory_does_not_grow_with_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrating, "_ALL", 10_000)
-    monkeypatch.setattr(calibrating, "_TAIL", 1_000)
-    monkeypatch.setattr(calibrating, "_TILE", (128, 256))
+    monkeypatch.setattr(calibration, "_ALL", 10_000)
+    monkeypatch.setattr(calibration, "_TAIL", 1_000)
+    monkeypatch.setattr(calibration, "_TILE", (128, 256))
     queries, gallery = labelled(2_000, 1, classes=500), labelled(3_000, 2, first=5_000, classes=500)
     tracemalloc.start()
     try:

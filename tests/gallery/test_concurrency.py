@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from samespace.gallery import Gallery, Limits
-from samespace.gallery.backfill import FromVectors, Loop
-from samespace.gallery.campaign import list_work
+from samespace.gallery.backfill.run import list_work
+from samespace.gallery.backfill.worker import FromVectors, Loop
 from samespace.vectors import VectorSet
 
 from .world import NEW, OLD, certificate, items, queries

@@ -10,7 +10,7 @@ import pytest
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery import Gallery, Limits
-from samespace.gallery.records import Work
+from samespace.gallery.ledger.state import Work
 from samespace.space import Space
 from samespace.vectors import VectorSet
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samespace.gallery import hnsw, local, upkeep
-from samespace.gallery.local import LocalSource
-from samespace.gallery.searching import Answer, search
+from samespace.gallery.index import compaction, hnsw, local
+from samespace.gallery.index.local import LocalSource
+from samespace.gallery.search.search import Answer, search
 
 from .made import Made, as_rows, half_way, made_vectors, prefix
 
@@ -22,7 +22,7 @@ COUNT = 1500
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "FLUSH", 200)
+    monkeypatch.setattr(compaction, "FLUSH", 200)
     monkeypatch.setattr(hnsw, "_ADDED_AT_ONCE", 300)
 
 

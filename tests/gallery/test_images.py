@@ -13,9 +13,9 @@ from PIL import Image
 from samespace.data import ArraySource, FolderSource
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery import Added, Gallery, Limits
-from samespace.gallery.adding import add_images
-from samespace.gallery.canaries import require_kinship, require_same_model
-from samespace.gallery.images import Encoder, Images, another_image, content_of
+from samespace.gallery.ingest.add import add_images
+from samespace.gallery.ingest.images import Encoder, Images, another_image, content_of
+from samespace.gallery.upgrade.model_check import require_kinship, require_same_model
 
 from .world import CLASSES, EACH, NEW, OLD, THIRD, Projection, certificate, items, pixels, queries, source
 
@@ -181,8 +181,8 @@ class TestBackfill:
                     put(gallery, Projection(NEW), Projection(OLD), images=later, update=True)
                 return super().embed(given)
 
-        from samespace.gallery.backfill import FromImages
-        from samespace.gallery.campaign import list_work, run_one
+        from samespace.gallery.backfill.run import list_work, run_one
+        from samespace.gallery.backfill.worker import FromImages
 
         list_work(gallery.ledger, "random")
         supply = FromImages(Encoder(Busy(NEW)), Images(source()))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError, SamespaceError
-from samespace.gallery.filters import conditions
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.records import Link, NewItem, Worker
+from samespace.gallery.ledger.filters import conditions
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import Link, NewItem, Worker
 from samespace.metrics.calibration import Band, Calibration
 from samespace.space import Space
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.records import Claim, NewItem
-from samespace.gallery.view import View
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.state import Claim, NewItem
 
 from .conftest import NEW, OLD
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.records import NewItem
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import NewItem
 
 from .conftest import NEW, OLD
 

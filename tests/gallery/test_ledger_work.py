@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.records import Claim, NewItem, Work
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import Claim, NewItem, Work
 
 from .conftest import NEW
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samespace.gallery import moment, segments, upkeep
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.local import LocalSource
-from samespace.gallery.searching import search
+from samespace.gallery.index import compaction, moment, segments
+from samespace.gallery.index.local import LocalSource
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.search.search import search
 
 from .made import Made, as_rows, half_way, made_calibration, made_space, made_vectors, prefix
 
@@ -30,12 +30,12 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "_SEGMENT_ROWS", 64)
     monkeypatch.setattr(segments, "_SEGMENT_BYTES", 1)
     monkeypatch.setattr(moment, "most_rows", lambda dim: 64)
-    monkeypatch.setattr(upkeep, "most_rows", lambda dim: 64)
+    monkeypatch.setattr(compaction, "most_rows", lambda dim: 64)
     monkeypatch.setattr(moment, "_SPILL", 100)
     monkeypatch.setattr(moment, "_FEW", 10)
     monkeypatch.setattr(moment, "_PAGE", 32)
-    monkeypatch.setattr(upkeep, "FLUSH", 40)
-    monkeypatch.setattr(upkeep, "_SMALL", 16)
+    monkeypatch.setattr(compaction, "FLUSH", 40)
+    monkeypatch.setattr(compaction, "_SMALL", 16)
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_damaged_files_are_ignored_and_written_anew(
     check(source, made)
     again = LocalSource(made.ledger, tmp_path / "index")
     check(again, made)
-    assert all(sum(map(len, held.fresh)) < upkeep.FLUSH for held in again.moment().held.values())
+    assert all(sum(map(len, held.fresh)) < compaction.FLUSH for held in again.moment().held.values())
 
 
 def test_index_of_another_gallery_or_of_a_later_ledger_is_not_believed(tmp_path: Path, small: None) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samespace.gallery.merge import Merge, merged, ranked
-from samespace.gallery.records import Ints
-from samespace.gallery.snapshot import Found
+from samespace.gallery.index.base import Found
+from samespace.gallery.ledger.state import Ints
+from samespace.gallery.search.merge import Merge, merged, ranked
 
 from .made import made_calibration
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.records import NewItem
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import NewItem
 
 from .conftest import NEW, OLD
 from .servers import Server, start
@@ -178,7 +178,7 @@ def test_claims_do_not_wait_for_writers(schema: str, opened: Opened) -> None:
 
 
 def test_writers_say_when_they_waited_too_long(schema: str, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samespace.gallery.postgres.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("samespace.gallery.ledger.postgres.WAIT_SECONDS", 0.2)
     ledger, other = opened(schema, create=True), opened(schema)
     with ledger.write() as change:
         change.add_items([NewItem("a", "c")])

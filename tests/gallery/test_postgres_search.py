@@ -10,13 +10,13 @@ import pytest
 
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'samespace[postgres]'")
 
-from samespace.gallery import pgvector
-from samespace.gallery.filters import conditions
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.local import LocalSource
-from samespace.gallery.pgvector import PgvectorSource
-from samespace.gallery.records import NewItem
-from samespace.gallery.snapshot import Found, Source
+from samespace.gallery.index import pgvector
+from samespace.gallery.index.base import Found, Source
+from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.pgvector import PgvectorSource
+from samespace.gallery.ledger.filters import conditions
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import NewItem
 from samespace.space import Space
 
 Opened = Callable[..., Ledger]

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.filters import conditions
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.local import LocalSource
-from samespace.gallery.records import NewItem
+from samespace.gallery.index.local import LocalSource
+from samespace.gallery.ledger.filters import conditions
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import NewItem
 from samespace.space import Space
 
 qdrant_client = pytest.importorskip("qdrant_client")
-from samespace.gallery import qdrant, qdrant_search  # noqa: E402
-from samespace.gallery.qdrant import QdrantSource  # noqa: E402
-from samespace.gallery.qdrant_points import Points  # noqa: E402
-from samespace.gallery.qdrant_wire import vector_name  # noqa: E402
+from samespace.gallery.index import qdrant, qdrant_search  # noqa: E402
+from samespace.gallery.index.qdrant import QdrantSource  # noqa: E402
+from samespace.gallery.index.qdrant_points import Points  # noqa: E402
+from samespace.gallery.index.qdrant_wire import vector_name  # noqa: E402
 
 COUNT = 240
 OLD = Space(weights="aa" * 32, preprocessing="resize", dim=8, normalized=True, name="old")

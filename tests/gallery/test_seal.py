@@ -9,8 +9,8 @@ import pytest
 
 from samespace.errors import GalleryError
 from samespace.gallery import Gallery, Limits
-from samespace.gallery import seal as seal_module
-from samespace.gallery.change import Change
+from samespace.gallery.ledger.writer import Change
+from samespace.gallery.upgrade import seal as seal_module
 
 from .world import NEW, OLD, THIRD, certificate, items, queries
 

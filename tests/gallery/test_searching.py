@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError, SpaceError
-from samespace.gallery.filters import conditions
-from samespace.gallery.local import LocalSnapshot, LocalSource
-from samespace.gallery.records import Link
-from samespace.gallery.searching import search
+from samespace.gallery.index.local import LocalSnapshot, LocalSource
+from samespace.gallery.ledger.filters import conditions
+from samespace.gallery.ledger.state import Link
+from samespace.gallery.search.search import search
 
 from .made import HONEST, Made, as_rows, half_way, made_calibration, made_space, made_vectors, prefix
 

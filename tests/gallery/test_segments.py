@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samespace.errors import GalleryError
-from samespace.gallery import scan, segments, upkeep
-from samespace.gallery.local import LocalSource
-from samespace.gallery.scan import Part, nearest
-from samespace.gallery.searching import search
-from samespace.gallery.segments import Segment, Shelf, joined, unit
+from samespace.gallery.index import compaction, exact, segments
+from samespace.gallery.index.exact import Part, nearest
+from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.segments import Segment, Shelf, joined, unit
+from samespace.gallery.search.search import search
 
 from .made import half_way, made_space, made_vectors
 
@@ -62,9 +62,9 @@ def test_scan_equals_a_slow_one_to_the_bit(cuts: list[int], dead: float, k: int,
     whole = segment_of(values)
     parts = [Part.of(whole.take(slice(a, b)), alive[a:b]) for a, b in pairwise(ends) if b > a]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "_BLOCK", block)
-        patch.setattr(scan, "_SEED", max(2, block // 8))
-        patch.setattr(scan, "_GATHERED", block)
+        patch.setattr(exact, "_BLOCK", block)
+        patch.setattr(exact, "_SEED", max(2, block // 8))
+        patch.setattr(exact, "_GATHERED", block)
         found = nearest(parts, queries, k)
         alone = [nearest(parts, query[None], k)[0] for query in queries]
     for query, one, other in zip(queries, found, alone, strict=True):
@@ -113,7 +113,7 @@ def test_files_that_no_manifest_lists_are_swept(tmp_path: Path) -> None:
 
 def test_large_files_are_checked_by_sample_and_whole_in_upkeep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "_CHECK_WHOLE", 0)
-    monkeypatch.setattr(upkeep, "FLUSH", 40)
+    monkeypatch.setattr(compaction, "FLUSH", 40)
     made = half_way(tmp_path)
     queries = made_vectors(3, 32, seed=9)
     before = search(LocalSource(made.ledger, tmp_path / "index"), queries, made.spaces[2])
@@ -135,7 +135,7 @@ def test_large_files_are_checked_by_sample_and_whole_in_upkeep(tmp_path: Path, m
 
 
 def test_a_full_disk_is_said_in_one_line_and_searches_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "FLUSH", 40)
+    monkeypatch.setattr(compaction, "FLUSH", 40)
     made = half_way(tmp_path)
     source = LocalSource(made.ledger, tmp_path / "index")
 

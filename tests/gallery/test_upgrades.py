@@ -210,8 +210,8 @@ class TestItemsDuringAnUpgrade:
         assert len(hits) == 5
 
     def test_images_are_the_same_to_a_model_that_sees_them_at_another_size(self, gallery: Gallery) -> None:
-        from samespace.gallery.adding import add_images
-        from samespace.gallery.images import Encoder, Images
+        from samespace.gallery.ingest.add import add_images
+        from samespace.gallery.ingest.images import Encoder, Images
 
         images, labels = pixels()
         small = ArraySource(images, labels, ids=[f"photo-{row}" for row in range(200)])
@@ -241,7 +241,7 @@ class TestTraffic:
         def full() -> None:
             raise GalleryError("the disk is full")
 
-        monkeypatch.setattr("samespace.gallery.traffic._HITS_AT_ONCE", 1)
+        monkeypatch.setattr("samespace.gallery.search.traffic._HITS_AT_ONCE", 1)
         monkeypatch.setattr(gallery.ledger, "claiming", full)
         gallery.search(queries(OLD).subset(np.array([0])), k=3)
         assert gallery._traffic._writing is not None

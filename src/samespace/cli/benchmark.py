@@ -72,9 +72,9 @@ def benchmark(
     """  # noqa: D301
     from rich.console import Console
 
-    from samespace.protocols.certify import certify
-    from samespace.protocols.landmarks import by_stem
-    from samespace.protocols.named import open_benchmark
+    from samespace.benchmarks.certify import certify
+    from samespace.benchmarks.landmarks import by_stem
+    from samespace.benchmarks.open import open_benchmark
     from samespace.report import print_certificate, write_report
     from samespace.vectors import VectorSet
 

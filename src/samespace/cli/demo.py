@@ -36,7 +36,7 @@ def demo(out: Path, seed: int, quiet: bool, json_to: str | None) -> None:
     """
     from rich.console import Console
 
-    from samespace.demo import DemoSettings, run_demo, summary
+    from samespace.demo.run import DemoSettings, run_demo, summary
     from samespace.report import print_certificate, print_comparison
 
     to_stdout = json_to == "-"

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from samespace.evaluate.certificate import Certificate, MetricResult
-from samespace.evaluate.criterion import check
+from samespace.evaluate.check import check
 
 __all__ = ["Certificate", "MetricResult", "check"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samespace.errors import InputError
-from samespace.evaluate.align import Trial
+from samespace.evaluate.inputs import Trial
 from samespace.evaluate.protocol import MateIndex, Outcome, score_blocks
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.calibration import Calibration, calibrate

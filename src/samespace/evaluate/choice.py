@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from samespace.errors import InputError
-from samespace.evaluate.align import Trial
-from samespace.evaluate.names import Metric, parse, parse_all
+from samespace.evaluate.inputs import Trial
+from samespace.evaluate.metric_names import Metric, parse, parse_all
 from samespace.evaluate.protocol import impostor_pairs
 from samespace.metrics.verification import allowed_count
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from samespace.evaluate.align import Trial
+from samespace.evaluate.inputs import Trial
 from samespace.evaluate.protocol import Outcome, score_blocks
 from samespace.evaluate.vectors import Ints
 from samespace.metrics._arrays import Floats

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from samespace.evaluate.align import Trial
+from samespace.evaluate.inputs import Trial
 from samespace.evaluate.tail import Tail, TailCollector
 from samespace.evaluate.vectors import UnitVectors
 from samespace.metrics._arrays import Floats, Ints, Mask

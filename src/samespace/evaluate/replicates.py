@@ -11,8 +11,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from samespace.evaluate.align import Trial
-from samespace.evaluate.names import Metric
+from samespace.evaluate.inputs import Trial
+from samespace.evaluate.metric_names import Metric
 from samespace.evaluate.protocol import Outcome
 from samespace.evaluate.tail import Tail
 from samespace.metrics._arrays import Floats, Ints

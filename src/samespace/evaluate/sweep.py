@@ -14,8 +14,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from samespace.evaluate.align import Trial
 from samespace.evaluate.calibrations import FoldLines
+from samespace.evaluate.inputs import Trial
 from samespace.evaluate.protocol import Blocks, MateIndex, Outcome
 from samespace.evaluate.tail import Tail
 from samespace.metrics._arrays import Floats, Ints, Mask

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from samespace.evaluate.align import Trial
-from samespace.evaluate.names import Metric
+from samespace.evaluate.inputs import Trial
+from samespace.evaluate.metric_names import Metric
 from samespace.evaluate.protocol import Outcome
 from samespace.evaluate.replicates import TailTooShort, point, replicate
 from samespace.evaluate.sweep import SHARES, Sweep

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from samespace.gallery.backfill import Limits
-from samespace.gallery.campaign import Backfilled
+from samespace.gallery.backfill.run import Backfilled
+from samespace.gallery.backfill.worker import Limits
 from samespace.gallery.doctor import Diagnosis, Finding
 from samespace.gallery.gallery import Gallery
-from samespace.gallery.planning import Plan
-from samespace.gallery.seal import Sealed
-from samespace.gallery.searching import Answer, Hit
+from samespace.gallery.ingest.store import Added
+from samespace.gallery.search.search import Answer, Hit
 from samespace.gallery.status import Status
-from samespace.gallery.storing import Added
-from samespace.gallery.upgrade import Switched
+from samespace.gallery.upgrade.plan import Plan
+from samespace.gallery.upgrade.seal import Sealed
+from samespace.gallery.upgrade.upgrade import Switched
 
 __all__ = [
     "Added",

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from samespace.errors import SamespaceError
-from samespace.gallery.canaries import require_same_model
-from samespace.gallery.images import Encoder, Images
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.records import Rows, State
-from samespace.gallery.snapshot import Source
-from samespace.gallery.view import View
+from samespace.gallery.index.base import Source
+from samespace.gallery.ingest.images import Encoder, Images
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.state import Rows, State
+from samespace.gallery.upgrade.model_check import require_same_model
 from samespace.progress import Bar, silent
 
 _NORM_SLACK = 1e-3

@@ -15,24 +15,23 @@ import numpy as np
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.evaluate import Certificate
-from samespace.gallery import campaign, doctor, planning, upgrade
-from samespace.gallery.adding import Metadata, add_images, add_vectors
-from samespace.gallery.backfill import FromImages, FromVectors, Limits
-from samespace.gallery.calibrating import calibrate_pair
-from samespace.gallery.campaign import Advance, Backfilled
-from samespace.gallery.canaries import Canaries, require_same_model
-from samespace.gallery.cluster import run_on_ray
+from samespace.gallery import doctor
+from samespace.gallery.backfill import run
+from samespace.gallery.backfill.limits import Limits
+from samespace.gallery.backfill.order import Custom, Order
+from samespace.gallery.backfill.ray import run_on_ray
+from samespace.gallery.backfill.run import Advance, Backfilled
+from samespace.gallery.backfill.vector_source import FromImages, FromVectors
 from samespace.gallery.doctor import Diagnosis
-from samespace.gallery.filters import Where
-from samespace.gallery.images import Encoder, Images
-from samespace.gallery.leave import require_calibrated
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.opening import open_source_of, require_index
-from samespace.gallery.orders import Custom, Order
-from samespace.gallery.planning import Plan
-from samespace.gallery.records import State, Upgrade
-from samespace.gallery.rerank import rerank as rerank_hits
-from samespace.gallery.resources import (
+from samespace.gallery.index.base import Source
+from samespace.gallery.index.open import open_source_of, require_index
+from samespace.gallery.ingest.add import Metadata, add_images, add_vectors
+from samespace.gallery.ingest.images import Encoder, Images
+from samespace.gallery.ingest.store import Added
+from samespace.gallery.ledger.filters import Where
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import State, Upgrade
+from samespace.gallery.models import (
     ImagesLike,
     ModelLike,
     absolute,
@@ -42,13 +41,17 @@ from samespace.gallery.resources import (
     new_model,
     rank_of,
 )
-from samespace.gallery.seal import Sealed, seal
-from samespace.gallery.searching import Answer, Merge, search
-from samespace.gallery.snapshot import Source
+from samespace.gallery.search.calibration import calibrate_pair
+from samespace.gallery.search.rerank import rerank as rerank_hits
+from samespace.gallery.search.search import Answer, Merge, search
+from samespace.gallery.search.traffic import Traffic
 from samespace.gallery.status import Status, status
-from samespace.gallery.storing import Added
-from samespace.gallery.traffic import Traffic
-from samespace.gallery.upgrade import Switched
+from samespace.gallery.upgrade import upgrade
+from samespace.gallery.upgrade.model_check import Canaries, require_same_model
+from samespace.gallery.upgrade.permissions import require_calibrated
+from samespace.gallery.upgrade.plan import Plan, items_until, sweep_of
+from samespace.gallery.upgrade.seal import Sealed, seal
+from samespace.gallery.upgrade.upgrade import Switched
 from samespace.metrics.calibration import Calibration, Scale
 from samespace.progress import Bar, silent
 from samespace.space import Space
@@ -468,18 +471,18 @@ class Gallery:
         if retry:
             with self.ledger.write() as change:
                 change.retry(state.query)
-        campaign.list_work(self.ledger, order, seed=seed)
+        run.list_work(self.ledger, order, seed=seed)
         if epsilon is not None:
             most = self._worth(epsilon, order)
             if not most:
                 return Backfilled(0, 0, {}, 0.0, 0, f"the gain that remains is below {epsilon:g} by the check set")
             limits = replace(limits, items=min(most, limits.items or most))
         if workers == 1 and on == "processes":
-            return campaign.run_one(self.ledger, supply, limits, source=self.source, advance=advance, stop=stop)
+            return run.run_one(self.ledger, supply, limits, source=self.source, advance=advance, stop=stop)
         job = job_of(self.ledger, vectors, model, images, limits, device)
         if on == "ray":
             return run_on_ray(self.ledger, job, workers, source=self.source, advance=advance)
-        return campaign.run_many(self.ledger, job, workers, source=self.source, advance=advance)
+        return run.run_many(self.ledger, job, workers, source=self.source, advance=advance)
 
     def pause(self) -> Upgrade:
         """Let the workers of the upgrade wait before they claim more."""
@@ -569,7 +572,7 @@ class Gallery:
     def _worth(self, epsilon: float, order: Order | Custom | None) -> int:
         """How many more items to embed until the gain that remains is below `epsilon`."""
         state = self.state
-        sweep = planning.sweep_of(state, state.query)
+        sweep = sweep_of(state, state.query)
         if sweep is None:
             raise GalleryError(
                 "no certificate of this upgrade has a sweep, so the gain that remains is unknown; leave out epsilon, "
@@ -579,7 +582,7 @@ class Gallery:
         name = order if isinstance(order, str) else current.order if current is not None else "random"
         with self.ledger.read() as view:
             done, items = view.stored(state.query), view.live()
-        return max(0, planning.items_until(sweep, name, epsilon, items) - done)
+        return max(0, items_until(sweep, name, epsilon, items) - done)
 
 
 def _actor() -> str:

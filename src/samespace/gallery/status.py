@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from samespace.gallery.backfill import is_dead
-from samespace.gallery.ledger import Ledger
-from samespace.gallery.records import State, Upgrade, Work, Worker
-from samespace.gallery.snapshot import Source
+from samespace.gallery.backfill.worker import is_dead
+from samespace.gallery.index.base import Source
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import State, Upgrade, Work, Worker
 from samespace.space import Space
 
 _ALIVE_SECONDS = 30.0

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from samespace.errors import InputError, suggest
-from samespace.evaluate.names import parse
+from samespace.evaluate.metric_names import parse
 from samespace.strict import build, override, read_yaml
 from samespace.studies.bct import bct
 from samespace.studies.study import Model, Study

@@ -15,6 +15,8 @@ from multiprocessing.connection import wait as wait_for_exit
 import numpy as np
 import torch
 
+from samespace.benchmarks.certify import certify
+from samespace.benchmarks.open import open_benchmark
 from samespace.data import ImageSource, open_for_model, subset
 from samespace.data.holdout import Holdout
 from samespace.errors import InputError, SamespaceError, TrainingError
@@ -23,8 +25,6 @@ from samespace.files import locked
 from samespace.models import Embedder
 from samespace.models.extract import embed_to
 from samespace.progress import Bar, clock
-from samespace.protocols.certify import certify
-from samespace.protocols.named import open_benchmark
 from samespace.studies.plan import Job, Plan, held_out, is_done, open_training, training_rows
 from samespace.train import flushed_denormals, run
 from samespace.vectors import VectorSet

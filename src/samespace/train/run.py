@@ -16,12 +16,12 @@ from samespace.losses import MarginHead
 from samespace.models import Classifier, Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import pick_device
 from samespace.train.checkpoint import checkpoint_recipe
+from samespace.train.compatibility import old_side, tie
 from samespace.train.distributed import Processes, local_device, processes
 from samespace.train.loop import train
 from samespace.train.recipe import DataSection, Recipe
 from samespace.train.recipe_file import differences, parse_recipe, save_recipe
 from samespace.train.task import CompatibleTask
-from samespace.train.tie import old_side, tie
 from samespace.vectors import VectorSet
 
 

@@ -62,7 +62,7 @@ def add(
     images get a vector of the new model and one of the old.
     """
     from samespace.gallery import Gallery
-    from samespace.gallery.metadata import read_metadata
+    from samespace.gallery.ingest.metadata import read_metadata
     from samespace.vectors import VectorSet
 
     if vectors is not None and images is not None:

@@ -14,7 +14,7 @@ from samespace.cli.output import json_option, write_result
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from samespace.gallery.orders import Custom, Order
+    from samespace.gallery.backfill.order import Custom, Order
     from samespace.progress import Bar
 
 
@@ -110,7 +110,7 @@ def backfill(
 
 def _order(order: str | None) -> Order | Custom | None:
     from samespace.errors import InputError, suggest
-    from samespace.gallery.orders import read_order
+    from samespace.gallery.backfill.order import read_order
 
     if order is None or order in ORDERS:
         return order  # type: ignore[return-value]

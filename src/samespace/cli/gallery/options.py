@@ -115,7 +115,7 @@ def calibrate_pairs(gallery: Gallery, pairs: Pairs) -> None:
 
 def register(gallery: Gallery, given: str | Space, certificates: Sequence[Certificate], accept: bool) -> None:
     """Make the new space known to the gallery, so that its scores can be calibrated before queries use it."""
-    from samespace.gallery.images import Encoder
+    from samespace.gallery.ingest.images import Encoder
     from samespace.space import Space
 
     space = given if isinstance(given, Space) else Encoder.load(given, "cpu").space

@@ -70,7 +70,7 @@ def search(
     QUERIES is a vector set of the space that queries use now. The table shows the first few queries; --json has all.
     """
     from samespace.gallery import Gallery
-    from samespace.gallery.querying import embed_queries
+    from samespace.gallery.search.queries import embed_queries
     from samespace.report.gallery import answer_values, print_answer
     from samespace.vectors import VectorSet
 

@@ -1,0 +1,220 @@
+"""`certify`: a published benchmark as a check; its result is a certificate like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.benchmarks.base import Benchmark
+from samespace.errors import InputError, suggest
+from samespace.evaluate.certificate import Certificate, MetricResult
+from samespace.evaluate.check import described_space, judge
+from samespace.evaluate.inputs import require_dims
+from samespace.evaluate.vectors import random_rotation
+from samespace.metrics._arrays import Floats, Ints
+from samespace.metrics.bootstrap import resamples
+from samespace.vectors import VectorSet
+
+Units = npt.NDArray[np.float32]
+
+_FEW_IDENTITIES = 20
+_TURN_ROWS = 8192
+
+
+def certify(
+    benchmark: Benchmark,
+    *,
+    old: VectorSet,
+    new: VectorSet,
+    paragon: VectorSet | None = None,
+    metrics: Sequence[str] | None = None,
+    prefix: bool = False,
+    replicates: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Certificate:
+    """Judge on a published benchmark whether vectors of a new model may be compared with those of an old one.
+
+    The cross test has new queries on the old gallery, and in 1:1 comparisons the first of each pair by the new model,
+    the second by the old; `swap` is the reverse. Both self tests, the paragon and a randomly rotated control run on
+    the same images, and all intervals rest on the same resamples of the benchmark's identities.
+
+    Args:
+        benchmark: such as `IJB.read(…)`.
+        old: vectors of the benchmark's images by the old model, more if you like; matched by id, or by row where a
+            set has no ids and as many rows as the benchmark has images.
+        new: the same images by the new model.
+        paragon: the same images by the new model trained without compatibility.
+        metrics: some of `benchmark.metrics`; all by default.
+        prefix: compare the leading values of longer new vectors, as many as the old ones have, scaled to length one,
+            in the cross test; templates are pooled from whole vectors.
+        replicates: bootstrap resamples.
+        confidence: of the intervals.
+        seed: of the resamples and the rotation.
+        progress: called with (tests done, tests in all).
+
+    Raises:
+        InputError: images are missing, dimensions do not fit, a metric is not the benchmark's or is undefined on it,
+            or an option is out of range.
+    """
+    names = _names(benchmark, metrics)
+    _require_options(replicates, confidence)
+    require_dims(new.dim, old.dim, prefix, f"{new.name} has", f"{old.name} has")
+    sets = {"old": old, "new": new} | ({"paragon": paragon} if paragon is not None else {})
+    prepared = {role: benchmark.prepare(source.vectors, rows_of(benchmark, source)) for role, source in sets.items()}
+    tests = _tests(prepared, old.dim if prefix else None, seed)
+    points: dict[str, dict[str, float]] = {}
+    draws: dict[str, dict[str, Floats]] = {}
+    ones = np.ones((1, benchmark.identities), dtype=np.int64)
+    for done, (test, sides) in enumerate(tests.items(), 1):
+        found = benchmark.run(*sides())
+        points[test] = {name: float(value[0]) for name, value in found.values(ones, names).items()}
+        if test not in ("swap", "control"):
+            parts = [
+                found.values(counts, names)
+                for counts in resamples(benchmark.identities, replicates=replicates, seed=seed)
+            ]
+            draws[test] = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        if progress is not None:
+            progress(done, len(tests))
+    results = {name: _judged(name, points, draws, confidence) for name in names}
+    if benchmark.identities < 2:
+        results = {name: replace(result, compatible=False) for name, result in results.items()}
+    return Certificate(
+        compatible=all(result.compatible for result in results.values()),
+        metrics=results,
+        old_space=described_space(old),
+        new_space=described_space(new),
+        paragon_space=None if paragon is None else described_space(paragon),
+        data={"identities": benchmark.identities, **benchmark.data},
+        options={"benchmark": benchmark.name, "prefix": prefix},
+        strict={},
+        flips={},
+        backfill=None,
+        curves={},
+        examples=[],
+        notes=[f"Benchmark: {benchmark.name}.", *benchmark.notes, *_notes(benchmark, prepared, results)],
+        seed=seed,
+        replicates=replicates,
+        confidence=confidence,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        version=version("samespace"),
+    )
+
+
+def rows_of(benchmark: Benchmark, source: VectorSet) -> Ints | None:
+    """Row of `source` of each image of a benchmark; None where they already stand in its order.
+
+    Raises:
+        InputError: images are missing, or the set has no ids and another number of rows.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    ids = benchmark.ids
+    if not source.has_ids:
+        if len(source) != len(ids):
+            raise InputError(
+                f"{source.name} has no ids and {len(source)} vectors; {benchmark.name} needs {len(ids)} images, in its "
+                "order, or vectors with ids"
+            )
+        return None
+    if len(source) == len(ids) and np.array_equal(source.ids, ids):
+        return None
+    place = pyarrow.compute.index_in(pyarrow.array(ids), value_set=pyarrow.array(source.ids))
+    if place.null_count:
+        first = ids[int(np.argmax(place.is_null().to_numpy(zero_copy_only=False)))]
+        raise InputError(
+            f"{source.name} lacks {place.null_count} of the {len(ids)} images of {benchmark.name}, the first with id "
+            f"'{first}'; its own ids look like '{source.ids[0]}'"
+        )
+    return np.asarray(place.to_numpy(), dtype=np.int64)
+
+
+def _tests(prepared: dict[str, Units], cut: int | None, seed: int) -> dict[str, Callable[[], tuple[Units, Units]]]:
+    """Queries and gallery of each test, made when they are needed."""
+    old, new = prepared["old"], prepared["new"]
+    leading = _leading(new, cut) if cut is not None else new
+    tests: dict[str, Callable[[], tuple[Units, Units]]] = {
+        "old": lambda: (old, old),
+        "cross": lambda: (leading, old),
+        "swap": lambda: (old, leading),
+        "new": lambda: (new, new),
+    }
+    if "paragon" in prepared:
+        tests["paragon"] = lambda: (prepared["paragon"], prepared["paragon"])
+    tests["control"] = lambda: (_turned(new, cut, seed), old)
+    return tests
+
+
+def _leading(vectors: Units, dim: int) -> Units:
+    """The leading values, scaled to length one; zero where they are."""
+    values = vectors[:, :dim].astype(np.float64)
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    return (values / np.where(lengths > 0, lengths, np.inf)).astype(np.float32)
+
+
+def _turned(vectors: Units, cut: int | None, seed: int) -> Units:
+    rotation = random_rotation(vectors.shape[1], seed).numpy()
+    turned = np.empty_like(vectors)
+    for start in range(0, len(vectors), _TURN_ROWS):
+        turned[start : start + _TURN_ROWS] = vectors[start : start + _TURN_ROWS] @ rotation
+    return turned if cut is None else _leading(turned, cut)
+
+
+def _judged(
+    name: str, points: dict[str, dict[str, float]], draws: dict[str, dict[str, Floats]], confidence: float
+) -> MetricResult:
+    measured = {test: values[name] for test, values in points.items()}
+    if np.isnan(list(measured.values())).any():
+        raise InputError(f"{name} is undefined on this benchmark: nothing is there to measure it on; leave it out")
+    swap, control = measured.pop("swap"), measured.pop("control")
+    result = judge(name, measured, {test: values[name] for test, values in draws.items()}, control, confidence)
+    return replace(result, swap=swap)
+
+
+def _notes(benchmark: Benchmark, prepared: dict[str, Units], results: dict[str, MetricResult]) -> list[str]:
+    notes = []
+    for role, vectors in prepared.items():
+        empty = int(np.count_nonzero(~vectors.any(axis=1)))
+        if empty:
+            notes.append(
+                f"{empty} of {len(vectors)} templates or images have no direction in the {role} vectors: they score "
+                "0 with everything."
+            )
+    if benchmark.identities < _FEW_IDENTITIES:
+        notes.append(f"Only {benchmark.identities} identities: the intervals rest on few and may be too narrow.")
+    for name, result in results.items():
+        bounds = result.intervals["old"]
+        if bounds is not None and result.control >= bounds[0]:
+            notes.append(
+                f"{name}: randomly rotated new vectors reach {result.control:.4f}, not clearly below the old model's "
+                f"{result.old:.4f}; this metric tells little here."
+            )
+    return notes
+
+
+def _names(benchmark: Benchmark, metrics: Sequence[str] | None) -> list[str]:
+    if metrics is None:
+        return list(benchmark.metrics)
+    if isinstance(metrics, str):
+        raise InputError(f"metrics should be a list of names, got the one string '{metrics}'")
+    for name in metrics:
+        if name not in benchmark.metrics:
+            raise InputError(f"{benchmark.name} has no metric '{name}'; {suggest(name, benchmark.metrics)}")
+    if not metrics:
+        raise InputError(f"no metric asked for; legal: {', '.join(benchmark.metrics)}")
+    return list(dict.fromkeys(metrics))
+
+
+def _require_options(replicates: int, confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence lies between 0 and 1, got {confidence}")
+    if replicates < 1:
+        raise InputError(f"replicates should be at least 1, got {replicates}")

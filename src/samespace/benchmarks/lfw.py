@@ -1,0 +1,210 @@
+"""Labeled Faces in the Wild: 6,000 pairs in ten folds, and any list of pairs in its format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.benchmarks.exact import Doubles, pair_scores, unit_rows
+from samespace.errors import InputError
+from samespace.evaluate.metric_names import parse
+from samespace.evaluate.replicates import query_thresholds, weight_above
+from samespace.files import require_file
+from samespace.metrics._arrays import Floats, Ints, Mask
+from samespace.metrics.bootstrap import ratio
+
+RATES = ("1e-3", "1e-2", "1e-1")
+
+_CHUNK = 1 << 21
+
+
+@dataclass(frozen=True, eq=False)
+class LFW:
+    """Are two photographs of one person? Accuracy over folds, and TAR at bounds on FAR over all pairs.
+
+    `accuracy`: the threshold with the most right answers on the other folds, the lowest of several, is applied to each
+    fold in turn, and the shares of right answers are averaged; a pair is accepted strictly above the threshold.
+    `TAR@FAR=f` as everywhere. The bootstrap is over people: a pair of one person counts as often as the person, a pair
+    of two as often as the product says.
+
+    Attributes:
+        ids: (N,) the images in the list, as `Name/Name_0001.jpg`.
+        first: (P,) row of the first image of each pair.
+        second: (P,) row of the second.
+        same: (P,) bool, whether it is one person.
+        fold: (P,) from 0.
+        people: (P, 2) numbers of the persons.
+        identities: how many people there are.
+        name: as published.
+    """
+
+    ids: npt.NDArray[np.str_]
+    first: Ints
+    second: Ints
+    same: Mask
+    fold: Ints
+    people: Ints
+    identities: int
+    name: str = "LFW"
+    metrics: tuple[str, ...] = ("accuracy", *(f"TAR@FAR={rate}" for rate in RATES))
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: str | Path, *, suffix: str = ".jpg") -> LFW:
+        """Read `pairs.txt`: a line `folds pairs`, then per fold so many pairs of one person and as many of two.
+
+        A pair of one person is `name number number`, a pair of two `name number name number`.
+
+        Args:
+            path: the file, or the folder that has it.
+            suffix: of the image files.
+
+        Raises:
+            InputError: no such file, or a line that does not fit, by its number.
+        """
+        path = Path(path) / "pairs.txt" if Path(path).is_dir() else Path(path)
+        require_file(path, "the list of pairs of LFW, pairs.txt")
+        lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        while lines and not lines[-1]:
+            lines.pop()
+        folds, each = _header(lines, path)
+        if len(lines) != 1 + 2 * folds * each:
+            raise InputError(
+                f"{path}: the first line announces {folds} folds of {each} pairs of one person and {each} of two, "
+                f"{2 * folds * each} lines; got {len(lines) - 1}"
+            )
+        place = np.arange(2 * folds * each)
+        same = place // each % 2 == 0
+        sides = [_pair(line, bool(same[row]), f"{path}:{row + 2}") for row, line in enumerate(lines[1:])]
+        people, persons = np.unique(np.array([[a, b] for (a, _), (b, _) in sides]), return_inverse=True)
+        images = np.array([[f"{name}/{name}_{number:04}{suffix}" for name, number in pair] for pair in sides])
+        ids, rows = np.unique(images, return_inverse=True)
+        rows = rows.reshape(-1, 2)
+        return cls(
+            ids=ids,
+            first=rows[:, 0],
+            second=rows[:, 1],
+            same=same,
+            fold=place // (2 * each),
+            people=persons.reshape(-1, 2),
+            identities=len(people),
+        )
+
+    @property
+    def data(self) -> Mapping[str, int]:
+        """Counts."""
+        return {
+            "images": len(self.ids),
+            "identities": self.identities,
+            "folds": int(self.fold.max()) + 1,
+            "genuine_pairs": int(self.same.sum()),
+            "impostor_pairs": int((~self.same).sum()),
+        }
+
+    def prepare(self, vectors: npt.NDArray[Any], rows: Ints | None = None) -> npt.NDArray[np.float32]:
+        """One model's vectors of the images, scaled to length one, (N, D).
+
+        Raises:
+            InputError: a vector has no direction.
+        """
+        return unit_rows(vectors, rows, self.ids)
+
+    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> LFWFound:
+        """Compare the first image of each pair by one model with the second by another."""
+        return LFWFound(self, pair_scores(queries, gallery, self.first, self.second))
+
+
+@dataclass(frozen=True, eq=False)
+class LFWFound:
+    """What one pair of models found.
+
+    Attributes:
+        pairs: the benchmark.
+        scores: (P,) cosine of each pair.
+    """
+
+    pairs: LFW
+    scores: Doubles
+
+    def values(self, counts: Ints, names: Sequence[str]) -> dict[str, Floats]:
+        """The named metrics under each row of weights of the people."""
+        result: dict[str, list[Floats]] = {name: [] for name in names}
+        step = max(1, _CHUNK // len(self.scores))
+        for start in range(0, len(counts), step):
+            weights = self._weights(counts[start : start + step])
+            for name in names:
+                value = (
+                    accuracy(self.scores, self.pairs.same, self.pairs.fold, weights)
+                    if name == "accuracy"
+                    else self._tar(name, weights)
+                )
+                result[name].append(value)
+        return {name: np.concatenate(parts) for name, parts in result.items()}
+
+    def _weights(self, counts: Ints) -> Ints:
+        one, other = counts[:, self.pairs.people[:, 0]], counts[:, self.pairs.people[:, 1]]
+        return np.where(self.pairs.same, one, one * other)
+
+    def _tar(self, name: str, weights: Ints) -> Floats:
+        same, rows = self.pairs.same, np.arange(len(self.scores))
+        thresholds = query_thresholds(parse(name).rate, self.scores[~same], rows[~same], weights)
+        above = weight_above(self.scores[same], rows[same], thresholds, weights)
+        usable = weights[:, ~same].any(axis=1)
+        return np.where(usable, ratio(above, weights[:, same].sum(axis=1)), np.nan)
+
+
+def accuracy(scores: Floats, same: Mask, fold: Ints, weights: Ints) -> Floats:
+    """Mean over folds of the share of right answers at the best threshold of the other folds.
+
+    Accepted means strictly above the threshold; it is −∞ or one of the scores, and of several with equally many right
+    answers on the other folds the lowest.
+
+    Args:
+        scores: (P,) larger meaning more alike.
+        same: (P,) bool, whether a pair should be accepted.
+        fold: (P,) from 0.
+        weights: (r, P) how often each pair counts; 0 leaves it out.
+
+    Returns:
+        (r,) float64; folds without weight are left out of the mean, NaN where all are.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ordered, folds = scores[order], fold[order]
+    weights = weights[:, order]
+    signed = np.where(same[order], weights, -weights)
+    # accepting the first c is possible only where that parts no equal scores
+    cuts = np.flatnonzero(np.append(True, np.append(ordered[1:] < ordered[:-1], True)))[::-1]
+    shares = []
+    for number in range(int(fold.max()) + 1):
+        mine = folds == number
+        gained = np.cumsum(np.where(mine, 0, signed), axis=1)
+        gained = np.concatenate([np.zeros((len(weights), 1), gained.dtype), gained], axis=1)[:, cuts]
+        accepted = np.arange(len(ordered))[mine] < cuts[gained.argmax(axis=1)][:, None]
+        right = (weights[:, mine] * (accepted == same[order][mine])).sum(axis=1)
+        shares.append(ratio(right, weights[:, mine].sum(axis=1)))
+    table = np.array(shares)
+    defined = ~np.isnan(table)
+    return ratio(np.where(defined, table, 0.0).sum(axis=0), defined.sum(axis=0))
+
+
+def _header(lines: list[list[str]], path: Path) -> tuple[int, int]:
+    found = lines[0] if lines else []
+    if len(found) != 2 or not all(word.isdecimal() for word in found):
+        raise InputError(f"{path}: the first line should be two numbers, folds and pairs, such as '10 300'")
+    folds, each = int(found[0]), int(found[1])
+    if folds < 2 or each < 1:
+        raise InputError(f"{path}: a threshold is chosen on other folds, so there must be two or more, got {folds}")
+    return folds, each
+
+
+def _pair(words: list[str], one: bool, where: str) -> tuple[tuple[str, int], tuple[str, int]]:
+    wanted = "'name number number', a pair of one person" if one else "'name number name number', a pair of two"
+    numbers = words[1:] if one else words[1::2]
+    if len(words) != (3 if one else 4) or not all(word.isdecimal() for word in numbers):
+        raise InputError(f"{where}: expected {wanted}, got '{' '.join(words)[:80]}'")
+    return (words[0], int(numbers[0])), (words[0] if one else words[2], int(numbers[1]))

@@ -1,0 +1,200 @@
+"""Person re-identification: Market-1501, MSMT17, CUHK03-NP and others with a camera for every image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.benchmarks.exact import unit_rows
+from samespace.benchmarks.ranking import MEMORY, Pairs, Ranking, rank, weighted_mean
+from samespace.data.reid import Layout, read_reid
+from samespace.errors import InputError
+from samespace.metrics._arrays import Floats, Ints, Mask, as_labels, encode
+
+JUNK = -1
+RANKS = (1, 5, 10)
+
+
+@dataclass(frozen=True, eq=False)
+class Reid:
+    """The protocol of Market-1501: a person is to be found again, seen by another camera.
+
+    For each query, gallery images of the same person by the same camera are ignored, and so are junk images (identity
+    −1), which are not even needed. Distractors, and people who are in no query, stay. A query whose person no other
+    camera saw cannot be answered and is left out. Metrics are `mAP` (mean of precisions), `rank@1`, `rank@5`,
+    `rank@10`, and `mAP-trapezoid` by the rule of the MATLAB code published with Market-1501; the bootstrap is over
+    the people in the queries.
+
+    Attributes:
+        name: as published.
+        ids: (N,) the images: queries, then gallery without junk.
+        queries: how many of them are queries.
+        relevant: pairs to be found, rows of queries and of the gallery.
+        ignored: pairs of one person and one camera.
+        units: (Q,) number of the person of each query.
+        identities: how many people there are in the queries.
+        data: counts.
+        notes: what was left out.
+        memory: bytes to work in, about.
+    """
+
+    name: str
+    ids: npt.NDArray[np.str_]
+    queries: int
+    relevant: Pairs
+    ignored: Pairs
+    units: Ints
+    identities: int
+    data: Mapping[str, int]
+    notes: tuple[str, ...]
+    memory: int = MEMORY
+    metrics: tuple[str, ...] = ("mAP", *(f"rank@{k}" for k in RANKS), "mAP-trapezoid")
+
+    @classmethod
+    def read(cls, folder: str | Path, *, name: str, layout: Layout | None = None, memory: int = MEMORY) -> Reid:
+        """Read the images of a data set from their file names; see `data.reid.read_reid`.
+
+        Raises:
+            InputError: no such folder, names of another form, or no query that could be answered.
+        """
+        found = read_reid(folder, layout=layout)
+        query, gallery = found.part == "query", found.part == "gallery"
+        return cls.of(
+            name=name,
+            identity=(found.identity[query], found.identity[gallery]),
+            camera=(found.camera[query], found.camera[gallery]),
+            ids=(found.ids[query], found.ids[gallery]),
+            memory=memory,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        name: str,
+        identity: tuple[Any, Any],
+        camera: tuple[Any, Any],
+        ids: tuple[Any, Any] | None = None,
+        memory: int = MEMORY,
+    ) -> Reid:
+        """The protocol from arrays, each given as (of the queries, of the gallery).
+
+        Args:
+            name: what to call the data set.
+            identity: (Q,) and (G,) integers; −1 in the gallery is junk.
+            camera: (Q,) and (G,) integers.
+            ids: (Q,) and (G,) strings; by default `query/0` … and `gallery/0` …, counted with junk.
+            memory: bytes to work in, about.
+
+        Raises:
+            InputError: counts that do not fit, a query without identity, or no query that could be answered.
+        """
+        people, seen = _columns(identity, "identities"), _columns(camera, "cameras")
+        if [len(part) for part in people] != [len(part) for part in seen]:
+            raise InputError(f"{name}: every query and gallery image needs one identity and one camera")
+        named = _names(people, ids)
+        if (people[0] == JUNK).any():
+            raise InputError(f"{name}: query '{named[0][int(np.argmax(people[0] == JUNK))]}' is junk (identity −1)")
+        kept = people[1] != JUNK
+        gallery, gallery_camera = people[1][kept], seen[1][kept]
+        both = Pairs.of_equal(people[0], gallery)
+        same: Mask = seen[0][both.query] == gallery_camera[both.item]
+        relevant = both.subset(~same)
+        if not len(relevant):
+            raise InputError(f"{name}: no query has an image of the same person by another camera in the gallery")
+        answerable = np.unique(relevant.query)
+        units = encode(people[0])[0]
+        data = {
+            "queries": len(people[0]),
+            "gallery": len(gallery),
+            "identities": int(units.max()) + 1,
+            "mated_queries": len(answerable),
+            "genuine_pairs": len(relevant),
+            "distractors": int((~np.isin(gallery, people[0])).sum()),
+            "junk_dropped": int((~kept).sum()),
+            "same_camera_ignored": int(same.sum()),
+        }
+        return cls(
+            name=name,
+            ids=np.concatenate([named[0], named[1][kept]]),
+            queries=len(people[0]),
+            relevant=relevant,
+            ignored=both.subset(same),
+            units=units,
+            identities=data["identities"],
+            data=data,
+            notes=_notes(data),
+            memory=memory,
+        )
+
+    def prepare(self, vectors: npt.NDArray[Any], rows: Ints | None = None) -> npt.NDArray[np.float32]:
+        """One model's vectors of the images, scaled to length one, (N, D).
+
+        Raises:
+            InputError: a vector has no direction.
+        """
+        return unit_rows(vectors, rows, self.ids)
+
+    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> ReidFound:
+        """Search the gallery images of one model with the query images of another, (N, D) each."""
+        found = rank(queries[: self.queries], gallery[self.queries :], self.relevant, self.ignored, memory=self.memory)
+        return ReidFound(found, self.units)
+
+
+@dataclass(frozen=True, eq=False)
+class ReidFound:
+    """What one pair of models found.
+
+    Attributes:
+        ranking: where the images to be found stand.
+        units: (Q,) number of the person of each query.
+    """
+
+    ranking: Ranking
+    units: Ints
+
+    def values(self, counts: Ints, names: Sequence[str]) -> dict[str, Floats]:
+        """The named metrics under each row of weights of the people in the queries."""
+        return {name: weighted_mean(self._per_query(name), self.units, counts) for name in names}
+
+    def _per_query(self, name: str) -> Floats:
+        if name == "mAP":
+            return self.ranking.average_precision()
+        if name == "mAP-trapezoid":
+            return self.ranking.trapezoidal_precision()
+        return self.ranking.rank_at(int(name.removeprefix("rank@")))
+
+
+def _columns(values: tuple[Any, Any], what: str) -> tuple[Ints, Ints]:
+    columns = [as_labels(part, f"{what} of {side}") for part, side in zip(values, ("queries", "gallery"), strict=True)]
+    if any(part.dtype.kind not in "iu" for part in columns):
+        raise InputError(f"{what} should be integers, got {columns[0].dtype} and {columns[1].dtype}")
+    return columns[0].astype(np.int64), columns[1].astype(np.int64)
+
+
+def _names(people: tuple[Ints, Ints], ids: tuple[Any, Any] | None) -> tuple[npt.NDArray[np.str_], ...]:
+    if ids is None:
+        sides = zip(("query", "gallery"), people, strict=True)
+        return tuple(np.array([f"{side}/{row}" for row in range(len(part))], dtype=str) for side, part in sides)
+    named = tuple(np.asarray(part, dtype=str) for part in ids)
+    if [len(part) for part in named] != [len(part) for part in people]:
+        raise InputError("every query and gallery image needs one id")
+    return named
+
+
+def _notes(data: Mapping[str, int]) -> tuple[str, ...]:
+    notes = []
+    if data["junk_dropped"]:
+        notes.append(f"{data['junk_dropped']} junk images of the gallery (identity −1) were left out.")
+    if data["same_camera_ignored"]:
+        notes.append(
+            f"{data['same_camera_ignored']} pairs of one person and one camera were ignored, as the protocol asks."
+        )
+    if unanswerable := data["queries"] - data["mated_queries"]:
+        notes.append(f"{unanswerable} queries have no image by another camera in the gallery and were left out.")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""The main job end to end on made-up characters: train, prove, upgrade a live gallery."""

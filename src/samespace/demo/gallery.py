@@ -1,0 +1,217 @@
+"""The last act of the demo: a live gallery is upgraded, backfilled in steps, rolled back half way and finished."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from samespace.data import ImageSource
+from samespace.errors import SpaceError
+from samespace.evaluate import Certificate, check
+from samespace.gallery import Answer, Gallery, Limits
+from samespace.gallery.ledger.sqlite import FILE
+from samespace.report.gallery_page import write_gallery_page
+from samespace.vectors import VectorSet
+
+REQUIRED = ("rank@1", "mAP")
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+_TURN = 0.5
+_DEPTH = 20
+
+Leave = Literal["certified", "accepted", "refused"]
+Vectors = Mapping[str, tuple[VectorSet, VectorSet]]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What searches found when a share of the gallery had new vectors.
+
+    Attributes:
+        share: of the items.
+        calibrated: value by metric, lists of both spaces merged by calibrated scores.
+        raw: the same, merged by cosine.
+    """
+
+    share: float
+    calibrated: Mapping[str, float]
+    raw: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Act:
+    """What the last act showed.
+
+    Attributes:
+        folder: of the gallery; it stays.
+        page: the curve as a page; None where there is no curve.
+        leave: `certified`; `accepted` without a certificate, which the gallery records; or `refused` even so, because
+            the new vectors have nothing to do with the old ones: then the act ends there.
+        order: of the backfill.
+        before: value by metric before the upgrade, old queries on old vectors.
+        stages: of the backfill.
+        same_back: whether the rollback half way gave the answers from before the upgrade, to the bit.
+        same_forth: whether rolling forward gave the answers from before the rollback, to the bit.
+        healthy: whether the doctor found nothing wrong at the end.
+        seconds: all of it took.
+    """
+
+    folder: Path
+    page: Path | None
+    leave: Leave
+    order: str
+    before: Mapping[str, float]
+    stages: tuple[Stage, ...]
+    same_back: bool
+    same_forth: bool
+    healthy: bool
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {**asdict(self), "folder": str(self.folder), "page": None if self.page is None else str(self.page)}
+
+
+def last_act(
+    out: Path,
+    named: str,
+    images: ImageSource,
+    vectors: Vectors,
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+    say: Say = print,
+) -> Act:
+    """Upgrade a live gallery of the held-out gallery images from the old model to the compatible one.
+
+    Args:
+        out: the demo's folder, with the models `old` and `compatible`.
+        named: the demo's source, as a user writes it; the gallery remembers it.
+        images: the same, open already.
+        vectors: queries and gallery of the held-out characters, by the name of the model.
+        replicates: bootstrap resamples of the certificate.
+        seed: of the certificate.
+        say: receives one line per step.
+    """
+    began = time.monotonic()
+    certificate = _certificate(vectors, replicates, seed)
+    certificate.save(out / "certificates" / "upgrade.json")
+    folder = out / "gallery"
+    if (folder / FILE).exists():
+        shutil.rmtree(folder)
+    with Gallery.create(folder, model=out / "old", images=named) as gallery:
+        gallery.add(vectors["old"][1])
+        plan = gallery.plan(str(out / "compatible"), [certificate], images=images)
+        probe = _Probe(*vectors["old"]), _Probe(*vectors["compatible"])
+        earlier = probe[0].search(gallery)
+        before = probe[0].values(earlier)
+        say(f"  {len(gallery):,} images by the old model; its searches: {_told(before)}")
+        leave = _upgrade(gallery, certificate, images, say)
+        stages: list[Stage] = []
+        same_back = same_forth = True
+        for share in SHARES if leave != "refused" else ():
+            _backfill_to(gallery, share, images)
+            now = probe[1].search(gallery)
+            # one space alone is in the same order either way
+            raw = probe[1].search(gallery, raw=True) if 0 < share < 1 else now
+            stages.append(Stage(share, probe[1].values(now), probe[1].values(raw)))
+            say(f"  {share:>4.0%} re-embedded: {_told(stages[-1].calibrated)}")
+            if share == _TURN:
+                same_back, same_forth = _there_and_back(gallery, probe, earlier, now, images, leave)
+                say(f"  rolled back: {_sameness(same_back)} before the upgrade")
+                say(f"  rolled forward: {_sameness(same_forth)} before the rollback")
+        healthy = gallery.doctor().healthy
+        say(f"  the doctor says: {'nothing is wrong' if healthy else 'something is wrong'}")
+    page = out / "gallery.html" if stages else None
+    act = Act(folder, page, leave, plan.order, before, tuple(stages), same_back, same_forth, healthy, 0.0)
+    if page is not None:
+        write_gallery_page(act.to_dict(), page)
+    return replace(act, seconds=time.monotonic() - began)
+
+
+def _certificate(vectors: Vectors, replicates: int, seed: int) -> Certificate:
+    """The check on what this operator requires: a search that shows a ranking, with no threshold in it."""
+    return check(
+        queries=vectors["compatible"][0],
+        gallery=vectors["old"][1],
+        baseline=vectors["old"][0],
+        new_gallery=vectors["compatible"][1],
+        metrics=list(REQUIRED),
+        replicates=replicates,
+        seed=seed,
+    )
+
+
+def _upgrade(gallery: Gallery, certificate: Certificate, images: ImageSource, say: Say) -> Leave:
+    try:
+        gallery.upgrade(certificates=[certificate], images=images)
+    except SpaceError as error:
+        say(f"  refused: {error}")
+    else:
+        say(f"  upgraded, as the certificate allows it for {' and '.join(REQUIRED)}; nothing was re-embedded")
+        return "certified"
+    try:
+        gallery.upgrade(certificates=[certificate], images=images, accept_uncertified=True)
+    except SpaceError as error:
+        say(f"  refused again: {error}")
+        return "refused"
+    say("  upgraded against the certificate, to show the rest; the gallery records it")
+    return "accepted"
+
+
+def _backfill_to(gallery: Gallery, share: float, images: ImageSource) -> None:
+    status = gallery.status()
+    wanted = round(share * status.items) - round(status.backfilled * status.items)
+    if wanted > 0:
+        gallery.backfill(images=images, limits=Limits(items=wanted))
+
+
+def _there_and_back(
+    gallery: Gallery, probe: tuple[_Probe, _Probe], earlier: Answer, now: Answer, images: ImageSource, leave: Leave
+) -> tuple[bool, bool]:
+    gallery.rollback()
+    back = probe[0].search(gallery)
+    gallery.upgrade(images=images, accept_uncertified=leave == "accepted")
+    return back.hits == earlier.hits, probe[1].search(gallery).hits == now.hits
+
+
+class _Probe:
+    """Searches with the queries that have a mate in the gallery, and scores what they find."""
+
+    def __init__(self, queries: VectorSet, gallery: VectorSet) -> None:
+        assert queries.labels is not None
+        assert gallery.labels is not None
+        mated = np.flatnonzero(np.isin(queries.labels, gallery.labels))
+        self.queries = queries.subset(mated)
+        self.labels = queries.labels[mated].tolist()
+        self.label_of = dict(zip(gallery.ids.tolist(), gallery.labels.tolist(), strict=True))
+        names, counts = np.unique(gallery.labels, return_counts=True)
+        self.mates = dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+    def search(self, gallery: Gallery, *, raw: bool = False) -> Answer:
+        return gallery.search(self.queries, k=_DEPTH, merge="raw" if raw else "calibrated", exact=True, count=False)
+
+    def values(self, answer: Answer) -> dict[str, float]:
+        """rank@1, and mean average precision of the best twenty."""
+        first, precision = [], []
+        for label, hits in zip(self.labels, answer.hits, strict=True):
+            right = np.array([self.label_of[hit.item] == label for hit in hits])
+            first.append(right[0])
+            precision.append(
+                (np.cumsum(right) / np.arange(1, len(right) + 1))[right].sum() / min(self.mates[label], _DEPTH)
+            )
+        return {"rank@1": float(np.mean(first)), f"mAP@{_DEPTH}": float(np.mean(precision))}
+
+
+def _told(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {100 * value:.1f} %" for name, value in values.items())
+
+
+def _sameness(same: bool) -> str:
+    return "the same answers, to the bit, as" if same else "OTHER ANSWERS than"

@@ -1,0 +1,41 @@
+"""The strict criterion over all pairs of a trial, counted block by block."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from samespace.evaluate.inputs import Trial
+from samespace.evaluate.protocol import Blocks, MateIndex, impostor_pairs
+from samespace.metrics.compatibility import StrictShares
+
+
+class StrictCounter:
+    """Counts the pairs that satisfy the strict criterion (BCT Eq. 1); an observer of a scan of `old` and `cross`."""
+
+    def __init__(self) -> None:
+        self._kept = np.zeros(2, dtype=np.int64)
+        self._improved = np.zeros(2, dtype=np.int64)
+
+    def __call__(self, start: int, blocks: Blocks, index: MateIndex) -> None:
+        """Count one block; mates are taken out of the totals to leave pairs of unlike identities."""
+        old, cross = blocks["old"], blocks["cross"]
+        before, after = old[index.row, index.place], cross[index.row, index.place]
+        kept, improved = np.count_nonzero(cross <= old), np.count_nonzero(cross < old)
+        negative = kept - np.count_nonzero(after <= before), improved - np.count_nonzero(after < before)
+        before, after = before[index.keep], after[index.keep]
+        self._kept += np.array([np.count_nonzero(after >= before), negative[0]])
+        self._improved += np.array([np.count_nonzero(after > before), negative[1]])
+
+    def shares(self, trial: Trial) -> StrictShares:
+        """The counts as shares of the pairs of their kind."""
+        totals = int(trial.mate_counts().sum()), impostor_pairs(trial)
+        kept, improved = (
+            [int(count) / total if total else None for count, total in zip(counts, totals, strict=True)]
+            for counts in (self._kept, self._improved)
+        )
+        return StrictShares(
+            positive_share=kept[0],
+            negative_share=kept[1],
+            positive_improved=improved[0],
+            negative_improved=improved[1],
+        )

@@ -1,0 +1,1 @@
+"""Re-embedding the items of a gallery, by one or several workers."""

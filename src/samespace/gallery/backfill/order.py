@@ -1,0 +1,178 @@
+"""The order of a backfill: which items are worth embedding first."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.errors import InputError, suggest
+from samespace.files import read_json, require_file
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.prototypes.outliers import distance_to_centre, turn_in_class
+
+Order = Literal["random", "centre", "distance", "traffic", "both"]
+ORDERS: tuple[str, ...] = get_args(Order)
+Priorities = npt.NDArray[np.float64]
+Custom = Mapping[str, float] | Callable[[Sequence[str]], Sequence[float]]
+"""The user's own order: a number for each id, the highest first; ids without one come last."""
+
+
+def priorities(ledger: Ledger, state: State, items: Ints, order: Order | Custom, *, seed: int = 0) -> Priorities:
+    """How early each item should be embedded; the highest first.
+
+    | order | priority |
+    |---|---|
+    | `random` | drawn from the seed |
+    | `centre` | of each class or cluster the item next to its centre first, then the second of each, and so on |
+    | `distance` | 1 − cosine of the stored vector to the centre of its class or, without labels, cluster |
+    | `traffic` | how often searches returned the item |
+    | `both` | (1 + traffic of the item's class) ÷ its turn by `centre`; without labels, traffic of the item |
+
+    Args:
+        ledger: of the gallery; read first, so that nothing is held open while the order is worked out.
+        state: of the gallery.
+        items: (N,) numbers, ascending.
+        order: one of the above, or the user's own.
+        seed: of the random order and of the clusters.
+
+    Raises:
+        InputError: an unknown order, or values of the user's own that are not numbers.
+    """
+    if not isinstance(order, str):
+        return _custom(ledger, items, order)
+    if order not in ORDERS:
+        raise InputError(f"there is no order '{order}'; {suggest(order, ORDERS)}, or a file of ids and priorities")
+    if order == "random":
+        return np.random.default_rng(seed).permutation(len(items)).astype(np.float64)
+    tie = np.random.default_rng(seed).random(len(items)) / 2
+    with ledger.read() as view:
+        seen, hits = view.traffic()
+    if order == "traffic":
+        # ties, most of them items nobody has asked for, in random order rather than in the order they were added
+        return np.asarray(_of_items(items, seen, hits) + tie)
+
+    def value(owners: Ints, vectors: Vectors, names: list[str] | None) -> Priorities:
+        if order == "distance":
+            return distance_to_centre(vectors, names, seed=seed).astype(np.float64)
+        turn = turn_in_class(vectors, names, seed=seed).astype(np.float64)
+        return -turn if order == "centre" else (1 + _of_classes(owners, names, seen, hits)) / (1 + turn)
+
+    found = _by_centre(ledger, state, items, value)
+    return found + tie if order == "centre" else found
+
+
+def read_order(path: Path) -> dict[str, float]:
+    """The user's own order from a file: JSON `{id: priority}`, or CSV lines `id,priority`, with or without a header.
+
+    Raises:
+        InputError: the file is missing or malformed.
+    """
+    if path.suffix == ".json":
+        pairs = list(read_json(path, "priorities by item id").items())
+    else:
+        require_file(path, "priorities: a CSV of id,priority or a JSON object")
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+        pairs = []
+        for number, row in enumerate(rows, start=1):
+            if len(row) != 2:
+                raise InputError(f"{path}, line {number}: expected id,priority, got {len(row)} values")
+            if number > 1 or _is_number(row[1]):
+                pairs.append((row[0], row[1]))
+    found = {}
+    for name, value in pairs:
+        if isinstance(value, bool) or not _is_number(value):
+            raise InputError(f"{path}: the priority of '{name}' should be a finite number, got {json.dumps(value)}")
+        found[name] = float(value)
+    if not found:
+        raise InputError(f"{path} holds no priorities; expected id,priority lines")
+    return found
+
+
+def _custom(ledger: Ledger, items: Ints, order: Custom) -> Priorities:
+    with ledger.read() as view:
+        known = view.items(items)
+    ids = [known[number].id for number in items.tolist()]
+    given = order(ids) if callable(order) else [order.get(name, -math.inf) for name in ids]
+    values = np.asarray(given, dtype=np.float64)
+    if values.shape != (len(ids),) or np.isnan(values).any():
+        raise InputError(f"an order should give one number for each of {len(ids)} ids, got shape {values.shape}")
+    # databases keep no infinities in common
+    return np.nan_to_num(values, neginf=-1e300, posinf=1e300)
+
+
+def _by_centre(
+    ledger: Ledger, state: State, items: Ints, value: Callable[[Ints, Vectors, list[str] | None], Priorities]
+) -> Priorities:
+    """A value of each item's vector within its space, the newest that it has but the query space's; else the lowest."""
+    result = np.full(len(items), np.nan)
+    for rank in reversed(state.servable[:-1] or state.servable):
+        with ledger.read() as view:
+            numbers, labels = view.labels()
+            owners, vectors = _of_space(view, rank, state.spaces[rank].space.dim)
+        if not len(owners):
+            continue
+        place = np.minimum(np.searchsorted(owners, items), len(owners) - 1)
+        here = np.isnan(result) & (owners[place] == items)
+        if here.any():
+            result[here] = value(owners, vectors, _labels_of(owners, numbers, labels))[place[here]]
+    lowest = np.nanmin(result) if np.isfinite(result).any() else 0.0
+    return np.where(np.isnan(result), lowest, result)
+
+
+def _of_items(items: Ints, seen: Ints, hits: Ints) -> Priorities:
+    """How often each item was returned."""
+    counts = np.zeros(len(items))
+    found = np.isin(items, seen)
+    counts[found] = hits[np.searchsorted(seen, items[found])]
+    return counts
+
+
+def _of_classes(owners: Ints, names: list[str] | None, seen: Ints, hits: Ints) -> Priorities:
+    """How often items of each item's class were returned."""
+    counts = _of_items(owners, seen, hits)
+    if names is None:
+        return counts
+    _, place = np.unique(np.asarray(names), return_inverse=True)
+    return np.asarray(np.bincount(place, weights=counts)[place], dtype=np.float64)
+
+
+def _of_space(view: View, rank: int, dim: int) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """Items, ascending, and vectors of a space; the vectors lie in a temporary file, not in memory."""
+    count = view.stored(rank)
+    if not count:
+        return np.empty(0, dtype=np.int64), np.empty((0, dim), dtype=np.float32)
+    with tempfile.TemporaryFile() as file:
+        values: npt.NDArray[np.float32] = np.memmap(file, dtype=np.float32, mode="w+", shape=(count, dim))
+    owners, start = np.empty(count, dtype=np.int64), 0
+    for rows in view.batches(rank):
+        stop = start + len(rows.items)
+        owners[start:stop], values[start:stop] = rows.items, rows.values
+        start = stop
+    if (np.diff(owners) > 0).all():
+        return owners, values
+    order = np.argsort(owners)
+    return owners[order], values[order]
+
+
+def _labels_of(owners: Ints, numbers: Ints, labels: list[str | None]) -> list[str] | None:
+    place = np.minimum(np.searchsorted(numbers, owners), len(numbers) - 1)
+    found = [labels[spot] for spot in place.tolist()]
+    return None if any(label is None for label in found) else [str(label) for label in found]
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return math.isfinite(float(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False

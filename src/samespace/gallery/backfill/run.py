@@ -1,0 +1,336 @@
+"""A backfill as a whole: fill the work list in order, let one or several workers empty it, keep the indexes up."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import numpy as np
+
+from samespace.errors import GalleryError, SamespaceError
+from samespace.gallery.backfill.order import Custom, Order, priorities
+from samespace.gallery.backfill.worker import FromImages, Limits, Loop, Progress, Supply
+from samespace.gallery.index.base import Source
+from samespace.gallery.ingest.images import Encoder
+from samespace.gallery.ledger.ledger import Ledger
+
+_LISTED_AT_ONCE = 20_000
+_MAINTAIN_SECONDS = 20.0
+_POLL_SECONDS = 0.2
+
+Advance = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class Backfilled:
+    """What a run of a backfill did.
+
+    Attributes:
+        stored: items that have a vector of the query space now and had none before.
+        changed: items that changed while they were being embedded; what was embedded of their old content was dropped.
+        failed: reason by id of items that could not be embedded.
+        seconds: how long the run took.
+        left: items still on the list, failed ones not counted.
+        ended: why it ended.
+    """
+
+    stored: int
+    changed: int
+    failed: Mapping[str, str]
+    seconds: float
+    left: int
+    ended: str
+
+    @property
+    def rate(self) -> float:
+        """Items per second."""
+        return self.stored / max(self.seconds, 1e-9)
+
+
+def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) -> int:
+    """Put every item without a vector of the query space on the work list; how many there are.
+
+    Args:
+        ledger: of the gallery.
+        order: of the items; None keeps the order of those that are listed and takes the upgrade's for the others.
+        seed: of the random order.
+    """
+    with ledger.read() as view:
+        state = view.state()
+        items = view.unserved([state.query])
+        listed = view.listed(state.query)
+        upgrade = state.upgrade
+        if order is None:
+            chosen: Order | Custom = upgrade.order if upgrade is not None else "random"  # type: ignore[assignment]
+            fresh = items if len(listed) < len(items) else items[:0]
+        else:
+            chosen, fresh = order, items
+    if not len(fresh):
+        return len(items)
+    values = priorities(ledger, state, items, chosen, seed=seed)
+    if order is None:
+        new = ~np.isin(items, listed)
+        items, values = items[new], values[new]
+    for start in range(0, len(items), _LISTED_AT_ONCE):
+        part = slice(start, start + _LISTED_AT_ONCE)
+        with ledger.write() as change:
+            # an item that was embedded or removed since needs no work
+            still = np.isin(items[part], change.lacking(state.query, items[part]))
+            change.put_work(state.query, items[part][still], values[part][still].tolist())
+    if upgrade is not None and isinstance(order, str) and order != upgrade.order:
+        with ledger.write() as change:
+            change.set_upgrade(upgrade, order=order)
+    with ledger.read() as view:
+        return len(view.unserved([state.query]))
+
+
+def run_one(
+    ledger: Ledger,
+    supply: Supply,
+    limits: Limits,
+    *,
+    source: Source,
+    advance: Advance = lambda done, note: None,
+    stop: threading.Event | None = None,
+) -> Backfilled:
+    """Work in this process until the list is empty or a limit is reached."""
+    with ledger.read() as view:
+        rank = view.state().query
+    loop = Loop(ledger, rank, supply, limits, probe=prober(ledger, source), advance=advance, stop=stop)
+    with maintained(source, advance):
+        progress = loop.run()
+    return summary(ledger, rank, [progress], progress.seconds, progress.ended)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker in another process needs, all of it as text and numbers.
+
+    Attributes:
+        location: of the gallery, with whatever opens it: never show it.
+        model: folder of the model.
+        images: of the items, as a user writes them.
+        limits: of this worker.
+        device: the model's.
+    """
+
+    location: str
+    model: str
+    images: str
+    limits: Limits
+    device: str = "auto"
+
+
+def run_job(job: Job, stop: threading.Event | None = None) -> Progress:
+    """The loop of one worker: what every process and every cluster actor runs.
+
+    Raises:
+        SamespaceError: the model, the images or the gallery cannot be used.
+    """
+    from samespace.gallery.index.open import open_source_of
+
+    ledger = Ledger.open(job.location)
+    try:
+        encoder = Encoder.load(job.model, job.device)
+        with ledger.read() as view:
+            rank = view.state().query
+        supply = FromImages(encoder, encoder.images(job.images))
+        source = open_source_of(ledger) if job.limits.p95 is not None else None
+        probe = prober(ledger, source) if source is not None else (lambda: None)
+        try:
+            return Loop(ledger, rank, supply, job.limits, probe=probe, stop=stop).run()
+        finally:
+            if source is not None:
+                source.close()
+    finally:
+        ledger.close()
+
+
+def run_many(
+    ledger: Ledger,
+    job: Job,
+    workers: int,
+    *,
+    source: Source,
+    advance: Advance = lambda done, note: None,
+) -> Backfilled:
+    """Let several processes work until the list is empty or a limit is reached.
+
+    A process that dies takes nothing with it: what it had claimed is claimed by the others.
+
+    Raises:
+        GalleryError: every worker failed; the first reason.
+    """
+    with ledger.read() as view:
+        rank = view.state().query
+    context = multiprocessing.get_context("spawn")
+    results: Any = context.Queue()
+    processes = [context.Process(target=_process, args=(share, results)) for share in shares_of(job, workers)]
+    began = time.monotonic()
+    for process in processes:
+        process.start()
+    try:
+        with maintained(source, advance):
+            done, errors = _watch(ledger, rank, processes, results, advance)
+    except BaseException:
+        for process in processes:
+            process.terminate()
+        raise
+    finally:
+        for process in processes:
+            process.join()
+    died = [process.exitcode for process in processes if process.exitcode not in (0, None)]
+    ended = _ending(done, errors, died, len(processes))
+    return summary(ledger, rank, done, time.monotonic() - began, ended)
+
+
+def _watch(
+    ledger: Ledger, rank: int, processes: Sequence[BaseProcess], results: Any, advance: Advance
+) -> tuple[list[Progress], list[str]]:
+    """Report progress until every worker is over; what those that ended did, and why others failed."""
+    done: list[Progress] = []
+    errors: list[str] = []
+    with ledger.read() as view:
+        seen = view.stored(rank)
+    while any(process.is_alive() for process in processes) or not results.empty():
+        _collect(results, done, errors, _POLL_SECONDS)
+        with ledger.read() as view:
+            now = view.stored(rank)
+            notes = {worker.note for worker in view.workers(time.time() - 10)}
+        advance(now - seen, ", ".join(sorted(notes - {"embedding", ""})))
+        seen = now
+    return done, errors
+
+
+def _ending(done: list[Progress], errors: list[str], died: Sequence[int | None], workers: int) -> str:
+    """Why a run of several workers ended.
+
+    Raises:
+        GalleryError: none of them did anything.
+    """
+    if errors and not done:
+        raise GalleryError(errors[0])
+    if not done:
+        raise GalleryError(
+            f"every worker died (exit codes {died}); what was stored is kept, run the same command again"
+        )
+    ended = done[0].ended
+    if errors or died:
+        ended += f"; {len(errors) + len(died)} of {workers} workers failed: {errors[0] if errors else 'killed'}"
+    return ended
+
+
+def shares_of(job: Job, workers: int) -> list[Job]:
+    """What each of several workers is to do: its part of the rate and of the number of items.
+
+    There are fewer than `workers` where there are fewer items than that.
+    """
+    limits = job.limits
+    if limits.items is not None:
+        workers = min(workers, limits.items)
+    rate = None if limits.rate is None else limits.rate / workers
+    parts = [
+        None if limits.items is None else limits.items // workers + (place < limits.items % workers)
+        for place in range(workers)
+    ]
+    return [replace(job, limits=replace(limits, items=items, rate=rate)) for items in parts]
+
+
+def prober(ledger: Ledger, source: Source) -> Callable[[], object]:
+    """A search like a user's, with a stored vector as the query."""
+    from samespace.gallery.search.search import search
+
+    with ledger.read() as view:
+        state = view.state()
+        some = [view.rows_after(rank, 0, 16).values for rank in reversed(state.servable)]
+    found = next((values for values in some if len(values)), None)
+
+    def probe() -> object:
+        with source.snapshot() as snapshot:
+            now = snapshot.state
+            dim = now.spaces[now.query].space.dim
+        if found is None:
+            return None
+        query = np.zeros((1, dim), dtype=np.float32)
+        width = min(dim, found.shape[1])
+        query[0, :width] = found[np.random.default_rng().integers(len(found)), :width]
+        query /= max(float(np.linalg.norm(query)), 1e-12)
+        return search(source, query, now.spaces[now.query].space, k=10, merge="raw")
+
+    return probe
+
+
+def _process(job: Job, results: Any) -> None:
+    import signal
+
+    import torch
+
+    stop = threading.Event()
+    # Ctrl-C reaches the whole group; a worker then hands in what it has and ends
+    signal.signal(signal.SIGINT, lambda number, frame: stop.set())
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    torch.set_num_threads(1)
+    try:
+        results.put(run_job(job, stop))
+    except SamespaceError as error:
+        results.put(str(error))
+
+
+def _collect(results: Any, done: list[Progress], errors: list[str], timeout: float) -> None:
+    import queue
+
+    try:
+        found = results.get(timeout=timeout)
+    except queue.Empty:
+        return
+    if isinstance(found, str):
+        errors.append(found)
+    else:
+        done.append(found)
+
+
+@contextmanager
+def maintained(source: Source, advance: Advance) -> Iterator[None]:
+    """Keep the indexes up to date while the block runs, and bring them up to date at its end, saying so."""
+    over = threading.Event()
+
+    def upkeep(news: Advance) -> None:
+        # an index that lags is slow, not wrong, and the work itself is stored: it goes on
+        with suppress(SamespaceError, OSError):
+            source.maintain(news)
+
+    def keep() -> None:
+        while not over.wait(_MAINTAIN_SECONDS):
+            upkeep(lambda rows, note: None)
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    upkeep(lambda rows, note: advance(0, note))
+
+
+def summary(ledger: Ledger, rank: int, parts: list[Progress], seconds: float, ended: str) -> Backfilled:
+    """What several workers did, as one."""
+    with ledger.read() as view:
+        left = view.work(rank, time.time()).open
+    failed: dict[str, str] = {}
+    for part in parts:
+        failed.update(part.failed)
+    return Backfilled(
+        stored=sum(part.handed.stored for part in parts),
+        changed=sum(part.handed.changed for part in parts),
+        failed=failed,
+        seconds=seconds,
+        left=left,
+        ended=ended,
+    )

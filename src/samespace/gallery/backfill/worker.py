@@ -1,0 +1,312 @@
+"""The worker loop of a backfill: claim, read, embed, hand in; the work list in the ledger is the checkpoint."""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from samespace.errors import GalleryError
+from samespace.gallery.backfill.limits import LatencyBudget, Limits, RateLimit
+from samespace.gallery.backfill.vector_source import Batch, FromImages, FromVectors, Supply, Wanted, accounted
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import Claim, Handed, State, Vectors, Work, Worker
+
+__all__ = ["Batch", "FromImages", "FromVectors", "Limits", "Loop", "Progress", "Supply", "is_dead", "release_dead"]
+
+_POLL_SECONDS = 0.5
+_WAIT_SECONDS = 0.05
+_OTHERS_SECONDS = 0.2
+_BEAT_SECONDS = 2.0
+_AHEAD = 2
+
+
+@dataclass
+class Progress:
+    """How far a worker has come."""
+
+    handed: Handed = field(default_factory=Handed)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    ended: str = ""
+
+
+class Loop:
+    """One worker: reading, embedding and writing go on at once in threads, and one more says that it is alive.
+
+    Args:
+        ledger: of the gallery.
+        rank: of the space to embed for.
+        supply: where vectors come from.
+        limits: when to end or wait.
+        probe: one search, for the latency budget.
+        advance: called with how many more items are done, and a note.
+        stop: set from outside to end the run after the batch in hand.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        rank: int,
+        supply: Supply,
+        limits: Limits,
+        *,
+        probe: Callable[[], object] = lambda: None,
+        advance: Callable[[int, str], None] = lambda done, note: None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.ledger, self.rank, self.supply, self.limits = ledger, rank, supply, limits
+        self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.stop = stop or threading.Event()
+        self._advance = advance
+        self._budget = LatencyBudget(limits.p95, probe)
+        self._speed = RateLimit(limits.rate)
+        self._wanted = Wanted(ledger, rank, supply) if isinstance(supply, FromVectors) else None
+        self._progress = Progress()
+        self._claimed = 0
+        self._in_hand: set[int] = set()
+        self._guard = threading.Lock()
+        self._note = ""
+        self._began = time.monotonic()
+        self._started = time.time()
+        self._over = threading.Event()
+        self._errors: list[BaseException] = []
+        self._loaded: queue.Queue[Batch | None] = queue.Queue(_AHEAD)
+        self._embedded: queue.Queue[tuple[Batch, Vectors] | None] = queue.Queue(_AHEAD)
+
+    def run(self) -> Progress:
+        """Work until there is nothing left to claim, a limit is reached or `stop` is set."""
+        release_dead(self.ledger, self.rank)
+        steps = (self._load, self._write)
+        threads = [threading.Thread(target=self._guarded, args=(step,), daemon=True) for step in steps]
+        keeper = threading.Thread(target=self._keep, daemon=True)
+        for thread in (*threads, keeper):
+            thread.start()
+        try:
+            self._embed()
+        except BaseException:
+            self.stop.set()
+            raise
+        finally:
+            self._embedded.put(None)
+            self._drain()
+            for thread in threads:
+                thread.join()
+            self._over.set()
+            keeper.join()
+            self._leave()
+        if self._errors:
+            raise self._errors[0]
+        self._progress.seconds = time.monotonic() - self._began
+        return self._progress
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except BaseException as error:
+            self._errors.append(error)
+            self.stop.set()
+            if step == self._write:
+                self._drop()
+
+    def _load(self) -> None:
+        try:
+            while not self.stop.is_set():
+                claims = self._claim()
+                if claims is None:
+                    break
+                if claims:
+                    self._loaded.put(accounted(claims, self.supply.take(claims)))
+        finally:
+            self._loaded.put(None)
+
+    def _embed(self) -> None:
+        while (batch := self._loaded.get()) is not None:
+            vectors = batch.embed() if batch.claims else np.empty((0, 0), dtype=np.float32)
+            self._embedded.put((batch, vectors))
+
+    def _write(self) -> None:
+        while (done := self._embedded.get()) is not None:
+            self._hand_in(*done)
+
+    def _keep(self) -> None:
+        """Say that this worker is alive and hold its claims, however long a batch takes."""
+        while not self._over.wait(min(_BEAT_SECONDS, self.limits.lease / 3)):
+            # a store that is busy or away for a moment fails the work itself, or nothing
+            with suppress(GalleryError):
+                self._beat()
+
+    def _claim(self) -> list[Claim] | None:
+        """The next items; none at all for now; or None at the end."""
+        with self.ledger.read() as view:
+            state = view.state()
+        count = self._may_claim(state)
+        if count <= 0:
+            return None
+        if note := self._held_back(state):
+            self._say(note)
+            self._advance(0, note)
+            self.stop.wait(_POLL_SECONDS)
+            return []
+        if pause := self._speed.wait():
+            # nothing is claimed before its time: a lease runs for work, not for waiting
+            self.stop.wait(min(pause, _POLL_SECONDS))
+            return []
+        claims = self._take(count)
+        if not claims:
+            return self._await_others()
+        self._claimed += len(claims)
+        self._speed.begin(len(claims))
+        self._say("embedding")
+        return claims
+
+    def _held_back(self, state: State) -> str:
+        """Why no work may be claimed now; empty if it may."""
+        if state.upgrade is not None and state.upgrade.paused:
+            return "paused"
+        return f"waiting for searches (p95 {self._budget.p95:.0f} ms)" if self._budget.exceeded() else ""
+
+    def _take(self, count: int) -> list[Claim]:
+        if self._wanted is None:
+            return self._claim_among(None, count)
+        while some := self._wanted.next(count):
+            if claims := self._claim_among(some, count):
+                return claims
+        return []
+
+    def _claim_among(self, items: list[int] | None, count: int) -> list[Claim]:
+        now = time.time()
+        with self.ledger.claiming() as change:
+            claims = change.claim(self.rank, self.owner, count, now=now, lease=self.limits.lease, among=items)
+        with self._guard:
+            self._in_hand.update(claim.item for claim in claims)
+        return claims
+
+    def _may_claim(self, state: State) -> int:
+        if state.query != self.rank:
+            self._progress.ended = "the gallery is queried by another space now"
+            return 0
+        if self.limits.seconds is not None and time.monotonic() - self._began >= self.limits.seconds:
+            self._progress.ended = f"the {self.limits.seconds:g} seconds of this run are over"
+            return 0
+        count = self.limits.batch_size
+        if self.limits.items is not None:
+            count = min(count, self.limits.items - self._claimed)
+            if count <= 0:
+                self._progress.ended = f"the {self.limits.items:,} items of this run are done"
+                return 0
+        return count
+
+    def _await_others(self) -> list[Claim] | None:
+        """Nothing is free: end, unless claims are out that may yet come to nothing, this worker's own included."""
+        if self._in_hand:
+            self.stop.wait(_WAIT_SECONDS)
+            return []
+        with self.ledger.read() as view:
+            work = view.work(self.rank, time.time())
+        if not work.open or (self._wanted is not None and not self._wanted.again()):
+            self._progress.ended = self._progress.ended or self._nothing_left(work)
+            return None
+        release_dead(self.ledger, self.rank)
+        self._say("waiting for other workers")
+        self.stop.wait(_OTHERS_SECONDS)
+        return []
+
+    def _nothing_left(self, work: Work) -> str:
+        if work.open and isinstance(self.supply, FromVectors):
+            return f"of the items that are left, {work.open:,} have no vector in {self.supply.vectors.name}"
+        if work.failed:
+            return f"nothing is left but {work.failed:,} items that could not be embedded; try them again with --retry"
+        return "nothing is left"
+
+    def _hand_in(self, batch: Batch, vectors: Vectors) -> None:
+        with self.ledger.write() as change:
+            handed = change.hand_in(self.rank, batch.claims, vectors, owner=self.owner) if batch.claims else Handed()
+            change.fail(self.rank, self.owner, batch.failed)
+        names = self._names(batch)
+        self._progress.handed += handed
+        self._progress.failed.update(names)
+        with self._guard:
+            self._in_hand.difference_update(claim.item for claim in batch.claims)
+            self._in_hand.difference_update(batch.failed)
+        self._advance(handed.stored + handed.present, "")
+
+    def _names(self, batch: Batch) -> dict[str, str]:
+        if not batch.failed:
+            return {}
+        with self.ledger.read() as view:
+            return {item.id: batch.failed[item.number] for item in view.items(list(batch.failed)).values()}
+
+    def _say(self, note: str) -> None:
+        """Let others know what this worker is doing, at once if that is new."""
+        if note != self._note:
+            self._note = note
+            self._beat()
+
+    def _beat(self) -> None:
+        now = time.time()
+        with self._guard:
+            held = sorted(self._in_hand)
+        worker = Worker(
+            self.owner, self.rank, self._started, now, self._progress.handed.stored,
+            len(self._progress.failed), self._note,
+        )  # fmt: skip
+        with self.ledger.claiming() as change:
+            change.beat(worker)
+            change.renew(self.rank, self.owner, held, now + self.limits.lease)
+
+    def _leave(self) -> None:
+        """Give back what was claimed and not embedded; a worker that was killed leaves that to the lease."""
+        try:
+            with self.ledger.write() as change:
+                change.release_owned(self.rank, self.owner)
+                change.leave(self.owner)
+        except GalleryError as error:
+            self._errors.append(error)
+
+    def _drain(self) -> None:
+        """Let a loader that waits for room see that the run is over."""
+        while True:
+            try:
+                if self._loaded.get_nowait() is None:
+                    return
+            except queue.Empty:
+                return
+
+    def _drop(self) -> None:
+        """Keep taking what is embedded, so that nobody waits for a writer that has failed."""
+        while self._embedded.get() is not None:
+            pass
+
+
+def release_dead(ledger: Ledger, rank: int) -> int:
+    """Take back the claims of workers of this machine whose process is gone; other machines' wait for their lease."""
+    with ledger.read() as view:
+        dead = [owner for owner in view.owners(rank) if is_dead(owner)]
+    for owner in dead:
+        with ledger.write() as change:
+            change.release_owned(rank, owner)
+            change.leave(owner)
+    return len(dead)
+
+
+def is_dead(owner: str) -> bool:
+    """Whether a worker was a process of this machine that is gone."""
+    host, _, rest = owner.rpartition("-")[0].rpartition("-")
+    if host != socket.gethostname() or not rest.isdigit():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,206 @@
+"""Exact nearest vectors: a float32 product finds candidates with a safe margin, float64 decides.
+
+A float32 dot product of two unit vectors of D dimensions errs by at most D · 2⁻²⁴, in whatever order it is summed. A
+row whose float32 score lies D · 2⁻²³ below the k-th best cannot be among the k best; the few that are left are scored
+again in float64, each row by itself, so that a score never depends on what lies beside the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.gallery.index.base import Found
+from samespace.gallery.index.segments import Segment
+from samespace.gallery.ledger.state import Ints, Vectors
+
+Bools = npt.NDArray[np.bool_]
+Float64s = npt.NDArray[np.float64]
+
+_BLOCK = 16_384
+_SEED = 2_048
+_GATHERED = 4_096
+_QUERIES = 256
+_FEW = 8
+_RESCORED_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A segment, and which of its rows may be found.
+
+    Attributes:
+        segment: the vectors.
+        live: how many rows may be found.
+        mask: which; None where all may, or none.
+    """
+
+    segment: Segment
+    live: int
+    mask: Bools | None
+
+    @classmethod
+    def of(cls, segment: Segment, mask: Bools) -> Part:
+        """The part with the rows of a mask."""
+        live = int(np.count_nonzero(mask))
+        return cls(segment, live, mask if 0 < live < len(segment) else None)
+
+    def alive(self) -> Bools:
+        """Which rows may be found, (N,)."""
+        return np.full(len(self.segment), self.live > 0) if self.mask is None else self.mask
+
+    def restricted(self, allowed: Bools) -> Part:
+        """The part without items that a mask by item number leaves out."""
+        if not self.live:
+            return self
+        mask = allowed[self.segment.items]
+        return Part.of(self.segment, mask if self.mask is None else mask & self.mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Rows that may be among the best: (C,) query, part and place of each."""
+
+    query: Ints
+    part: Ints
+    place: Ints
+
+
+def nearest(parts: Sequence[Part], queries: Vectors, k: int) -> list[Found]:
+    """For each query the `k` rows with the highest cosine, and all that tie with the last one.
+
+    Args:
+        parts: where to look.
+        queries: (Q, D) float32 unit vectors.
+        k: at least 1.
+    """
+    found: list[Found] = []
+    for start in range(0, len(queries), _QUERIES):
+        some = np.ascontiguousarray(queries[start : start + _QUERIES])
+        found += best(parts, some, candidates(parts, some, k), k)
+    return found
+
+
+def candidates(parts: Sequence[Part], queries: Vectors, k: int) -> Candidates:
+    """Rows of which the `k` best of each query are some."""
+    shortlist = _Shortlist(len(queries), k, (queries.shape[1] + 8) * 2.0**-23)
+    for number, part in enumerate(parts):
+        for places, block in _blocks(part, len(queries), seeded=shortlist.seeded):
+            shortlist.offer(queries @ block.T, number, places, part.mask)
+    return shortlist.result()
+
+
+def best(parts: Sequence[Part], queries: Vectors, chosen: Candidates, k: int) -> list[Found]:
+    """The `k` best candidates of each query by float64 score, ties with the last one included."""
+    raw, items = rescored(parts, queries, chosen)
+    order = np.lexsort((items, -raw, chosen.query))
+    raw, items = raw[order], items[order]
+    ends = np.searchsorted(chosen.query[order], np.arange(len(queries) + 1))
+    found = []
+    for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        if end - start > k:
+            # descending, so the ties of the k-th end where -raw first exceeds it
+            end = start + int(np.searchsorted(-raw[start:end], -raw[start + k - 1], side="right"))
+        found.append(Found(items[start:end], raw[start:end]))
+    return found
+
+
+def rescored(parts: Sequence[Part], queries: Vectors, chosen: Candidates) -> tuple[Float64s, Ints]:
+    """Float64 score and item of each candidate."""
+    raw = np.empty(len(chosen.query))
+    items = np.empty(len(chosen.query), dtype=np.int64)
+    step = max(1, _RESCORED_BYTES // (8 * max(1, queries.shape[1])))
+    for number in np.unique(chosen.part).tolist():
+        segment = parts[number].segment
+        which = np.flatnonzero(chosen.part == number)
+        items[which] = segment.items[chosen.place[which]]
+        for start in range(0, len(which), step):
+            some = which[start : start + step]
+            rows = segment.values[chosen.place[some]].astype(np.float64)
+            raw[some] = (rows * queries[chosen.query[some]].astype(np.float64)).sum(axis=1)
+    return raw, items
+
+
+def _blocks(part: Part, queries: int, *, seeded: bool) -> Iterator[tuple[Ints | int, Vectors]]:
+    """Blocks of a part's rows with their places, or with their first place where they are all of a stretch.
+
+    Copying rows out costs about twice as much as one query on them, so single queries rather pass over dead rows.
+    """
+    values, count = part.segment.values, len(part.segment)
+    if not part.live:
+        return
+    gather = part.mask is not None and part.live < count * (0.35 if queries < _FEW else 0.85)
+    start, size = 0, _BLOCK
+    if not seeded:
+        size = _SEED
+    if gather and part.mask is not None:
+        places = np.flatnonzero(part.mask)
+        for start in range(0, len(places), _GATHERED):
+            yield places[start : start + _GATHERED], values[places[start : start + _GATHERED]]
+        return
+    while start < count:
+        yield start, values[start : start + size]
+        start, size = start + size, _BLOCK
+
+
+class _Shortlist:
+    """Rows whose float32 score is within the margin of the k-th best so far, for each query."""
+
+    def __init__(self, queries: int, k: int, margin: float) -> None:
+        self.k = k
+        self.margin = np.float32(margin)
+        self.floor = np.full(queries, -np.inf, dtype=np.float32)
+        self.seeded = False
+        self._kept: list[tuple[Ints, Ints, Ints, npt.NDArray[np.float32]]] = []
+        self._count = 0
+        self._limit = 4 * queries * k + 4096
+
+    def offer(self, scores: npt.NDArray[np.float32], part: int, places: Ints | int, mask: Bools | None) -> None:
+        """Take what may be among the best of a block of scores, (Q, rows)."""
+        width = scores.shape[1]
+        # places of a stretch may be dead; those of a gathered block are not
+        alive = mask[places : places + width] if mask is not None and isinstance(places, int) else None
+        if not self.seeded:
+            self._seed(scores if alive is None else scores[:, alive])
+        flat = np.flatnonzero(scores >= self.floor[:, None])
+        query, column = np.divmod(flat, width)
+        if alive is not None:
+            keep = alive[column]
+            query, column, flat = query[keep], column[keep], flat[keep]
+        if not len(flat):
+            return
+        place = column + places if isinstance(places, int) else places[column]
+        self._kept.append((query, np.full(len(query), part), place, scores.ravel()[flat]))
+        self._count += len(query)
+        if self._count > self._limit:
+            self._tighten()
+
+    def result(self) -> Candidates:
+        """All that is left."""
+        if not self._kept:
+            none = np.empty(0, dtype=np.int64)
+            return Candidates(none, none, none)
+        self._tighten()
+        query, part, place, _ = self._kept[0]
+        return Candidates(query, part, place)
+
+    def _seed(self, scores: npt.NDArray[np.float32]) -> None:
+        count = scores.shape[1]
+        if count >= self.k:
+            self.floor = np.partition(scores, count - self.k, axis=1)[:, count - self.k] - self.margin
+            self.seeded = True
+
+    def _tighten(self) -> None:
+        query, part, place, score = (np.concatenate(column) for column in zip(*self._kept, strict=True))
+        order = np.lexsort((-score, query))
+        ends = np.searchsorted(query[order], np.arange(len(self.floor) + 1))
+        full = np.flatnonzero(np.diff(ends) >= self.k)
+        self.floor[full] = score[order[ends[full] + self.k - 1]] - self.margin
+        self.seeded = len(full) == len(self.floor)
+        keep = score >= self.floor[query]
+        self._kept = [(query[keep], part[keep], place[keep], score[keep])]
+        self._count = int(np.count_nonzero(keep))
+        self._limit = max(self._limit, 2 * self._count)

@@ -1,0 +1,238 @@
+"""Approximate search: a navigable graph (HNSW, Malkov and Yashunin, arXiv:1603.09320) over the rows of one space.
+
+The graph only proposes rows, from vectors in half precision; scores come from the segments in float64, just as those
+of a scan do. It covers every row of its space up to one row number, whether the row is served or not, so that neither
+an upgrade nor a rollback touches it; a bitmap tells which rows are served now. Rows beyond that number are scanned.
+
+One graph per space: a filter on a minority within a graph of all spaces loses half of the neighbours or more.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from samespace.files import replacing
+from samespace.gallery.index.base import Found
+from samespace.gallery.index.exact import Bools, Candidates, Part, best, candidates
+from samespace.gallery.index.segments import Segment, Shelf, checksum
+from samespace.gallery.ledger.state import Ints, Vectors
+
+LEAST_SHARE = 0.2
+"""Below this share of served rows in a graph every served row is looked at: walking past the others costs more."""
+
+_NEIGHBOURS = 16
+_BUILD_WIDTH = 40
+_WIDTH = 64
+_ADDED_AT_ONCE = 8_192
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """An approximate index of a space.
+
+    Attributes:
+        index: of FAISS.
+        numbers: (N,) ledger row number of each row of the index, ascending.
+        items: (N,) item numbers.
+        name: of the files; empty where it is in memory only.
+    """
+
+    index: Any
+    numbers: Ints
+    items: Ints
+    name: str = ""
+
+    def beyond(self, segment: Segment) -> int:
+        """The first row of a segment that the graph does not cover."""
+        return int(np.searchsorted(segment.numbers, self.numbers[-1], side="right"))
+
+    def fits(self, next_vector: int) -> bool:
+        """Whether the ledger has given all its row numbers."""
+        return bool(self.numbers[-1] < next_vector)
+
+    def proposed(self, queries: Vectors, k: int, mask: Bools) -> tuple[Ints, Ints]:
+        """Query and row number of rows that may be among the `k` nearest of those in `mask`."""
+        faiss = _faiss()
+        count = min(2 * k + 10, len(mask))
+        live = int(np.count_nonzero(mask))
+        # rows that may not be found take up room in the walk, so it is made wider; the root kept recall above 0.99
+        width = int(max(_WIDTH, 1.5 * count) * (len(mask) / live) ** 0.5)
+        options = {} if live == len(mask) else {"sel": faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))}
+        _, labels = self.index.search(queries, count, params=faiss.SearchParametersHNSW(efSearch=width, **options))
+        query, column = np.nonzero(labels >= 0)
+        return query, self.numbers[labels[query, column]]
+
+
+def available() -> bool:
+    """Whether FAISS is installed."""
+    try:
+        _faiss()
+    except ImportError:
+        return False
+    return True
+
+
+def approximate(graph: Graph, parts: Sequence[Part], queries: Vectors, k: int, mask: Bools) -> list[Found] | None:
+    """The `k` nearest of each query: of the graph's rows by way of the graph, all others by a scan.
+
+    Args:
+        graph: of the space.
+        parts: where the vectors are.
+        queries: (Q, D) float32 unit vectors.
+        k: at least 1.
+        mask: which rows of the graph may be found.
+
+    Returns:
+        None where the graph comes back with fewer than it should.
+    """
+    query, numbers = graph.proposed(queries, k, mask)
+    inside = _located(parts, query, numbers)
+    enough = min(k, int(np.count_nonzero(mask)))
+    if (np.bincount(inside.query, minlength=len(queries)) < enough).any():
+        return None
+    rest = [(place, part, graph.beyond(part.segment)) for place, part in enumerate(parts) if part.live]
+    outside = candidates([_tail(part, start) for _, part, start in rest], queries, k)
+    places = np.array([place for place, _, _ in rest], dtype=np.int64)
+    starts = np.array([start for _, _, start in rest], dtype=np.int64)
+    both = Candidates(
+        np.concatenate([inside.query, outside.query]),
+        np.concatenate([inside.part, places[outside.part]]),
+        np.concatenate([inside.place, outside.place + starts[outside.part]]),
+    )
+    return best(parts, queries, both, k)
+
+
+def _located(parts: Sequence[Part], query: Ints, numbers: Ints) -> Candidates:
+    """Where rows lie, by row number; those that may not be found are left out."""
+    found = []
+    for number, part in enumerate(parts):
+        if not part.live:
+            continue
+        place = np.minimum(np.searchsorted(part.segment.numbers, numbers), len(part.segment) - 1)
+        hit = part.segment.numbers[place] == numbers
+        if part.mask is not None:
+            hit &= part.mask[place]
+        found.append((query[hit], np.full(int(np.count_nonzero(hit)), number), place[hit]))
+    if not found:
+        none = np.empty(0, dtype=np.int64)
+        return Candidates(none, none, none)
+    return Candidates(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _tail(part: Part, start: int) -> Part:
+    segment = part.segment
+    rest = Segment(
+        segment.numbers[start:], segment.items[start:], segment.checksums[start:], segment.values[start:]
+    )  # fmt: skip
+    return Part.of(rest, part.alive()[start:])
+
+
+def lacked(graph: Graph, segments: Sequence[Segment], masks: Sequence[Bools]) -> int:
+    """How many rows of the masks a graph does not cover."""
+    pairs = zip(segments, masks, strict=True)
+    return sum(int(np.count_nonzero(mask[graph.beyond(segment) :])) for segment, mask in pairs)
+
+
+def grown(
+    old: Graph | None,
+    segments: Sequence[tuple[Segment, Bools]],
+    dim: int,
+    advance: Callable[[int, int, int], None] = lambda more, done, rows: None,
+) -> Graph:
+    """A graph with the given rows of segments in it; `old` is copied and added to, where there is one.
+
+    Args:
+        old: a graph that has every given row up to its highest row number; others of its rows may be dead.
+        segments: with masks; together every current row of the space.
+        dim: of the vectors.
+        advance: called with how many rows were just added, how many are in, and how many there will be.
+    """
+    faiss = _faiss()
+    if old is None:
+        index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = _BUILD_WIDTH
+        index.train(np.zeros((1, dim), dtype=np.float32))
+        last = 0
+    else:
+        index, last = faiss.clone_index(old.index), int(old.numbers[-1])
+    rows = [(segment, np.flatnonzero(mask & (segment.numbers > last))) for segment, mask in segments]
+    numbers = np.concatenate([segment.numbers[places] for segment, places in rows])
+    items = np.concatenate([segment.items[places] for segment, places in rows])
+    source = np.repeat(np.arange(len(rows)), [len(places) for _, places in rows])
+    place = np.concatenate([places for _, places in rows])
+    order = np.argsort(numbers, kind="stable")
+    advance(0, index.ntotal, index.ntotal + len(order))
+    for start in range(0, len(order), _ADDED_AT_ONCE):
+        some = order[start : start + _ADDED_AT_ONCE]
+        block = np.empty((len(some), dim), dtype=np.float32)
+        for which in np.unique(source[some]).tolist():
+            mine = source[some] == which
+            block[mine] = rows[which][0].values[place[some[mine]]]
+        index.add(block)
+        advance(len(some), index.ntotal, index.ntotal + len(order) - start - len(some))
+    numbers, items = numbers[order], items[order]
+    if old is not None:
+        numbers, items = np.concatenate([old.numbers, numbers]), np.concatenate([old.items, items])
+    return Graph(index, numbers, items)
+
+
+def save_graph(shelf: Shelf, graph: Graph) -> tuple[Graph, dict[str, Any]]:
+    """Write a graph; itself by its new name, and its entry for the manifest."""
+    name = f"graph-{uuid4().hex[:12]}"
+    rows = np.stack([graph.numbers, graph.items])
+    with replacing(shelf.folder / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, rows, allow_pickle=False)
+    with replacing(shelf.folder / f"{name}.faiss") as temporary:
+        try:
+            _faiss().write_index(graph.index, str(temporary))
+        except RuntimeError as error:
+            temporary.touch()
+            raise OSError(28, "the approximate index could not be written") from error
+        crc = _file_checksum(temporary)
+    return replace(graph, name=name), {"name": name, "rows": len(graph.numbers), "crc": [checksum(rows), crc]}
+
+
+def load_graph(shelf: Shelf, entry: dict[str, Any] | None) -> Graph | None:
+    """Read a graph; None where there is none, FAISS is not installed, or a byte of it is not what was written."""
+    if entry is None or not available():
+        return None
+    try:
+        name, count, (rows_crc, crc) = str(entry["name"]), int(entry["rows"]), entry["crc"]
+        rows = np.load(shelf.folder / f"{name}.rows.npy", allow_pickle=False)
+        path = shelf.folder / f"{name}.faiss"
+        # FAISS believes what it reads, lengths included
+        if rows.dtype != np.int64 or checksum(rows) != rows_crc or _file_checksum(path) != crc:
+            return None
+        index = _faiss().read_index(str(path))
+    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError):
+        return None
+    if rows.shape != (2, count) or index.ntotal != count or index.d != shelf.space.dim or not count:
+        return None
+    return Graph(index, rows[0], rows[1], name)
+
+
+def _file_checksum(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _faiss() -> Any:
+    if sys.modules.get("faiss") is not None:
+        return sys.modules["faiss"]
+    with warnings.catch_warnings():
+        # its SWIG wrappers give deprecation warnings that no user can act on
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return importlib.import_module("faiss")

@@ -1,0 +1,305 @@
+"""Search inside PostgreSQL: pgvector finds candidates, float64 decides, one transaction per search."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from samespace.gallery.index.base import Found, News
+from samespace.gallery.index.exact import Part, nearest
+from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, Index, build, indexes
+from samespace.gallery.index.segments import Segment, unit
+from samespace.gallery.ledger.filters import Condition
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.postgres import PostgresEngine
+from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.progress import silent
+from samespace.space import Space
+
+EXACT_ROWS = 50_000
+EXACT_SHARE = 0.2
+
+_COUNTED_SECONDS = 10.0
+_BATCH = 16
+_BLOCK = 8192
+_SORT_MEMORY = "64MB"
+# the planner would rather sort everything than follow the index through an anti-join
+_FOLLOW_INDEX = ("enable_seqscan", "enable_sort", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan")
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What decides between exact and approximate: rows of a space with an index, and those that it serves."""
+
+    config: int
+    at: float
+    rows: dict[int, tuple[int, int]]
+
+
+class PgvectorSource:
+    """Snapshots of a gallery on PostgreSQL; safe to use from several threads.
+
+    Searches are exact below 50,000 live rows or a live share of 20 %, and where there is no HNSW index; `maintain`
+    builds them.
+
+    Args:
+        ledger: on PostgreSQL.
+        exact_rows: live rows of a space below which it is searched exactly.
+    """
+
+    def __init__(self, ledger: Ledger, *, exact_rows: int = EXACT_ROWS) -> None:
+        assert isinstance(ledger.engine, PostgresEngine)
+        self.ledger = ledger
+        self.engine = ledger.engine
+        self.exact_rows = exact_rows
+        self._guard = threading.Lock()
+        self._state: State | None = None
+        self._ranks: tuple[int, list[int]] = (-1, [])
+        self._counts: _Counts | None = None
+
+    @contextmanager
+    def snapshot(self) -> Iterator[PgvectorSnapshot]:
+        """The gallery now, held still by one transaction."""
+        with self.ledger.read() as view:
+            state = view.state(self._state)
+            with self._guard:
+                if self._state is None or self._state.epoch <= state.epoch:
+                    self._state = state
+            view.session.run(f"SET LOCAL work_mem = '{_SORT_MEMORY}'")
+            yield PgvectorSnapshot(self, view, state)
+
+    def maintain(self, advance: News = silent) -> None:
+        """Build the HNSW index of every servable space that has grown out of exact search; searches go on meanwhile.
+
+        Args:
+            advance: called with 0 and a note before the server builds an index, and with its rows when it is there.
+        """
+        if self.ledger.read_only:
+            return
+        with self.ledger.read() as view:
+            state = view.state()
+            stored = {rank: view.stored(rank) for rank in state.servable}
+            there = indexes(view.session)
+        for rank, rows in stored.items():
+            space = state.spaces[rank].space
+            if rows < self.exact_rows or rank in there or space.dim > MOST_DIMS:
+                continue
+            name = space.name or space.id
+            advance(0, f"building the index of {name} in the server: {rows:,} vectors, it does not tell how far it is")
+            if build(self.engine, rank, space):
+                advance(rows, f"the index of {name} is built")
+        with self._guard:
+            self._counts = None
+
+    def coverage(self) -> dict[int, dict[str, int | str]]:
+        """Rows that each servable space's index covers; PostgreSQL keeps its indexes in step, so none is lacking."""
+        covered: dict[int, dict[str, int | str]] = {}
+        with self.ledger.read() as view:
+            state, found = view.state(), indexes(view.session)
+            for rank in state.servable:
+                kind = "exact"
+                if rank in found:
+                    kind = "hnsw"
+                elif state.spaces[rank].space.dim > MOST_DIMS:
+                    kind = f"exact (pgvector indexes at most {MOST_DIMS} dimensions)"
+                covered[rank] = {"indexed": view.stored(rank), "lag": 0, "kind": kind}
+        return covered
+
+    def close(self) -> None:
+        """Nothing to let go of: connections are the ledger's."""
+
+    def ranks(self, view: View, state: State) -> list[int]:
+        """Spaces that serve at least one item, remembered until the epoch moves."""
+        epoch, known = self._ranks
+        if epoch == state.epoch:
+            return known
+        known = [
+            rank
+            for rank in state.servable
+            if view.session.all(f"SELECT 1 FROM vector_{rank} v WHERE {served(state, rank)} LIMIT 1")
+        ]
+        self._ranks = (state.epoch, known)
+        return known
+
+    def counts(self, view: View, state: State) -> dict[int, tuple[int, int]]:
+        """Rows and served rows of each space with an index, a few seconds old at most: they choose speed only."""
+        known = self._counts
+        if known is None or known.config != state.config or time.monotonic() - known.at > _COUNTED_SECONDS:
+            rows = {}
+            for rank in indexes(view.session):
+                if rank in state.servable:
+                    sql = f"SELECT COUNT(*) FROM vector_{rank} v WHERE {served(state, rank)}"
+                    rows[rank] = (view.stored(rank), int(view.session.all(sql)[0][0]))
+            known = _Counts(state.config, time.monotonic(), rows)
+            self._counts = known
+        return known.rows
+
+
+class PgvectorSnapshot:
+    """A gallery at one moment: one transaction of the server."""
+
+    def __init__(self, source: PgvectorSource, view: View, state: State) -> None:
+        self._source = source
+        self._view = view
+        self.state = state
+
+    def ranks(self) -> list[int]:
+        """Spaces that serve at least one item, ascending."""
+        return list(self._source.ranks(self._view, self.state))
+
+    def allowed(self, where: Sequence[Condition]) -> Ints:
+        """Numbers of the items that meet every condition, ascending, as of this moment."""
+        return self._view.select(where)
+
+    def ids(self, items: Ints) -> list[str]:
+        """Ids of items by number."""
+        known = self._view.items(items)
+        return [known[number].id for number in items.tolist()]
+
+    def top(self, rank: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
+        """For each query the `k` items with the highest cosine among those that the space serves, and ties.
+
+        Args:
+            rank: of the space.
+            queries: (Q, D) float32 unit vectors of the space's dimension.
+            k: at least 1.
+            allowed: item numbers to choose from; all where None.
+            exact: look at every vector.
+        """
+        part = _Served(self._view, self.state, rank, allowed)
+        share = 0.0 if exact else self._share(rank, allowed)
+        if share > 0:
+            with _following_index(self._view, k, share):
+                found = [part.near(query, k) for query in queries]
+            return [part.exact(query, k) if one is None else one for one, query in zip(found, queries, strict=True)]
+        if len(queries) >= _BATCH:
+            return part.scan(queries, k)
+        return [part.exact(query, k) for query in queries]
+
+    def _share(self, rank: int, allowed: Ints | None) -> float:
+        """Share of the index's rows that may be returned; 0 where an exact search is the better one."""
+        rows, live = self._source.counts(self._view, self.state).get(rank, (0, 0))
+        live = live if allowed is None else min(live, len(allowed))
+        return live / rows if rows and live >= self._source.exact_rows and live >= EXACT_SHARE * rows else 0.0
+
+
+class _Served:
+    """The rows of one space that serve an item, and are allowed."""
+
+    def __init__(self, view: View, state: State, rank: int, allowed: Ints | None) -> None:
+        self.view = view
+        self.rank = rank
+        self.space: Space = state.spaces[rank].space
+        self.where, self.values = served(state, rank), list[Any]()
+        if allowed is not None:
+            self.where += " AND v.item = ANY(?)"
+            self.values = [allowed.tolist()]
+        self.operator = Index.of(self.space).operator
+        # 2 · D · 2⁻²⁴ for products of unit vectors; the server's cosine divides by lengths that err alike
+        self.margin = (self.space.dim + 8) * 2.0**-23 * (1.01 if self.space.normalized else 4.0)
+
+    def exact(self, query: Vectors, k: int) -> Found:
+        """By looking at every row; adding zero keeps the server from using an index."""
+        count = k + k // 2 + 16
+        while True:
+            rows, vectors = self._fetch(
+                f"SELECT b.item, b.distance, w.value FROM (SELECT v.no, v.item, "
+                f"(v.value {self.operator} ?::vector) + 0 AS distance FROM vector_{self.rank} v WHERE {self.where} "
+                f"ORDER BY distance LIMIT {count}) b JOIN vector_{self.rank} w ON w.no = b.no ORDER BY b.distance",
+                [_text(query), *self.values],
+            )
+            if len(rows) < count or rows[-1][1] > rows[k - 1][1] + self.margin:
+                return self._best(rows, vectors, query, k)
+            count *= 4
+
+    def near(self, query: Vectors, k: int) -> Found | None:
+        """By the index; None where its walk ended early, as few of the rows that it met are both served and allowed."""
+        rows, vectors = self._fetch(*self.near_sql(query, k))
+        return self._best(rows, vectors, query, k) if len(rows) == _wanted(k) else None
+
+    def near_sql(self, query: Vectors, k: int) -> tuple[str, list[Any]]:
+        """The query that the index answers, with its values."""
+        return (
+            f"SELECT v.item, v.value FROM vector_{self.rank} v WHERE {self.where} "
+            f"ORDER BY v.value {self.operator} ?::vector LIMIT {_wanted(k)}",
+            [*self.values, _text(query)],
+        )
+
+    def scan(self, queries: Vectors, k: int) -> list[Found]:
+        """By bringing the rows here, once for all queries."""
+        found = [Found(np.empty(0, np.int64), np.empty(0)) for _ in queries]
+        last = 0
+        while True:
+            rows, vectors = self._fetch(
+                f"SELECT v.no, v.item, v.value FROM vector_{self.rank} v WHERE {self.where} AND v.no > ? "
+                f"ORDER BY v.no LIMIT {_BLOCK}",
+                [*self.values, last],
+            )
+            if not rows:
+                return found
+            last = rows[-1][0]
+            items = np.array([row[1] for row in rows], dtype=np.int64)
+            for place, more in enumerate(_nearest(items, unit(vectors, self.space), queries, k)):
+                found[place] = _joined(found[place], more, k)
+
+    def _fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[tuple[Any, ...]], Vectors]:
+        return self.view.engine.vectors(self.view.session, sql, values, self.space.dim)
+
+    def _best(self, rows: list[tuple[Any, ...]], vectors: Vectors, query: Vectors, k: int) -> Found:
+        items = np.array([row[0] for row in rows], dtype=np.int64)
+        return _nearest(items, unit(vectors, self.space), query[None], k)[0]
+
+
+def served(state: State, rank: int) -> str:
+    """SQL for a row `v` of a space that serves its item: no later servable space has a vector of the same item."""
+    later = [above for above in state.servable if above > rank]
+    return " AND ".join(f"NOT EXISTS (SELECT 1 FROM vector_{r} w WHERE w.item = v.item)" for r in later) or "TRUE"
+
+
+@contextmanager
+def _following_index(view: View, k: int, share: float) -> Iterator[None]:
+    """Let the server walk the index, as far as it takes to find enough rows that are served."""
+    effort = min(1000, max(100, int(_wanted(k) * 2 / share)))
+    settings = {
+        "hnsw.iterative_scan": "relaxed_order",
+        "hnsw.ef_search": str(effort),
+        "hnsw.max_scan_tuples": str(_most_scanned(effort)),
+        **dict.fromkeys(_FOLLOW_INDEX, "off"),
+    }
+    view.session.run("; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items()))
+    yield
+    view.session.run("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in settings))
+
+
+def _wanted(k: int) -> int:
+    """How many rows the index is asked for; float64 then decides."""
+    return 2 * k + 16
+
+
+def _most_scanned(effort: int) -> int:
+    """After how many rows of the index a walk ends, though it has not found enough."""
+    return max(20_000, 100 * effort)
+
+
+def _nearest(items: Ints, values: Vectors, queries: Vectors, k: int) -> list[Found]:
+    none = np.zeros(len(items), dtype=np.int64)
+    return nearest([Part(Segment(none, items, none, values), len(items), None)], queries, k)
+
+
+def _joined(one: Found, other: Found, k: int) -> Found:
+    items, raw = np.concatenate([one.items, other.items]), np.concatenate([one.raw, other.raw])
+    order = np.lexsort((items, -raw))
+    items, raw = items[order], raw[order]
+    end = len(raw) if len(raw) <= k else int(np.searchsorted(-raw, -raw[k - 1], side="right"))
+    return Found(items[:end], raw[:end])
+
+
+def _text(query: Vectors) -> str:
+    return "[" + ",".join(map(repr, query.tolist())) + "]"

@@ -1,0 +1,84 @@
+"""HNSW indexes of pgvector: which there are, and building them beside the traffic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+
+from samespace.gallery.ledger.engine import Session
+from samespace.gallery.ledger.postgres import PostgresEngine
+from samespace.space import Space
+
+MOST_DIMS = 2000
+"""More dimensions pgvector does not index."""
+
+_LEAST_MEMORY, _MOST_MEMORY = 64 << 20, 2 << 30
+_BYTES_PER_LINK = 400
+
+
+@dataclass(frozen=True)
+class Index:
+    """How vectors of a space are compared in the server.
+
+    Attributes:
+        operator: ascending means nearer: the negative inner product of unit vectors, else the cosine distance.
+        family: of the index that knows this operator.
+    """
+
+    operator: str
+    family: str
+
+    @classmethod
+    def of(cls, space: Space) -> Index:
+        """The way of a space; unit vectors are compared as they are stored, never divided by their length again."""
+        return cls("<#>", "vector_ip_ops") if space.normalized else cls("<=>", "vector_cosine_ops")
+
+
+def indexes(session: Session) -> set[int]:
+    """Ranks of the spaces with a complete index, where the extension is new enough to filter while it searches."""
+    if session.all("SELECT 1 FROM pg_extension WHERE extname = 'vector' AND extversion < '0.8'"):
+        return set()
+    return {rank for rank, valid in _found(session).items() if valid}
+
+
+def build(engine: PostgresEngine, rank: int, space: Space) -> bool:
+    """Build the index of a space beside the traffic; whether that was needed.
+
+    An index that was left half-built goes first. Of several processes one builds, the others pass on.
+    """
+    if space.dim > MOST_DIMS:
+        return False
+    with engine.alone() as session:
+        turn = [engine.address.schema, rank]
+        if not session.all("SELECT pg_try_advisory_lock(hashtext(?), ?::integer)", turn)[0][0]:
+            return False
+        valid = _found(session).get(rank)
+        if valid:
+            return False
+        if valid is False:
+            session.run(f"DROP INDEX CONCURRENTLY vector_{rank}_hnsw")
+        rows = int(session.all(f"SELECT COUNT(*) FROM vector_{rank}")[0][0])
+        memory = min(_MOST_MEMORY, max(_LEAST_MEMORY, int(1.2 * rows * (4 * space.dim + _BYTES_PER_LINK))))
+        session.run(f"SET maintenance_work_mem = '{memory >> 10}kB'")
+        sql = (
+            f"CREATE INDEX CONCURRENTLY vector_{rank}_hnsw ON vector_{rank} USING hnsw (value {Index.of(space).family})"
+        )
+        try:
+            session.run(sql)
+        except psycopg.errors.DiskFull:
+            # workers share that memory through /dev/shm, which containers keep small
+            session.run(f"DROP INDEX CONCURRENTLY IF EXISTS vector_{rank}_hnsw")
+            session.run("SET max_parallel_maintenance_workers = 0")
+            session.run(sql)
+        session.run(f"ANALYZE vector_{rank} (no, item)")
+    return True
+
+
+def _found(session: Session) -> dict[int, bool]:
+    rows = session.all(
+        "SELECT c.relname, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = current_schema() AND c.relname ~ '^vector_[0-9]+_hnsw$'"
+    )
+    return {int(name.split("_")[1]): valid for name, valid in rows}

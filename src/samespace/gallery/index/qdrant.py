@@ -1,0 +1,227 @@
+"""Search through Qdrant: a derived collection finds candidates, the ledger alone says what is true.
+
+The collection may be stale, incomplete or lost. Every answer of it is checked against the ledger as of the search's
+moment and scored from the ledger's vectors; rows that it does not cover are searched exactly.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samespace.errors import GalleryError
+from samespace.gallery.index.base import News
+from samespace.gallery.index.qdrant_points import CollectionLost, Points
+from samespace.gallery.index.qdrant_search import QdrantSnapshot, Served
+from samespace.gallery.index.qdrant_wire import Point, vector_name
+from samespace.gallery.index.segments import unit
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.state import State
+from samespace.progress import silent
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+_FLOATS = 2**19
+_POINTS = 256
+
+
+class QdrantSource:
+    """Snapshots of a gallery whose vectors are indexed by Qdrant, beside either ledger.
+
+    Needs Qdrant 1.18 or newer and the extra `qdrant`. Several sources, in several processes, may share a collection.
+    Nothing is sent anywhere but to the given address.
+
+    Args:
+        ledger: the truth.
+        place: `http(s)://…` of a server, `":memory:"` for trials, or a `QdrantClient`, which is left open.
+        collection: name of the collection; by default one named after the gallery's id.
+        api_key: for a server that asks for one.
+        timeout: seconds to wait for an answer of the server.
+        scan_below: up to so many candidates are read from the ledger and compared one by one instead.
+
+    Raises:
+        InputError: the extra is not installed, or `place` is no address.
+        GalleryError: the server cannot be reached or is too old.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        place: str | QdrantClient,
+        *,
+        collection: str | None = None,
+        api_key: str | None = None,
+        timeout: int = 30,
+        scan_below: int = 1000,
+    ) -> None:
+        self.ledger, self.scan_below = ledger, scan_below
+        with ledger.read() as view:
+            gallery = view.meta("gallery") or ""
+        self.points = Points(place, collection or f"samespace-{gallery}", gallery, api_key=api_key, timeout=timeout)
+        self._guard, self._upkeep = threading.Lock(), threading.Lock()
+        self._state: State | None = None
+        self._served: Served | None = None
+        # a collection that was out of sight may have lost points, so the first upkeep counts them
+        self._doubted, self._wrong = True, False
+
+    @contextmanager
+    def snapshot(self) -> Iterator[QdrantSnapshot]:
+        """The gallery now; see `snapshot.Source`.
+
+        Raises:
+            GalleryError: the server cannot be reached.
+        """
+        # the mark is read before the ledger's moment, so that moment knows all that the mark vouches for
+        mark = self.points.mark()
+        with ExitStack() as stack:
+            with self._guard:
+                view = stack.enter_context(self.ledger.read())
+                self._state = state = view.state(self._state)
+                self._served = served = Served.at(view, state, self._served)
+            covered = np.zeros(len(served.serving), dtype=bool)
+            if mark is not None and mark.epoch <= state.epoch:
+                covered[:] = True
+                covered[view.items_since(mark.epoch)[0]] = False
+            yield QdrantSnapshot(
+                view, state, served, covered, self.points, scan_below=self.scan_below, doubt=self._doubt
+            )
+
+    def maintain(self, advance: News = silent) -> None:
+        """Write what changed to the collection, and make it anew if it has lost or altered anything.
+
+        Args:
+            advance: called with the vectors of each batch of items that was written; see `snapshot.Source`.
+
+        Raises:
+            GalleryError: the server cannot be reached, or does not keep what is written.
+        """
+        with self._upkeep:
+            for _ in range(3):
+                try:
+                    if self._wrong:
+                        self.points.drop()
+                        self._wrong = False
+                    self._sync(advance)
+                    if not self._doubted or self._whole():
+                        self._doubted = False
+                        return
+                    self.points.drop()
+                except CollectionLost:
+                    continue
+        raise GalleryError(
+            f"Qdrant at {self.points.address} does not keep the collection '{self.points.collection}'; "
+            "see whether its disk is full or something deletes it"
+        )
+
+    def rebuild(self) -> None:
+        """Make the collection anew, for instance after the ledger was restored from a backup."""
+        self._wrong = True
+        self.maintain()
+
+    def coverage(self) -> dict[int, dict[str, int | str]]:
+        """See `snapshot.Source`; points are counted in the collection, so lost ones show as lag."""
+        mark = self.points.mark()
+        with self.ledger.read() as view:
+            state = view.state()
+            changed = view.items_since(-1 if mark is None else mark.epoch)[0]
+            rows = {rank: view.row_numbers(rank)[0] for rank in state.servable}
+        told: dict[int, dict[str, int | str]] = {}
+        for rank, items in rows.items():
+            lag = int(np.isin(items, changed).sum())
+            if lag < len(items):
+                present = self._count(vector_name(state.spaces[rank].space.id))
+                lag = max(lag, len(items) - present)
+            told[rank] = {"indexed": len(items) - lag, "lag": lag, "kind": "qdrant"}
+        return told
+
+    def close(self) -> None:
+        """Close the connection, unless the client was handed in; the ledger stays open."""
+        self.points.close()
+
+    def _doubt(self, wrong: bool) -> None:
+        """Let the next upkeep count the points, or make the collection anew where it is proven wrong."""
+        self._doubted, self._wrong = True, self._wrong or wrong
+
+    def _count(self, name: str) -> int:
+        try:
+            return self.points.count(name)
+        except CollectionLost:
+            return 0
+
+    def _sync(self, advance: News) -> None:
+        with self.ledger.read() as view:
+            state = view.state()
+        mark = self.points.ready(_dims(state))
+        if mark.epoch > state.epoch:  # of a ledger that was set back since
+            self._wrong = True
+            raise CollectionLost
+        target, said, cursor = state.epoch, mark.epoch, (mark.epoch + 1, 0)
+        with self.ledger.read() as view:
+            done, changed = 0, len(view.items_since(mark.epoch)[0])
+        while cursor[0] <= target:
+            with self.ledger.read() as view:
+                state = view.state(state)
+                points, ended = _changed(view, state, cursor)
+            self.points.ready(_dims(state))
+            self.points.write(points)
+            done += len(points)
+            note = f"writing the collection '{self.points.collection}': {done:,} of {max(done, changed):,} items"
+            advance(sum(len(point.vectors) for point in points), note)
+            cursor = (state.epoch + 1, 0) if ended else (points[-1].epoch, points[-1].item)
+            if cursor[0] - 1 > said:
+                said = cursor[0] - 1
+                self.points.set_mark(mark.generation, said)
+        self.points.forget([vector_name(kept.space.id) for kept in state.spaces.values() if kept.retired])
+
+    def _whole(self) -> bool:
+        """Whether as many points have each vector as the ledger has rows; true where changes keep it from telling."""
+        mark = self.points.mark()
+        with self.ledger.read() as view:
+            state = view.state()
+            rows = {
+                kept.space.id: int(
+                    view.session.all(
+                        f"SELECT COUNT(*) FROM vector_{rank} v JOIN item i ON i.no = v.item WHERE i.deleted = 0"
+                    )[0][0]
+                )
+                for rank, kept in state.spaces.items()
+                if not kept.retired
+            }
+        if mark is None:
+            return False
+        if mark.epoch != state.epoch or len(self.points.touched(state.epoch)):
+            return True
+        short = any(self.points.count(vector_name(space)) < count for space, count in rows.items() if count)
+        return not short or len(self.points.touched(state.epoch)) > 0
+
+
+def _dims(state: State) -> dict[str, int]:
+    return {vector_name(kept.space.id): kept.space.dim for kept in state.spaces.values() if not kept.retired}
+
+
+def _changed(view: View, state: State, after: tuple[int, int]) -> tuple[list[Point], bool]:
+    """The next items by (epoch, number) as points, and whether there are no more; as many as a request may carry."""
+    limit = max(1, min(_POINTS, _FLOATS // max(1, sum(_dims(state).values()))))
+    changed = view.session.all(
+        "SELECT no, epoch, content, deleted FROM item WHERE (epoch, no) > (?, ?) ORDER BY epoch, no LIMIT ?",
+        [*after, limit],
+    )
+    live = [row[0] for row in changed if not row[3]]
+    vectors: dict[int, dict[str, tuple[int, int, list[float]]]] = {}
+    for rank, kept in state.spaces.items():
+        if kept.retired:
+            continue
+        rows = view.rows_of(rank, live)
+        values = unit(rows.values, kept.space).tolist()
+        for item, number, checksum, value in zip(
+            rows.items.tolist(), rows.numbers.tolist(), rows.checksums.tolist(), values, strict=True
+        ):
+            vectors.setdefault(item, {})[vector_name(kept.space.id)] = (number, checksum, value)
+    points = [Point(no, epoch, content, vectors.get(no, {})) for no, epoch, content, _ in changed]
+    return points, len(changed) < limit

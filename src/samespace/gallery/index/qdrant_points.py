@@ -1,0 +1,303 @@
+"""A gallery's collection in Qdrant: made, written, asked and marked with what it covers."""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samespace.errors import GalleryError, InputError, SamespaceError
+from samespace.gallery.index.qdrant_wire import Mark, Near, Point, answered, condition, struct
+from samespace.gallery.ledger.state import Ints, Vectors
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+    from qdrant_client import models as q
+
+_MARK = 0
+_OLDEST = (1, 18)
+_PAGE = 1000
+# in-process collections are plain arrays, which threads must not change under each other
+_TURN = threading.RLock()
+
+
+class CollectionLost(Exception):
+    """The collection is not there; whoever asked must do without it."""
+
+
+class Points:
+    """The collection, with the client's errors told in one line.
+
+    Args:
+        place: `http(s)://…` of a server, `":memory:"`, or a client of one's own, which stays open.
+        collection: its name.
+        gallery: id of the gallery.
+        api_key: for a server that asks for one.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        InputError: the optional package is missing, or `place` is none of these.
+        GalleryError: the server cannot be reached or is too old.
+    """
+
+    def __init__(
+        self, place: str | QdrantClient, collection: str, gallery: str, *, api_key: str | None, timeout: int
+    ) -> None:
+        self.collection, self.gallery = collection, gallery
+        self._client, self._owned = _connect(place, api_key, timeout)
+        options = self._client.init_options
+        self.local = options["location"] == ":memory:" or options["path"] is not None
+        shown = str(options["url"] or options["path"] or options["host"] or options["location"])
+        self.address = re.sub(r"//[^/@]*@", "//", shown)
+        self._names: set[str] = set()
+        if not self.local:
+            self._check_version()
+
+    def mark(self) -> Mark | None:
+        """The mark; None where there is no collection, or nothing in it.
+
+        Raises:
+            GalleryError: the server does not answer, or the collection is of something else.
+        """
+        try:
+            with self._asking() as client:
+                found = client.retrieve(self.collection, ids=[_MARK], with_payload=True)
+        except CollectionLost:
+            return None
+        payload = found[0].payload if found else None
+        if not payload:
+            return None
+        mark = Mark(str(payload["gallery"]), str(payload["generation"]), int(payload["mark"]))
+        if mark.gallery != self.gallery:
+            raise GalleryError(
+                f"the collection '{self.collection}' at {self.address} indexes another gallery ({mark.gallery}); "
+                "give this one another collection name"
+            )
+        return mark
+
+    def ready(self, dims: Mapping[str, int]) -> Mark:
+        """Make the collection and the named vectors that it lacks; its mark."""
+        from qdrant_client import models as q
+
+        with self._asking() as client:
+            if not client.collection_exists(self.collection):
+                self._create(client, dims)
+            mark = self.mark()
+            if mark is None:
+                self._first_mark(client)
+                mark = self.mark()
+            if set(dims) - self._names:
+                present = client.get_collection(self.collection).config.params.vectors
+                self._names = set(present) if isinstance(present, dict) else set()
+            for name in sorted(set(dims) - self._names):
+                # repeated by two writers at once it is done once: the server takes the same request as done
+                dense = q.DenseVectorConfig(size=dims[name], distance=q.Distance.DOT)
+                client.create_vector_name(self.collection, name, q.DenseVectorNameConfig(dense=dense), wait=True)
+                self._names.add(name)
+        if mark is None:
+            raise CollectionLost
+        return mark
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Delete the named vectors of spaces that will not serve again."""
+        with self._asking() as client:
+            for name in self._names & set(names):
+                client.delete_vector_name(self.collection, name, wait=True)
+                self._names.discard(name)
+
+    def write(self, points: Sequence[Point]) -> None:
+        """Write points that are newer than what the collection holds of them; when this returns, they are searched.
+
+        A point is written whole: the store moves a changed point to another segment anyway, and the vectors of an
+        item that changed go in the same step.
+        """
+        from qdrant_client import models as q
+
+        operations: list[q.UpdateOperation] = []
+        for epoch, group in groupby(sorted(points, key=lambda point: point.epoch), key=lambda point: point.epoch):
+            older = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(lt=epoch))])
+            newer = q.PointsList(points=[struct(point) for point in group], update_filter=older)
+            operations.append(q.UpsertOperation(upsert=newer))
+        if not operations:
+            return
+        with self._asking() as client:
+            done = client.batch_update_points(
+                self.collection, operations, wait=True, ordering=q.WriteOrdering.STRONG
+            )  # fmt: skip
+        if any(result.status != q.UpdateStatus.COMPLETED for result in done):
+            raise GalleryError(f"Qdrant at {self.address} did not finish writing in time; nothing is lost, try again")
+
+    def set_mark(self, generation: str, epoch: int) -> None:
+        """Say that everything up to an epoch is written; nothing happens to a later mark or another generation."""
+        from qdrant_client import models as q
+
+        earlier = q.Filter(
+            must=[
+                q.FieldCondition(key="generation", match=q.MatchValue(value=generation)),
+                q.FieldCondition(key="mark", range=q.Range(lt=epoch)),
+            ]
+        )
+        payload = {"gallery": self.gallery, "generation": generation, "mark": epoch}
+        with self._asking() as client:
+            client.upsert(
+                self.collection,
+                [q.PointStruct(id=_MARK, vector={}, payload=payload)],
+                wait=True,
+                ordering=q.WriteOrdering.STRONG,
+                update_filter=earlier,
+                update_mode=q.UpdateMode.UPDATE_ONLY,
+            )
+
+    def near(
+        self, name: str, queries: Vectors, limit: int, *, lacking: Sequence[str], items: Ints | None, exact: bool
+    ) -> list[Near]:
+        """For each query the `limit` points with the highest dot product.
+
+        Args:
+            name: of the vectors.
+            queries: (Q, D) float32.
+            limit: at least 1.
+            lacking: only points without any of these named vectors. That a point is served by a space is asked of
+                the vectors it has, never of a stored rank, which every rollback would have to rewrite.
+            items: only these points; all where None.
+            exact: look at every vector.
+        """
+        from qdrant_client import models as q
+
+        params = None
+        if not self.local:
+            # a share of the points that is small fragments the graph; ACORN walks on through points left out
+            params = q.SearchParams(exact=exact, hnsw_ef=max(128, 2 * limit), acorn=q.AcornSearchParams(enable=True))
+        chosen = condition(lacking=lacking, items=items)
+        requests = [
+            q.QueryRequest(
+                query=query.tolist(), using=name, filter=chosen, params=params, limit=limit, with_payload=["rows"]
+            )
+            for query in queries
+        ]
+        with self._asking() as client:
+            answers = client.query_batch_points(self.collection, requests)
+        return [answered(name, answer.points, limit) for answer in answers]
+
+    def touched(self, epoch: int) -> Ints:
+        """Items whose point is newer than an epoch."""
+        from qdrant_client import models as q
+
+        newer = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(gt=epoch))])
+        found: list[int] = []
+        offset: Any = None
+        with self._asking() as client:
+            while True:
+                page, offset = client.scroll(
+                    self.collection, newer, limit=_PAGE, offset=offset, with_payload=False, with_vectors=False
+                )
+                found += [int(point.id) for point in page]
+                if offset is None:
+                    return np.array(sorted(found), dtype=np.int64)
+
+    def count(self, name: str, *, lacking: Sequence[str] = (), without: Ints | None = None) -> int:
+        """How many points have a vector of this name, none of the lacking ones, and are not `without`."""
+        chosen = condition(having=name, lacking=lacking, without=without)
+        with self._asking() as client:
+            return client.count(self.collection, chosen, exact=True).count
+
+    def drop(self) -> None:
+        """Delete the collection."""
+        self._names.clear()
+        with self._asking() as client:
+            client.delete_collection(self.collection)
+
+    def close(self) -> None:
+        """Close the connection, unless it was handed in."""
+        if self._owned:
+            self._client.close()
+
+    def _create(self, client: QdrantClient, dims: Mapping[str, int]) -> None:
+        from qdrant_client import models as q
+
+        # dot product of unit rows: under the cosine distance Qdrant would normalise, and so change, what it stores
+        vectors = {name: q.VectorParams(size=dim, distance=q.Distance.DOT) for name, dim in dims.items()}
+        try:
+            client.create_collection(self.collection, vectors_config=vectors)
+        except Exception:
+            if not client.collection_exists(self.collection):  # another writer may have come first
+                raise
+        if not self.local:
+            client.create_payload_index(self.collection, "epoch", q.PayloadSchemaType.INTEGER, wait=True)
+        self._names = set()
+
+    def _first_mark(self, client: QdrantClient) -> None:
+        from qdrant_client import models as q
+
+        if client.count(self.collection, exact=True).count:
+            raise GalleryError(
+                f"the collection '{self.collection}' at {self.address} holds points of something else; "
+                "give this gallery another collection name"
+            )
+        payload = {"gallery": self.gallery, "generation": uuid.uuid4().hex, "mark": -1}
+        client.upsert(
+            self.collection,
+            [q.PointStruct(id=_MARK, vector={}, payload=payload)],
+            wait=True,
+            update_mode=q.UpdateMode.INSERT_ONLY,
+        )
+
+    def _check_version(self) -> None:
+        with self._asking() as client:
+            version = client.info().version
+        if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < _OLDEST:
+            raise GalleryError(
+                f"Qdrant at {self.address} is version {version}; conditional writes and vectors added to a "
+                f"collection need {_OLDEST[0]}.{_OLDEST[1]} or newer"
+            )
+
+    @contextmanager
+    def _asking(self) -> Iterator[QdrantClient]:
+        from qdrant_client.http.exceptions import ResponseHandlingException
+
+        with _TURN if self.local else nullcontext():
+            try:
+                yield self._client
+            except (SamespaceError, CollectionLost):
+                raise
+            except ResponseHandlingException as error:
+                raise GalleryError(
+                    f"Qdrant at {self.address} cannot be reached ({_line(error.source)}); start it or correct the "
+                    "address, the gallery itself is unharmed"
+                ) from error
+            except Exception as error:  # what else a client raises depends on its transport
+                if self._missing():
+                    self._names.clear()
+                    raise CollectionLost from error
+                raise GalleryError(f"Qdrant at {self.address} refused a request: {_line(error)}") from error
+
+    def _missing(self) -> bool:
+        try:
+            return not self._client.collection_exists(self.collection)
+        except Exception:  # it answers nothing at all, so nothing is known
+            return False
+
+
+def _connect(place: str | QdrantClient, api_key: str | None, timeout: int) -> tuple[QdrantClient, bool]:
+    try:
+        from qdrant_client import QdrantClient
+    except ImportError:
+        raise InputError("Qdrant needs the optional client; run: pip install 'samespace[qdrant]'") from None
+    if not isinstance(place, str):
+        return place, False
+    if place == ":memory:":
+        return QdrantClient(":memory:"), True
+    if not place.startswith(("http://", "https://")):
+        raise InputError(f"'{place}' is no address of a Qdrant server; write http://HOST:6333 or https://HOST")
+    # the client's own version check warns from a thread; `_check_version` refuses instead
+    return QdrantClient(url=place, api_key=api_key, timeout=timeout, check_compatibility=False), True
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,243 @@
+"""Segments: vectors of one space as immutable blocks, on disk as memory-mapped files that are never trusted.
+
+A row of a segment counts only while its row number is the one that the ledger has for the item. Row numbers are never
+used again, so a segment that is old, lost or someone else's can cost time but never change an answer.
+"""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.errors import InputError
+from samespace.files import locked, read_json, replacing, write_json
+from samespace.gallery.ledger.state import Ints, Rows, Vectors
+from samespace.space import Space
+
+FORMAT = "samespace.index/1"
+
+_SEGMENT_BYTES = 128 * 2**20
+_SEGMENT_ROWS = 65_536
+_CHECK_WHOLE = 64 * 2**20
+_SAMPLE = 64
+_ENTRY = {"name", "rows", "upto", "crc"}
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Vectors of one space, immutable, ascending by row number.
+
+    Attributes:
+        numbers: (N,) row numbers of the ledger.
+        items: (N,) item numbers.
+        checksums: (N,) CRC-32 of each vector as the ledger has it.
+        values: (N, D) float32 unit rows, C-contiguous; a memory map where the segment is a file.
+        name: of the files; empty for a segment that is in memory only.
+    """
+
+    numbers: Ints
+    items: Ints
+    checksums: Ints
+    values: Vectors
+    name: str = ""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @classmethod
+    def of(cls, rows: Rows, space: Space) -> Segment:
+        """A segment in memory of rows of the ledger."""
+        return cls(rows.numbers, rows.items, rows.checksums, unit(rows.values, space))
+
+    def take(self, places: Any) -> Segment:
+        """Rows by place or mask, in memory."""
+        return Segment(self.numbers[places], self.items[places], self.checksums[places], self.values[places])
+
+
+def unit(values: Vectors, space: Space) -> Vectors:
+    """Rows as they are compared: those of a normalised space as stored, others divided by their length in float64."""
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    if space.normalized:
+        return values
+    wide = values.astype(np.float64)
+    lengths = np.sqrt((wide * wide).sum(axis=1))
+    return np.asarray(wide / np.where(lengths > 0, lengths, 1.0)[:, None], dtype=np.float32)
+
+
+def joined(segments: Sequence[Segment]) -> Segment:
+    """One segment in memory of the rows of several, ascending by row number."""
+    numbers = np.concatenate([segment.numbers for segment in segments])
+    order = np.argsort(numbers, kind="stable")
+    if (order[1:] > order[:-1]).all():
+        order = np.arange(len(order))
+        values = np.concatenate([segment.values for segment in segments])
+    else:
+        values = np.concatenate([segment.values for segment in segments])[order]
+    return Segment(
+        numbers[order],
+        np.concatenate([segment.items for segment in segments])[order],
+        np.concatenate([segment.checksums for segment in segments])[order],
+        values,
+    )
+
+
+def checksum(array: npt.NDArray[Any], before: int = 0) -> int:
+    """CRC-32 of the bytes of an array, after those that gave `before`."""
+    return zlib.crc32(np.ascontiguousarray(array).data.cast("B"), before)
+
+
+def most_rows(dim: int) -> int:
+    """How many rows a segment holds at most: what fits 128 MiB."""
+    return max(1024, min(_SEGMENT_ROWS, _SEGMENT_BYTES // (4 * dim)))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Which index files of a space count.
+
+    Attributes:
+        upto: the highest row number among them.
+        segments: name, rows and checksums of each.
+        graph: name, rows, highest row number and checksum of the approximate index, if there is one.
+        stamp: tells one version of the file from another; None where there is no file.
+    """
+
+    upto: int = 0
+    segments: tuple[dict[str, Any], ...] = ()
+    graph: dict[str, Any] | None = None
+    stamp: tuple[int, int, int] | None = None
+
+
+class Shelf:
+    """The folder of one space's index files.
+
+    Args:
+        folder: of the space.
+        gallery: id of the gallery; files of another one do not count.
+        space: of the vectors.
+        sound: names of segments of which every byte was looked at; what is written or checked here is added.
+    """
+
+    def __init__(self, folder: Path, gallery: str, space: Space, sound: set[str] | None = None) -> None:
+        self.folder = folder
+        self.gallery = gallery
+        self.space = space
+        self.sound = set[str]() if sound is None else sound
+        self.path = folder / "manifest.json"
+
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Changes whenever the manifest does."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def read(self) -> Manifest:
+        """The manifest; an empty one where it is missing, damaged or of another gallery."""
+        stamp = self.stamp()
+        try:
+            value = read_json(self.path, "the manifest of an index")
+            if (value["format"], value["gallery"], value["space"]) != (FORMAT, self.gallery, self.space.id):
+                return Manifest(stamp=stamp)
+            segments, graph = value["segments"], value["graph"]
+            whole = all(isinstance(entry, dict) and entry.keys() >= _ENTRY for entry in segments)
+            if not whole or not (graph is None or isinstance(graph, dict)):
+                return Manifest(stamp=stamp)
+            return Manifest(int(value["upto"]), tuple(segments), graph, stamp)
+        except (InputError, OSError, KeyError, TypeError, ValueError):
+            return Manifest(stamp=stamp)
+
+    def write(self, entries: Sequence[dict[str, Any]], graph: dict[str, Any] | None) -> Manifest:
+        """Let these files count from now on, and remove all others; the lock must be held."""
+        upto = max((entry["upto"] for entry in entries), default=0)
+        values = {"format": FORMAT, "gallery": self.gallery, "space": self.space.id, "upto": upto}
+        write_json(self.path, values | {"segments": list(entries), "graph": graph})
+        self._sweep({entry["name"] for entry in entries} | ({graph["name"]} if graph else set()))
+        return Manifest(upto, tuple(entries), graph, self.stamp())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other writers out, of this process and of others."""
+        with locked(self.path):
+            yield
+
+    def save(self, *parts: Segment) -> tuple[Segment, dict[str, Any]]:
+        """Write the rows of segments, at least one, as one; itself as a memory map, and its entry for the manifest.
+
+        Its files do not count until the manifest lists the entry; the lock must be held until then.
+        """
+        numbers = np.concatenate([part.numbers for part in parts])
+        if (numbers[1:] < numbers[:-1]).any():
+            parts = (joined(parts),)
+        rows = np.stack(
+            [np.concatenate([getattr(part, column) for part in parts]) for column in ("numbers", "items", "checksums")]
+        )
+        name = f"segment-{uuid.uuid4().hex[:12]}"
+        with replacing(self.folder / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, rows, allow_pickle=False)
+        crc = self._stream(name, [part.values for part in parts])
+        entry = {"name": name, "rows": rows.shape[1], "upto": int(rows[0, -1]), "crc": [checksum(rows), crc]}
+        mapped = np.load(self.folder / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
+        self.sound.add(name)
+        return Segment(rows[0], rows[1], rows[2], mapped.view(np.ndarray), name), entry
+
+    def _stream(self, name: str, parts: Sequence[Vectors]) -> int:
+        """Write vectors one part after another, so that they are never in memory twice; their checksum."""
+        crc = 0
+        header = {"descr": "<f4", "fortran_order": False, "shape": (sum(map(len, parts)), self.space.dim)}
+        with replacing(self.folder / f"{name}.vectors.npy") as temporary, temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in parts:
+                values = np.ascontiguousarray(part, dtype="<f4")
+                crc = checksum(values, crc)
+                values.tofile(file)
+        return crc
+
+    def load(self, entry: dict[str, Any]) -> Segment | None:
+        """Map a segment; None where its files are missing, damaged or not what the manifest says.
+
+        Vectors of up to 64 MiB are checked whole, of larger files a sample; `whole` checks all.
+        """
+        try:
+            name, count, (rows_crc, _) = str(entry["name"]), int(entry["rows"]), entry["crc"]
+            rows = np.load(self.folder / f"{name}.rows.npy", allow_pickle=False)
+            values = np.load(self.folder / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError):
+            return None
+        if rows.dtype != np.int64 or rows.shape != (3, count) or checksum(rows) != rows_crc:
+            return None
+        if values.dtype != np.float32 or values.shape != (count, self.space.dim) or not values.flags.c_contiguous:
+            return None
+        segment = Segment(rows[0], rows[1], rows[2], values.view(np.ndarray), name)
+        sound = self.whole(segment, entry) if values.nbytes <= _CHECK_WHOLE else self._sampled(segment)
+        return segment if sound else None
+
+    def whole(self, segment: Segment, entry: dict[str, Any]) -> bool:
+        """Whether every byte of a segment's vectors is what was written."""
+        if checksum(segment.values) != entry["crc"][1]:
+            return False
+        self.sound.add(segment.name)
+        return True
+
+    def _sampled(self, segment: Segment) -> bool:
+        places = np.unique(np.linspace(0, len(segment) - 1, _SAMPLE).astype(np.int64))
+        values = segment.values[places]
+        if self.space.normalized:
+            found = [checksum(row) for row in values]
+            return bool(found == segment.checksums[places].tolist())
+        return bool((np.abs((values.astype(np.float64) ** 2).sum(axis=1) - 1) < 1e-3).all())
+
+    def _sweep(self, names: set[str]) -> None:
+        for file in self.folder.iterdir():
+            stray = file.name.split(".")[0] not in names and file.name != self.path.name
+            if stray and not file.name.endswith(".lock"):
+                file.unlink(missing_ok=True)

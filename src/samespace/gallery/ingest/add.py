@@ -1,0 +1,186 @@
+"""Adding items: checked, in whole batches, the same call again carries on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.errors import InputError, SpaceError
+from samespace.gallery.ingest.checks import require_vectors
+from samespace.gallery.ingest.images import CONTENT, Encoder, Images, another_image
+from samespace.gallery.ingest.store import Added, Batch, store
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import NewItem, State
+from samespace.progress import Advance, silent
+from samespace.vectors import VectorSet
+
+_BATCH = 5000
+
+Metadata = Mapping[str, Mapping[str, Any]]
+"""Metadata by item id."""
+
+
+def add_vectors(
+    ledger: Ledger,
+    vectors: VectorSet,
+    also: Sequence[VectorSet] = (),
+    *,
+    metadata: Metadata | None = None,
+    update: bool = False,
+    batch_size: int = _BATCH,
+    advance: Advance = silent,
+) -> Added:
+    """Store vectors of the query space, and of earlier spaces, for items named by their ids.
+
+    Raises:
+        SpaceError: a set of an unknown or undeclared space, or none of the query space.
+        InputError: sets of unlike ids, no ids, vectors that are zero or not of unit length, an item that is there
+            with another content.
+    """
+    with ledger.read() as view:
+        state = view.state()
+    sets = _by_rank(state, [vectors, *also])
+    if state.query not in sets:
+        raise SpaceError(
+            f"items are added in the space that queries use, {state.spaces[state.query].space}; "
+            f"got {', '.join(str(given.space) for given in sets.values())}"
+        )
+    first = sets[state.query]
+    order = {rank: _matched(first, given) for rank, given in sets.items()}
+    _known_metadata(metadata, first)
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, len(first), batch_size):
+            rows = slice(start, min(start + batch_size, len(first)))
+            taken = {rank: np.ascontiguousarray(given.take(order[rank][rows])) for rank, given in sets.items()}
+            for rank, values in taken.items():
+                require_vectors(values, state.spaces[rank].space, sets[rank].name, first.ids[rows])
+            labels = [None] * (rows.stop - start) if first.labels is None else first.labels[rows].astype(str).tolist()
+            items = [
+                NewItem(name, _content_of_vector(value), label, (metadata or {}).get(name, {}))
+                for name, value, label in zip(first.ids[rows].tolist(), taken[state.query], labels, strict=True)
+            ]
+            yield Batch(items, taken)
+
+    return store(ledger, state, batches(), update=update, advance=advance)
+
+
+def add_images(
+    ledger: Ledger,
+    images: Images,
+    encoders: Mapping[int, tuple[Encoder, Images]],
+    *,
+    labelled: bool,
+    metadata: Metadata | None = None,
+    update: bool = False,
+    batch_size: int = 256,
+    advance: Advance = silent,
+) -> Added:
+    """Embed images by the models at hand and store them; images that are there already are not embedded again.
+
+    Args:
+        ledger: where to.
+        images: what to add, as the query space's model sees it.
+        encoders: model and images as it sees them, by rank; the query space's among them.
+        labelled: store the source's classes as labels.
+        metadata: by item id.
+        update: replace items whose image has changed.
+        batch_size: images embedded at once.
+        advance: called with how many more are done.
+    """
+    with ledger.read() as view:
+        state = view.state()
+    source, skipped = images.source, dict[str, str]()
+    classes = np.asarray(source.classes)
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, len(source), batch_size):
+            names = source.ids[start : start + batch_size].tolist()
+            loaded = images.load(names)
+            skipped.update({names[place]: reason for place, reason in loaded.missing.items()})
+            items = [
+                NewItem(
+                    names[place],
+                    content,
+                    str(classes[source.labels[start + place]]) if labelled else None,
+                    (metadata or {}).get(names[place], {}),
+                )
+                for place, content in zip(loaded.places, loaded.contents, strict=True)
+            ]
+            fresh = _fresh(ledger, items, encoders)
+            advance(len(names) - len(items))
+            chosen = [items[place] for place in fresh]
+            vectors = {state.query: encoders[state.query][0].vectors(loaded.pixels[fresh])} if fresh else {}
+            for rank, (encoder, others) in encoders.items():
+                if rank != state.query and fresh:
+                    again = others.load([item.id for item in chosen])
+                    if not again.missing:
+                        vectors[rank] = encoder.vectors(again.pixels)
+            yield Batch([item for place, item in enumerate(items) if place not in set(fresh)], {})
+            yield Batch(chosen, vectors)
+
+    return store(ledger, state, batches(), update=update, advance=advance) + Added(skipped=skipped)
+
+
+def _fresh(ledger: Ledger, items: Sequence[NewItem], ranks: Iterable[int]) -> list[int]:
+    """Places of the items that are new, may have changed, or lack a vector of one of these spaces."""
+    with ledger.read() as view:
+        known = view.find([item.id for item in items])
+        numbers = [item.number for item in known.values() if not item.deleted]
+        having = [view.with_vector(rank, numbers) for rank in ranks]
+    return [
+        place
+        for place, item in enumerate(items)
+        if (old := known.get(item.id)) is None
+        or old.deleted
+        or not all(old.number in some for some in having)
+        or not _same_image(old.content, item.content)
+    ]
+
+
+def _same_image(recorded: str, found: str) -> bool:
+    return recorded == found or (recorded.startswith(f"{CONTENT}:") and not another_image(recorded, found))
+
+
+def _by_rank(state: State, sets: Sequence[VectorSet]) -> dict[int, VectorSet]:
+    found: dict[int, VectorSet] = {}
+    for given in sets:
+        if given.space is None:
+            raise SpaceError(f"{given.name} declares no space; embed with 'samespace embed', which records it")
+        rank = state.rank_of(given.space)
+        if rank is None or state.spaces[rank].retired:
+            known = ", ".join(str(kept.space) for kept in state.spaces.values() if not kept.retired)
+            raise SpaceError(f"{given.name} is of space {given.space}, which the gallery does not know; it has {known}")
+        if rank in found:
+            raise InputError(f"{given.name} and {found[rank].name} are of the same space; give one set for each space")
+        found[rank] = given
+    return found
+
+
+def _matched(first: VectorSet, other: VectorSet) -> npt.NDArray[np.int64]:
+    """The rows of `other` in the order of the ids of `first`."""
+    for given in (first, other):
+        if not given.has_ids:
+            raise InputError(f"{given.name} has no ids; items of a gallery need names: add 'ids' to the file")
+    if first is other or np.array_equal(first.ids, other.ids):
+        return np.arange(len(first))
+    order = np.argsort(other.ids)
+    place = np.minimum(np.searchsorted(other.ids[order], first.ids), len(other) - 1)
+    rows = order[place]
+    lacking = other.ids[rows] != first.ids
+    if lacking.any():
+        raise InputError(f"{other.name} lacks the item '{first.ids[int(np.argmax(lacking))]}' of {first.name}")
+    return np.asarray(rows, dtype=np.int64)
+
+
+def _known_metadata(metadata: Metadata | None, first: VectorSet) -> None:
+    if metadata and len(foreign := set(metadata) - set(first.ids.tolist())):
+        raise InputError(f"metadata names the item '{min(foreign)}', which {first.name} lacks")
+
+
+def _content_of_vector(vector: npt.NDArray[np.float32]) -> str:
+    return f"vector:{hashlib.sha256(vector.data).hexdigest()[:32]}"

@@ -1,0 +1,241 @@
+"""Storing items batch by batch: which are new, which are there already, which have changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from samespace.errors import InputError, SpaceError
+from samespace.gallery.ingest.images import CONTENT, another_image
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import Ints, Item, NewItem, State, Vectors
+from samespace.gallery.ledger.writer import Change
+from samespace.gallery.upgrade.permissions import require_calibrated
+from samespace.progress import Advance
+
+_SAME = 1e-4
+
+Verdict = Literal["new", "same", "changed", "unknown"]
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of items: counts.
+
+    Attributes:
+        added: new to the gallery.
+        present: already there with the same content.
+        updated: there with other content, label or metadata, which was replaced.
+        filled: already there, and given a vector of a space in which they had none.
+        only_new: added or updated without a vector of the space before the upgrade; a rollback would hide them until
+            the old model embeds them.
+        skipped: reason by id of those whose image cannot be read.
+    """
+
+    added: int = 0
+    present: int = 0
+    updated: int = 0
+    filled: int = 0
+    only_new: int = 0
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: Added) -> Added:
+        """Counts of both."""
+        return Added(
+            self.added + other.added,
+            self.present + other.present,
+            self.updated + other.updated,
+            self.filled + other.filled,
+            self.only_new + other.only_new,
+            {**self.skipped, **other.skipped},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Items to store, and their vectors (N, D) by rank of the space; none at all where all are there already."""
+
+    items: list[NewItem]
+    vectors: dict[int, Vectors]
+
+
+def store(ledger: Ledger, state: State, batches: Iterable[Batch], *, update: bool, advance: Advance) -> Added:
+    """Store batches of items, each whole or not at all.
+
+    Args:
+        ledger: of the gallery.
+        state: as of when the vectors were made.
+        batches: of items that differ from one another.
+        update: replace what has changed.
+        advance: called with how many more items are in.
+
+    Raises:
+        SpaceError: queries went over to another space meanwhile.
+        GalleryError: several spaces would serve without calibrations.
+        InputError: an id or metadata that cannot be stored, or an item that is there with another content.
+    """
+    total = Added()
+    for batch in batches:
+        if not batch.items:
+            continue
+        for item in batch.items:
+            _require_storable(item)
+        with ledger.write() as change:
+            now = change.state(state)
+            if now.query != state.query:
+                raise SpaceError(
+                    f"the gallery went from {state.spaces[state.query].space} to {now.spaces[now.query].space} while "
+                    "items were added; what was added is kept, add the rest in the new space"
+                )
+            require_calibrated(now)
+            total += _store_batch(change, now, batch, update)
+        advance(len(batch.items))
+    return total
+
+
+def _store_batch(change: Change, state: State, batch: Batch, update: bool) -> Added:
+    # a space that was sealed away since takes no more vectors
+    vectors = {rank: values for rank, values in batch.vectors.items() if not state.spaces[rank].retired}
+    known = change.find([item.id for item in batch.items])
+    verdicts = _verdicts(change, batch.items, vectors, known)
+    for item, verdict in zip(batch.items, verdicts, strict=True):
+        if not update and verdict in ("changed", "unknown"):
+            raise InputError(_conflict(item.id, verdict, state))
+    same = [place for place, verdict in enumerate(verdicts) if verdict == "same"]
+    old = {place: known[batch.items[place].id] for place in same}
+    found = Added(
+        present=len(same),
+        updated=_describe(change, batch.items, old) if update else 0,
+        filled=_fill(change, vectors, old),
+    )
+    new = [place for place, verdict in enumerate(verdicts) if verdict == "new" and batch.items[place].id not in known]
+    changed = [place for place in range(len(verdicts)) if place not in old and batch.items[place].id in known]
+    # a batch without vectors is of items that were there a moment ago; one that was removed since stays removed
+    if not (new or changed) or state.query not in vectors:
+        return found
+    numbers = np.array([known[batch.items[place].id].number for place in changed], dtype=np.int64)
+    if changed:
+        kept = _kept(change, [batch.items[place] for place in changed], known)
+        change.change_items(numbers, kept)
+    numbers = np.concatenate([change.add_items([batch.items[place] for place in new]), numbers])
+    places = [*new, *changed]
+    contents = [batch.items[place].content for place in places]
+    for rank, values in vectors.items():
+        change.put_vectors(rank, numbers, contents, _rows(values, places), fresh=True)
+    upgrade = state.upgrade
+    bare = upgrade is not None and upgrade.state == "open" and upgrade.old not in vectors
+    return found + Added(added=len(new), updated=len(changed), only_new=len(places) if bare else 0)
+
+
+def _verdicts(
+    change: Change, items: Sequence[NewItem], vectors: Mapping[int, Vectors], known: Mapping[str, Item]
+) -> list[Verdict]:
+    """What each item is to the gallery; where contents do not tell, its vectors are compared with the stored ones."""
+    verdicts: list[Verdict] = [_by_content(item, known.get(item.id)) for item in items]
+    open_places = [place for place, verdict in enumerate(verdicts) if verdict == "unknown"]
+    if not open_places:
+        return verdicts
+    numbers = np.array([known[items[place].id].number for place in open_places], dtype=np.int64)
+    for rank, values in vectors.items():
+        rows = change.rows_of(rank, numbers)
+        stored = dict(zip(rows.items.tolist(), rows.values, strict=True))
+        for place, number in zip(open_places, numbers.tolist(), strict=True):
+            if number in stored and verdicts[place] != "changed":
+                near = float(np.abs(stored[number] - values[place]).max()) <= _SAME
+                verdicts[place] = "same" if near else "changed"
+    return verdicts
+
+
+def _by_content(item: NewItem, old: Item | None) -> Verdict:
+    if old is None or old.deleted:
+        return "new"
+    if old.content == item.content:
+        return "same"
+    if old.content.startswith(f"{CONTENT}:") and item.content.startswith(f"{CONTENT}:"):
+        # images brought to unlike sizes for unlike models cannot be told apart
+        return "changed" if another_image(old.content, item.content) else "same"
+    return "unknown"
+
+
+def _conflict(name: str, verdict: Verdict, state: State) -> str:
+    if verdict == "changed":
+        return (
+            f"the gallery holds '{name}' already, with another content; leave it out, remove it, or replace it with "
+            "update (--update)"
+        )
+    return (
+        f"the gallery holds '{name}' already, without a vector of {state.spaces[state.query].space} to compare; give "
+        "items that are there their vectors with 'samespace gallery backfill --vectors', or their old ones as well "
+        "(--also)"
+    )
+
+
+def _fill(change: Change, vectors: Mapping[int, Vectors], old: Mapping[int, Item]) -> int:
+    """Give items that are there the vectors that they lack; how many got one."""
+    filled: set[int] = set()
+    numbers = [item.number for item in old.values()]
+    for rank, values in vectors.items():
+        having = change.with_vector(rank, numbers)
+        places = [place for place, item in old.items() if item.number not in having]
+        items = np.array([old[place].number for place in places], dtype=np.int64)
+        change.put_vectors(rank, items, [old[place].content for place in places], values[places])
+        filled.update(places)
+    return len(filled)
+
+
+def _describe(change: Change, items: Sequence[NewItem], old: Mapping[int, Item]) -> int:
+    """Give items that are there new labels and metadata where some are given; how many differ from before."""
+    given = [place for place in old if items[place].label is not None or items[place].metadata]
+    if not given:
+        return 0
+    stored = change.metadata([old[place].number for place in given])
+    merged = {place: _merged(items[place], old[place], stored[old[place].number]) for place in given}
+    differs = [
+        place
+        for place in given
+        if merged[place].label != old[place].label or dict(merged[place].metadata) != stored[old[place].number]
+    ]
+    if differs:
+        numbers: Ints = np.array([old[place].number for place in differs], dtype=np.int64)
+        change.describe_items(numbers, [merged[place] for place in differs])
+    return len(differs)
+
+
+def _kept(change: Change, items: Sequence[NewItem], known: Mapping[str, Item]) -> list[NewItem]:
+    """Items with the labels and metadata that they had where none are given."""
+    stored = change.metadata([known[item.id].number for item in items])
+    return [
+        item if known[item.id].deleted else _merged(item, known[item.id], stored[known[item.id].number])
+        for item in items
+    ]
+
+
+def _merged(item: NewItem, old: Item, metadata: Mapping[str, Any]) -> NewItem:
+    return replace(
+        item,
+        label=old.label if item.label is None else item.label,
+        metadata=dict(item.metadata) if item.metadata else dict(metadata),
+    )
+
+
+def _require_storable(item: NewItem) -> None:
+    try:
+        item.id.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the id {item.id!r} is no valid text; ids are strings that UTF-8 can hold") from None
+    if not item.id or "\0" in item.id:
+        raise InputError(f"an id should be a text that is not empty and without NUL, got {item.id!r}")
+    for key, value in item.metadata.items():
+        fine = isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
+        if not isinstance(key, str) or not fine:
+            raise InputError(
+                f"metadata '{key}' of '{item.id}' should be a string, a finite number, true or false, got {value!r}"
+            )
+
+
+def _rows(values: Vectors, places: list[int]) -> Vectors:
+    return values if places == list(range(len(values))) else values[places]

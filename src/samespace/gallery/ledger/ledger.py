@@ -1,0 +1,165 @@
+"""`Ledger`: the gallery's source of truth, on SQLite or PostgreSQL, the same transactions on both."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from samespace.errors import GalleryError, InputError
+from samespace.gallery.ledger.engine import Engine
+from samespace.gallery.ledger.queue import WorkList
+from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.writer import Change
+from samespace.space import Space
+
+FORMAT = "samespace.gallery/1"
+POSTGRES = ("postgresql://", "postgres://")
+
+
+class Ledger:
+    """Items, one immutable vector row per (item, space), spaces, leaves, calibrations, work list, audit trail.
+
+    Safe to use from several threads, and the same gallery from several processes.
+
+    Args:
+        engine: the database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def create(cls, location: str | Path, space: Space, *, model: str | None, settings: Mapping[str, Any]) -> Ledger:
+        """Make a new ledger with its first space.
+
+        Args:
+            location: a folder, or `postgresql://…`; the schema of a database is named by `?schema=NAME`.
+            space: of the vectors to come.
+            model: folder of the space's model, where it is at hand.
+            settings: of the gallery, JSON-ready.
+
+        Raises:
+            InputError: there is a gallery already, or something else.
+            GalleryError: the place cannot be written.
+        """
+        engine, undo = _new_engine(str(location))
+        try:
+            with engine.writing() as session:
+                change = Change(engine, session)
+                engine.create_tables(session)
+                session.run("INSERT INTO clock VALUES (1, 0, 0, 1, 1, 1)")
+                change.put_meta("format", FORMAT)
+                change.put_meta("gallery", uuid.uuid4().hex)
+                change.put_meta("settings", json.dumps(dict(settings)))
+                change.add_space(space, model)
+                change.note("create", "create", space=space.id)
+        except BaseException:
+            undo()
+            raise
+        return cls(engine)
+
+    @classmethod
+    def open(cls, location: str | Path, *, read_only: bool = False) -> Ledger:
+        """Open a ledger.
+
+        Raises:
+            GalleryError: there is none, it is damaged or of another format.
+        """
+        engine = _engine(str(location), read_only=read_only)
+        try:
+            ledger = cls(engine)
+            with ledger.read() as view:
+                found = view.meta("format")
+            if found != FORMAT:
+                raise GalleryError(f"{engine.location} has format {found!r}; this version reads '{FORMAT}'")
+        except BaseException:
+            engine.close()
+            raise
+        return ledger
+
+    @property
+    def location(self) -> str:
+        """Where it lies, as users write it."""
+        return self.engine.location
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        return self.engine.read_only
+
+    @contextmanager
+    def read(self) -> Iterator[View]:
+        """A view of one moment."""
+        with self.engine.reading() as session:
+            yield View(self.engine, session)
+
+    @contextmanager
+    def write(self) -> Iterator[Change]:
+        """A change, whole or not at all; on disk when the block has ended."""
+        with self.engine.writing() as session:
+            yield Change(self.engine, session)
+
+    @contextmanager
+    def claiming(self) -> Iterator[WorkList]:
+        """A change of claims and workers only, which no search notices; it need not wait for other writers."""
+        with self.engine.picking() as session:
+            yield WorkList(self.engine, session)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.close()
+
+
+def _is_postgres(location: str) -> bool:
+    return location.startswith(POSTGRES)
+
+
+def _engine(location: str, *, read_only: bool) -> Engine:
+    if _is_postgres(location):
+        from samespace.gallery.ledger.postgres import PostgresEngine
+
+        return PostgresEngine(location, read_only=read_only)
+    from samespace.gallery.ledger.sqlite import SqliteEngine
+
+    return SqliteEngine(Path(location), read_only=read_only)
+
+
+def _new_engine(location: str) -> tuple[Engine, Callable[[], None]]:
+    """A new database, and what undoes it."""
+    if _is_postgres(location):
+        from samespace.gallery.ledger.postgres import PostgresEngine
+
+        server = PostgresEngine(location, create=True)
+        return server, server.close
+    from samespace.gallery.ledger.sqlite import SqliteEngine
+
+    folder = Path(location)
+    _require_empty(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GalleryError(f"{folder} cannot be made: {error.strerror}") from None
+    engine = SqliteEngine(folder, create=True)
+    return engine, engine.remove
+
+
+def _require_empty(folder: Path) -> None:
+    from samespace.gallery.ledger.sqlite import FILE, holds_already
+
+    try:
+        # looked at once: another process may be making a gallery here
+        names = {file.name for file in folder.iterdir()}
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        names = {folder.name}
+    except OSError as error:
+        raise GalleryError(f"{folder} cannot be read: {error.strerror}") from None
+    if FILE in names:
+        raise holds_already(folder)
+    if names:
+        raise InputError(f"{folder} exists and is not empty; choose another folder for the gallery")

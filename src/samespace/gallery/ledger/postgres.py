@@ -1,0 +1,326 @@
+"""The ledger on PostgreSQL with pgvector: a schema of a database, the same transactions as on SQLite."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache, reduce
+from typing import Any
+
+from samespace.errors import GalleryError, InputError
+
+try:
+    import psycopg
+except ImportError:
+    raise InputError("galleries on PostgreSQL need psycopg: pip install 'samespace[postgres]'") from None
+
+from samespace.gallery.ledger import postgres_copy
+from samespace.gallery.ledger.engine import Session, Turns
+from samespace.gallery.ledger.filters import Condition
+from samespace.gallery.ledger.postgres_address import parsed
+from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors
+from samespace.gallery.ledger.postgres_pool import Connection, Pool
+from samespace.gallery.ledger.sqlite import TABLES
+from samespace.gallery.ledger.state import Ints, Vectors
+
+_LARGEST = 16000
+# longer rows do not fit on a page of 8 KiB
+_ON_PAGE = 1900
+_AT_ONCE = 500
+_INSERT = re.compile(r"(?P<head>INSERT INTO .* VALUES )(?P<marks>\([^()]*\))(?P<tail>.*)", re.DOTALL)
+_DIALECT = {
+    "INTEGER PRIMARY KEY AUTOINCREMENT": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "INTEGER": "BIGINT",
+    "REAL": "DOUBLE PRECISION",
+    "BLOB": "BYTEA",
+    "metadata TEXT": "metadata JSONB",
+    " WITHOUT ROWID": "",
+}
+_RELATIONS = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
+_EXTENSION = (
+    "SELECT n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+    "WHERE e.extname = 'vector'"
+)
+
+
+class PostgresSession:
+    """One open transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Every row of a query."""
+        return self.connection.execute(_translated(sql, bool(values)), values or None).fetchall()
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Execute a statement; how many rows it touched."""
+        return self.connection.execute(_translated(sql, bool(values)), values or None).rowcount
+
+    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute a statement for each row of values."""
+        several = _INSERT.fullmatch(sql)
+        if several is None:
+            with self.connection.cursor() as cursor:
+                cursor.executemany(_translated(sql, True), rows)
+            return
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            marks = ", ".join([several["marks"]] * len(part))
+            self.run(several["head"] + marks + several["tail"], [value for row in part for value in row])
+
+
+class PostgresEngine:
+    """A schema of a PostgreSQL database; safe to use from many threads and processes at once.
+
+    Args:
+        location: `postgresql://…`; the schema is named by `?schema=NAME` and is `samespace` by default.
+        create: make a new gallery; otherwise there must be one.
+        read_only: never write.
+
+    Raises:
+        InputError: the address is not legal, or there is something in the schema already (`create`).
+        GalleryError: there is no gallery, or the server cannot be reached or used.
+    """
+
+    def __init__(self, location: str, *, create: bool = False, read_only: bool = False) -> None:
+        self.address = parsed(location)
+        self.location = self.address.shown
+        self.secret_location = location
+        self.read_only = read_only
+        self._path = f'"{self.address.schema}"'
+        self._fresh = create
+        self._turns = Turns()
+        self._pool = Pool(self.address)
+        try:
+            with self._explained():
+                connection = self._pool.take()
+                self._check_new(connection) if create else self._check_old(connection)
+                self._pool.give(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[PostgresSession]:
+        """A transaction that sees one moment of the database throughout."""
+        with self._transaction("REPEATABLE READ READ ONLY", "") as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[PostgresSession]:
+        """A transaction that writes: whole or not at all, flushed to disk when the block ends.
+
+        Writers take turns at the row of the clock, so that epochs rise in the order of commits.
+        """
+        self._check_writable()
+        # whoever makes a gallery finds no clock yet
+        turn = "SELECT pg_advisory_xact_lock(7310018)" if self._fresh else "SELECT 1 FROM clock WHERE id = 1 FOR UPDATE"
+        with self._turns.taken(self.location), self._transaction("READ COMMITTED", turn) as session:
+            yield session
+        self._fresh = False
+
+    @contextmanager
+    def picking(self) -> Iterator[PostgresSession]:
+        """A transaction that only claims work: it does not wait for writers, nor they for it."""
+        self._check_writable()
+        with self._transaction("READ COMMITTED", "") as session:
+            yield session
+
+    def claiming(self, session: Session) -> str:
+        """Rows that another worker is claiming are passed over."""
+        return "FOR UPDATE SKIP LOCKED"
+
+    def create_tables(self, session: Session) -> None:
+        """The schema, the extension, the fixed tables.
+
+        Raises:
+            GalleryError: the server has no pgvector.
+        """
+        assert isinstance(session, PostgresSession)
+        self._check_new(session.connection)
+        if not session.all("SELECT 1 FROM pg_namespace WHERE nspname = ?", [self.address.schema]):
+            session.run(f'CREATE SCHEMA "{self.address.schema}"')
+        if not session.all(_EXTENSION):
+            try:
+                session.run("CREATE EXTENSION vector SCHEMA public")
+            except psycopg.Error as error:
+                raise no_vectors(error, self.address) from error
+        self._find_extension(session.connection)
+        session.run(f"SET LOCAL search_path TO {self._path}")
+        session.run(reduce(lambda sql, pair: sql.replace(*pair), _DIALECT.items(), TABLES))
+
+    def create_vectors(self, session: Session, rank: int, dim: int) -> None:
+        """The table of a space's vectors."""
+        if dim > _LARGEST:
+            raise InputError(f"{self.location}: pgvector keeps vectors of at most {_LARGEST} dimensions, got {dim}")
+        session.run(
+            f"CREATE TABLE vector_{rank} (no BIGINT PRIMARY KEY, item BIGINT NOT NULL UNIQUE, "
+            f"content TEXT NOT NULL, crc BIGINT NOT NULL, value vector({dim}) NOT NULL)"
+        )
+        if dim <= _ON_PAGE:
+            # kept beside the row: scans would otherwise look up every vector in a second table
+            session.run(f"ALTER TABLE vector_{rank} ALTER COLUMN value SET STORAGE PLAIN")
+
+    def insert_items(self, session: Session, rows: Sequence[Sequence[Any]]) -> None:
+        """Append to `item`."""
+        assert isinstance(session, PostgresSession)
+        with session.connection.cursor() as cursor, cursor.copy("COPY item FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def insert_vectors(
+        self, session: Session, rank: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
+    ) -> None:
+        """Append rows to a space's vectors."""
+        assert isinstance(session, PostgresSession)
+        sql = f"COPY vector_{rank} FROM STDIN (FORMAT BINARY)".encode()
+        with session.connection.cursor() as cursor, cursor.copy(sql) as copy:
+            for piece in postgres_copy.rows(numbers, items, contents, values):
+                copy.write(piece)
+
+    def vectors(
+        self, session: Session, sql: str, values: Sequence[Any], dim: int
+    ) -> tuple[list[tuple[Any, ...]], Vectors]:
+        """Rows of a query whose last column is a vector."""
+        assert isinstance(session, PostgresSession)
+        with session.connection.cursor(binary=True) as cursor:
+            rows = cursor.execute(_translated(sql, bool(values)), values or None).fetchall()
+        vectors = postgres_copy.unpacked([row[-1] for row in rows], dim)
+        if vectors is None:
+            raise GalleryError(f"{self.location}: a stored vector has the wrong length; run 'samespace gallery doctor'")
+        return rows, vectors
+
+    def condition(self, condition: Condition) -> tuple[str, list[Any]]:
+        """A filter condition on `item` as SQL with its values."""
+        values = list(condition.value) if isinstance(condition.value, tuple) else [condition.value]
+        if condition.operator == "in":
+            parts = [self.condition(Condition(condition.key, "=", value)) for value in values]
+            return "(" + " OR ".join(sql for sql, _ in parts) + ")", [v for _, given in parts for v in given]
+        value = values[0]
+        if condition.key == "label":
+            return f'label COLLATE "C" {condition.operator} ?', [str(value)]
+        kind, cast, given = "number", "numeric", str(value)
+        if isinstance(value, bool):
+            kind, cast = "boolean", "boolean"
+        elif isinstance(value, str):
+            kind, cast = "string", 'text COLLATE "C"'
+        elif isinstance(value, float):
+            # a fraction compares as the float64 it is, which the cast to numeric would round
+            whole = value.is_integer() and abs(value) < 2**53
+            cast, given = ("numeric", str(int(value))) if whole else ("double precision", repr(value))
+        return (
+            # only a CASE keeps the cast away from values of other kinds
+            f"CASE WHEN jsonb_typeof(metadata -> ?::text) = '{kind}' "
+            f"THEN (metadata ->> ?::text)::{cast} {condition.operator} ?::{cast} ELSE FALSE END",
+            [condition.key, condition.key, given],
+        )
+
+    def size(self) -> int:
+        """Bytes that the gallery's tables and indexes take."""
+        with self.reading() as session:
+            rows = session.all(
+                "SELECT COALESCE(SUM(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c "
+                "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r'",
+                [self.address.schema],
+            )
+        return int(rows[0][0])
+
+    def check(self) -> Iterator[str]:
+        """What the server says against itself, a line each."""
+        with self.reading() as session:
+            for setting in ("fsync", "full_page_writes"):
+                if session.all("SELECT current_setting(?)", [setting]) == [("off",)]:
+                    yield f"the server runs with {setting} = off; a power cut can damage the gallery; switch it on"
+            failures = session.all(
+                "SELECT COALESCE(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
+            )
+            if failures and failures[0][0]:
+                yield f"the server counted {failures[0][0]} damaged pages; restore the database from a backup"
+            for (name,) in session.all(
+                "SELECT c.relname FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid "
+                "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND NOT x.indisvalid ORDER BY 1",
+                [self.address.schema],
+            ):
+                yield f"the index {name} was left half-built; it is not used, and the next maintenance builds it anew"
+
+    @contextmanager
+    def alone(self) -> Iterator[PostgresSession]:
+        """A connection outside any transaction, for what PostgreSQL does not do within one."""
+        self._check_writable()
+        with self._explained():
+            connection = self._pool.connect()
+            try:
+                connection.execute(f"SET search_path TO {self._path}".encode())
+                yield PostgresSession(connection)
+            finally:
+                self._pool.drop(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.close()
+
+    @contextmanager
+    def _transaction(self, mode: str, turn: str) -> Iterator[PostgresSession]:
+        begin = (
+            f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL search_path TO {self._path}; SET LOCAL jit = off; "
+            f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'; {turn}"
+        ).encode()
+        with self._explained():
+            connection = self._pool.begun(begin)
+            try:
+                yield PostgresSession(connection)
+                # after an error that the caller swallowed the server rolls back and calls it a success
+                if connection.execute(b"COMMIT").statusmessage != "COMMIT":
+                    raise GalleryError(f"{self.location}: a statement of this change failed; nothing was changed")
+            except BaseException:
+                with suppress(psycopg.Error):
+                    connection.rollback()
+                raise
+            finally:
+                self._pool.give(connection)
+
+    def _check_new(self, connection: Connection) -> None:
+        there = {row[0] for row in connection.execute(_RELATIONS, [self.address.schema])}
+        if "clock" in there:
+            raise InputError(
+                f"{self.location} holds a gallery already; name another schema with ?schema=NAME, or add to it"
+            )
+        if there:
+            raise InputError(
+                f"{self.location}: the schema '{self.address.schema}' holds other things; "
+                "name another with ?schema=NAME"
+            )
+
+    def _check_old(self, connection: Connection) -> None:
+        there = {row[0] for row in connection.execute(_RELATIONS, [self.address.schema])}
+        if "clock" not in there:
+            raise GalleryError(no_gallery(self.address))
+        self._find_extension(connection)
+        writable = connection.execute(
+            "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' "
+            "AND has_table_privilege(%s, 'UPDATE')",
+            [f'"{self.address.schema}".clock'],
+        ).fetchall()
+        self.read_only = self.read_only or not writable[0][0]
+
+    def _find_extension(self, connection: Connection) -> None:
+        for schema, _ in connection.execute(_EXTENSION):
+            self._path = f'"{self.address.schema}", "{schema}"'
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise GalleryError(f"{self.location} was opened read-only or cannot be written; nothing was changed")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise explained(error, self.address) from error
+
+
+@lru_cache(maxsize=4096)
+def _translated(sql: str, with_values: bool) -> bytes:
+    return (sql.replace("%", "%%").replace("?", "%s") if with_values else sql).encode()

@@ -1,0 +1,341 @@
+"""`View`: what can be read of a ledger, all of it as of one moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from samespace.errors import GalleryError
+from samespace.gallery.ledger.engine import Engine, Session
+from samespace.gallery.ledger.filters import Condition
+from samespace.gallery.ledger.state import (
+    Ints,
+    Item,
+    Link,
+    Rows,
+    State,
+    StoredSpace,
+    Upgrade,
+    Vectors,
+    Work,
+    Worker,
+)
+from samespace.metrics.calibration import Calibration
+from samespace.space import Space
+
+_AT_ONCE = 500
+_PAGE = 50_000
+
+
+class View:
+    """One transaction on a ledger that reads; every method sees the same moment."""
+
+    def __init__(self, engine: Engine, session: Session) -> None:
+        self.engine = engine
+        self.session = session
+
+    def epoch(self) -> int:
+        """Number of the last change that a search could notice."""
+        return int(self.session.all("SELECT epoch FROM clock")[0][0])
+
+    def state(self, known: State | None = None) -> State:
+        """Everything but the items; parts of `known` that still hold are taken over."""
+        epoch, config, query = self.session.all("SELECT epoch, config, query FROM clock")[0]
+        if known is not None and known.config == config:
+            return State(
+                epoch, config, query, known.spaces, known.links, known.calibrations, known.upgrades, known.settings
+            )
+        return State(
+            epoch=epoch,
+            config=config,
+            query=query,
+            spaces=self._spaces(),
+            links=self._links(),
+            calibrations=self._calibrations(),
+            upgrades=self._upgrades(),
+            settings=json.loads(self.meta("settings") or "{}"),
+        )
+
+    def meta(self, key: str) -> str | None:
+        """A value of the gallery as a whole, such as `gallery` (its id) or `format`."""
+        rows = self.session.all("SELECT value FROM meta WHERE key = ?", [key])
+        return str(rows[0][0]) if rows else None
+
+    def items_since(self, epoch: int) -> tuple[Ints, list[str], Ints]:
+        """Numbers, ids and deleted marks (0, 1) of the items that changed after `epoch`, by number."""
+        # sorted here: asked for the order, SQLite walks the whole table rather than the index on epochs
+        rows = sorted(self.session.all("SELECT no, id, deleted FROM item WHERE epoch > ?", [epoch]))
+        return _column(rows, 0), [row[1] for row in rows], _column(rows, 2)
+
+    def row_numbers(self, rank: int, since: int = -1) -> tuple[Ints, Ints]:
+        """Items and the number of their vector row in a space, for items that changed after an epoch."""
+        if since >= 0:
+            rows = self.session.all(
+                f"SELECT v.item, v.no FROM item i JOIN vector_{rank} v ON v.item = i.no WHERE i.epoch > ?", [since]
+            )
+            return _column(rows, 0), _column(rows, 1)
+        items, numbers = [_none()], [_none()]
+        # a page at a time: rows as Python objects take ten times the memory of the arrays
+        page = f"SELECT item, no FROM vector_{rank} WHERE item > ? ORDER BY item LIMIT {_PAGE}"
+        while rows := self.session.all(page, [int(items[-1][-1]) if len(items[-1]) else -1]):
+            items.append(_column(rows, 0))
+            numbers.append(_column(rows, 1))
+        return np.concatenate(items), np.concatenate(numbers)
+
+    def next_numbers(self) -> tuple[int, int]:
+        """Numbers that the next item and the next vector row will have; all that were ever given lie below."""
+        item, vector = self.session.all("SELECT next_item, next_vector FROM clock")[0]
+        return int(item), int(vector)
+
+    def rows_after(self, rank: int, number: int, limit: int) -> Rows:
+        """Up to `limit` vector rows of a space with numbers above `number`, ascending."""
+        return self._rows(
+            rank, f"SELECT no, item, crc, content, value FROM vector_{rank} WHERE no > ? ORDER BY no LIMIT ?",
+            [number, limit],
+        )  # fmt: skip
+
+    def rows_of(self, rank: int, items: Sequence[int] | Ints) -> Rows:
+        """Vector rows of these items in a space, those that have one, by row number."""
+        parts = [
+            self._rows(
+                rank,
+                f"SELECT no, item, crc, content, value FROM vector_{rank} WHERE item IN ({_marks(part)})",
+                part,
+            )
+            for part in _parts(items)
+        ]
+        if not parts:
+            dim = self._dim(rank)
+            return Rows(_none(), _none(), np.empty((0, dim), np.float32), _none(), ())
+        numbers = np.concatenate([part.numbers for part in parts])
+        order = np.argsort(numbers)
+        contents = [content for part in parts for content in part.contents]
+        return Rows(
+            numbers[order],
+            np.concatenate([part.items for part in parts])[order],
+            np.concatenate([part.values for part in parts])[order],
+            np.concatenate([part.checksums for part in parts])[order],
+            tuple(contents[place] for place in order),
+        )
+
+    def find(self, ids: Iterable[str]) -> dict[str, Item]:
+        """Items by id, removed ones included; ids that are unknown are left out."""
+        found = {}
+        for part in _parts(list(ids)):
+            for row in self.session.all(
+                f"SELECT no, id, content, label, deleted FROM item WHERE id IN ({_marks(part)})", part
+            ):
+                found[row[1]] = Item(row[0], row[1], row[2], row[3], bool(row[4]))
+        return found
+
+    def items(self, numbers: Sequence[int] | Ints) -> dict[int, Item]:
+        """Items by number."""
+        found = {}
+        for part in _parts(numbers):
+            for row in self.session.all(
+                f"SELECT no, id, content, label, deleted FROM item WHERE no IN ({_marks(part)})", part
+            ):
+                found[row[0]] = Item(row[0], row[1], row[2], row[3], bool(row[4]))
+        return found
+
+    def metadata(self, numbers: Sequence[int] | Ints) -> dict[int, dict[str, Any]]:
+        """Metadata of items by number."""
+        found: dict[int, dict[str, Any]] = {}
+        for part in _parts(numbers):
+            for number, text in self.session.all(f"SELECT no, metadata FROM item WHERE no IN ({_marks(part)})", part):
+                found[number] = text if isinstance(text, dict) else json.loads(text or "{}")
+        return found
+
+    def labels(self) -> tuple[Ints, list[str | None]]:
+        """Numbers and labels of all live items, by number."""
+        rows = self.session.all("SELECT no, label FROM item WHERE deleted = 0 ORDER BY no")
+        return _column(rows, 0), [row[1] for row in rows]
+
+    def select(self, where: Sequence[Condition]) -> Ints:
+        """Numbers of the live items that meet every condition, ascending."""
+        sql, values = "SELECT no FROM item WHERE deleted = 0", list[Any]()
+        for condition in where:
+            part, given = self.engine.condition(condition)
+            sql += f" AND {part}"
+            values += given
+        return _column(self.session.all(sql + " ORDER BY no", values), 0)
+
+    def live(self) -> int:
+        """How many items there are."""
+        return int(self.session.all("SELECT COUNT(*) FROM item WHERE deleted = 0")[0][0])
+
+    def stored(self, rank: int) -> int:
+        """How many vectors a space holds."""
+        return int(self.session.all(f"SELECT COUNT(*) FROM vector_{rank}")[0][0])
+
+    def served(self, ranks: Sequence[int]) -> dict[int, int]:
+        """How many live items each of the servable spaces (ascending ranks) serves."""
+        counts, above = {}, 0
+        for place in range(len(ranks) - 1, -1, -1):
+            having = self._having_any(ranks[place:])
+            counts[ranks[place]] = having - above
+            above = having
+        return counts
+
+    def unserved(self, ranks: Sequence[int]) -> Ints:
+        """Numbers of the live items that have a vector in none of these spaces, ascending."""
+        having = self._having(ranks)
+        return _column(self.session.all(f"SELECT no FROM item i WHERE deleted = 0 AND NOT ({having}) ORDER BY no"), 0)
+
+    def with_vector(self, rank: int, items: Sequence[int] | Ints) -> set[int]:
+        """Which of these items have a vector in a space."""
+        found: set[int] = set()
+        for part in _parts(items):
+            found |= {
+                row[0]
+                for row in self.session.all(f"SELECT item FROM vector_{rank} WHERE item IN ({_marks(part)})", part)
+            }
+        return found
+
+    def orphans(self, rank: int) -> int:
+        """How many vectors of a space belong to no live item, or to another content of it."""
+        return int(
+            self.session.all(
+                f"SELECT COUNT(*) FROM vector_{rank} v LEFT JOIN item i ON i.no = v.item "
+                "WHERE i.no IS NULL OR i.deleted = 1 OR i.content <> v.content"
+            )[0][0]
+        )
+
+    def work(self, rank: int, now: float) -> Work:
+        """How far the work list of a space has come."""
+        row = self.session.all(
+            "SELECT COUNT(*), SUM(CASE WHEN error IS NULL AND owner IS NOT NULL AND lease >= ? THEN 1 ELSE 0 END), "
+            "SUM(CASE WHEN error IS NOT NULL THEN 1 ELSE 0 END) FROM work WHERE space = ?",
+            [now, rank],
+        )[0]
+        total, claimed, failed = (int(value or 0) for value in row)
+        return Work(open=total - failed, claimed=claimed, failed=failed)
+
+    def listed(self, rank: int) -> Ints:
+        """Numbers of the items on the work list of a space, failed ones included, ascending."""
+        return _column(self.session.all("SELECT item FROM work WHERE space = ? ORDER BY item", [rank]), 0)
+
+    def open_work(self, rank: int) -> Ints:
+        """Numbers of the items on the work list of a space that did not fail, in its order."""
+        return _column(
+            self.session.all(
+                "SELECT item FROM work WHERE space = ? AND error IS NULL ORDER BY priority DESC, item", [rank]
+            ),
+            0,
+        )
+
+    def owners(self, rank: int) -> list[str]:
+        """Workers that hold claims on the work list of a space."""
+        return [
+            row[0]
+            for row in self.session.all(
+                "SELECT DISTINCT owner FROM work WHERE space = ? AND owner IS NOT NULL ORDER BY owner", [rank]
+            )
+        ]
+
+    def failures(self, rank: int, limit: int) -> list[tuple[str, str]]:
+        """Ids and reasons of items that could not be embedded for a space."""
+        rows = self.session.all(
+            "SELECT i.id, w.error FROM work w JOIN item i ON i.no = w.item WHERE w.space = ? AND w.error IS NOT NULL "
+            "ORDER BY i.no LIMIT ?",
+            [rank, limit],
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def workers(self, seen_after: float) -> list[Worker]:
+        """Workers that said after a moment that they are alive."""
+        rows = self.session.all(
+            "SELECT owner, space, started, seen, done, failed, note FROM worker WHERE seen > ? ORDER BY owner",
+            [seen_after],
+        )
+        return [Worker(*row) for row in rows]
+
+    def traffic(self) -> tuple[Ints, Ints]:
+        """Items and how often searches returned them."""
+        rows = self.session.all("SELECT item, hits FROM traffic ORDER BY item")
+        return _column(rows, 0), _column(rows, 1)
+
+    def canaries(self, rank: int) -> tuple[Ints, Vectors]:
+        """Items whose vectors stand for the model of a space, and these vectors."""
+        rows = self.session.all("SELECT item, value FROM canary WHERE space = ? ORDER BY item", [rank])
+        values = np.frombuffer(b"".join(bytes(row[1]) for row in rows), dtype="<f4").astype(np.float32)
+        return _column(rows, 0), values.reshape(len(rows), self._dim(rank))
+
+    def audit(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The last things that were done to the gallery, newest first."""
+        rows = self.session.all("SELECT at, actor, action, detail FROM audit ORDER BY no DESC LIMIT ?", [limit])
+        return [{"at": row[0], "actor": row[1], "action": row[2], **json.loads(row[3])} for row in rows]
+
+    def batches(self, rank: int, size: int = 4096) -> Iterator[Rows]:
+        """All vector rows of a space, `size` at a time, by number."""
+        last = 0
+        while len((rows := self.rows_after(rank, last, size)).numbers):
+            yield rows
+            last = int(rows.numbers[-1])
+
+    def _having_any(self, ranks: Sequence[int]) -> int:
+        return int(self.session.all(f"SELECT COUNT(*) FROM item i WHERE deleted = 0 AND ({self._having(ranks)})")[0][0])
+
+    def _having(self, ranks: Sequence[int]) -> str:
+        return " OR ".join(f"EXISTS (SELECT 1 FROM vector_{rank} v WHERE v.item = i.no)" for rank in ranks) or "1 = 0"
+
+    def _rows(self, rank: int, sql: str, values: Sequence[Any]) -> Rows:
+        rows, vectors = self.engine.vectors(self.session, sql, values, self._dim(rank))
+        return Rows(_column(rows, 0), _column(rows, 1), vectors, _column(rows, 2), tuple(row[3] for row in rows))
+
+    def _dim(self, rank: int) -> int:
+        rows = self.session.all("SELECT description FROM space WHERE rank = ?", [rank])
+        if not rows:
+            raise GalleryError(f"{self.engine.location} has no space of rank {rank}")
+        return int(json.loads(rows[0][0])["dim"])
+
+    def _spaces(self) -> Mapping[int, StoredSpace]:
+        rows = self.session.all("SELECT rank, description, model, retired FROM space ORDER BY rank")
+        where = f"{self.engine.location}: a space of the gallery"
+        return {
+            row[0]: StoredSpace(row[0], Space.from_dict(json.loads(row[1]), where), row[2], bool(row[3]))
+            for row in rows
+        }
+
+    def _links(self) -> Mapping[tuple[int, int], Link]:
+        rows = self.session.all("SELECT query, gallery, dims, certificate FROM link")
+        return {
+            (row[0], row[1]): Link(row[0], row[1], row[2], None if row[3] is None else json.loads(row[3]))
+            for row in rows
+        }
+
+    def _calibrations(self) -> Mapping[tuple[int, int], Calibration]:
+        rows = self.session.all("SELECT query, gallery, value FROM calibration ORDER BY no")
+        where = f"{self.engine.location}: a calibration of the gallery"
+        newest = {(row[0], row[1]): row[2] for row in rows}
+        return {pair: Calibration.from_dict(json.loads(text), where) for pair, text in newest.items()}
+
+    def _upgrades(self) -> tuple[Upgrade, ...]:
+        rows = self.session.all(
+            "SELECT no, old, new, state, paused, ordering, plan, started, ended FROM upgrade ORDER BY no"
+        )
+        return tuple(
+            Upgrade(row[0], row[1], row[2], row[3], bool(row[4]), row[5], json.loads(row[6]), row[7], row[8])
+            for row in rows
+        )
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _parts(values: Sequence[Any] | Ints) -> Iterator[list[Any]]:
+    listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    for start in range(0, len(listed), _AT_ONCE):
+        yield listed[start : start + _AT_ONCE]
+
+
+def _column(rows: Sequence[tuple[Any, ...]], place: int) -> Ints:
+    return np.fromiter((row[place] for row in rows), dtype=np.int64, count=len(rows))
+
+
+def _none() -> Ints:
+    return np.empty(0, dtype=np.int64)

@@ -1,0 +1,323 @@
+"""`Change`: what can be written to a ledger in one transaction, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from samespace.gallery.ledger.engine import Engine, Session
+from samespace.gallery.ledger.queue import WorkList
+from samespace.gallery.ledger.reader import _parts
+from samespace.gallery.ledger.state import Claim, Handed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
+from samespace.metrics.calibration import Calibration
+from samespace.space import Space
+
+
+class Change(WorkList):
+    """One transaction on a ledger that writes. Reads in it see its own writes.
+
+    A change that a search could notice takes a new epoch, so that searchers know what to read again.
+    """
+
+    def __init__(self, engine: Engine, session: Session) -> None:
+        super().__init__(engine, session)
+        self._epoch: int | None = None
+
+    def add_space(self, space: Space, model: str | None) -> int:
+        """Store a space that the gallery does not have; its rank."""
+        rank = int(self.session.all("SELECT COALESCE(MAX(rank), 0) + 1 FROM space")[0][0])
+        self.session.run(
+            "INSERT INTO space VALUES (?, ?, ?, ?, 0, ?)",
+            [rank, space.id, json.dumps(space.to_dict()), model, time.time()],
+        )
+        self.engine.create_vectors(self.session, rank, space.dim)
+        self._configured()
+        return rank
+
+    def forget_space(self, rank: int) -> None:
+        """Remove a space that was planned and never used, with its plan."""
+        self.session.run(f"DROP TABLE vector_{rank}")
+        for table, column in (("space", "rank"), ("work", "space"), ("canary", "space"), ("upgrade", "new")):
+            self.session.run(f"DELETE FROM {table} WHERE {column} = ?", [rank])
+        for table in ("link", "calibration"):
+            self.session.run(f"DELETE FROM {table} WHERE query = ? OR gallery = ?", [rank, rank])
+        self._configured()
+
+    def set_model(self, rank: int, model: str | None) -> None:
+        """Remember where the model of a space lies."""
+        self.session.run("UPDATE space SET model = ? WHERE rank = ?", [model, rank])
+        self._configured()
+
+    def retire(self, rank: int) -> None:
+        """Serve a space no more, for good."""
+        self.session.run("UPDATE space SET retired = 1 WHERE rank = ?", [rank])
+        self.session.run("DELETE FROM work WHERE space = ?", [rank])
+        self._configured()
+
+    def set_query(self, rank: int) -> None:
+        """Let queries use a space: the one row that an upgrade and a rollback change for searches."""
+        self.session.run("UPDATE clock SET query = ?", [rank])
+        self._configured()
+
+    def put_link(self, link: Link) -> None:
+        """Allow a pair of spaces, in the place of an earlier leave for the same pair."""
+        self.session.run("DELETE FROM link WHERE query = ? AND gallery = ?", [link.query, link.gallery])
+        text = None if link.certificate is None else json.dumps(dict(link.certificate))
+        self.session.run(
+            "INSERT INTO link VALUES (?, ?, ?, ?, ?)", [link.query, link.gallery, link.dims, text, time.time()]
+        )
+        self._configured()
+
+    def drop_link(self, query: int, gallery: int) -> None:
+        """Take back the leave of a pair of spaces."""
+        self.session.run("DELETE FROM link WHERE query = ? AND gallery = ?", [query, gallery])
+        self._configured()
+
+    def put_calibration(self, query: int, gallery: int, calibration: Calibration, source: str) -> None:
+        """Store a calibration of a pair of ranks; it counts from now on, the earlier ones are kept."""
+        self.session.run(
+            "INSERT INTO calibration (query, gallery, value, source, added) VALUES (?, ?, ?, ?, ?)",
+            [query, gallery, json.dumps(calibration.to_dict()), source, time.time()],
+        )
+        self._configured()
+
+    def put_canaries(self, rank: int, items: Ints, vectors: Vectors) -> None:
+        """Store vectors that stand for the model of a space, in the place of earlier ones."""
+        self.session.run("DELETE FROM canary WHERE space = ?", [rank])
+        data = np.ascontiguousarray(vectors, dtype="<f4")
+        self.session.many(
+            "INSERT INTO canary VALUES (?, ?, ?)",
+            [(rank, item, row.tobytes()) for item, row in zip(items.tolist(), data, strict=True)],
+        )
+
+    def put_meta(self, key: str, value: str) -> None:
+        """Store a value of the gallery as a whole."""
+        self.session.run("DELETE FROM meta WHERE key = ?", [key])
+        self.session.run("INSERT INTO meta VALUES (?, ?)", [key, value])
+        self._configured()
+
+    def add_upgrade(self, old: int, new: int, *, order: str, plan: Mapping[str, Any]) -> int:
+        """Store a planned upgrade; its number."""
+        number = int(self.session.all("SELECT COALESCE(MAX(no), 0) + 1 FROM upgrade")[0][0])
+        self.session.run(
+            "INSERT INTO upgrade VALUES (?, ?, ?, 'planned', 0, ?, ?, NULL, NULL)",
+            [number, old, new, order, json.dumps(dict(plan))],
+        )
+        self._configured()
+        return number
+
+    def set_upgrade(
+        self,
+        upgrade: Upgrade,
+        *,
+        state: UpgradeState | None = None,
+        paused: bool | None = None,
+        order: str | None = None,
+        plan: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change the given parts of an upgrade; times follow from the state."""
+        new_state = state or upgrade.state
+        started, ended = upgrade.started, upgrade.ended
+        if new_state == "open" and upgrade.state != "open":
+            started, ended = time.time(), None
+        if new_state in ("sealed", "rolled-back") and upgrade.state != new_state:
+            ended = time.time()
+        self.session.run(
+            "UPDATE upgrade SET state = ?, paused = ?, ordering = ?, plan = ?, started = ?, ended = ? WHERE no = ?",
+            [
+                new_state,
+                int(upgrade.paused if paused is None else paused),
+                order or upgrade.order,
+                json.dumps(dict(upgrade.plan if plan is None else plan)),
+                started,
+                ended,
+                upgrade.number,
+            ],
+        )
+        self._configured()
+
+    def add_items(self, items: Sequence[NewItem]) -> Ints:
+        """Store items whose ids the ledger does not have; their numbers, in order."""
+        first = self._take("next_item", len(items))
+        epoch = self._tick()
+        self.engine.insert_items(
+            self.session,
+            [
+                (first + place, item.id, item.content, item.label, _text(item.metadata), 0, epoch)
+                for place, item in enumerate(items)
+            ],
+        )
+        return np.arange(first, first + len(items), dtype=np.int64)
+
+    def change_items(self, numbers: Ints, items: Sequence[NewItem]) -> None:
+        """Give stored items, removed ones included, new content; the vectors of their old content go.
+
+        Work on them starts anew: what is being embedded of the old content will not be taken.
+        """
+        self._forget(numbers)
+        epoch = self._tick()
+        self.session.many(
+            "UPDATE item SET content = ?, label = ?, metadata = ?, deleted = 0, epoch = ? WHERE no = ?",
+            [
+                (item.content, item.label, _text(item.metadata), epoch, number)
+                for number, item in zip(numbers.tolist(), items, strict=True)
+            ],
+        )
+
+    def describe_items(self, numbers: Ints, items: Sequence[NewItem]) -> None:
+        """Give stored items a new label and metadata; content and vectors stay."""
+        epoch = self._tick()
+        self.session.many(
+            "UPDATE item SET label = ?, metadata = ?, epoch = ? WHERE no = ?",
+            [
+                (item.label, _text(item.metadata), epoch, number)
+                for number, item in zip(numbers.tolist(), items, strict=True)
+            ],
+        )
+
+    def remove_items(self, numbers: Ints) -> None:
+        """Mark items as removed and delete their vectors, work and traffic; a late backfill cannot bring them back."""
+        self._forget(numbers)
+        epoch = self._tick()
+        for part in _parts(numbers):
+            marks = ", ".join("?" * len(part))
+            self.session.run(f"UPDATE item SET deleted = 1, epoch = ? WHERE no IN ({marks})", [epoch, *part])
+            self.session.run(f"DELETE FROM traffic WHERE item IN ({marks})", part)
+
+    def put_vectors(
+        self, rank: int, items: Ints, contents: Sequence[str], vectors: Vectors, *, fresh: bool = False
+    ) -> None:
+        """Store the vectors of items that have none in this space, and strike them off its work list.
+
+        Args:
+            rank: of the space.
+            items: (N,) numbers.
+            contents: what each vector was made from.
+            vectors: (N, D) float32.
+            fresh: all items were added or changed in this very transaction, so that nothing else knows of them.
+        """
+        if not len(items):
+            return
+        first = self._take("next_vector", len(items))
+        numbers = np.arange(first, first + len(items), dtype=np.int64)
+        self.engine.insert_vectors(self.session, rank, numbers, items, contents, vectors)
+        epoch = self._tick()
+        if fresh:
+            return
+        for part in _parts(items):
+            marks = ", ".join("?" * len(part))
+            self.session.run(f"UPDATE item SET epoch = ? WHERE epoch < ? AND no IN ({marks})", [epoch, epoch, *part])
+            self.session.run(f"DELETE FROM work WHERE space = ? AND item IN ({marks})", [rank, *part])
+
+    def drop_superseded(self, rank: int, by: int, limit: int, *, after: int = 0) -> list[int]:
+        """Delete up to `limit` vectors of a space whose items have one in a later space.
+
+        Args:
+            rank: of the space.
+            by: rank of the later one.
+            limit: most rows to delete.
+            after: number of the row to go on behind, so that a caller with many batches reads each row once.
+
+        Returns:
+            Numbers of the rows that went, ascending.
+        """
+        rows = self.session.all(
+            f"SELECT no FROM vector_{rank} v WHERE no > ? AND EXISTS (SELECT 1 FROM vector_{by} w "
+            "WHERE w.item = v.item) ORDER BY no LIMIT ?",
+            [after, limit],
+        )
+        numbers = [row[0] for row in rows]
+        for part in _parts(numbers):
+            self.session.run(f"DELETE FROM vector_{rank} WHERE no IN ({', '.join('?' * len(part))})", part)
+        return numbers
+
+    def lacking(self, rank: int, items: Sequence[int] | Ints) -> Ints:
+        """Those of these items that are there and have no vector of a space, ascending."""
+        found: list[int] = []
+        for part in _parts(items):
+            found += [
+                row[0]
+                for row in self.session.all(
+                    f"SELECT no FROM item i WHERE deleted = 0 AND no IN ({', '.join('?' * len(part))}) "
+                    f"AND NOT EXISTS (SELECT 1 FROM vector_{rank} v WHERE v.item = i.no)",
+                    part,
+                )
+            ]
+        return np.array(sorted(found), dtype=np.int64)
+
+    def hand_in(self, rank: int, claims: Sequence[Claim], vectors: Vectors, *, owner: str | None) -> Handed:
+        """Store what was embedded, item by item only if it still holds.
+
+        A vector is taken if the item is there, shows what it showed when it was claimed, and nobody else has claimed
+        it since; `owner` None hands in without a claim.
+        """
+        numbers = [claim.item for claim in claims]
+        known = self.items(numbers)
+        owners = self._owners(rank, numbers)
+        having = self.with_vector(rank, numbers)
+        counts = {"stored": 0, "present": 0, "changed": 0, "gone": 0, "lost": 0}
+        taken, free = [], []
+        for place, claim in enumerate(claims):
+            item = known.get(claim.item)
+            outcome = "stored"
+            if item is None or item.deleted:
+                outcome = "gone"
+            elif item.content != claim.content:
+                outcome = "changed"
+                free.append(claim.item)
+            elif claim.item in having:
+                outcome = "present"
+            elif owner is not None and owners.get(claim.item) != owner:
+                outcome = "lost"
+            counts[outcome] += 1
+            if outcome == "stored":
+                taken.append(place)
+        self.put_vectors(
+            rank,
+            np.array([numbers[place] for place in taken], dtype=np.int64),
+            [claims[place].content for place in taken],
+            vectors[taken],
+        )
+        if owner is not None:
+            self.release(rank, owner, free)
+        return Handed(**counts)
+
+    def note(self, actor: str, action: str, **detail: Any) -> None:
+        """Write a line of the audit trail."""
+        self.session.run(
+            "INSERT INTO audit (at, actor, action, detail) VALUES (?, ?, ?, ?)",
+            [time.time(), actor, action, json.dumps(detail)],
+        )
+
+    def _forget(self, numbers: Ints) -> None:
+        ranks = [row[0] for row in self.session.all("SELECT rank FROM space WHERE retired = 0")]
+        for part in _parts(numbers):
+            marks = ", ".join("?" * len(part))
+            for rank in ranks:
+                self.session.run(f"DELETE FROM vector_{rank} WHERE item IN ({marks})", part)
+                self.session.run(f"DELETE FROM work WHERE space = ? AND item IN ({marks})", [rank, *part])
+            self.session.run(f"DELETE FROM canary WHERE item IN ({marks})", part)
+
+    def _take(self, counter: str, count: int) -> int:
+        """Numbers that no row has had and none will have again."""
+        first = int(self.session.all(f"SELECT {counter} FROM clock")[0][0])
+        self.session.run(f"UPDATE clock SET {counter} = ?", [first + count])
+        return first
+
+    def _tick(self) -> int:
+        """The epoch of this transaction."""
+        if self._epoch is None:
+            self.session.run("UPDATE clock SET epoch = epoch + 1")
+            self._epoch = self.epoch()
+        return self._epoch
+
+    def _configured(self) -> None:
+        self.session.run("UPDATE clock SET config = ?", [self._tick()])
+
+
+def _text(metadata: Mapping[str, Any]) -> str:
+    return json.dumps(dict(metadata)) if metadata else "{}"

@@ -1,0 +1,1 @@
+"""Searching a gallery whose items are served by several spaces."""

@@ -1,0 +1,158 @@
+"""Learning the calibration of a pair of spaces from labelled vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.errors import InputError
+from samespace.evaluate import Certificate
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.models import rank_of
+from samespace.metrics._arrays import encode
+from samespace.metrics.calibration import Calibration, calibrate
+from samespace.space import Links, Space, require_comparable
+from samespace.vectors import VectorSet
+
+Scores = npt.NDArray[np.float32]
+
+_TILE = 2_048, 8_192
+_ALL = 2_000_000
+_TAIL = 200_000
+
+
+@dataclass(frozen=True, eq=False)
+class PairScores:
+    """Scores of labelled pairs.
+
+    Attributes:
+        genuine: (P,) all of pairs of one label.
+        impostor: (N,) of pairs of unlike labels: all of them, or an even seeded sample of about two million.
+        tail: (T,) the largest of all impostor scores, where `impostor` is a sample.
+        impostors: how many impostor pairs there are.
+    """
+
+    genuine: Scores
+    impostor: Scores
+    tail: Scores | None
+    impostors: int
+
+
+class _Linked:
+    """Vouches for a pair that the gallery has linked already."""
+
+    def links(self, old: Space, new: Space) -> bool:
+        """Always."""
+        return True
+
+
+def calibrate_pair(
+    ledger: Ledger, queries: VectorSet, gallery: VectorSet, *, certificate: Certificate | None = None, actor: str = ""
+) -> Calibration:
+    """Learn how scores of a pair of spaces relate to matches, and store it.
+
+    Args:
+        ledger: of the gallery.
+        queries: labelled, of a space that the gallery knows.
+        gallery: labelled, of the same or an earlier space; items that are in both by id are not paired.
+        certificate: that links the two, where they differ and the gallery has no leave yet.
+        actor: who asks, for the audit trail.
+
+    Raises:
+        SpaceError: a space that the gallery does not know, or a pair that nothing links.
+        InputError: no labels, or too few pairs.
+    """
+    with ledger.read() as view:
+        state = view.state()
+    pair = rank_of(state, queries.space, queries.name), rank_of(state, gallery.space, gallery.name)
+    link: Links | None = certificate
+    if pair in state.links:
+        link = _Linked()
+    elif pair[0] != pair[1]:
+        require_comparable(queries.space, gallery.space, certificate)
+    scores = pair_scores(queries, gallery, link)
+    among = None if scores.tail is None else scores.impostors
+    found = calibrate(scores.genuine, scores.impostor, tail=scores.tail, impostors=among)
+    with ledger.write() as change:
+        change.put_calibration(*pair, found, f"{queries.name} on {gallery.name}")
+        counts = {"genuine": len(scores.genuine), "impostor": scores.impostors}
+        change.note(actor, "calibrate", query=pair[0], gallery=pair[1], **counts)
+    return found
+
+
+def pair_scores(queries: VectorSet, gallery: VectorSet, link: Links | None) -> PairScores:
+    """Cosines of all pairs of one label, and of pairs of unlike labels; an item is not paired with itself.
+
+    The two sets are compared tile by tile, so that memory holds one tile beside what is kept, whatever their sizes.
+
+    Raises:
+        InputError: no labels on a side.
+    """
+    if queries.labels is None or gallery.labels is None:
+        raise InputError("calibration needs labels on both sides: which items show the same thing")
+    query_codes, codes = encode(queries.labels, gallery.labels)
+    own = _own_places(queries, gallery)
+    itself = own >= 0
+    unlike = int(np.count_nonzero(query_codes[itself] != codes[own[itself]]))
+    counts = np.bincount(codes, minlength=int(query_codes.max(initial=0)) + 1)
+    impostors = _Impostors(len(queries) * len(gallery) - int(counts[query_codes].sum()) - unlike)
+    genuine = [np.empty(0, dtype=np.float32)]
+    for left in _tiles(len(gallery), _TILE[1]):
+        block = gallery.subset(np.arange(left.start, left.stop))
+        for top in _tiles(len(queries), _TILE[0]):
+            scores = queries.subset(np.arange(top.start, top.stop)).scores(block, certificate=link)
+            same = query_codes[top, None] == codes[None, left]
+            rows = np.flatnonzero((own[top] >= left.start) & (own[top] < left.stop))
+            columns = own[top][rows] - left.start
+            other = ~same
+            same[rows, columns] = other[rows, columns] = False
+            genuine.append(scores[same])
+            impostors.add(scores[other])
+    sample, tail = impostors.kept()
+    return PairScores(np.concatenate(genuine), sample, tail, impostors.total)
+
+
+class _Impostors:
+    """A seeded sample of a stream of scores, and the largest of them; everything where they are few."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._share = 1.0 if total <= _ALL else _ALL / total
+        self._draw = np.random.default_rng(0)
+        self._sample = [np.empty(0, dtype=np.float32)]
+        self._tail, self._floor = np.empty(0, dtype=np.float32), -np.inf
+
+    def add(self, scores: Scores) -> None:
+        """Take some scores, (n,)."""
+        if self._share == 1.0:
+            self._sample.append(scores)
+            return
+        count = self._draw.binomial(len(scores), self._share)
+        self._sample.append(scores[self._draw.integers(0, max(1, len(scores)), count)])
+        above = np.concatenate([self._tail, scores[scores > self._floor]])
+        if len(above) > _TAIL:
+            above = np.partition(above, len(above) - _TAIL)[-_TAIL:]
+            self._floor = float(above.min())
+        self._tail = above
+
+    def kept(self) -> tuple[Scores, Scores | None]:
+        """The sample and the tail; None where the sample is all there is."""
+        return np.concatenate(self._sample), None if self._share == 1.0 else self._tail
+
+
+def _tiles(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def _own_places(queries: VectorSet, gallery: VectorSet) -> npt.NDArray[np.int64]:
+    """For each query the place of the same item in the gallery, by id; −1 where it is not there or has no id."""
+    if not queries.has_ids or not gallery.has_ids or not len(gallery):
+        return np.full(len(queries), -1, dtype=np.int64)
+    ids, wanted = gallery.ids.astype(str), queries.ids.astype(str)
+    order = np.argsort(ids)
+    place = order[np.minimum(np.searchsorted(ids[order], wanted), len(ids) - 1)]
+    return np.where(ids[place] == wanted, place, -1)

@@ -1,0 +1,55 @@
+"""Queries by image: embedded by the model that the gallery remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from samespace.data import ImageSource
+from samespace.errors import GalleryError, SpaceError
+from samespace.gallery.ingest.images import Encoder
+from samespace.gallery.ledger.state import State
+from samespace.progress import Advance, silent
+from samespace.vectors import VectorSet
+
+
+def embed_queries(
+    state: State,
+    images: ImageSource | str | Path,
+    *,
+    device: str = "auto",
+    batch_size: int = 256,
+    advance: Advance = silent,
+) -> VectorSet:
+    """Vectors of images in the space that queries use now.
+
+    Args:
+        state: of the gallery.
+        images: a source, or what a user writes; every image is a query.
+        device: of the model.
+        batch_size: images embedded at once.
+        advance: called with how many more are done.
+
+    Raises:
+        GalleryError: the gallery remembers no model of that space.
+        SpaceError: the model in the remembered folder is another one now.
+    """
+    kept = state.spaces[state.query]
+    if kept.model is None:
+        raise GalleryError(
+            f"the gallery remembers no model of space {kept.space}; embed the images with 'samespace embed' and give "
+            "the vectors"
+        )
+    encoder = Encoder.load(kept.model, device)
+    if encoder.space != kept.space:
+        raise SpaceError(f"{kept.model} holds a model of space {encoder.space} now, expected one of {kept.space}")
+    source = encoder.images(images).source
+    vectors = np.empty((len(source), kept.space.dim), dtype=np.float32)
+    for start in range(0, len(source), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(source)))
+        vectors[rows] = encoder.vectors(source.load(rows))
+        advance(len(rows))
+    return VectorSet.from_arrays(
+        vectors, labels=np.asarray(source.classes)[source.labels], ids=source.ids, space=kept.space, name=source.name
+    )

@@ -1,0 +1,282 @@
+"""`search`: one query, embedded once, against a gallery whose items are served by several spaces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+
+from samespace.errors import GalleryError, InputError, SpaceError, suggest
+from samespace.gallery.index.base import Snapshot, Source
+from samespace.gallery.ledger.filters import Where, conditions
+from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.search.merge import Hit, Merge, Ranked, merged, ranked
+from samespace.metrics.calibration import Scale
+from samespace.space import Space
+
+__all__ = ["Answer", "Hit", "Merge", "Pair", "search"]
+
+_NORM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How queries met the items of one space.
+
+    Attributes:
+        space: id of the space that served the items.
+        dims: how many leading dimensions were compared.
+        certified: whether a certificate allows the pair; queries and items of one space need none.
+        calibrated: whether scores of the pair are on the scale.
+    """
+
+    space: str
+    dims: int
+    certified: bool
+    calibrated: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a search found, all of it as of one moment.
+
+    Attributes:
+        hits: for each query the items found, best first, ties by id.
+        epoch: number of the last change that the search saw.
+        space: id of the space that queries use.
+        pairs: the spaces that the queries met, old to new.
+        scale: of the scores.
+        merge: what lists are sorted by.
+        notes: what a user should know, a line each.
+    """
+
+    hits: tuple[tuple[Hit, ...], ...]
+    epoch: int
+    space: str
+    pairs: tuple[Pair, ...]
+    scale: Scale
+    merge: Merge
+    notes: tuple[str, ...] = ()
+
+
+def search(
+    source: Source,
+    queries: Vectors,
+    space: Space,
+    *,
+    k: int = 10,
+    where: Where = None,
+    min_score: float | None = None,
+    max_fmr: float | None = None,
+    merge: Merge = "calibrated",
+    scale: Scale | None = None,
+    exact: bool = False,
+) -> Answer:
+    """Find the items most similar to each query.
+
+    Each space is asked for its own best among the items that it serves; raw scores are put on the shared scale by the
+    calibration of the (query space, gallery space) pair and merged. As these maps are increasing and no item is
+    served twice, the merged list of exact lists is exact.
+
+    Args:
+        source: of the gallery.
+        queries: (Q, D) vectors.
+        space: that the queries were embedded in; it must be the one that the gallery is queried by.
+        k: how many items at most per query, at least 1.
+        where: conditions on labels and metadata, see `filters.Where`.
+        min_score: the lowest score on the scale that counts.
+        max_fmr: the highest false-match rate that counts, between 0 and 1, judged by each item's own pair.
+        merge: `calibrated`; `raw` sorts by cosine whatever it means, for comparison.
+        scale: `logistic` or `fmr`; by default the gallery's setting.
+        exact: look at every vector, even where there is an approximate index.
+
+    Raises:
+        InputError: queries or options that are not legal.
+        SpaceError: the queries are of another space, or a pair of spaces has neither certificate nor leave.
+        GalleryError: several spaces serve the gallery and a pair lacks its calibration.
+    """
+    filters = conditions(where)
+    _check_options(k, min_score, max_fmr, merge)
+    with source.snapshot() as snapshot:
+        # first of all: it may bring the snapshot up to date
+        allowed = snapshot.allowed(filters) if filters else None
+        state, ranks = snapshot.state, snapshot.ranks()
+        _require_query_space(state, space)
+        vectors = _checked(queries, space)
+        pairs = tuple(_pair(state, rank) for rank in ranks)
+        _require_calibrations(state, ranks, merge, threshold=min_score is not None or max_fmr is not None)
+        level = None if max_fmr is None else -math.log10(max_fmr)
+        asked = _Asked(int(k), allowed, exact, _scale(scale, state), min_score, level)
+        shares = _shares(snapshot, ranks, pairs, vectors, asked)
+        # one space without a calibration has no scores, and cosines sort it the same
+        by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
+        names = _Names(snapshot, shares)
+        hits = tuple(_hits(share, asked.k, by, names, pairs) for share in shares)
+    return Answer(hits, state.epoch, space.id, pairs, asked.scale, merge, _notes(state, ranks, pairs, merge))
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What each space is asked for."""
+
+    k: int
+    allowed: Ints | None
+    exact: bool
+    scale: Scale
+    min_score: float | None
+    min_level: float | None
+
+
+def _shares(
+    snapshot: Snapshot, ranks: Sequence[int], pairs: Sequence[Pair], vectors: Vectors, asked: _Asked
+) -> list[list[Ranked]]:
+    """For each query what each space contributes."""
+    state = snapshot.state
+    shares: list[list[Ranked]] = [[] for _ in vectors]
+    for place, (rank, pair) in enumerate(zip(ranks, pairs, strict=True)):
+        queries = _leading(vectors, pair.dims)
+        found = snapshot.top(rank, queries, asked.k, allowed=asked.allowed, exact=asked.exact)
+        known = state.calibrations.get((state.query, rank))
+        for share, one in zip(shares, found, strict=True):
+            share.append(
+                ranked(place, one, known, scale=asked.scale, min_score=asked.min_score, min_level=asked.min_level)
+            )
+    return shares
+
+
+class _Names:
+    """Ids of items, asked for once for all queries."""
+
+    def __init__(self, snapshot: Snapshot, shares: Sequence[Sequence[Ranked]]) -> None:
+        parts = [share.items for one in shares for share in one]
+        items = np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
+        self._known = dict(zip(items.tolist(), snapshot.ids(items), strict=True))
+
+    def __call__(self, items: Ints) -> list[str]:
+        return [self._known[number] for number in items.tolist()]
+
+
+def _hits(shares: Sequence[Ranked], k: int, by: Merge, names: _Names, pairs: Sequence[Pair]) -> tuple[Hit, ...]:
+    if not shares:
+        return ()
+    best, ids = merged(shares, k, by=by, ids=names)
+    rows = zip(ids, best.score.tolist(), best.raw.tolist(), best.place.tolist(), strict=True)
+    return tuple(
+        Hit(item, None if math.isnan(score) else score, raw, pairs[place].space) for item, score, raw, place in rows
+    )
+
+
+def _check_options(k: Any, min_score: Any, max_fmr: Any, merge: Any) -> None:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise InputError(f"k is how many items to find, a whole number of at least 1, got {k!r}")
+    if merge not in get_args(Merge):
+        raise InputError(f"unknown merge '{merge}'; {suggest(str(merge), get_args(Merge))}")
+    if min_score is not None and not math.isfinite(min_score):
+        raise InputError(f"min_score is a finite number on the calibrated scale, got {min_score}")
+    if max_fmr is not None and not 0 < max_fmr < 1:
+        raise InputError(f"max_fmr is a false-match rate between 0 and 1, such as 1e-4, got {max_fmr}")
+
+
+def _scale(scale: Any, state: State) -> Scale:
+    used = state.settings.get("scale", "logistic") if scale is None else scale
+    if used not in get_args(Scale):
+        raise InputError(f"unknown scale '{used}'; {suggest(str(used), get_args(Scale))}")
+    return used  # type: ignore[no-any-return]
+
+
+def _require_query_space(state: State, space: Space) -> None:
+    expected = state.spaces[state.query].space
+    if space == expected:
+        return
+    for rank, stored in state.spaces.items():
+        if stored.space == space:
+            step = "upgrade the gallery first" if rank > state.query else "embed queries with the newer model"
+            back = "" if rank > state.query or stored.retired else ", or roll the gallery back"
+            raise SpaceError(f"the gallery is queried by {expected}, got vectors of its space {space}; {step}{back}")
+    raise SpaceError(f"the gallery is queried by {expected}, got vectors of space {space}, which it does not know")
+
+
+def _checked(queries: Any, space: Space) -> Vectors:
+    """Queries as (Q, D) float32, or the reason why not."""
+    given = np.asarray(queries)
+    if given.ndim != 2 or given.shape[1] != space.dim:
+        raise InputError(f"expected queries of space {space} as (queries, {space.dim}), got shape {given.shape}")
+    if given.dtype.kind not in "fiu":
+        raise InputError(f"queries should be float32 vectors, got {given.dtype}")
+    vectors = np.ascontiguousarray(given, dtype=np.float32)
+    wide = vectors.astype(np.float64)
+    lengths = np.sqrt((wide * wide).sum(axis=1))
+    for row in np.flatnonzero(~np.isfinite(lengths))[:1]:
+        raise InputError(f"query {row} holds NaN or infinity")
+    for row in np.flatnonzero(lengths == 0)[:1]:
+        raise InputError(f"query {row} is zero and has no cosine")
+    if space.normalized:
+        for row in np.flatnonzero(np.abs(lengths - 1) > _NORM_TOLERANCE)[:1]:
+            raise InputError(
+                f"query {row} has length {lengths[row]:.4f}, but vectors of space {space} have length 1; "
+                "is it from this model?"
+            )
+    return vectors
+
+
+def _leading(vectors: Vectors, dims: int) -> Vectors:
+    """The leading dimensions as unit vectors: divided by their length in float64, then float32."""
+    wide = np.ascontiguousarray(vectors[:, :dims], dtype=np.float64)
+    lengths = np.sqrt((wide * wide).sum(axis=1))
+    for row in np.flatnonzero(lengths == 0)[:1]:
+        raise InputError(f"the first {dims} dimensions of query {row} are zero and have no cosine with older vectors")
+    return np.asarray(wide / lengths[:, None], dtype=np.float32)
+
+
+def _dims(state: State, rank: int) -> int:
+    query, gallery = state.spaces[state.query].space, state.spaces[rank].space
+    if rank == state.query:
+        return gallery.dim
+    link = state.links.get((state.query, rank))
+    if link is None:
+        raise SpaceError(
+            f"nothing allows queries of space {query} on items of {gallery}; run 'samespace check' and attach its "
+            "certificate, or say --accept-uncertified"
+        )
+    if link.dims != gallery.dim or link.dims > query.dim:
+        raise SpaceError(
+            f"the leave for queries of space {query} on items of {gallery} compares {link.dims} dimensions, which does "
+            "not fit; run 'samespace check' again"
+        )
+    return link.dims
+
+
+def _require_calibrations(state: State, ranks: Sequence[int], merge: Merge, *, threshold: bool) -> None:
+    for rank in ranks:
+        if (state.query, rank) in state.calibrations:
+            continue
+        pair = f"queries of space {state.spaces[state.query].space} on items of {state.spaces[rank].space}"
+        advice = "run 'samespace gallery calibrate', or 'samespace check' with --new-gallery"
+        if threshold:
+            raise GalleryError(f"a threshold is in calibrated units, and {pair} have no calibration; {advice}")
+        if len(ranks) > 1 and merge == "calibrated":
+            raise GalleryError(
+                f"{len(ranks)} spaces serve the gallery, and {pair} have no calibration, so their scores do not mean "
+                f"the same; {advice}, or merge raw scores by name"
+            )
+
+
+def _pair(state: State, rank: int) -> Pair:
+    link = state.links.get((state.query, rank))
+    certified = rank == state.query or (link is not None and link.certificate is not None)
+    return Pair(state.spaces[rank].space.id, _dims(state, rank), certified, (state.query, rank) in state.calibrations)
+
+
+def _notes(state: State, ranks: Sequence[int], pairs: Sequence[Pair], merge: Merge) -> tuple[str, ...]:
+    query = state.spaces[state.query].space
+    notes = [
+        f"queries of space {query} on items of {state.spaces[rank].space} are accepted without a certificate"
+        for rank, pair in zip(ranks, pairs, strict=True)
+        if not pair.certified
+    ]
+    if merge == "raw" and len(ranks) > 1:
+        notes.append(f"raw scores of {len(ranks)} spaces are merged as they are, though they do not mean the same")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""An upgrade: planned, opened, rolled back or sealed."""

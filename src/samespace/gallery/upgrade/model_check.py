@@ -1,0 +1,137 @@
+"""Canaries: items re-embedded whenever a model is attached, to catch one that is not what it claims to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from samespace.errors import SpaceError
+from samespace.gallery.ingest.images import Encoder, Images, another_image
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.state import Ints, Vectors
+
+_COUNT = 32
+_SAME = 0.999
+_FINDING = 0.75
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """What re-embedding the canaries of a space showed.
+
+    Attributes:
+        checked: how many were compared with vectors made earlier; 0 where there were none, or no images.
+        worst: lowest cosine of an earlier vector with the one made now; None where none was compared.
+        recorded: how many were recorded now, for the next time.
+    """
+
+    checked: int
+    worst: float | None
+    recorded: int
+
+
+def require_same_model(ledger: Ledger, rank: int, encoder: Encoder, images: Images) -> Canaries:
+    """Compare what a model gives for the canaries of a space with what it gave before.
+
+    Where a space has none yet, they are chosen among the items and recorded. Vectors of the canaries that the space
+    holds, whoever made them, are compared too. Images that are gone or that have changed are left out.
+
+    Raises:
+        SpaceError: the model is of another space, or its vectors are not those that the space holds.
+    """
+    with ledger.read() as view:
+        state = view.state()
+        kept = state.spaces[rank]
+        if encoder.space != kept.space:
+            raise SpaceError(f"expected the model of space {kept.space}, got one of {encoder.space}")
+        items, before = view.canaries(rank)
+        known = len(items)
+        if not known:
+            items = _choose(view)
+            before = np.full((len(items), kept.space.dim), np.nan, dtype=np.float32)
+        rows = view.rows_of(rank, items)
+        stored = np.full_like(before, np.nan)
+        stored[np.searchsorted(items, rows.items)] = rows.values
+        ids = {item.number: (item.id, item.content) for item in view.items(items).values()}
+    present = [place for place, number in enumerate(items.tolist()) if number in ids]
+    items, before, stored = items[present], before[present], stored[present]
+    now, places = _embed(encoder, images, [ids[number] for number in items.tolist()])
+    items = items[places]
+    # the lower of the two cosines; NaN where there is neither a canary nor a stored vector
+    cosines = np.fmin(_cosines(before[places], now), _cosines(stored[places], now))
+    had = np.isfinite(cosines)
+    worst = float(cosines[had].min()) if had.any() else None
+    if worst is not None and worst < _SAME:
+        name = ids[int(items[had][int(np.argmin(cosines[had]))])][0]
+        raise SpaceError(
+            f"the model given for space {kept.space} is not the one that made its vectors: for '{name}' the two agree "
+            f"only to a cosine of {worst:.3f} (at least {_SAME} is expected); use the model that the gallery was made "
+            "with, or register this one as a space of its own"
+        )
+    recorded = 0
+    if not known and len(items) and not ledger.read_only:
+        with ledger.write() as change:
+            change.put_canaries(rank, items, now)
+        recorded = len(items)
+    return Canaries(checked=int(had.sum()), worst=worst, recorded=recorded)
+
+
+def require_kinship(ledger: Ledger, old: int, encoder: Encoder, images: Images, dims: int) -> float | None:
+    """Refuse a new model whose vectors have nothing to do with the stored ones: a foreign one of the same dimension.
+
+    The new vector of an image should be nearer to the stored vector of that image than to those of most others.
+    Vectors that are unrelated manage that for half of the images; three quarters are asked for.
+
+    Returns:
+        The share of canaries for which it holds; None where there are too few images to tell.
+
+    Raises:
+        SpaceError: the share is too low.
+    """
+    with ledger.read() as view:
+        items = _choose(view)
+        rows = view.rows_of(old, items)
+        ids = {item.number: (item.id, item.content) for item in view.items(rows.items).values()}
+    now, places = _embed(encoder, images, [ids[number] for number in rows.items.tolist()])
+    if len(places) < _COUNT // 2:
+        return None
+    scores = _unit(now[:, :dims]) @ _unit(rows.values[places][:, :dims]).T
+    own = np.diag(scores)
+    share = float(np.mean(own > np.median(scores, axis=1)))
+    if share < _FINDING:
+        raise SpaceError(
+            f"vectors of the new model {encoder.space} do not go with the stored ones: only {share:.0%} of "
+            f"{len(places)} canary images come out nearer to their own stored vector than to most others (unrelated "
+            "vectors reach 50 %); is this the model that was certified?"
+        )
+    return share
+
+
+def _choose(view: View) -> Ints:
+    """Items spread evenly over the gallery."""
+    numbers, _ = view.labels()
+    if len(numbers) <= _COUNT:
+        return numbers
+    return numbers[np.linspace(0, len(numbers) - 1, _COUNT).astype(np.int64)]
+
+
+def _embed(encoder: Encoder, images: Images, wanted: list[tuple[str, str]]) -> tuple[Vectors, list[int]]:
+    loaded = images.load([name for name, _ in wanted])
+    same = [
+        slot
+        for slot, (place, content) in enumerate(zip(loaded.places, loaded.contents, strict=True))
+        if not another_image(wanted[place][1], content)
+    ]
+    if not same:
+        return np.empty((0, encoder.space.dim), dtype=np.float32), []
+    return encoder.vectors(loaded.pixels[same]), [loaded.places[slot] for slot in same]
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
+def _cosines(left: Vectors, right: Vectors) -> Vectors:
+    return np.asarray((_unit(left) * _unit(right)).sum(axis=1), dtype=np.float32)

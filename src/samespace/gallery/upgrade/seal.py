@@ -1,0 +1,149 @@
+"""The seal: after a counted check the old vectors go, and with them the way back."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from samespace.errors import GalleryError
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.state import State, Upgrade
+from samespace.space import Space
+
+_BATCH = 1000
+_SAMPLE = 4096
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What a seal did.
+
+    Attributes:
+        space: that serves now.
+        deleted: vectors that went: the old ones, and those of spaces that were rolled back before.
+        kept: old vectors that stay, for items that have no new one.
+        retired: spaces that serve no more.
+    """
+
+    space: Space
+    deleted: int
+    kept: int
+    retired: tuple[Space, ...]
+
+
+def seal(
+    ledger: Ledger, *, partial: bool = False, actor: str = "", advance: Callable[[int], None] = lambda done: None
+) -> Sealed:
+    """Count, check, then delete old vectors in small batches; killed, the same call carries on.
+
+    Args:
+        ledger: of the gallery.
+        partial: seal although some items have no vector of the new space; they keep their old one and are served by it.
+        actor: who asks, for the audit trail.
+        advance: called with how many more vectors are deleted.
+
+    Raises:
+        GalleryError: no upgrade is under way, items lack the new vector, or a check found damage.
+    """
+    with ledger.read() as view:
+        state = view.state()
+        upgrade = _under_way(state, ledger.location)
+        _require_sound(view, state)
+    if upgrade.state == "open":
+        with ledger.write() as change:
+            state = change.state()
+            upgrade = _under_way(state, ledger.location)
+            lacking = len(change.unserved([state.query]))
+            if lacking and not partial:
+                raise GalleryError(_incomplete(change, state, lacking))
+            change.set_upgrade(upgrade, state="sealing")
+            change.note(actor, "seal", upgrade=upgrade.number, lacking=lacking)
+    older = [rank for rank in state.servable if rank != state.query] + _abandoned(state)
+    deleted = 0
+    for gone in _drop(ledger, older, state.query):
+        deleted += gone
+        advance(gone)
+    return _finish(ledger, state, upgrade, older, deleted, actor)
+
+
+def _drop(ledger: Ledger, older: list[int], query: int) -> Iterator[int]:
+    """Delete what the query space replaces, a batch at a time; the sizes."""
+    for rank in older:
+        last = 0
+        while True:
+            with ledger.write() as change:
+                gone = change.drop_superseded(rank, query, _BATCH, after=last)
+            if not gone:
+                break
+            last = gone[-1]
+            yield len(gone)
+
+
+def _finish(ledger: Ledger, state: State, upgrade: Upgrade, older: list[int], deleted: int, actor: str) -> Sealed:
+    """Retire what is empty now, and end the upgrades that led here."""
+    with ledger.write() as change:
+        empty = [rank for rank in older if not change.stored(rank)]
+        kept = sum(change.stored(rank) for rank in older)
+        for rank in empty:
+            change.retire(rank)
+        for one in change.state().upgrades:
+            if one.state in ("open", "sealing") and one.new in state.servable:
+                # upgrades below this one are over with it: their old vectors went too
+                change.set_upgrade(one, state="sealed", paused=False)
+        change.note(actor, "sealed", upgrade=upgrade.number, deleted=deleted, kept=kept)
+    retired = tuple(state.spaces[rank].space for rank in sorted(empty))
+    return Sealed(state.spaces[state.query].space, deleted, kept, retired)
+
+
+def _abandoned(state: State) -> list[int]:
+    """Spaces older than the query space that were rolled back: once this one is sealed there is no way to them."""
+    newest = {one.new: one.state for one in state.upgrades}
+    return [
+        rank
+        for rank, kept in state.spaces.items()
+        if rank < state.query and not kept.retired and rank not in state.servable and newest.get(rank) == "rolled-back"
+    ]
+
+
+def _under_way(state: State, where: str) -> Upgrade:
+    if state.upgrade is not None:
+        return state.upgrade
+    sealed = next((one for one in state.upgrades if one.state == "sealed" and one.new == state.query), None)
+    if sealed is None:
+        raise GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
+    if len(state.servable) == 1 and not _abandoned(state):
+        raise GalleryError(f"{where}: the upgrade to {state.spaces[state.query].space} is sealed already")
+    # a partial seal left old vectors for items that may have been embedded since
+    return sealed
+
+
+def _incomplete(view: View, state: State, lacking: int) -> str:
+    failed = view.failures(state.query, 1)
+    example = f"; the first that could not be embedded is '{failed[0][0]}': {failed[0][1]}" if failed else ""
+    return (
+        f"{lacking:,} of {view.live():,} items have no vector of {state.spaces[state.query].space}{example}. Carry on "
+        "with 'samespace gallery backfill', remove these items, or seal with --partial, which keeps their old vectors"
+    )
+
+
+def _require_sound(view: View, state: State) -> None:
+    """Look at an even sample of the new vectors before the old ones go."""
+    total = view.stored(state.query)
+    taken, last = 0, 0
+    step = max(1, total // _SAMPLE)
+    while taken < min(total, _SAMPLE):
+        rows = view.rows_after(state.query, last, 256)
+        if not len(rows.numbers):
+            break
+        found = np.array([zlib.crc32(np.ascontiguousarray(row, dtype="<f4").tobytes()) for row in rows.values])
+        if (found != rows.checksums).any():
+            raise GalleryError(
+                f"a vector of {state.spaces[state.query].space} is damaged in the store; nothing was deleted. Run "
+                "'samespace gallery doctor'"
+            )
+        taken += len(rows.numbers)
+        last = int(rows.numbers[-1]) + 256 * (step - 1)

@@ -1,0 +1,318 @@
+"""An upgrade: planned, opened, perhaps rolled back; sealing is in `seal`. Each step is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from samespace.errors import GalleryError, InputError, suggest
+from samespace.evaluate import Certificate
+from samespace.gallery.backfill.order import ORDERS
+from samespace.gallery.ingest.images import Encoder, Images
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.state import State, StoredSpace, Upgrade
+from samespace.gallery.ledger.writer import Change
+from samespace.gallery.upgrade.model_check import require_kinship, require_same_model
+from samespace.gallery.upgrade.permissions import Leave, examine, grant, require
+from samespace.gallery.upgrade.plan import Plan, draft, measured_rate, pairs_of
+from samespace.space import Space
+
+
+@dataclass(frozen=True)
+class Switched:
+    """What an upgrade or a rollback changed.
+
+    Attributes:
+        query: the space that queries use now.
+        before: the space they used before.
+        pairs: what allows each pair of spaces.
+        notes: what to know, a sentence each.
+    """
+
+    query: Space
+    before: Space
+    pairs: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "query": self.query.to_dict(),
+            "before": self.before.to_dict(),
+            "pairs": list(self.pairs),
+            "notes": list(self.notes),
+        }
+
+
+def plan(
+    ledger: Ledger,
+    new: Encoder | Space,
+    certificates: Sequence[Certificate] = (),
+    *,
+    images: Images | None = None,
+    order: str | None = None,
+    accept_uncertified: bool = False,
+    actor: str = "",
+) -> Plan:
+    """Work out an upgrade and write it down; nothing changes for searches.
+
+    Args:
+        ledger: of the gallery.
+        new: the new model, or its space where only its vectors are at hand.
+        certificates: one for each pair of the new space with one that the gallery holds.
+        images: of the items, to measure how long they take.
+        order: of the backfill; by default the one with the largest area in the certificate's sweep.
+        accept_uncertified: accept pairs without a certificate.
+        actor: who asks, for the audit trail.
+
+    Raises:
+        GalleryError: another upgrade is under way to the same space, or the space is retired.
+    """
+    space = new if isinstance(new, Space) else new.space
+    _require_order(order)
+    rate = None
+    with ledger.read() as view:
+        state = view.state()
+        _require_plannable(state, space)
+    if isinstance(new, Encoder) and images is not None:
+        rate = measured_rate(ledger, new, images)
+    with ledger.write() as change:
+        state = change.state()
+        rank = _registered(change, state, new)
+        state = change.state()
+        leave = examine(state, rank, space, certificates, accept_uncertified=accept_uncertified)
+        grant(change, leave)
+        found = _write_down(change, state, rank, draft(change, state, rank, space, leave, order, rate))
+        change.note(actor, "plan", upgrade=found.upgrade, space=space.id, missing=list(found.missing))
+    return found
+
+
+def open_upgrade(
+    ledger: Ledger,
+    new: Encoder | Space | None = None,
+    certificates: Sequence[Certificate] = (),
+    *,
+    images: Images | None = None,
+    order: str | None = None,
+    accept_uncertified: bool = False,
+    actor: str = "",
+) -> Switched:
+    """Let queries use the new space: from here on, with nothing re-embedded.
+
+    Args:
+        ledger: of the gallery.
+        new: the new model or its space; the planned space by default.
+        certificates: as for `plan`.
+        images: of the items, for canaries.
+        order: of the backfill.
+        accept_uncertified: accept pairs without a certificate; recorded.
+        actor: who asks, for the audit trail.
+
+    Raises:
+        SpaceError: a pair without a certificate, or a model that is not what it claims to be; queries stay as they are.
+        GalleryError: nothing was planned, or the upgrade is not possible now.
+    """
+    _require_order(order)
+    with ledger.read() as view:
+        state = view.state()
+    if new is None:
+        kept = planned(state, ledger.location)
+        new = Encoder.load(kept.model) if kept.model else kept.space
+    space = new if isinstance(new, Space) else new.space
+    _require_leave(ledger, state, space, certificates, accept_uncertified=accept_uncertified, actor=actor)
+    notes = _look_at(ledger, state, new, images) if isinstance(new, Encoder) and images is not None else []
+    with ledger.write() as change:
+        state = change.state()
+        rank = _registered(change, state, new)
+        state = change.state()
+        leave = examine(state, rank, space, certificates, accept_uncertified=accept_uncertified)
+        require(leave)
+        grant(change, leave)
+        if _upgrade_to(state, rank) is None:
+            _write_down(change, state, rank, draft(change, state, rank, space, leave, order, None))
+        upgrade = _upgrade_to(change.state(), rank)
+        assert upgrade is not None
+        change.set_upgrade(upgrade, state="open", paused=False, order=order)
+        change.set_query(rank)
+        change.note(
+            actor,
+            "upgrade",
+            upgrade=upgrade.number,
+            space=space.id,
+            accepted_uncertified=[[link.query, link.gallery] for link in leave.accepted],
+        )
+    if isinstance(new, Encoder) and images is not None:
+        canaries = require_same_model(ledger, rank, new, images)
+        notes.insert(0, f"{canaries.recorded or canaries.checked} canary images stand for the new model")
+    return Switched(space, state.spaces[state.query].space, pairs_of(leave, state), (*notes, *_warnings(leave)))
+
+
+def rollback(ledger: Ledger, *, actor: str = "") -> Switched:
+    """Let queries use the space from before the upgrade again. No vector is touched; `open_upgrade` rolls forward.
+
+    Raises:
+        GalleryError: there is no upgrade under way, or it is sealed.
+    """
+    with ledger.write() as change:
+        state = change.state()
+        upgrade = state.upgrade
+        if upgrade is None or upgrade.state == "sealing":
+            raise GalleryError(_no_way_back(state, upgrade))
+        change.set_query(upgrade.old)
+        change.set_upgrade(upgrade, state="rolled-back", paused=False)
+        change.release_all(upgrade.new)
+        after = change.state()
+        unserved = change.unserved(after.servable)
+        hidden = len(unserved)
+        change.put_work(upgrade.old, unserved, [0.0] * hidden)
+        change.note(actor, "rollback", upgrade=upgrade.number, hidden=hidden)
+    notes = []
+    if hidden:
+        notes.append(
+            f"{hidden:,} items have no vector of {state.spaces[upgrade.old].space}: searches do not find them until "
+            "'samespace gallery backfill' has embedded them with the old model"
+        )
+    return Switched(state.spaces[upgrade.old].space, state.spaces[upgrade.new].space, (), tuple(notes))
+
+
+def set_paused(ledger: Ledger, paused: bool, *, actor: str = "") -> Upgrade:
+    """Let the workers of the present upgrade wait, or go on.
+
+    Raises:
+        GalleryError: there is no upgrade under way.
+    """
+    with ledger.write() as change:
+        upgrade = change.state().upgrade
+        if upgrade is None or upgrade.state != "open":
+            raise GalleryError(f"{ledger.location}: no upgrade is under way; there is nothing to pause or resume")
+        change.set_upgrade(upgrade, paused=paused)
+        change.note(actor, "pause" if paused else "resume", upgrade=upgrade.number)
+    return upgrade
+
+
+def planned(state: State, where: str) -> StoredSpace:
+    """The space of the upgrade that was planned, or rolled back, last from the present query space.
+
+    Raises:
+        GalleryError: there is none.
+    """
+    for upgrade in reversed(state.upgrades):
+        if upgrade.state in ("planned", "rolled-back") and upgrade.old == state.query:
+            return state.spaces[upgrade.new]
+    raise GalleryError(f"{where}: no upgrade is planned; name the new model with --model, or run plan first")
+
+
+def _require_order(order: str | None) -> None:
+    if order is not None and order not in ORDERS:
+        raise InputError(f"there is no order '{order}'; {suggest(order, ORDERS)}")
+
+
+def _require_plannable(state: State, space: Space) -> None:
+    rank = state.rank_of(space)
+    if any(upgrade.state == "sealing" for upgrade in state.upgrades):
+        raise GalleryError("a seal is under way; finish it first with 'samespace gallery seal'")
+    if rank == state.query:
+        raise GalleryError(f"queries use {space} already; there is nothing to upgrade")
+    if rank is None:
+        return
+    if state.spaces[rank].retired or rank in state.servable:
+        raise GalleryError(
+            f"{space} is an earlier space of this gallery; to go back use 'samespace gallery rollback' before the seal"
+        )
+    opened = any(one.new == rank and one.state != "planned" for one in state.upgrades)
+    if rank < state.query and opened:
+        raise GalleryError(
+            f"{space} was rolled back before queries went over to {state.spaces[state.query].space}, and its vectors "
+            "cannot serve above those; roll back to where it was tried, or seal, which discards them"
+        )
+
+
+def _registered(change: Change, state: State, new: Encoder | Space) -> int:
+    """The rank of a new space: a later one than all that serve."""
+    space = new if isinstance(new, Space) else new.space
+    folder = new.folder if isinstance(new, Encoder) else None
+    _require_plannable(state, space)
+    rank = state.rank_of(space)
+    if rank is not None and rank < state.query:
+        # planned before the present query space and never used: it takes its place anew, above it
+        change.forget_space(rank)
+        rank = None
+    if rank is None:
+        return change.add_space(space, folder)
+    if folder is not None:
+        change.set_model(rank, folder)
+    return rank
+
+
+def _require_leave(
+    ledger: Ledger,
+    state: State,
+    space: Space,
+    certificates: Sequence[Certificate],
+    *,
+    accept_uncertified: bool,
+    actor: str,
+) -> None:
+    """Refuse before anything is embedded or written; a certificate that says no takes back an earlier yes."""
+    _require_plannable(state, space)
+    rank = state.rank_of(space)
+    leave = examine(state, rank or 0, space, certificates, accept_uncertified=accept_uncertified)
+    if rank is not None and leave.revoked:
+        with ledger.write() as change:
+            for query, gallery in leave.revoked:
+                change.drop_link(query, gallery)
+            change.note(actor, "revoke", pairs=[list(pair) for pair in leave.revoked])
+    require(leave)
+
+
+def _look_at(ledger: Ledger, state: State, new: Encoder, images: Images) -> list[str]:
+    """Refuse a model that is not what it claims to be, before queries use it; what was seen."""
+    old = state.spaces[state.query].space
+    rank = state.rank_of(new.space)
+    if rank is not None:
+        require_same_model(ledger, rank, new, images)
+    kin = require_kinship(ledger, state.query, new, images, min(new.space.dim, old.dim))
+    return [] if kin is None else [f"{kin:.0%} of the canaries find their own stored vector"]
+
+
+def _warnings(leave: Leave) -> list[str]:
+    found = []
+    if leave.accepted:
+        found.append("ACCEPTED WITHOUT A CERTIFICATE: nothing shows that searches keep their quality; recorded")
+    if leave.uncalibrated:
+        found.append(
+            f"{len(leave.uncalibrated)} pairs of spaces have no calibration: results carry raw scores only, and "
+            "nothing can be added or backfilled; run 'samespace gallery calibrate', or give a certificate made with "
+            "--new-gallery"
+        )
+    return found
+
+
+def _upgrade_to(state: State, rank: int) -> Upgrade | None:
+    """The upgrade from the present query space to another that was planned or rolled back."""
+    for upgrade in reversed(state.upgrades):
+        if upgrade.new == rank and upgrade.old == state.query and upgrade.state in ("planned", "rolled-back"):
+            return upgrade
+    return None
+
+
+def _write_down(change: Change, state: State, rank: int, plan: Plan) -> Plan:
+    """Store a plan, in the place of an earlier one to the same space; the plan with its number."""
+    earlier = _upgrade_to(state, rank)
+    number = change.add_upgrade(state.query, rank, order=plan.order, plan={}) if earlier is None else earlier.number
+    found = replace(plan, upgrade=number)
+    stored = next(one for one in change.state().upgrades if one.number == number)
+    change.set_upgrade(stored, order=found.order, plan=found.to_dict())
+    return found
+
+
+def _no_way_back(state: State, upgrade: Upgrade | None) -> str:
+    if upgrade is not None:
+        return "the seal has begun: old vectors are being deleted, so there is no way back; finish with 'gallery seal'"
+    if any(one.state == "sealed" and one.new == state.query for one in state.upgrades):
+        return (
+            f"the upgrade to {state.spaces[state.query].space} is sealed: the old vectors are deleted, so there is no "
+            "way back"
+        )
+    return "no upgrade is under way, so there is nothing to roll back"

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from samespace.errors import InputError
+from samespace.evaluate.metric_names import parse, parse_all
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "k", "rate"),
+    [
+        ("rank@1", "rank", 1, 0),
+        ("rank@20", "rank", 20, 0),
+        ("mAP", "mAP", 0, 0),
+        ("TAR@FAR=1e-4", "TAR", 0, Fraction(1, 10_000)),
+        ("TAR@FAR=0.001", "TAR", 0, Fraction(1, 1000)),
+        ("TAR@FAR=0", "TAR", 0, 0),
+        ("TPIR@FPIR=1e-2", "TPIR", 0, Fraction(1, 100)),
+        ("TPIR-merged@FPIR=.3", "TPIR-merged", 0, Fraction(3, 10)),
+    ],
+)
+def test_a_name_says_what_is_measured(name, kind, k, rate):
+    metric = parse(name)
+    assert (metric.name, metric.kind, metric.k, metric.rate) == (name, kind, k, rate)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rank1", "rank@0", "rank@-1", "map", "TAR", "TAR@FAR=", "TAR@FAR=1", "TAR@FAR=x", "tar@far=1e-4", "", "AP@5"],
+)
+def test_other_names_are_refused_with_what_is_legal(name):
+    with pytest.raises(InputError, match=r"legal: rank@1, mAP|below 1"):
+        parse(name)
+
+
+def test_a_near_miss_is_answered_with_the_right_name():
+    with pytest.raises(InputError, match="did you mean 'TAR@FAR=1e-4'"):
+        parse("TAR@FRR=1e-4")
+
+
+def test_names_are_read_once_each_in_order():
+    assert [metric.name for metric in parse_all(["mAP", "rank@1", "mAP"])] == ["mAP", "rank@1"]
+    with pytest.raises(InputError, match="a list of names"):
+        parse_all("mAP")
+    with pytest.raises(InputError, match="no metric asked for"):
+        parse_all([])
