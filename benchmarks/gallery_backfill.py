@@ -218,10 +218,10 @@ def _switch(gallery: Gallery, space: Space) -> None:
     made_up = calibrate(draw.normal(0.5, 0.1, 1000), draw.normal(0.0, 0.1, 1000))
     plan(gallery.ledger, space)
     dims = gallery.space.dim
-    with gallery.ledger.write() as change:
-        change.put_link(Link(2, 1, dims, {"created": "made up"}))
+    with gallery.ledger.write() as writer:
+        writer.put_link(Link(2, 1, dims, {"created": "made up"}))
         for other in (1, 2):
-            change.put_calibration(2, other, made_up, "made up")
+            writer.put_calibration(2, other, made_up, "made up")
     open_upgrade(gallery.ledger)
 
 
@@ -240,8 +240,8 @@ def measure_workers(count: int) -> None:
                 vectors = unit_vectors(len(open_source(spec)), 128)
                 gallery.add(VectorSet.from_arrays(vectors, ids=open_source(spec).ids, space=gallery.space))
                 _switch(gallery, Embedder.load(Path(folder) / "new").space)
-                with gallery.ledger.write() as change:
-                    change.set_model(2, str(Path(folder) / "new"))
+                with gallery.ledger.write() as writer:
+                    writer.set_model(2, str(Path(folder) / "new"))
                 began = time.perf_counter()
                 done = gallery.backfill(
                     workers=1 if way == "one process" else 2,
@@ -262,10 +262,10 @@ def measure_workers(count: int) -> None:
 
 def digest(gallery: Gallery) -> str:
     """The sha256 of every item's new vector, rounded to what unlike numbers of threads agree on."""
-    with gallery.ledger.read() as view:
+    with gallery.ledger.read() as reader:
         parts = []
-        for rows in view.batches(2):
-            names = view.items(rows.items)
+        for rows in reader.batches(2):
+            names = reader.items(rows.items)
             parts += [
                 f"{names[item].id} {zlib.crc32(np.round(value, 4).tobytes())}"
                 for item, value in zip(rows.items.tolist(), rows.values + 0.0, strict=True)

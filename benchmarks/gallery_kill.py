@@ -42,7 +42,7 @@ from kill_world import NEW, OLD, SlowVectors, Told, World
 from samespace.errors import GalleryError, SamespaceError
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill.run import list_work
-from samespace.gallery.backfill.worker import Loop
+from samespace.gallery.backfill.worker import Worker
 from samespace.gallery.index import compaction, moment
 from samespace.gallery.index.open import INDEX
 from samespace.gallery.ingest.add import add_vectors
@@ -170,8 +170,8 @@ class Story:
 
     def _prepare(self) -> None:
         ledger = Ledger.open(self.place)
-        with ledger.write() as change:
-            change.put_calibration(1, 1, self.world.calibration, "made up")
+        with ledger.write() as writer:
+            writer.put_calibration(1, 1, self.world.calibration, "made up")
         ledger.close()
 
     def _add(self) -> None:
@@ -188,16 +188,16 @@ class Story:
 
     def _upgrade(self) -> None:
         ledger = Ledger.open(self.place)
-        with ledger.read() as view:
-            state = view.state()
+        with ledger.read() as reader:
+            state = reader.state()
         if state.spaces[state.query].space != NEW:
             upgrade_module.plan(ledger, NEW)
-            with ledger.write() as change:
-                rank = change.state().rank_of(NEW)
-                assert rank is not None
-                change.put_link(Link(rank, 1, OLD.dim, {"created": "made up"}))
-                for gallery in (1, rank):
-                    change.put_calibration(rank, gallery, self.world.calibration, "made up")
+            with ledger.write() as writer:
+                generation = writer.state().generation_of(NEW)
+                assert generation is not None
+                writer.put_link(Link(generation, 1, OLD.dim, {"created": "made up"}))
+                for gallery in (1, generation):
+                    writer.put_calibration(generation, gallery, self.world.calibration, "made up")
             upgrade_module.open_upgrade(ledger)
         self.told.say("query", 10 * self.turn + 2)
         ledger.close()
@@ -212,16 +212,16 @@ class Story:
         with Gallery.open(self.place) as gallery:
             list_work(gallery.ledger, None)
             limits = Limits(batch_size=20, lease=60.0, items=items)
-            supply, handed = SlowVectors(self.world), 0
+            vector_source, completed = SlowVectors(self.world), 0
 
             def acknowledged(stored: int, note: str = "") -> None:
-                nonlocal handed
+                nonlocal completed
                 if not note:
                     # batches are handed in one by one, in the order in which they were taken
-                    self.told.embedded(loop.owner, stored, supply.taken[handed])
-                    handed += 1
+                    self.told.embedded(loop.owner, stored, vector_source.taken[completed])
+                    completed += 1
 
-            loop = Loop(gallery.ledger, gallery.state.query, supply, limits, advance=acknowledged)
+            loop = Worker(gallery.ledger, gallery.state.query, vector_source, limits, advance=acknowledged)
             stop = threading.Event()
             keeper = threading.Thread(target=_keep, args=(gallery, stop), daemon=True)
             keeper.start()
@@ -242,16 +242,16 @@ class Story:
                 one = np.array([row])
                 add_vectors(ledger, self.world.changed.subset(one), [self.world.changed_old.subset(one)], update=True)
             gone = self.world.removed[row : row + 1]
-            with ledger.write() as change:
-                known = [item.number for item in change.find(gone).values() if not item.deleted]
-                change.remove_items(np.array(known, dtype=np.int64))
+            with ledger.write() as writer:
+                known = [item.number for item in writer.find(gone).values() if not item.deleted]
+                writer.remove_items(np.array(known, dtype=np.int64))
             self.told.say("wrote", row + 1)
         ledger.close()
 
     def _rollback(self) -> None:
         ledger = Ledger.open(self.place)
-        with ledger.read() as view:
-            state = view.state()
+        with ledger.read() as reader:
+            state = reader.state()
         if state.query != 1:
             upgrade_module.rollback(ledger)
         self.told.say("query", 10 * self.turn + 1)
@@ -260,8 +260,8 @@ class Story:
     def _seal(self) -> None:
         ledger = Ledger.open(self.place)
         seal_module._BATCH = 25
-        with ledger.read() as view:
-            done = any(one.state == "sealed" for one in view.state().upgrades)
+        with ledger.read() as reader:
+            done = any(one.state == "sealed" for one in reader.state().upgrades)
         if not done:
             seal_module.seal(ledger, advance=lambda gone: time.sleep(0.002))
         self.told.say("sealed", 1)
@@ -315,19 +315,19 @@ class Story:
         """The sha256 of all items with their contents and vectors, and of the state of the upgrade."""
         parts = []
         ledger = Ledger.open(self.place)
-        with ledger.read() as view:
-            state = view.state()
-            items = view.items(view.items_since(-1)[0])
-            for rank in sorted(state.spaces):
-                for rows in view.batches(rank):
+        with ledger.read() as reader:
+            state = reader.state()
+            items = reader.items(reader.items_since(-1)[0])
+            for generation in sorted(state.spaces):
+                for rows in reader.batches(generation):
                     for number, value, content in zip(rows.items.tolist(), rows.values, rows.contents, strict=True):
                         item = items[number]
                         crc = zlib.crc32(value.tobytes())
-                        parts.append(f"{item.id} {rank} {item.label} {item.content == content} {crc}")
+                        parts.append(f"{item.id} {generation} {item.label} {item.content == content} {crc}")
             parts += sorted(f"{item.id} deleted" for item in items.values() if item.deleted)
             parts += [f"{one.old}>{one.new} {one.state}" for one in state.upgrades]
-            parts += [f"{rank} {kept.space.id} {kept.retired}" for rank, kept in state.spaces.items()]
-            parts.append(f"{view.work(state.query, time.time())}")
+            parts += [f"{generation} {kept.space.id} {kept.retired}" for generation, kept in state.spaces.items()]
+            parts.append(f"{reader.work(state.query, time.time())}")
         ledger.close()
         return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:16]
 

@@ -79,13 +79,13 @@ class Gallery:
             self.ledger, folder / "gallery" / "index", graph_from=GRAPH_FROM if approximate else sys.maxsize
         )
         known = Calibration(12.0, -5.0, (-1.0, 1.0), (0.0, 5.0), 1000, 100_000, Band((11, 13), (-6, -4), 1e-4))
-        with self.ledger.write() as change:
-            change.add_space(self.spaces[1], None)
-            change.put_link(Link(2, 1, world.dim, {"made": "here"}))
-            change.add_upgrade(1, 2, order="random", plan={})
-            change.set_upgrade(change.state().upgrades[-1], state="open")
+        with self.ledger.write() as writer:
+            writer.add_space(self.spaces[1], None)
+            writer.put_link(Link(2, 1, world.dim, {"made": "here"}))
+            writer.add_upgrade(1, 2, order="random", plan={})
+            writer.set_upgrade(writer.state().upgrades[-1], state="open")
             for pair in ((1, 1), (2, 1), (2, 2)):
-                change.put_calibration(*pair, known, "made here")
+                writer.put_calibration(*pair, known, "made here")
         self.order = np.random.default_rng(3).permutation(len(world.latent))
         self.done = 0
 
@@ -93,19 +93,19 @@ class Gallery:
         """Add every item with its old vector."""
         for start in range(0, len(self.world.latent), WRITE):
             vectors = self.world.seen(self.world.latent[start : start + WRITE], 10 + start)
-            with self.ledger.write() as change:
+            with self.ledger.write() as writer:
                 new = [NewItem(f"item-{start + place}", "content") for place in range(len(vectors))]
-                change.put_vectors(1, change.add_items(new), ["content"] * len(new), vectors)
+                writer.put_vectors(1, writer.add_items(new), ["content"] * len(new), vectors)
 
     def backfill(self, share: float) -> None:
         """Write new vectors up to a share of the items, in random order."""
         goal = round(share * len(self.order))
         while self.done < goal:
             some = np.sort(self.order[self.done : min(goal, self.done + WRITE)])
-            with self.ledger.write() as change:
+            with self.ledger.write() as writer:
                 # items are numbered from 1 in the order in which they were added
                 vectors = self.world.seen(self.world.latent[some], 10_000_000 + self.done)
-                change.put_vectors(2, some + 1, ["content"] * len(some), vectors)
+                writer.put_vectors(2, some + 1, ["content"] * len(some), vectors)
             self.done += len(some)
 
     def maintain(self) -> float:
@@ -125,8 +125,8 @@ class Kept:
     @contextmanager
     def snapshot(self) -> Iterator[LocalSnapshot]:
         """Always the same moment."""
-        with self.source.ledger.read() as view:
-            view.epoch()
+        with self.source.ledger.read() as reader:
+            reader.revision()
         yield LocalSnapshot(self.source, self.moment)
 
     def maintain(self, advance: News = silent) -> None:
@@ -186,13 +186,13 @@ def recalls(gallery: Gallery, queries: np.ndarray, k: int = 10) -> str:
     """Recall of approximate search within each space, and how many rows it serves."""
     parts = []
     with gallery.source.snapshot() as snapshot:
-        for rank in snapshot.ranks():
-            pair = [snapshot.top(rank, queries, k, allowed=None, exact=exact) for exact in (True, False)]
+        for generation in snapshot.generations():
+            pair = [snapshot.top(generation, queries, k, allowed=None, exact=exact) for exact in (True, False)]
             shares = [
                 len(np.intersect1d(a.items[:k], b.items[:k])) / len(a.items[:k]) for a, b in zip(*pair, strict=True)
             ]
-            held = gallery.source.moment().live(rank)
-            parts.append(f"{gallery.spaces[rank - 1].name} ({held} rows) {statistics.fmean(shares):.4f}")
+            held = gallery.source.moment().live(generation)
+            parts.append(f"{gallery.spaces[generation - 1].name} ({held} rows) {statistics.fmean(shares):.4f}")
     return "  recall@10: " + ", ".join(parts)
 
 
@@ -215,8 +215,8 @@ def main() -> None:
         single = Kept(gallery.source)
         # a first look, so that the files are in memory for both sides
         search(single, queries, gallery.spaces[0], exact=True)
-        with gallery.ledger.write() as change:
-            change.set_query(2)
+        with gallery.ledger.write() as writer:
+            writer.set_query(2)
         for share in SHARES:
             gallery.backfill(share)
             print(f"{100 * share:.0f} % backfilled, upkeep {gallery.maintain():.1f} s", flush=True)

@@ -14,7 +14,7 @@ from kill_world import NEW, OLD, Told, World, brute_force
 from samespace.gallery import Gallery
 from samespace.gallery.index.open import INDEX
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Item, State
 
 BATCH = 50
@@ -42,23 +42,23 @@ class Look:
         """Everything that is not as it should be, a line each."""
         ledger = Ledger.open(self.place)
         wrong = [f"the database: {line}" for line in ledger.engine.check()]
-        with ledger.read() as view:
-            state = view.state()
-            items = {item.id: item for item in view.find(self.world.old.ids.tolist()).values()}
+        with ledger.read() as reader:
+            state = reader.state()
+            items = {item.id: item for item in reader.find(self.world.old.ids.tolist()).values()}
             live = {name: item for name, item in items.items() if not item.deleted}
-            if view.live() != len(live):
+            if reader.live() != len(live):
                 wrong.append("there are items that nobody added")
-            if len(unserved := view.unserved(state.servable)):
+            if len(unserved := reader.unserved(state.servable)):
                 wrong.append(f"I1: {len(unserved)} items have no vector that serves")
             if [kept.space for _, kept in sorted(state.spaces.items())] != [OLD, NEW][: len(state.spaces)]:
                 wrong.append("I4: a space is another")
-            if _sealing(state) and len(view.unserved([state.query])):
+            if _sealing(state) and len(reader.unserved([state.query])):
                 wrong.append("I5: sealing while items lack the new vector")
             checksums = {}
-            for rank in state.spaces:
-                found, problems = self._rows(view, rank, live)
+            for generation in state.spaces:
+                found, problems = self._rows(reader, generation, live)
                 wrong += problems
-                checksums[rank] = found
+                checksums[generation] = found
             wrong += self._vectors(state, live, checksums)
             wrong += self._items(items, live)
             wrong += self._embedded(checksums)
@@ -66,20 +66,22 @@ class Look:
         ledger.close()
         return wrong + self._searches(state)
 
-    def _rows(self, view: View, rank: int, live: Mapping[str, Item]) -> tuple[dict[str, int], list[str]]:
+    def _rows(
+        self, reader: LedgerReader, generation: int, live: Mapping[str, Item]
+    ) -> tuple[dict[str, int], list[str]]:
         """Checksum of each live item's vector in a space; what is wrong with its rows."""
         wrong, seen, found = [], Counter[int](), {}
         names = {item.number: item.id for item in live.values()}
-        for rows in view.batches(rank):
+        for rows in reader.batches(generation):
             seen.update(rows.items.tolist())
             found.update(zip(rows.items.tolist(), rows.checksums.tolist(), strict=True))
             computed = [zlib.crc32(value.astype("<f4").tobytes()) for value in rows.values]
             if computed != rows.checksums.tolist():
-                wrong.append(f"a vector of space {rank} is torn")
+                wrong.append(f"a vector of space {generation} is torn")
         if any(count > 1 for count in seen.values()):
-            wrong.append(f"I3: an item has two vectors of space {rank}")
-        if view.orphans(rank) or not set(seen) <= set(names):
-            wrong.append(f"space {rank} has vectors of items that are gone or have changed")
+            wrong.append(f"I3: an item has two vectors of space {generation}")
+        if reader.orphans(generation) or not set(seen) <= set(names):
+            wrong.append(f"space {generation} has vectors of items that are gone or have changed")
         return {names[item]: checksum for item, checksum in found.items() if item in names}, wrong
 
     def _vectors(self, state: State, live: Mapping[str, Item], checksums: Mapping[int, Mapping[str, int]]) -> list[str]:
@@ -90,9 +92,9 @@ class Look:
                 return [f"{name} shows what nobody gave it"]
             if not _sealing(state) and name not in checksums[1]:
                 return [f"I2: the old vector of {name} is gone"]
-            for rank, found in checksums.items():
-                if name in found and found[name] != expected[rank - 1]:
-                    return [f"I2: the vector of {name} in space {rank} is another"]
+            for generation, found in checksums.items():
+                if name in found and found[name] != expected[generation - 1]:
+                    return [f"I2: the vector of {name} in space {generation} is another"]
         return []
 
     def _items(self, items: Mapping[str, Item], live: Mapping[str, Item]) -> list[str]:
@@ -132,10 +134,10 @@ class Look:
 
     def _switched(self, state: State) -> list[str]:
         """An acknowledged upgrade, rollback or seal stands until a later one begins."""
-        turn, rank = divmod(self.told.number("query"), 10)
+        turn, generation = divmod(self.told.number("query"), 10)
         settled = turn == self.turn or self.phase not in ("upgrade", "rollback")
-        if turn and settled and state.query != rank:
-            return [f"an acknowledged switch to space {rank} is gone"]
+        if turn and settled and state.query != generation:
+            return [f"an acknowledged switch to space {generation} is gone"]
         if self.told.number("sealed") and not any(one.state == "sealed" for one in state.upgrades):
             return ["an acknowledged seal is gone"]
         return []

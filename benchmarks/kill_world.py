@@ -159,7 +159,9 @@ class SlowVectors:
         self.taken.append([claim.id for claim in claims])
         again = [claim for claim in claims if self.world.later_contents.get(claim.id) == claim.content]
         rest = [claim for claim in claims if claim not in again]
-        parts = [supply.take(some) for supply, some in ((self._first, rest), (self._later, again)) if some]
+        parts = [
+            vector_source.take(some) for vector_source, some in ((self._first, rest), (self._later, again)) if some
+        ]
         return Batch(
             [claim for part in parts for claim in part.claims],
             lambda: np.concatenate([part.embed() for part in parts]),
@@ -169,26 +171,26 @@ class SlowVectors:
 
 def brute_force(gallery: Gallery, queries: VectorSet, k: int) -> list[list[tuple[str, str]]]:
     """Id and space of the best items of each query, from the ledger alone, in float64."""
-    with gallery.ledger.read() as view:
-        state = view.state()
+    with gallery.ledger.read() as reader:
+        state = reader.state()
         served: dict[int, tuple[int, np.ndarray]] = {}
-        for rank in state.servable:
-            for rows in view.batches(rank):
+        for generation in state.servable:
+            for rows in reader.batches(generation):
                 served.update(
-                    {item: (rank, value) for item, value in zip(rows.items.tolist(), rows.values, strict=True)}
+                    {item: (generation, value) for item, value in zip(rows.items.tolist(), rows.values, strict=True)}
                 )
-        names = {item.number: item.id for item in view.items(sorted(served)).values() if not item.deleted}
+        names = {item.number: item.id for item in reader.items(sorted(served)).values() if not item.deleted}
     found = []
     for query in queries.take(np.arange(len(queries))):
         scored = []
-        for item, (rank, value) in served.items():
+        for item, (generation, value) in served.items():
             if item not in names:
                 continue
             part = query[: len(value)].astype(np.float64)
             part = (part / np.linalg.norm(part)).astype(np.float32).astype(np.float64)
             raw = float(part @ value.astype(np.float64))
-            calibration = state.calibrations[state.query, rank]
-            scored.append((-float(calibration.apply(np.array([raw]), "logistic")[0]), names[item], rank))
+            calibration = state.calibrations[state.query, generation]
+            scored.append((-float(calibration.apply(np.array([raw]), "logistic")[0]), names[item], generation))
         scored.sort()
-        found.append([(name, state.spaces[rank].space.id) for _, name, rank in scored[:k]])
+        found.append([(name, state.spaces[generation].space.id) for _, name, generation in scored[:k]])
     return found

@@ -22,7 +22,7 @@ from samespace.data import open_source
 from samespace.evaluate import Certificate, check
 from samespace.gallery import Gallery
 from samespace.gallery.backfill import order
-from samespace.gallery.ledger.state import Worker
+from samespace.gallery.ledger.state import WorkerStatus
 from samespace.models import EmbedderConfig, Preprocessing
 from samespace.models.extract import embed
 
@@ -224,9 +224,11 @@ def test_the_expected_curve_is_of_the_metric_that_was_asked_for(filled, told):
 
 
 def test_status_counts_no_worker_whose_process_is_gone(upgraded, told):
-    with Gallery.open("g") as gallery, gallery.ledger.claiming() as change:
+    with Gallery.open("g") as gallery, gallery.ledger.claiming() as writer:
         for pid in (os.getpid(), 2**22 + 1):
-            change.beat(Worker(f"{socket.gethostname()}-{pid}-abc", 2, time.time() - 10, time.time(), done=20))
+            writer.heartbeat(
+                WorkerStatus(f"{socket.gethostname()}-{pid}-abc", 2, time.time() - 10, time.time(), done=20)
+            )
     status = json.loads(told("gallery status g --json -"))
     assert [one["owner"].split("-")[-2] for one in status["workers"]] == [str(os.getpid())]
     assert 1 < status["rate"] <= 2

@@ -54,8 +54,8 @@ class Made:
 
     Attributes:
         ledger: the ledger.
-        spaces: by rank.
-        vectors: by rank, then item id, as stored.
+        spaces: by generation.
+        vectors: by generation, then item id, as stored.
         metadata: by item id.
     """
 
@@ -63,88 +63,91 @@ class Made:
         assert folder is not None
         self.ledger = Ledger.create(folder / "gallery", spaces[0], model=None, settings={})
         self.spaces = dict(enumerate(spaces, start=1))
-        self.vectors: dict[int, dict[str, np.ndarray]] = {rank: {} for rank in self.spaces}
+        self.vectors: dict[int, dict[str, np.ndarray]] = {generation: {} for generation in self.spaces}
         self.metadata: dict[str, dict[str, Any]] = {}
         self.query = 1
-        with self.ledger.write() as change:
-            for rank, space in list(self.spaces.items())[1:]:
-                assert change.add_space(space, None) == rank
-                for old in range(1, rank):
-                    change.put_link(Link(rank, old, self.spaces[old].dim, {"certificate": 1}))
-                change.add_upgrade(rank - 1, rank, order="random", plan={})
-                change.set_upgrade(change.state().upgrades[-1], state="open")
+        with self.ledger.write() as writer:
+            for generation, space in list(self.spaces.items())[1:]:
+                assert writer.add_space(space, None) == generation
+                for old in range(1, generation):
+                    writer.put_link(Link(generation, old, self.spaces[old].dim, {"certificate": 1}))
+                writer.add_upgrade(generation - 1, generation, order="random", plan={})
+                writer.set_upgrade(writer.state().upgrades[-1], state="open")
             if calibrated:
                 for (query, gallery), (slope, intercept) in HONEST.items():
                     if query in self.spaces and gallery in self.spaces:
-                        change.put_calibration(query, gallery, made_calibration(slope, intercept), "test")
+                        writer.put_calibration(query, gallery, made_calibration(slope, intercept), "test")
 
-    def add(self, ids: Sequence[str], vectors: np.ndarray, rank: int = 1, **columns: Sequence[Any]) -> None:
+    def add(self, ids: Sequence[str], vectors: np.ndarray, generation: int = 1, **columns: Sequence[Any]) -> None:
         """Store new items with vectors of one space."""
         details = [{key: values[place] for key, values in columns.items()} for place in range(len(ids))]
-        with self.ledger.write() as change:
-            numbers = change.add_items([NewItem(name, "c", None, one) for name, one in zip(ids, details, strict=True)])
-            change.put_vectors(rank, numbers, ["c"] * len(ids), vectors)
-        self.vectors[rank].update(zip(ids, vectors, strict=True))
+        with self.ledger.write() as writer:
+            numbers = writer.add_items([NewItem(name, "c", None, one) for name, one in zip(ids, details, strict=True)])
+            writer.put_vectors(generation, numbers, ["c"] * len(ids), vectors)
+        self.vectors[generation].update(zip(ids, vectors, strict=True))
         self.metadata.update(zip(ids, details, strict=True))
 
-    def backfill(self, rank: int, ids: Sequence[str], vectors: np.ndarray) -> None:
+    def backfill(self, generation: int, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Give stored items the vectors of another space."""
-        with self.ledger.write() as change:
-            known = change.find(ids)
+        with self.ledger.write() as writer:
+            known = writer.find(ids)
             numbers = np.array([known[name].number for name in ids], dtype=np.int64)
-            change.put_vectors(rank, numbers, [known[name].content for name in ids], vectors)
-        self.vectors[rank].update(zip(ids, vectors, strict=True))
+            writer.put_vectors(generation, numbers, [known[name].content for name in ids], vectors)
+        self.vectors[generation].update(zip(ids, vectors, strict=True))
 
-    def switch(self, rank: int) -> None:
+    def switch(self, generation: int) -> None:
         """Upgrade or roll back."""
-        with self.ledger.write() as change:
-            change.set_query(rank)
-        self.query = rank
+        with self.ledger.write() as writer:
+            writer.set_query(generation)
+        self.query = generation
 
     def remove(self, ids: Sequence[str]) -> None:
         """Remove items."""
-        with self.ledger.write() as change:
-            known = change.find(ids)
-            change.remove_items(np.array([known[name].number for name in ids], dtype=np.int64))
+        with self.ledger.write() as writer:
+            known = writer.find(ids)
+            writer.remove_items(np.array([known[name].number for name in ids], dtype=np.int64))
         for kept in self.vectors.values():
             for name in ids:
                 kept.pop(name, None)
 
-    def change(self, ids: Sequence[str], vectors: np.ndarray, rank: int = 1) -> None:
+    def change(self, ids: Sequence[str], vectors: np.ndarray, generation: int = 1) -> None:
         """Give items other content, embedded in one space."""
-        with self.ledger.write() as change:
-            known = change.find(ids)
+        with self.ledger.write() as writer:
+            known = writer.find(ids)
             numbers = np.array([known[name].number for name in ids], dtype=np.int64)
-            change.change_items(numbers, [NewItem(name, "d", None, self.metadata[name]) for name in ids])
-            change.put_vectors(rank, numbers, ["d"] * len(ids), vectors)
+            writer.change_items(numbers, [NewItem(name, "d", None, self.metadata[name]) for name in ids])
+            writer.put_vectors(generation, numbers, ["d"] * len(ids), vectors)
         for kept in self.vectors.values():
             for name in ids:
                 kept.pop(name, None)
-        self.vectors[rank].update(zip(ids, vectors, strict=True))
+        self.vectors[generation].update(zip(ids, vectors, strict=True))
 
     def slow(self, queries: np.ndarray, k: int, *, by: str = "score", keep: Any = None) -> list[list[tuple[Any, ...]]]:
         """What a search should find, one item at a time in float64: (id, score, raw, space id)."""
         lists = []
-        ids = {rank: space.id for rank, space in self.spaces.items()}
+        ids = {generation: space.id for generation, space in self.spaces.items()}
         units = {
-            rank: {name: row if self.spaces[rank].normalized else prefix(row[None], len(row))[0] for name, row in kept}
-            for rank, kept in ((rank, kept.items()) for rank, kept in self.vectors.items())
+            generation: {
+                name: row if self.spaces[generation].normalized else prefix(row[None], len(row))[0]
+                for name, row in kept
+            }
+            for generation, kept in ((generation, kept.items()) for generation, kept in self.vectors.items())
         }
         for query in queries:
             rows = []
             wide = {
-                rank: prefix(query[None], space.dim)[0].astype(np.float64)
-                for rank, space in self.spaces.items()
-                if rank <= self.query
+                generation: prefix(query[None], space.dim)[0].astype(np.float64)
+                for generation, space in self.spaces.items()
+                if generation <= self.query
             }
             for name in {name for kept in self.vectors.values() for name in kept}:
-                having = [rank for rank in range(1, self.query + 1) if name in self.vectors[rank]]
+                having = [generation for generation in range(1, self.query + 1) if name in self.vectors[generation]]
                 if not having or (keep is not None and not keep(self.metadata[name])):
                     continue
-                rank = having[-1]
-                raw = float((wide[rank] * units[rank][name].astype(np.float64)).sum())
-                slope, intercept = HONEST[self.query, rank]
-                rows.append((name, raw * slope + intercept, raw, ids[rank]))
+                generation = having[-1]
+                raw = float((wide[generation] * units[generation][name].astype(np.float64)).sum())
+                slope, intercept = HONEST[self.query, generation]
+                rows.append((name, raw * slope + intercept, raw, ids[generation]))
             rows.sort(key=lambda row: (-row[1] if by == "score" else -row[2], row[0]))
             lists.append(rows[:k])
         return lists

@@ -20,10 +20,10 @@ from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill.limits import LatencyBudget, RateLimit
 from samespace.gallery.backfill.order import priorities, read_order
 from samespace.gallery.backfill.run import Job, list_work, run_many, shares_of
-from samespace.gallery.backfill.worker import Batch, FromVectors, Loop, release_dead
+from samespace.gallery.backfill.worker import Batch, FromVectors, Worker, release_dead
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.state import Claim, Worker
-from samespace.gallery.ledger.writer import Change
+from samespace.gallery.ledger.state import Claim, WorkerStatus
+from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 
@@ -42,14 +42,14 @@ def gallery(tmp_path: Path) -> Iterator[Gallery]:
         yield made
 
 
-def loop(gallery: Gallery, **more: object) -> Loop:
+def loop(gallery: Gallery, **more: object) -> Worker:
     limits = Limits(**{"batch_size": 16, **more})  # type: ignore[arg-type]
-    return Loop(gallery.ledger, 2, FromVectors(items(NEW), NEW), limits)
+    return Worker(gallery.ledger, 2, FromVectors(items(NEW), NEW), limits)
 
 
 def stored(gallery: Gallery) -> int:
-    with gallery.ledger.read() as view:
-        return view.stored(2)
+    with gallery.ledger.read() as reader:
+        return reader.stored(2)
 
 
 class TestLoop:
@@ -62,19 +62,19 @@ class TestLoop:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sum(result.handed.stored for result in results) == COUNT
-        assert all(result.handed.present == result.handed.lost == 0 for result in results)
+        assert sum(result.completed.stored for result in results) == COUNT
+        assert all(result.completed.present == result.completed.lost == 0 for result in results)
         assert stored(gallery) == COUNT
 
     def test_ends_after_so_many_items(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, "random")
         done = loop(gallery, items=50).run()
-        assert (done.handed.stored, done.ended) == (50, "the 50 items of this run are done")
+        assert (done.completed.stored, done.ended) == (50, "the 50 items of this run are done")
 
     def test_ends_after_so_many_seconds(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, "random")
         done = loop(gallery, seconds=0.3, rate=100.0).run()
-        assert 0 < done.handed.stored < COUNT
+        assert 0 < done.completed.stored < COUNT
         assert "seconds of this run are over" in done.ended
 
     def test_keeps_to_the_rate(self, gallery: Gallery) -> None:
@@ -96,21 +96,21 @@ class TestLoop:
         assert stored(gallery) == 0
         gallery.resume()
         thread.join(timeout=20)
-        assert results[0].handed.stored == COUNT
+        assert results[0].completed.stored == COUNT
         assert gallery.status().workers == ()
 
     def test_ends_when_the_upgrade_is_rolled_back(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, "random")
         gallery.rollback()
         done = loop(gallery).run()
-        assert (done.handed.stored, done.ended) == (0, "the gallery is queried by another space now")
+        assert (done.completed.stored, done.ended) == (0, "the gallery is queried by another space now")
 
     def test_stops_between_batches_when_told_and_gives_back_its_claims(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, "random")
         stop = threading.Event()
         stop.set()
-        one = Loop(gallery.ledger, 2, FromVectors(items(NEW), NEW), Limits(), stop=stop)
-        assert one.run().handed.stored == 0
+        one = Worker(gallery.ledger, 2, FromVectors(items(NEW), NEW), Limits(), stop=stop)
+        assert one.run().completed.stored == 0
         assert gallery.status().work.claimed == 0
 
     @pytest.mark.parametrize("part", ["take", "embed"])
@@ -126,9 +126,9 @@ class TestLoop:
 
         list_work(gallery.ledger, "random")
         with pytest.raises(InputError, match="the disk of the images is gone"):
-            Loop(gallery.ledger, 2, Failing(), Limits(batch_size=16)).run()
+            Worker(gallery.ledger, 2, Failing(), Limits(batch_size=16)).run()
         assert gallery.status().work.claimed == 0
-        assert loop(gallery).run().handed.stored == COUNT
+        assert loop(gallery).run().completed.stored == COUNT
 
     def test_an_error_of_the_writer_ends_the_run(self, gallery: Gallery) -> None:
         class Wrong:
@@ -137,7 +137,7 @@ class TestLoop:
 
         list_work(gallery.ledger, "random")
         with pytest.raises((ValueError, IndexError)):
-            Loop(gallery.ledger, 2, Wrong(), Limits(batch_size=16)).run()
+            Worker(gallery.ledger, 2, Wrong(), Limits(batch_size=16)).run()
         assert gallery.status().work.claimed == 0
 
     def test_claims_of_a_dead_process_are_taken_back_at_once(self, gallery: Gallery) -> None:
@@ -145,24 +145,24 @@ class TestLoop:
         gone = subprocess.Popen([sys.executable, "-c", ""])
         gone.wait()
         dead = f"{socket.gethostname()}-{gone.pid}-abcdef"
-        with gallery.ledger.claiming() as change:
-            change.claim(2, dead, 40, now=time.time(), lease=3600)
-            change.claim(2, "elsewhere-1-abcdef", 40, now=time.time(), lease=3600)
-            change.claim(2, f"{socket.gethostname()}-{os.getpid()}-abcdef", 40, now=time.time(), lease=3600)
+        with gallery.ledger.claiming() as writer:
+            writer.claim(2, dead, 40, now=time.time(), lease=3600)
+            writer.claim(2, "elsewhere-1-abcdef", 40, now=time.time(), lease=3600)
+            writer.claim(2, f"{socket.gethostname()}-{os.getpid()}-abcdef", 40, now=time.time(), lease=3600)
         assert release_dead(gallery.ledger, 2) == 1
         assert gallery.status().work.claimed == 80
 
     def test_claims_of_another_machine_are_taken_when_their_lease_ends(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, "random")
-        with gallery.ledger.claiming() as change:
-            change.claim(2, "elsewhere-1-abcdef", 40, now=time.time() - 100, lease=100.4)
-        assert loop(gallery).run().handed.stored == COUNT
+        with gallery.ledger.claiming() as writer:
+            writer.claim(2, "elsewhere-1-abcdef", 40, now=time.time() - 100, lease=100.4)
+        assert loop(gallery).run().completed.stored == COUNT
 
     def test_claims_nothing_while_it_waits_for_its_rate(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, "random")
         stop = threading.Event()
         limits = Limits(batch_size=10, rate=5.0)
-        one = Loop(gallery.ledger, 2, FromVectors(items(NEW), NEW), limits, stop=stop)
+        one = Worker(gallery.ledger, 2, FromVectors(items(NEW), NEW), limits, stop=stop)
         thread = threading.Thread(target=one.run)
         thread.start()
         deadline = time.monotonic() + 10
@@ -180,7 +180,7 @@ class TestLoop:
         class Slow:
             def __init__(self) -> None:
                 self.seen: list[int] = []
-                self.supply = FromVectors(items(NEW), NEW)
+                self.vector_source = FromVectors(items(NEW), NEW)
 
             def take(self, claims: list[Claim]) -> Batch:
                 self.seen += [claim.item for claim in claims]
@@ -188,23 +188,23 @@ class TestLoop:
 
             def embed(self, claims: list[Claim]) -> np.ndarray:
                 time.sleep(1.2)
-                return self.supply.take(claims).embed()
+                return self.vector_source.take(claims).embed()
 
         monkeypatch.setattr("samespace.gallery.backfill.worker._BEAT_SECONDS", 0.1)
         list_work(gallery.ledger, "random")
-        supply, results = Slow(), []
-        one = Loop(gallery.ledger, 2, supply, Limits(batch_size=50, lease=0.4, items=100))
+        vector_source, results = Slow(), []
+        one = Worker(gallery.ledger, 2, vector_source, Limits(batch_size=50, lease=0.4, items=100))
         thread = threading.Thread(target=lambda: results.append(one.run()))
         thread.start()
         time.sleep(1.0)
-        with gallery.ledger.claiming() as change:
-            others = [claim.item for claim in change.claim(2, "other", COUNT, now=time.time(), lease=60)]
-            alive = change.workers(time.time() - 0.5)
+        with gallery.ledger.claiming() as writer:
+            others = [claim.item for claim in writer.claim(2, "other", COUNT, now=time.time(), lease=60)]
+            alive = writer.workers(time.time() - 0.5)
         thread.join()
         assert [worker.owner for worker in alive] == [one.owner]
-        assert (len(others), set(others) & set(supply.seen)) == (COUNT - 100, set())
-        assert (results[0].handed.stored, results[0].handed.lost) == (100, 0)
-        assert len(supply.seen) == len(set(supply.seen)) == 100
+        assert (len(others), set(others) & set(vector_source.seen)) == (COUNT - 100, set())
+        assert (results[0].completed.stored, results[0].completed.lost) == (100, 0)
+        assert len(vector_source.seen) == len(set(vector_source.seen)) == 100
 
     def test_says_when_only_failed_items_are_left(self, gallery: Gallery) -> None:
         class Broken:
@@ -212,7 +212,7 @@ class TestLoop:
                 return Batch([], lambda: np.empty((0, 0), np.float32), {claim.item: "broken" for claim in claims})
 
         list_work(gallery.ledger, "random")
-        done = Loop(gallery.ledger, 2, Broken(), Limits()).run()
+        done = Worker(gallery.ledger, 2, Broken(), Limits()).run()
         assert (
             done.ended == f"nothing is left but {COUNT} items that could not be embedded; try them again with --retry"
         )
@@ -225,45 +225,45 @@ class TestLoop:
                 return whole.take(claims[1:])
 
         list_work(gallery.ledger, "random")
-        done = Loop(gallery.ledger, 2, Sparing(), Limits(batch_size=100)).run()
-        assert (done.handed.stored, list(done.failed.values())) == (COUNT - 2, ["no vector was supplied"] * 2)
+        done = Worker(gallery.ledger, 2, Sparing(), Limits(batch_size=100)).run()
+        assert (done.completed.stored, list(done.failed.values())) == (COUNT - 2, ["no vector was supplied"] * 2)
 
     def test_workers_with_parts_of_the_vectors_each_take_theirs_and_end(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, "random")
         parts = [items(NEW).subset(np.arange(first, first + 90)) for first in (0, 90)]
-        loops = [Loop(gallery.ledger, 2, FromVectors(part, NEW), Limits(batch_size=16)) for part in parts]
+        loops = [Worker(gallery.ledger, 2, FromVectors(part, NEW), Limits(batch_size=16)) for part in parts]
         results = []
         threads = [threading.Thread(target=lambda one=one: results.append(one.run())) for one in loops]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(timeout=20)
-        assert [result.handed.stored for result in results] == [90, 90]
+        assert [result.completed.stored for result in results] == [90, 90]
         assert results[1].ended.startswith("of the items that are left, 20 have no vector in")
-        with gallery.ledger.read() as view:
-            assert view.session.all("SELECT COUNT(*), SUM(tries) FROM work") == [(20, 0)]
+        with gallery.ledger.read() as reader:
+            assert reader.session.all("SELECT COUNT(*), SUM(tries) FROM work") == [(20, 0)]
 
     def test_vectors_that_another_worker_lets_go_of_are_taken_in_the_end(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, "random")
-        with gallery.ledger.claiming() as change:
-            change.claim(2, "elsewhere-1-abcdef", 40, now=time.time(), lease=0.6)
-        assert loop(gallery).run().handed.stored == COUNT
+        with gallery.ledger.claiming() as writer:
+            writer.claim(2, "elsewhere-1-abcdef", 40, now=time.time(), lease=0.6)
+        assert loop(gallery).run().completed.stored == COUNT
 
 
 class TestList:
     def test_looks_at_each_item_once(self, gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
         looked: list[int] = []
-        lacking = Change.lacking
+        lacking = LedgerWriter.lacking
 
-        def counted(change: Change, rank: int, part: np.ndarray) -> np.ndarray:
+        def counted(writer: LedgerWriter, generation: int, part: np.ndarray) -> np.ndarray:
             looked.extend(part.tolist())
-            return lacking(change, rank, part)
+            return lacking(writer, generation, part)
 
-        def whole(change: Change, ranks: object) -> None:
+        def whole(writer: LedgerWriter, generations: object) -> None:
             raise AssertionError("the whole gallery was looked at within a change")
 
-        monkeypatch.setattr(Change, "unserved", whole)
-        monkeypatch.setattr(Change, "lacking", counted)
+        monkeypatch.setattr(LedgerWriter, "unserved", whole)
+        monkeypatch.setattr(LedgerWriter, "lacking", counted)
         monkeypatch.setattr("samespace.gallery.backfill.run._LISTED_AT_ONCE", 30)
         assert list_work(gallery.ledger, "random") == COUNT
         assert looked == list(range(1, COUNT + 1))
@@ -271,15 +271,15 @@ class TestList:
     def test_holds_what_lacks_a_vector_in_order(self, gallery: Gallery) -> None:
         values = {name: float(place) for place, name in enumerate(items(OLD).ids.tolist())}
         assert list_work(gallery.ledger, values) == COUNT
-        with gallery.ledger.claiming() as change:
-            claims = change.claim(2, "w", 3, now=time.time(), lease=60)
+        with gallery.ledger.claiming() as writer:
+            claims = writer.claim(2, "w", 3, now=time.time(), lease=60)
         assert [claim.id for claim in claims] == ["item-199", "item-198", "item-197"]
 
     def test_without_an_order_keeps_the_one_it_has(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, {"item-005": 1.0})
         list_work(gallery.ledger, None)
-        with gallery.ledger.claiming() as change:
-            (claim,) = change.claim(2, "w", 1, now=time.time(), lease=60)
+        with gallery.ledger.claiming() as writer:
+            (claim,) = writer.claim(2, "w", 1, now=time.time(), lease=60)
         assert claim.id == "item-005"
 
     def test_new_items_join_it(self, gallery: Gallery) -> None:
@@ -295,9 +295,9 @@ class TestList:
 
 class TestOrders:
     def order(self, gallery: Gallery, order: object, seed: int = 0) -> np.ndarray:
-        with gallery.ledger.read() as view:
-            state = view.state()
-            items = view.unserved([2])
+        with gallery.ledger.read() as reader:
+            state = reader.state()
+            items = reader.unserved([2])
         return priorities(gallery.ledger, state, items, order, seed=seed)  # type: ignore[arg-type]
 
     def test_random_is_drawn_from_the_seed(self, gallery: Gallery) -> None:
@@ -317,8 +317,8 @@ class TestOrders:
     def test_stays_the_same_while_the_backfill_goes_on(self, gallery: Gallery) -> None:
         whole = self.order(gallery, "distance")
         gallery.backfill(vectors=items(NEW), order="distance", limits=Limits(items=50))
-        with gallery.ledger.read() as view:
-            left = view.unserved([2])
+        with gallery.ledger.read() as reader:
+            left = reader.unserved([2])
         np.testing.assert_allclose(self.order(gallery, "distance"), whole[left - 1], rtol=1e-6)
         assert whole[left - 1].max() <= np.sort(whole)[-50]
 
@@ -336,8 +336,8 @@ class TestOrders:
     def test_both_weighs_the_turn_in_the_class_by_the_traffic_of_the_class(self, gallery: Gallery) -> None:
         gallery.search(queries(NEW), k=3)
         gallery.write_traffic()
-        with gallery.ledger.read() as view:
-            numbers, hits = view.traffic()
+        with gallery.ledger.read() as reader:
+            numbers, hits = reader.traffic()
         labels = items(OLD).labels.astype(int)
         traffic = np.zeros(labels.max() + 1)
         np.add.at(traffic, labels[numbers - 1], hits)
@@ -439,11 +439,11 @@ class TestThrottle:
     def test_a_backfill_waits_for_searches(self, gallery: Gallery) -> None:
         notes = []
         list_work(gallery.ledger, "random")
-        one = Loop(
+        one = Worker(
             gallery.ledger, 2, FromVectors(items(NEW), NEW), Limits(p95=1.0, seconds=1.0),
             probe=lambda: time.sleep(0.01), advance=lambda done, note: notes.append(note),
         )  # fmt: skip
-        assert one.run().handed.stored == 0
+        assert one.run().completed.stored == 0
         assert any(note.startswith("waiting for searches (p95") for note in notes)
 
 
@@ -505,10 +505,10 @@ class TestProcesses:
 class TestWorkers:
     def test_status_adds_up_their_rates(self, gallery: Gallery) -> None:
         now = time.time()
-        with gallery.ledger.claiming() as change:
-            change.beat(Worker("a", 2, now - 10, now, done=100, note="embedding"))
-            change.beat(Worker("b", 2, now - 10, now, done=50, note="embedding"))
-            change.beat(Worker("gone", 2, now - 500, now - 400, done=50))
+        with gallery.ledger.claiming() as writer:
+            writer.heartbeat(WorkerStatus("a", 2, now - 10, now, done=100, note="embedding"))
+            writer.heartbeat(WorkerStatus("b", 2, now - 10, now, done=50, note="embedding"))
+            writer.heartbeat(WorkerStatus("gone", 2, now - 500, now - 400, done=50))
         status = gallery.status()
         assert status.rate == pytest.approx(15, rel=0.01)
         assert status.seconds_left == pytest.approx(COUNT / 15, rel=0.01)

@@ -77,8 +77,8 @@ def test_a_sample_calibrates_as_all_pairs_do(tmp_path: Path, monkeypatch: pytest
     np.testing.assert_allclose(some.log_odds(raw), whole.log_odds(raw), atol=0.05 * np.ptp(whole.log_odds(raw)))
     # low rates are read from the tail, which knows of all pairs
     np.testing.assert_allclose(some.level(raw[-5:]), whole.level(raw[-5:]), rtol=0.02)
-    with made.ledger.read() as view:
-        assert view.state().calibrations[1, 1] == some
+    with made.ledger.read() as reader:
+        assert reader.state().calibrations[1, 1] == some
     made.ledger.close()
 
 

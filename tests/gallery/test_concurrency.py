@@ -10,7 +10,7 @@ import pytest
 
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill.run import list_work
-from samespace.gallery.backfill.worker import FromVectors, Loop
+from samespace.gallery.backfill.worker import FromVectors, Worker
 from samespace.vectors import VectorSet
 
 from .world import NEW, OLD, certificate, items, queries
@@ -30,7 +30,7 @@ def gallery(place: str) -> Iterator[Gallery]:
 
 
 def test_answers_are_consistent_over_a_thousand_searches(gallery: Gallery, place: str) -> None:
-    """Each item once and from one space, with the score of its vector there, at an epoch that never goes back.
+    """Each item once and from one space, with the score of its vector there, at an revision that never goes back.
 
     The items that are backfilled only grow; a writer adds and removes items of its own meanwhile.
     """
@@ -42,7 +42,7 @@ def test_answers_are_consistent_over_a_thousand_searches(gallery: Gallery, place
     done = [0, 0]
 
     def read(slot: int) -> None:
-        epoch, backfilled = -1, set[str]()
+        revision, backfilled = -1, set[str]()
         while not over.is_set() or done[slot] < searches // 2:
             answer = gallery.search(wanted, k=COUNT + 10, count=False)
             done[slot] += 1
@@ -56,9 +56,9 @@ def test_answers_are_consistent_over_a_thousand_searches(gallery: Gallery, place
                     wrong.append("queries of one search saw unlike moments")
                 if any(abs(hit.raw - true[hit.space][number][hit.item]) > 1e-6 for hit in fixed):
                     wrong.append("a score is not that of the item's vector in its space")
-            if answer.epoch < epoch or not backfilled <= new:
+            if answer.revision < revision or not backfilled <= new:
                 wrong.append("time went back")
-            epoch, backfilled = answer.epoch, new
+            revision, backfilled = answer.revision, new
             if wrong:
                 return
 
@@ -72,7 +72,7 @@ def test_answers_are_consistent_over_a_thousand_searches(gallery: Gallery, place
 
     readers = [threading.Thread(target=read, args=(slot,)) for slot in range(2)]
     writer = threading.Thread(target=write)
-    loops = [Loop(gallery.ledger, 2, FromVectors(items(NEW), NEW), Limits(batch_size=4, rate=40.0)) for _ in range(2)]
+    loops = [Worker(gallery.ledger, 2, FromVectors(items(NEW), NEW), Limits(batch_size=4, rate=40.0)) for _ in range(2)]
     workers = [threading.Thread(target=loop.run) for loop in loops]
     for thread in (*readers, writer, *workers):
         thread.start()

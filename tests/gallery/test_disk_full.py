@@ -71,9 +71,9 @@ def test_a_backfill_on_a_full_disk_keeps_what_is_done(small: Path) -> None:
     with Gallery.create(small / "gallery", SPACE) as gallery:
         gallery.add(vectors)
         gallery.upgrade(new, accept_uncertified=True)
-        with gallery.ledger.write() as change:
+        with gallery.ledger.write() as writer:
             for other in (1, 2):
-                change.put_calibration(2, other, _calibration(), "made up")
+                writer.put_calibration(2, other, _calibration(), "made up")
         with (small / "ballast").open("wb", buffering=0) as file, suppress(OSError):
             while file.write(b"x" * 4096):
                 pass

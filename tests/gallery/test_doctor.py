@@ -38,13 +38,13 @@ def test_a_healthy_gallery(gallery: Gallery) -> None:
 
 
 def test_finds_a_vector_that_is_not_what_was_written(gallery: Gallery) -> None:
-    with gallery.ledger.write() as change:
-        change.session.run("UPDATE vector_1 SET crc = crc + 1 WHERE no = 17")
+    with gallery.ledger.write() as writer:
+        writer.session.run("UPDATE vector_1 SET crc = crc + 1 WHERE no = 17")
     assert any("1 of 200 vectors are not what was written" in what for what in errors(gallery))
     # the old vectors are about to go anyway; the new ones are whole
     gallery.backfill(vectors=items(NEW))
-    with gallery.ledger.write() as change:
-        change.session.run("UPDATE vector_2 SET crc = crc + 1")
+    with gallery.ledger.write() as writer:
+        writer.session.run("UPDATE vector_2 SET crc = crc + 1")
     with pytest.raises(GalleryError, match="is damaged in the store; nothing was deleted"):
         gallery.seal()
     assert gallery.state.upgrade is not None
@@ -52,20 +52,20 @@ def test_finds_a_vector_that_is_not_what_was_written(gallery: Gallery) -> None:
 
 
 def test_finds_orphans_and_items_that_nothing_serves(gallery: Gallery) -> None:
-    with gallery.ledger.write() as change:
-        change.session.run("UPDATE item SET content = 'other' WHERE id = 'item-000'")
-        change.session.run("DELETE FROM vector_1 WHERE item = 2")
-        change.session.run("DELETE FROM vector_2 WHERE item = 2")
+    with gallery.ledger.write() as writer:
+        writer.session.run("UPDATE item SET content = 'other' WHERE id = 'item-000'")
+        writer.session.run("DELETE FROM vector_1 WHERE item = 2")
+        writer.session.run("DELETE FROM vector_2 WHERE item = 2")
     found = errors(gallery)
     assert any("of items that are gone or have changed" in what for what in found)
     assert any("1 items have no vector that serves, such as 'item-001'" in what for what in found)
 
 
 def test_finds_pairs_that_nothing_allows(gallery: Gallery) -> None:
-    with gallery.ledger.write() as change:
-        change.session.run("DELETE FROM link")
-        change.session.run("DELETE FROM calibration WHERE query = 2 AND gallery = 1")
-        change.put_meta("settings", "{}")
+    with gallery.ledger.write() as writer:
+        writer.session.run("DELETE FROM link")
+        writer.session.run("DELETE FROM calibration WHERE query = 2 AND gallery = 1")
+        writer.put_meta("settings", "{}")
     found = errors(gallery)
     assert any("no certificate" in what for what in found)
     assert any("no calibration" in what for what in found)
@@ -89,9 +89,9 @@ def test_a_read_only_gallery_answers_and_refuses_to_change(tmp_path: Path) -> No
         assert len(gallery.search(queries(OLD), k=3).hits[0]) == 3
         assert gallery.doctor().healthy
         assert gallery.status().items == 200
-        for change in (lambda: gallery.remove(["item-000"]), lambda: gallery.plan(NEW), gallery.rollback):
+        for writer in (lambda: gallery.remove(["item-000"]), lambda: gallery.plan(NEW), gallery.rollback):
             with pytest.raises(GalleryError, match=r"read-only or cannot be written; nothing was changed"):
-                change()
+                writer()
 
 
 def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:

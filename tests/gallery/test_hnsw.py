@@ -36,7 +36,7 @@ def recall(answer: Answer, made: Made, k: int = 10) -> float:
 
 
 def graphs(source: LocalSource) -> dict[int, str]:
-    return {rank: held.graph.name for rank, held in source.moment().held.items() if held.graph is not None}
+    return {generation: held.graph.name for generation, held in source.moment().held.items() if held.graph is not None}
 
 
 @pytest.mark.parametrize("folder", [True, False])
@@ -44,12 +44,12 @@ def test_recall_at_a_half_and_while_rows_come_and_go(tmp_path: Path, folder: boo
     made = half_way(tmp_path, count=COUNT)
     source = LocalSource(made.ledger, tmp_path / "index" if folder else None, graph_from=500)
     source.maintain()
-    assert {rank: value["kind"] for rank, value in source.coverage().items()} == {1: "hnsw", 2: "hnsw"}
+    assert {generation: value["kind"] for generation, value in source.coverage().items()} == {1: "hnsw", 2: "hnsw"}
     assert recall(search(source, QUERIES, made.spaces[2]), made) >= 0.95
     lacking = sorted(set(made.vectors[1]) - set(made.vectors[2]))
     made.backfill(2, lacking[:100], made_vectors(100, 32, seed=5))
     made.remove(sorted(set(made.vectors[2]) - set(lacking))[:30])
-    made.change(lacking[100:120], made_vectors(20, 32, seed=6), rank=2)
+    made.change(lacking[100:120], made_vectors(20, 32, seed=6), generation=2)
     assert source.coverage()[2]["lag"] == 120
     assert recall(search(source, QUERIES, made.spaces[2]), made) >= 0.95
     exact = search(source, QUERIES, made.spaces[2], exact=True)

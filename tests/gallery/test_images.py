@@ -15,7 +15,7 @@ from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery import Added, Gallery, Limits
 from samespace.gallery.ingest.add import add_images
 from samespace.gallery.ingest.images import Encoder, Images, another_image, content_of
-from samespace.gallery.upgrade.model_check import require_kinship, require_same_model
+from samespace.gallery.upgrade.model_check import require_lineage, require_same_model
 
 from .world import CLASSES, EACH, NEW, OLD, THIRD, Projection, certificate, items, pixels, queries, source
 
@@ -26,7 +26,7 @@ def put(gallery: Gallery, *models: Projection, images: ArraySource | FolderSourc
     """Add images by models that are at hand as objects."""
     opened = Images(images or source())
     state = gallery.state
-    encoders = {state.rank_of(model.space): (Encoder(model), opened) for model in models}
+    encoders = {state.generation_of(model.space): (Encoder(model), opened) for model in models}
     return add_images(gallery.ledger, opened, encoders, labelled=True, **more)
 
 
@@ -48,8 +48,8 @@ class Doubt(Projection):
 
 class TestAdding:
     def test_gives_the_vectors_of_the_model(self, gallery: Gallery) -> None:
-        with gallery.ledger.read() as view:
-            rows = view.rows_after(1, 0, COUNT)
+        with gallery.ledger.read() as reader:
+            rows = reader.rows_after(1, 0, COUNT)
         np.testing.assert_array_equal(rows.values, items(OLD).take(np.arange(COUNT)))
 
     def test_again_embeds_nothing(self, gallery: Gallery) -> None:
@@ -114,7 +114,7 @@ class TestCanaries:
         assert gallery.space == OLD
 
     def test_kinship_of_the_true_successor_is_whole(self, gallery: Gallery) -> None:
-        share = require_kinship(gallery.ledger, 1, Encoder(Projection(NEW)), Images(source()), OLD.dim)
+        share = require_lineage(gallery.ledger, 1, Encoder(Projection(NEW)), Images(source()), OLD.dim)
         assert share is not None
         assert share > 0.9
 
@@ -129,8 +129,8 @@ class TestBackfill:
         gallery.upgrade(Projection(NEW), [certificate()], images=source())
         done = gallery.backfill(model=Projection(NEW), images=source(), limits=Limits(batch_size=32))
         assert (done.stored, done.failed) == (COUNT, {})
-        with gallery.ledger.read() as view:
-            stored = view.rows_of(2, view.find(["item-042"])["item-042"].number * np.ones(1, dtype=np.int64))
+        with gallery.ledger.read() as reader:
+            stored = reader.rows_of(2, reader.find(["item-042"])["item-042"].number * np.ones(1, dtype=np.int64))
         np.testing.assert_array_equal(stored.values, items(NEW).take(np.array([42])))
 
     def test_skips_and_reports_images_that_are_gone_or_broken(self, tmp_path: Path) -> None:
@@ -185,12 +185,12 @@ class TestBackfill:
         from samespace.gallery.backfill.worker import FromImages
 
         list_work(gallery.ledger, "random")
-        supply = FromImages(Encoder(Busy(NEW)), Images(source()))
-        done = run_one(gallery.ledger, supply, Limits(batch_size=COUNT), source=gallery.source)
+        vector_source = FromImages(Encoder(Busy(NEW)), Images(source()))
+        done = run_one(gallery.ledger, vector_source, Limits(batch_size=COUNT), source=gallery.source)
         assert (done.stored, done.changed, done.left) == (COUNT - 2, 1, 0)
-        with gallery.ledger.read() as view:
-            number = view.find(["item-007"])["item-007"].number
-            rows = view.rows_of(2, np.array([number]))
+        with gallery.ledger.read() as reader:
+            number = reader.find(["item-007"])["item-007"].number
+            rows = reader.rows_of(2, np.array([number]))
         expected = Projection(NEW).embed(later.load([0])).numpy()
         np.testing.assert_array_equal(rows.values, expected)
         assert gallery.doctor().healthy

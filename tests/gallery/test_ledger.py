@@ -14,7 +14,7 @@ import pytest
 from samespace.errors import GalleryError, InputError, SamespaceError
 from samespace.gallery.ledger.filters import conditions
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.state import Link, NewItem, Worker
+from samespace.gallery.ledger.state import Link, NewItem, WorkerStatus
 from samespace.metrics.calibration import Band, Calibration
 from samespace.space import Space
 
@@ -30,17 +30,17 @@ def unit(count: int, dim: int = OLD.dim, seed: int = 0) -> np.ndarray:
 
 def filled(ledger: Ledger, items: list[NewItem], seed: int = 0) -> np.ndarray:
     values = unit(len(items), seed=seed)
-    with ledger.write() as change:
-        numbers = change.add_items(items)
-        change.put_vectors(1, numbers, [item.content for item in items], values)
+    with ledger.write() as writer:
+        numbers = writer.add_items(items)
+        writer.put_vectors(1, numbers, [item.content for item in items], values)
     return values
 
 
 def selected(ledger: Ledger, where: Any) -> list[str]:
-    with ledger.read() as view:
-        numbers = view.select(conditions(where))
+    with ledger.read() as reader:
+        numbers = reader.select(conditions(where))
         assert (np.diff(numbers) > 0).all()
-        items = view.items(numbers)
+        items = reader.items(numbers)
     return [items[number].id for number in numbers.tolist()]
 
 
@@ -48,19 +48,19 @@ def test_what_is_made_can_be_opened_again(place: str, opened: Callable[..., Ledg
     made = opened(place, create=True)
     values = filled(made, [NewItem("ä/1.png", "h1", "кот", {"year": 2020, "fresh": True}), NewItem("'; --", "h2")])
     made.close()
-    with opened(place).read() as view:
-        state = view.state()
+    with opened(place).read() as reader:
+        state = reader.state()
         assert (state.query, list(state.spaces), state.spaces[1].space) == (1, [1], OLD)
-        assert view.meta("format") == "samespace.gallery/1"
-        assert len(view.meta("gallery") or "") == 32
-        assert view.meta("none") is None
-        found = view.find(["ä/1.png", "'; --", "unknown"])
+        assert reader.meta("format") == "samespace.gallery/1"
+        assert len(reader.meta("gallery") or "") == 32
+        assert reader.meta("none") is None
+        found = reader.find(["ä/1.png", "'; --", "unknown"])
         assert {name: (item.number, item.label) for name, item in found.items()} == {
             "ä/1.png": (1, "кот"),
             "'; --": (2, None),
         }
-        assert view.metadata([1, 2]) == {1: {"year": 2020, "fresh": True}, 2: {}}
-        rows = view.rows_of(1, [2, 1, 99])
+        assert reader.metadata([1, 2]) == {1: {"year": 2020, "fresh": True}, 2: {}}
+        rows = reader.rows_of(1, [2, 1, 99])
         assert rows.items.tolist() == [1, 2]
         assert rows.values.tobytes() == values.tobytes()
         assert rows.checksums.tolist() == [zlib.crc32(value.tobytes()) for value in values]
@@ -70,13 +70,13 @@ def test_what_is_made_can_be_opened_again(place: str, opened: Callable[..., Ledg
 def test_vectors_come_back_to_the_bit(ledger: Ledger) -> None:
     values = np.zeros((3, OLD.dim), np.float32)
     values[0] = np.array([0.0, -0.0, 1e-45, -1e-38, 3.4e38, 1 / 3, np.float32(0.1), 1], np.float32)
-    with ledger.write() as change:
-        numbers = change.add_items([NewItem(str(place), "") for place in range(3)])
-        change.put_vectors(1, numbers, ["", "", ""], values[:, ::1])
-    with ledger.read() as view:
-        assert view.rows_after(1, 0, 10).values.tobytes() == values.tobytes()
-        assert [len(rows.numbers) for rows in view.batches(1, 2)] == [2, 1]
-        assert view.rows_of(1, []).values.shape == (0, OLD.dim)
+    with ledger.write() as writer:
+        numbers = writer.add_items([NewItem(str(place), "") for place in range(3)])
+        writer.put_vectors(1, numbers, ["", "", ""], values[:, ::1])
+    with ledger.read() as reader:
+        assert reader.rows_after(1, 0, 10).values.tobytes() == values.tobytes()
+        assert [len(rows.numbers) for rows in reader.batches(1, 2)] == [2, 1]
+        assert reader.rows_of(1, []).values.shape == (0, OLD.dim)
 
 
 def test_no_gallery_is_made_over_another(place: str, opened: Callable[..., Ledger]) -> None:
@@ -84,8 +84,8 @@ def test_no_gallery_is_made_over_another(place: str, opened: Callable[..., Ledge
     with pytest.raises(InputError, match="holds a gallery already") as caught:
         opened(place, create=True)
     assert "\n" not in str(caught.value)
-    with opened(place).read() as view:
-        assert view.live() == 1
+    with opened(place).read() as reader:
+        assert reader.live() == 1
 
 
 def test_a_gallery_that_cannot_be_made_leaves_nothing(place: str, opened: Callable[..., Ledger]) -> None:
@@ -104,8 +104,8 @@ def test_there_is_nothing_where_nothing_was_made(place: str) -> None:
 def test_read_only_reads_and_refuses_to_write(place: str, opened: Callable[..., Ledger]) -> None:
     filled(opened(place, create=True), [NewItem("a", "1")])
     still = opened(place, read_only=True)
-    with still.read() as view:
-        assert view.live() == 1
+    with still.read() as reader:
+        assert reader.live() == 1
     for writing in (still.write, still.claiming):
         with pytest.raises(GalleryError, match=r"read-only.*nothing was changed"), writing():
             pass
@@ -113,30 +113,30 @@ def test_read_only_reads_and_refuses_to_write(place: str, opened: Callable[..., 
 
 def test_ids_and_vectors_are_unique(ledger: Ledger) -> None:
     filled(ledger, [NewItem("a", "1"), NewItem("b", "1")])
-    with pytest.raises(SamespaceError), ledger.write() as change:
-        change.add_items([NewItem("c", "1"), NewItem("a", "2")])
-    with pytest.raises(SamespaceError), ledger.write() as change:
-        change.put_vectors(1, np.array([1]), ["1"], unit(1))
-    with pytest.raises(SamespaceError), ledger.write() as change:
-        change.add_space(OLD, None)
-    with ledger.read() as view:
-        assert (view.live(), view.stored(1), list(view.state().spaces)) == (2, 2, [1])
+    with pytest.raises(SamespaceError), ledger.write() as writer:
+        writer.add_items([NewItem("c", "1"), NewItem("a", "2")])
+    with pytest.raises(SamespaceError), ledger.write() as writer:
+        writer.put_vectors(1, np.array([1]), ["1"], unit(1))
+    with pytest.raises(SamespaceError), ledger.write() as writer:
+        writer.add_space(OLD, None)
+    with ledger.read() as reader:
+        assert (reader.live(), reader.stored(1), list(reader.state().spaces)) == (2, 2, [1])
     # and the ledger goes on
     filled(ledger, [NewItem("c", "1")])
 
 
 def test_numbers_are_never_given_twice(ledger: Ledger) -> None:
     filled(ledger, [NewItem(name, "1") for name in "abc"])
-    with ledger.read() as view:
-        assert view.next_numbers() == (4, 4)
-    with ledger.write() as change:
-        change.remove_items(np.array([1, 2, 3]))
+    with ledger.read() as reader:
+        assert reader.next_numbers() == (4, 4)
+    with ledger.write() as writer:
+        writer.remove_items(np.array([1, 2, 3]))
     filled(ledger, [NewItem(name, "1") for name in "def"])
-    with ledger.read() as view:
-        assert sorted(view.items([4, 5, 6])) == [4, 5, 6]
-        items, numbers = view.row_numbers(1)
+    with ledger.read() as reader:
+        assert sorted(reader.items([4, 5, 6])) == [4, 5, 6]
+        items, numbers = reader.row_numbers(1)
         assert dict(zip(items.tolist(), numbers.tolist(), strict=True)) == {4: 4, 5: 5, 6: 6}
-        changed, later = view.row_numbers(1, since=view.epoch() - 1)
+        changed, later = reader.row_numbers(1, since=reader.revision() - 1)
         assert sorted(changed.tolist()) == sorted(later.tolist()) == [4, 5, 6]
 
 
@@ -146,29 +146,29 @@ def test_the_state_follows_every_change_of_configuration(ledger: Ledger) -> None
         for slope in (1.0, 2.0)
     ]
     changes: list[Callable[[Any], Any]] = [
-        lambda change: change.add_space(NEW, "models/new"),
-        lambda change: change.set_model(1, "models/old"),
-        lambda change: change.put_link(Link(2, 1, 8, {"verdict": "certified"})),
-        lambda change: change.put_link(Link(2, 1, 8, None)),
-        lambda change: change.put_calibration(2, 1, calibrations[0], "study"),
-        lambda change: change.put_calibration(2, 1, calibrations[1], "study"),
-        lambda change: change.add_upgrade(1, 2, order="random", plan={"hours": 1.5}),
-        lambda change: change.set_query(2),
-        lambda change: change.set_upgrade(change.state().upgrades[0], state="open"),
-        lambda change: change.set_upgrade(change.state().upgrades[0], paused=True, order="traffic"),
-        lambda change: change.put_meta("settings", '{"scale": "fmr"}'),
-        lambda change: change.retire(1),
-        lambda change: change.set_upgrade(change.state().upgrades[0], state="sealed"),
+        lambda writer: writer.add_space(NEW, "models/new"),
+        lambda writer: writer.set_model(1, "models/old"),
+        lambda writer: writer.put_link(Link(2, 1, 8, {"verdict": "certified"})),
+        lambda writer: writer.put_link(Link(2, 1, 8, None)),
+        lambda writer: writer.put_calibration(2, 1, calibrations[0], "study"),
+        lambda writer: writer.put_calibration(2, 1, calibrations[1], "study"),
+        lambda writer: writer.add_upgrade(1, 2, order="random", plan={"hours": 1.5}),
+        lambda writer: writer.set_query(2),
+        lambda writer: writer.set_upgrade(writer.state().upgrades[0], state="open"),
+        lambda writer: writer.set_upgrade(writer.state().upgrades[0], paused=True, order="traffic"),
+        lambda writer: writer.put_meta("settings", '{"scale": "fmr"}'),
+        lambda writer: writer.retire(1),
+        lambda writer: writer.set_upgrade(writer.state().upgrades[0], state="sealed"),
     ]
-    with ledger.read() as view:
-        state = view.state()
+    with ledger.read() as reader:
+        state = reader.state()
     for make in changes:
-        with ledger.write() as change:
-            make(change)
-        with ledger.read() as view:
-            fresh, known = view.state(), view.state(state)
+        with ledger.write() as writer:
+            make(writer)
+        with ledger.read() as reader:
+            fresh, known = reader.state(), reader.state(state)
         assert known == fresh != state
-        assert fresh.epoch == fresh.config == state.epoch + 1
+        assert fresh.revision == fresh.config == state.revision + 1
         state = fresh
     assert state.spaces[1].retired
     assert (state.spaces[1].model, state.spaces[2].model) == ("models/old", "models/new")
@@ -182,12 +182,12 @@ def test_the_state_follows_every_change_of_configuration(ledger: Ledger) -> None
 
 
 def test_items_alone_leave_the_configuration_as_it_was(ledger: Ledger) -> None:
-    with ledger.read() as view:
-        before = view.state()
+    with ledger.read() as reader:
+        before = reader.state()
     filled(ledger, [NewItem("a", "1")])
-    with ledger.read() as view:
-        after = view.state(before)
-    assert (after.epoch, after.config) == (before.epoch + 1, before.config)
+    with ledger.read() as reader:
+        after = reader.state(before)
+    assert (after.revision, after.config) == (before.revision + 1, before.config)
     assert after.spaces is before.spaces
 
 
@@ -230,81 +230,81 @@ def test_labels_compare_by_code_point_and_removed_items_are_left_out(ledger: Led
     assert selected(ledger, {"label": (">=", "a")}) == ["0", "2", "3"]
     assert selected(ledger, {"label": ("!=", "a")}) == ["1", "2", "3", "5"]
     assert selected(ledger, ["label=B|b"]) == ["1", "3"]
-    with ledger.write() as change:
-        change.remove_items(np.array([2]))
+    with ledger.write() as writer:
+        writer.remove_items(np.array([2]))
     assert selected(ledger, ["label=B|b"]) == ["3"]
     assert selected(ledger, None) == ["0", "2", "3", "4", "5"]
-    with ledger.read() as view:
-        numbers, kept = view.labels()
+    with ledger.read() as reader:
+        numbers, kept = reader.labels()
         assert (numbers.tolist(), kept) == ([1, 3, 4, 5, 6], ["a", "Ä", "b", None, ""])
 
 
 def test_traffic_canaries_and_audit_are_kept(ledger: Ledger) -> None:
     filled(ledger, [NewItem(name, "1") for name in "abc"])
     values = unit(2, seed=5)
-    with ledger.write() as change:
-        change.count_hits({3: 2, 1: 1})
-        change.count_hits({3: 5})
-        change.put_canaries(1, np.array([1, 2]), unit(2))
-        change.put_canaries(1, np.array([2, 3]), values)
-        change.note("ann", "add", items=3, why="test")
-        change.remove_items(np.array([2]))
-    with ledger.read() as view:
-        items, hits = view.traffic()
+    with ledger.write() as writer:
+        writer.count_hits({3: 2, 1: 1})
+        writer.count_hits({3: 5})
+        writer.put_canaries(1, np.array([1, 2]), unit(2))
+        writer.put_canaries(1, np.array([2, 3]), values)
+        writer.note("ann", "add", items=3, why="test")
+        writer.remove_items(np.array([2]))
+    with ledger.read() as reader:
+        items, hits = reader.traffic()
         assert (items.tolist(), hits.tolist()) == ([1, 3], [1, 7])
-        items, found = view.canaries(1)
+        items, found = reader.canaries(1)
         assert (items.tolist(), found.tobytes()) == ([3], values[1:].tobytes())
-        audit = view.audit()
+        audit = reader.audit()
         assert [line["action"] for line in audit] == ["add", "create"]
         assert (audit[0]["actor"], audit[0]["items"], audit[0]["why"]) == ("ann", 3, "test")
-        assert len(view.audit(1)) == 1
+        assert len(reader.audit(1)) == 1
 
 
 def test_workers_are_known_while_they_beat(ledger: Ledger) -> None:
-    worker = Worker("w", 1, 1.0, 100.0, 5, 0, "")
-    with ledger.claiming() as change:
-        change.beat(worker)
-        change.beat(Worker("w", 1, 1.0, 101.0, 6, 1, "paused"))
-        change.beat(Worker("v", 1, 1.0, 102.0, 0, 0, ""))
-    with ledger.read() as view:
-        assert [(found.owner, found.done) for found in view.workers(50.0)] == [("v", 0), ("w", 6)]
-        assert [found.owner for found in view.workers(101.5)] == ["v"]
-    with ledger.claiming() as change:
-        change.leave("v")
-    with ledger.read() as view:
-        assert [found.owner for found in view.workers(50.0)] == ["w"]
+    worker = WorkerStatus("w", 1, 1.0, 100.0, 5, 0, "")
+    with ledger.claiming() as writer:
+        writer.heartbeat(worker)
+        writer.heartbeat(WorkerStatus("w", 1, 1.0, 101.0, 6, 1, "paused"))
+        writer.heartbeat(WorkerStatus("v", 1, 1.0, 102.0, 0, 0, ""))
+    with ledger.read() as reader:
+        assert [(found.owner, found.done) for found in reader.workers(50.0)] == [("v", 0), ("w", 6)]
+        assert [found.owner for found in reader.workers(101.5)] == ["v"]
+    with ledger.claiming() as writer:
+        writer.leave("v")
+    with ledger.read() as reader:
+        assert [found.owner for found in reader.workers(50.0)] == ["w"]
 
 
 def test_superseded_vectors_go_in_small_batches(ledger: Ledger) -> None:
     filled(ledger, [NewItem(str(place), "1") for place in range(10)])
-    with ledger.write() as change:
-        change.add_space(NEW, None)
-        change.put_vectors(2, np.arange(1, 8), ["1"] * 7, unit(7, NEW.dim))
+    with ledger.write() as writer:
+        writer.add_space(NEW, None)
+        writer.put_vectors(2, np.arange(1, 8), ["1"] * 7, unit(7, NEW.dim))
     dropped = []
     for last in (0, 3, 6, 7):
-        with ledger.write() as change:
-            dropped.append(change.drop_superseded(1, 2, 3, after=last))
+        with ledger.write() as writer:
+            dropped.append(writer.drop_superseded(1, 2, 3, after=last))
     assert dropped == [[1, 2, 3], [4, 5, 6], [7], []]
-    with ledger.read() as view:
-        assert view.rows_after(1, 0, 99).items.tolist() == [8, 9, 10]
-        assert view.stored(2) == 7
+    with ledger.read() as reader:
+        assert reader.rows_after(1, 0, 99).items.tolist() == [8, 9, 10]
+        assert reader.stored(2) == 7
 
 
 def test_batches_of_superseded_vectors_begin_where_the_last_ended(ledger: Ledger) -> None:
     filled(ledger, [NewItem(str(place), "1") for place in range(6)])
-    with ledger.write() as change:
-        change.add_space(NEW, None)
-        change.put_vectors(2, np.arange(1, 7), ["1"] * 6, unit(6, NEW.dim))
-        assert change.drop_superseded(1, 2, 2, after=3) == [4, 5]
+    with ledger.write() as writer:
+        writer.add_space(NEW, None)
+        writer.put_vectors(2, np.arange(1, 7), ["1"] * 6, unit(6, NEW.dim))
+        assert writer.drop_superseded(1, 2, 2, after=3) == [4, 5]
 
 
 def test_those_that_lack_a_vector_are_found_among_the_given(ledger: Ledger) -> None:
     filled(ledger, [NewItem(str(place), "1") for place in range(6)])
-    with ledger.write() as change:
-        change.add_space(NEW, None)
-        change.put_vectors(2, np.array([2, 5]), ["1"] * 2, unit(2, NEW.dim))
-        change.remove_items(np.array([3]))
-        assert change.lacking(2, np.array([6, 1, 2, 3, 99])).tolist() == [1, 6]
+    with ledger.write() as writer:
+        writer.add_space(NEW, None)
+        writer.put_vectors(2, np.array([2, 5]), ["1"] * 2, unit(2, NEW.dim))
+        writer.remove_items(np.array([3]))
+        assert writer.lacking(2, np.array([6, 1, 2, 3, 99])).tolist() == [1, 6]
 
 
 def test_a_swallowed_error_does_not_pass_for_success(place: str, opened: Callable[..., Ledger]) -> None:
@@ -312,25 +312,25 @@ def test_a_swallowed_error_does_not_pass_for_success(place: str, opened: Callabl
     filled(ledger, [NewItem("a", "1")])
     stored = True
     try:
-        with ledger.write() as change:
-            change.add_items([NewItem("b", "1")])
+        with ledger.write() as writer:
+            writer.add_items([NewItem("b", "1")])
             with contextlib.suppress(Exception):
-                change.add_items([NewItem("a", "1")])
+                writer.add_items([NewItem("a", "1")])
     except SamespaceError:
         stored = False
-    with ledger.read() as view:
-        assert bool(view.find(["b"])) == stored
+    with ledger.read() as reader:
+        assert bool(reader.find(["b"])) == stored
 
 
 def test_many_spaces_and_long_names(ledger: Ledger) -> None:
     name = "ü" * 2000
     filled(ledger, [NewItem(name, "h" * 5000, "l" * 5000, {"k" * 300: "v" * 5000})])
     wide = Space(weights="07", preprocessing="", dim=3000, normalized=False)
-    with ledger.write() as change:
-        assert [change.add_space(wide, None), change.add_space(NEW, None)] == [2, 3]
-        change.put_vectors(2, np.array([1]), ["h" * 5000], unit(1, 3000))
-    with ledger.read() as view:
-        assert view.find([name])[name].content == "h" * 5000
-        assert view.rows_of(2, [1]).values.shape == (1, 3000)
+    with ledger.write() as writer:
+        assert [writer.add_space(wide, None), writer.add_space(NEW, None)] == [2, 3]
+        writer.put_vectors(2, np.array([1]), ["h" * 5000], unit(1, 3000))
+    with ledger.read() as reader:
+        assert reader.find([name])[name].content == "h" * 5000
+        assert reader.rows_of(2, [1]).values.shape == (1, 3000)
     assert ledger.engine.size() > 0
     assert list(ledger.engine.check()) == []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Claim, NewItem
 
 from .conftest import NEW, OLD
@@ -53,11 +53,11 @@ class Model:
 
     def forget(self, number: int) -> None:
         self.work.pop(number, None)
-        for rank in (1, 2):
-            self.vectors[rank].pop(number, None)
+        for generation in (1, 2):
+            self.vectors[generation].pop(number, None)
 
-    def vector(self, rank: int) -> np.ndarray:
-        value = np.array([self.random.gauss(0, 1) for _ in range(DIMS[rank])])
+    def vector(self, generation: int) -> np.ndarray:
+        value = np.array([self.random.gauss(0, 1) for _ in range(DIMS[generation])])
         return (value / np.linalg.norm(value)).astype(np.float32)
 
     def new_item(self, name: str) -> NewItem:
@@ -68,10 +68,10 @@ class Model:
 def add(ledger: Ledger, model: Model) -> None:
     names = [f"item-{len(model.items) + place}-日本" for place in range(model.random.randint(1, 5))]
     items = [model.new_item(name) for name in names]
-    with ledger.write() as change:
-        numbers = change.add_items(items)
+    with ledger.write() as writer:
+        numbers = writer.add_items(items)
         values = np.stack([model.vector(1) for _ in items])
-        change.put_vectors(1, numbers, [item.content for item in items], values)
+        writer.put_vectors(1, numbers, [item.content for item in items], values)
     for number, item, value in zip(numbers.tolist(), items, values, strict=True):
         assert number not in model.given, "a number was given twice"
         model.given.add(number)
@@ -83,8 +83,8 @@ def change_some(ledger: Ledger, model: Model) -> None:
     names = model.ids(deleted=None)
     items = [model.new_item(name) for name in names]
     numbers = [model.items[name].number for name in names]
-    with ledger.write() as change:
-        change.change_items(np.array(numbers, dtype=np.int64), items)
+    with ledger.write() as writer:
+        writer.change_items(np.array(numbers, dtype=np.int64), items)
     for number, item in zip(numbers, items, strict=True):
         model.items[item.id] = Kept(number, item.content, item.label, dict(item.metadata))
         model.forget(number)
@@ -93,25 +93,25 @@ def change_some(ledger: Ledger, model: Model) -> None:
 def describe_some(ledger: Ledger, model: Model) -> None:
     for name in model.ids():
         item, kept = model.new_item(name), model.items[name]
-        with ledger.write() as change:
-            change.describe_items(np.array([kept.number]), [item])
+        with ledger.write() as writer:
+            writer.describe_items(np.array([kept.number]), [item])
         kept.label, kept.metadata = item.label, dict(item.metadata)
 
 
 def remove_some(ledger: Ledger, model: Model) -> None:
     names = model.ids()
-    with ledger.write() as change:
-        change.remove_items(np.array([model.items[name].number for name in names], dtype=np.int64))
+    with ledger.write() as writer:
+        writer.remove_items(np.array([model.items[name].number for name in names], dtype=np.int64))
     for name in names:
         model.items[name].deleted = True
         model.forget(model.items[name].number)
 
 
 def list_work(ledger: Ledger, model: Model) -> None:
-    with ledger.write() as change:
-        items = change.unserved([2])
+    with ledger.write() as writer:
+        items = writer.unserved([2])
         priorities = [model.random.choice([0.0, 0.5, 1.0]) for _ in items]
-        change.put_work(2, items, priorities)
+        writer.put_work(2, items, priorities)
     for number, priority in zip(items.tolist(), priorities, strict=True):
         _, owner, lease, tries = model.work.get(number, (0.0, None, 0.0, 0))
         model.work[number] = (priority, owner, lease, tries)
@@ -128,8 +128,8 @@ def claim(ledger: Ledger, model: Model) -> None:
     if any(model.work[number][3] >= 9 for number in free):
         return
     expected = sorted(free, key=lambda number: (-model.work[number][0], number))[:count]
-    with ledger.claiming() as change:
-        claims = change.claim(2, owner, count, now=model.now, lease=LEASE)
+    with ledger.claiming() as writer:
+        claims = writer.claim(2, owner, count, now=model.now, lease=LEASE)
     assert [claim.item for claim in claims] == expected
     for got in claims:
         assert model.items[got.id].content == got.content
@@ -138,15 +138,15 @@ def claim(ledger: Ledger, model: Model) -> None:
         model.claims.append((owner, got))
 
 
-def hand_in(ledger: Ledger, model: Model) -> None:
+def complete(ledger: Ledger, model: Model) -> None:
     if not model.claims:
         return
     owner = model.claims[0][0]
     mine = [claim for who, claim in model.claims if who == owner]
     mine = list({claim.item: claim for claim in mine}.values())
     values = np.stack([model.vector(2) for _ in mine])
-    with ledger.write() as change:
-        handed = change.hand_in(2, mine, values, owner=owner)
+    with ledger.write() as writer:
+        completed = writer.complete(2, mine, values, owner=owner)
     model.claims = [(who, claim) for who, claim in model.claims if who != owner]
     counts = dict.fromkeys(("stored", "present", "changed", "gone", "lost"), 0)
     for got, value in zip(mine, values, strict=True):
@@ -158,7 +158,7 @@ def hand_in(ledger: Ledger, model: Model) -> None:
         elif outcome == "changed" and got.item in model.work and model.work[got.item][1] == owner:
             priority, _, _, tries = model.work[got.item]
             model.work[got.item] = (priority, None, 0.0, tries - 1)
-    assert {name: getattr(handed, name) for name in counts} == counts
+    assert {name: getattr(completed, name) for name in counts} == counts
 
 
 def expected_outcome(model: Model, owner: str, got: Claim) -> str:
@@ -183,39 +183,39 @@ def fail_midway(ledger: Ledger, model: Model) -> None:
 
 
 def _break_off(ledger: Ledger, model: Model) -> None:
-    with ledger.write() as change:
-        numbers = change.add_items([model.new_item("never")])
-        change.put_vectors(1, numbers, ["x"], model.vector(1)[None])
-        change.remove_items(np.array([item.number for item in model.items.values()], dtype=np.int64))
-        change.set_query(2)
+    with ledger.write() as writer:
+        numbers = writer.add_items([model.new_item("never")])
+        writer.put_vectors(1, numbers, ["x"], model.vector(1)[None])
+        writer.remove_items(np.array([item.number for item in model.items.values()], dtype=np.int64))
+        writer.set_query(2)
         raise RuntimeError("by chance")
 
 
-def assert_same(view: View, model: Model) -> None:
-    known = view.find(list(model.items))
+def assert_same(reader: LedgerReader, model: Model) -> None:
+    known = reader.find(list(model.items))
     assert {name: (item.number, item.content, item.label, item.deleted) for name, item in known.items()} == {
         name: (item.number, item.content, item.label, item.deleted) for name, item in model.items.items()
     }
-    assert view.find(["never"]) == {}
+    assert reader.find(["never"]) == {}
     live = {item.number: item for item in model.items.values() if not item.deleted}
-    assert view.live() == len(live)
-    found = view.metadata(list(live))
+    assert reader.live() == len(live)
+    found = reader.metadata(list(live))
     assert found == {number: item.metadata for number, item in live.items()}
-    for rank in (1, 2):
-        rows = view.rows_after(rank, 0, 10_000)
-        assert set(rows.items.tolist()) == set(model.vectors[rank])
-        assert len(set(rows.items.tolist())) == view.stored(rank) == len(rows.numbers)
+    for generation in (1, 2):
+        rows = reader.rows_after(generation, 0, 10_000)
+        assert set(rows.items.tolist()) == set(model.vectors[generation])
+        assert len(set(rows.items.tolist())) == reader.stored(generation) == len(rows.numbers)
         assert (np.diff(rows.numbers) > 0).all()
         for item, value, content in zip(rows.items.tolist(), rows.values, rows.contents, strict=True):
-            assert value.tobytes() == model.vectors[rank][item].tobytes()
+            assert value.tobytes() == model.vectors[generation][item].tobytes()
             assert live[item].content == content
-        assert view.orphans(rank) == 0
+        assert reader.orphans(generation) == 0
     newer, older = set(model.vectors[2]), set(model.vectors[1])
-    assert view.served([1, 2]) == {2: len(newer), 1: len(older - newer)}
-    assert view.served([1]) == {1: len(older)}
-    assert view.unserved([1, 2]).tolist() == sorted(set(live) - newer - older)
-    assert view.unserved([2]).tolist() == sorted(set(live) - newer)
-    work = view.work(2, model.now)
+    assert reader.served([1, 2]) == {2: len(newer), 1: len(older - newer)}
+    assert reader.served([1]) == {1: len(older)}
+    assert reader.unserved([1, 2]).tolist() == sorted(set(live) - newer - older)
+    assert reader.unserved([2]).tolist() == sorted(set(live) - newer)
+    work = reader.work(2, model.now)
     held = [number for number, (_, owner, lease, _) in model.work.items() if owner and lease >= model.now]
     assert (work.open, work.claimed, work.failed) == (len(model.work), len(held), 0)
 
@@ -223,15 +223,15 @@ def assert_same(view: View, model: Model) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_random_changes_leave_what_dictionaries_would_hold(ledger: Ledger, seed: int) -> None:
     model = Model(seed)
-    with ledger.write() as change:
-        change.add_space(NEW, None)
-        change.add_upgrade(1, 2, order="random", plan={})
-        change.set_query(2)
+    with ledger.write() as writer:
+        writer.add_space(NEW, None)
+        writer.add_upgrade(1, 2, order="random", plan={})
+        writer.set_query(2)
     add(ledger, model)
     steps: list[Callable[[Ledger, Model], None]] = [
-        add, change_some, describe_some, remove_some, list_work, claim, claim, hand_in, hand_in, wait, fail_midway,
+        add, change_some, describe_some, remove_some, list_work, claim, claim, complete, complete, wait, fail_midway,
     ]  # fmt: skip
-    epochs = [0]
+    revisions = [0]
     before: dict[int, tuple[Any, ...]] = {}
     for _ in range(50):
         step = model.random.choice(steps)
@@ -240,29 +240,31 @@ def test_random_changes_leave_what_dictionaries_would_hold(ledger: Ledger, seed:
         if step in (describe_some, remove_some) and not model.ids():
             continue
         step(ledger, model)
-        with ledger.read() as view:
-            assert_same(view, model)
-            after = everything(view)
-            moved, _, gone = view.items_since(epochs[-1])
+        with ledger.read() as reader:
+            assert_same(reader, model)
+            after = everything(reader)
+            moved, _, gone = reader.items_since(revisions[-1])
             changed = {number for number in after if after[number] != before.get(number)}
             assert changed <= set(moved.tolist()), f"{step.__name__} changed items that kept their epoch"
             assert {number for number, mark in zip(moved.tolist(), gone.tolist(), strict=True) if mark} <= {
                 item.number for item in model.items.values() if item.deleted
             }
             if step in (claim, wait, fail_midway, list_work):
-                assert view.epoch() == epochs[-1] or not before
-            epochs.append(view.epoch())
+                assert reader.revision() == revisions[-1] or not before
+            revisions.append(reader.revision())
         before = after
-    assert epochs == sorted(epochs)
+    assert revisions == sorted(revisions)
 
 
-def everything(view: View) -> dict[int, tuple[Any, ...]]:
+def everything(reader: LedgerReader) -> dict[int, tuple[Any, ...]]:
     """Whatever a search could tell of each item."""
-    rows = {rank: view.row_numbers(rank) for rank in (1, 2)}
-    numbers = {rank: dict(zip(items.tolist(), no.tolist(), strict=True)) for rank, (items, no) in rows.items()}
-    items, ids, deleted = view.items_since(-1)
-    metadata = view.metadata(items)
-    known = view.items(items)
+    rows = {generation: reader.row_numbers(generation) for generation in (1, 2)}
+    numbers = {
+        generation: dict(zip(items.tolist(), no.tolist(), strict=True)) for generation, (items, no) in rows.items()
+    }
+    items, ids, deleted = reader.items_since(-1)
+    metadata = reader.metadata(items)
+    known = reader.items(items)
     return {
         item: (
             name,

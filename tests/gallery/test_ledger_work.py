@@ -1,4 +1,4 @@
-"""The work list: claims, leases, failures, what becomes of vectors that are handed in; on every kind of store."""
+"""The work list: claims, leases, failures, what becomes of vectors that are completed; on every kind of store."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .conftest import NEW
 @pytest.fixture
 def listed(ledger: Ledger) -> Ledger:
     """Ten items without a vector in the second space, the last one the most urgent."""
-    with ledger.write() as change:
-        numbers = change.add_items([NewItem(f"i{place}", f"c{place}") for place in range(1, 11)])
-        change.add_space(NEW, None)
-        change.put_work(2, numbers, list(range(10)))
+    with ledger.write() as writer:
+        numbers = writer.add_items([NewItem(f"i{place}", f"c{place}") for place in range(1, 11)])
+        writer.add_space(NEW, None)
+        writer.put_work(2, numbers, list(range(10)))
     return ledger
 
 
@@ -28,13 +28,13 @@ def claim(ledger: Ledger, owner: str, count: int, now: float = 0.0, lease: float
 
 
 def claims(ledger: Ledger, owner: str, count: int, now: float = 0.0, lease: float = 10.0) -> list[Claim]:
-    with ledger.claiming() as change:
-        return change.claim(2, owner, count, now=now, lease=lease)
+    with ledger.claiming() as writer:
+        return writer.claim(2, owner, count, now=now, lease=lease)
 
 
 def work(ledger: Ledger, now: float = 0.0) -> Work:
-    with ledger.read() as view:
-        return view.work(2, now)
+    with ledger.read() as reader:
+        return reader.work(2, now)
 
 
 def some(count: int) -> np.ndarray:
@@ -42,9 +42,9 @@ def some(count: int) -> np.ndarray:
 
 
 def outcome(ledger: Ledger, got: list[Claim], owner: str | None) -> dict[str, int]:
-    with ledger.write() as change:
-        handed = change.hand_in(2, got, some(len(got)), owner=owner)
-    return {name: count for name, count in asdict(handed).items() if count}
+    with ledger.write() as writer:
+        completed = writer.complete(2, got, some(len(got)), owner=owner)
+    return {name: count for name, count in asdict(completed).items() if count}
 
 
 def test_two_workers_never_hold_the_same_item(listed: Ledger) -> None:
@@ -52,8 +52,8 @@ def test_two_workers_never_hold_the_same_item(listed: Ledger) -> None:
     assert (first, second, third) == ([10, 9, 8, 7], [6, 5, 4, 3], [2, 1])
     assert claim(listed, "d", 4) == []
     assert work(listed) == Work(open=10, claimed=10, failed=0)
-    with listed.read() as view:
-        assert view.owners(2) == ["a", "b", "c"]
+    with listed.read() as reader:
+        assert reader.owners(2) == ["a", "b", "c"]
 
 
 def test_a_lease_that_ran_out_frees_its_items(listed: Ledger) -> None:
@@ -65,20 +65,20 @@ def test_a_lease_that_ran_out_frees_its_items(listed: Ledger) -> None:
 
 
 def test_an_item_that_always_ends_its_worker_fails_in_the_end(listed: Ledger) -> None:
-    with listed.write() as change:
-        change.clear_work(2)
-        change.put_work(2, np.array([5]), [0.0])
+    with listed.write() as writer:
+        writer.clear_work(2)
+        writer.put_work(2, np.array([5]), [0.0])
     tries = 0
     while claim(listed, f"w{tries}", 1, now=100.0 * tries):
         tries += 1
         assert tries < 50
     assert tries >= 3
     assert work(listed) == Work(open=0, claimed=0, failed=1)
-    with listed.read() as view:
-        ((name, reason),) = view.failures(2, 9)
+    with listed.read() as reader:
+        ((name, reason),) = reader.failures(2, 9)
     assert (name, str(tries) in reason) == ("i5", True)
-    with listed.write() as change:
-        assert change.retry(2) == 1
+    with listed.write() as writer:
+        assert writer.retry(2) == 1
     assert claim(listed, "a", 1, now=1e6) == [5]
 
 
@@ -98,16 +98,16 @@ def test_a_worker_does_not_claim_again_what_it_has_in_hand(listed: Ledger) -> No
 def test_a_lease_can_be_renewed_by_its_owner_alone(listed: Ledger) -> None:
     claim(listed, "a", 3, now=0.0, lease=10.0)
     claim(listed, "b", 1, now=0.0, lease=10.0)
-    with listed.claiming() as change:
-        change.renew(2, "a", [10, 9, 7, 1], 100.0)
+    with listed.claiming() as writer:
+        writer.renew(2, "a", [10, 9, 7, 1], 100.0)
     assert work(listed, now=50.0).claimed == 2
     assert claim(listed, "c", 4, now=50.0) == [8, 7, 6, 5]
 
 
 def test_a_worker_can_claim_among_some_items_only(listed: Ledger) -> None:
-    with listed.claiming() as change:
-        assert [got.item for got in change.claim(2, "a", 3, now=0, lease=9, among=[2, 7, 99])] == [7, 2]
-        assert [got.item for got in change.claim(2, "b", 3, now=0, lease=9, among=[2, 7, 3])] == [3]
+    with listed.claiming() as writer:
+        assert [got.item for got in writer.claim(2, "a", 3, now=0, lease=9, among=[2, 7, 99])] == [7, 2]
+        assert [got.item for got in writer.claim(2, "b", 3, now=0, lease=9, among=[2, 7, 3])] == [3]
     assert claim(listed, "b", 3) == [10, 9, 8]
 
 
@@ -115,11 +115,11 @@ def test_a_claim_reads_no_more_of_the_list_than_it_takes(listed: Ledger) -> None
     if listed.engine.location.startswith("postgres"):
         pytest.skip("a plan of SQLite")
     seen: list[str] = []
-    with listed.claiming() as change:
-        change.session.connection.set_trace_callback(seen.append)  # type: ignore[attr-defined]
-        change.claim(2, "a", 3, now=0.0, lease=9.0)
-        change.session.connection.set_trace_callback(None)  # type: ignore[attr-defined]
-        plans = [change.session.all(f"EXPLAIN QUERY PLAN {sql}") for sql in seen if " work " in sql]
+    with listed.claiming() as writer:
+        writer.session.connection.set_trace_callback(seen.append)  # type: ignore[attr-defined]
+        writer.claim(2, "a", 3, now=0.0, lease=9.0)
+        writer.session.connection.set_trace_callback(None)  # type: ignore[attr-defined]
+        plans = [writer.session.all(f"EXPLAIN QUERY PLAN {sql}") for sql in seen if " work " in sql]
     text = str(plans)
     assert "USING INDEX work_order (space=?)" in text
     assert "USING INDEX work_lease (space=? AND lease<?)" in text
@@ -129,50 +129,50 @@ def test_a_claim_reads_no_more_of_the_list_than_it_takes(listed: Ledger) -> None
 
 def test_failures_are_listed_until_they_are_tried_again(listed: Ledger) -> None:
     claim(listed, "a", 3)
-    with listed.write() as change:
-        change.fail(2, "a", {10: "no such file", 9: "broken"})
-        change.fail(2, "b", {8: "not mine"})
+    with listed.write() as writer:
+        writer.fail(2, "a", {10: "no such file", 9: "broken"})
+        writer.fail(2, "b", {8: "not mine"})
     assert work(listed) == Work(open=8, claimed=1, failed=2)
-    with listed.read() as view:
-        assert view.failures(2, 9) == [("i9", "broken"), ("i10", "no such file")]
-        assert view.failures(2, 1) == [("i9", "broken")]
+    with listed.read() as reader:
+        assert reader.failures(2, 9) == [("i9", "broken"), ("i10", "no such file")]
+        assert reader.failures(2, 1) == [("i9", "broken")]
     assert claim(listed, "b", 9, now=99.0) == [8, 7, 6, 5, 4, 3, 2, 1]
-    with listed.write() as change:
-        assert change.retry(2) == 2
+    with listed.write() as writer:
+        assert writer.retry(2) == 2
     assert claim(listed, "c", 9) == [10, 9]
 
 
 def test_released_items_can_be_claimed_at_once_and_their_try_does_not_count(listed: Ledger) -> None:
     for _ in range(20):
         assert claim(listed, "a", 2) == [10, 9]
-        with listed.claiming() as change:
-            change.release(2, "b", [10, 9])
+        with listed.claiming() as writer:
+            writer.release(2, "b", [10, 9])
         assert claim(listed, "b", 1) == [8]
-        with listed.claiming() as change:
-            change.release(2, "a", [10, 9])
-            change.release(2, "b", [8])
+        with listed.claiming() as writer:
+            writer.release(2, "a", [10, 9])
+            writer.release(2, "b", [8])
     assert work(listed).failed == 0
     claim(listed, "a", 2)
     claim(listed, "b", 2)
-    with listed.claiming() as change:
-        change.release_owned(2, "a")
+    with listed.claiming() as writer:
+        writer.release_owned(2, "a")
     assert claim(listed, "c", 3) == [10, 9, 6]
-    with listed.write() as change:
-        change.release_all(2)
+    with listed.write() as writer:
+        writer.release_all(2)
     assert work(listed).claimed == 0
 
 
 def test_vectors_handed_in_are_stored_only_while_they_hold(listed: Ledger) -> None:
     got = claims(listed, "a", 5)
-    with listed.write() as change:
-        change.remove_items(np.array([10]))
-        change.change_items(np.array([9]), [NewItem("i9", "other")])
-        change.hand_in(2, [got[2]], some(1), owner=None)
+    with listed.write() as writer:
+        writer.remove_items(np.array([10]))
+        writer.change_items(np.array([9]), [NewItem("i9", "other")])
+        writer.complete(2, [got[2]], some(1), owner=None)
     assert outcome(listed, got, "a") == {"gone": 1, "changed": 1, "present": 1, "stored": 2}
-    with listed.read() as view:
-        assert sorted(view.rows_after(2, 0, 99).items.tolist()) == [6, 7, 8]
-        assert view.unserved([2]).tolist() == [1, 2, 3, 4, 5, 9]
-        assert view.orphans(2) == 0
+    with listed.read() as reader:
+        assert sorted(reader.rows_after(2, 0, 99).items.tolist()) == [6, 7, 8]
+        assert reader.unserved([2]).tolist() == [1, 2, 3, 4, 5, 9]
+        assert reader.orphans(2) == 0
     # the changed item was struck off with its old content; whoever lists it again gets it whole
     assert work(listed) == Work(open=5, claimed=0, failed=0)
     assert outcome(listed, got, "a") == {"gone": 1, "changed": 1, "present": 3}
@@ -180,9 +180,9 @@ def test_vectors_handed_in_are_stored_only_while_they_hold(listed: Ledger) -> No
 
 def test_a_changed_item_that_stays_listed_is_given_back(listed: Ledger) -> None:
     got = claims(listed, "a", 1)
-    with listed.write() as change:
-        change.change_items(np.array([10]), [NewItem("i10", "other")])
-        change.put_work(2, np.array([10]), [99.0])
+    with listed.write() as writer:
+        writer.change_items(np.array([10]), [NewItem("i10", "other")])
+        writer.put_work(2, np.array([10]), [99.0])
     assert outcome(listed, got, "a") == {"changed": 1}
     again = claims(listed, "b", 1)
     assert (again[0].item, again[0].content) == (10, "other")
@@ -191,24 +191,24 @@ def test_a_changed_item_that_stays_listed_is_given_back(listed: Ledger) -> None:
 
 def test_an_item_removed_and_brought_back_does_not_take_its_old_vector(listed: Ledger) -> None:
     got = claims(listed, "a", 1)
-    with listed.write() as change:
-        change.remove_items(np.array([10]))
-    with listed.write() as change:
-        change.change_items(np.array([10]), [NewItem("i10", "c10-later")])
+    with listed.write() as writer:
+        writer.remove_items(np.array([10]))
+    with listed.write() as writer:
+        writer.change_items(np.array([10]), [NewItem("i10", "c10-later")])
     assert outcome(listed, got, "a") == {"changed": 1}
 
 
 def test_new_priorities_leave_claims_alone(listed: Ledger) -> None:
     got = claims(listed, "a", 2)
-    with listed.write() as change:
-        change.put_work(2, np.arange(1, 11), [float(-n) for n in range(10)])
+    with listed.write() as writer:
+        writer.put_work(2, np.arange(1, 11), [float(-n) for n in range(10)])
     assert claim(listed, "b", 2) == [1, 2]
     assert outcome(listed, got, "a") == {"stored": 2}
 
 
 def test_a_retired_space_has_no_work(listed: Ledger) -> None:
     claim(listed, "a", 2)
-    with listed.write() as change:
-        change.retire(2)
+    with listed.write() as writer:
+        writer.retire(2)
     assert work(listed) == Work(open=0, claimed=0, failed=0)
     assert claim(listed, "b", 2) == []

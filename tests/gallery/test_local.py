@@ -83,17 +83,17 @@ def test_three_spaces_deep_and_one_without_unit_norm(tmp_path: Path) -> None:
     made.backfill(2, ids[20:70], vectors[20:70])
     made.backfill(3, ids[50:90], 5 * vectors[50:90])
     source = LocalSource(made.ledger, tmp_path / "index")
-    for rank in (3, 2, 1, 3):
-        made.switch(rank)
+    for generation in (3, 2, 1, 3):
+        made.switch(generation)
         check(source, made)
-        assert source.moment().live(1) == {1: 90, 2: 40, 3: 20}[rank]
+        assert source.moment().live(1) == {1: 90, 2: 40, 3: 20}[generation]
 
 
 def test_ties_go_by_id_across_spaces(tmp_path: Path) -> None:
     made = Made(tmp_path, [made_space("a", 16), made_space("b", 16)])
-    with made.ledger.write() as change:
+    with made.ledger.write() as writer:
         for gallery in (1, 2):
-            change.put_calibration(2, gallery, made_calibration(10.0, 0.0), "test")
+            writer.put_calibration(2, gallery, made_calibration(10.0, 0.0), "test")
     ids = [f"item-{number:02d}" for number in np.random.default_rng(0).permutation(40)]
     same = np.repeat(made_vectors(2, 16, seed=3), 20, axis=0)
     made.add(ids, same)
@@ -113,7 +113,7 @@ def test_changed_and_removed_items(tmp_path: Path, small: None) -> None:
     best = search(source, QUERIES, made.spaces[2], k=1).hits[0][0].item
     made.remove([best, *ids[10:40]])
     check(source, made)
-    made.change([ids[0], ids[1], ids[50]], made_vectors(3, 32, seed=6), rank=2)
+    made.change([ids[0], ids[1], ids[50]], made_vectors(3, 32, seed=6), generation=2)
     check(source, made)
     made.change([best], made_vectors(1, 16, seed=7))
     check(source, made)
@@ -187,7 +187,7 @@ def test_upkeep_sets_dead_rows_apart(tmp_path: Path, small: None) -> None:
     shares = [part.live / len(part.segment) for part in source.moment().parts[1]]
     assert {0.0, 1.0} == set(shares)
     assert all(part.mask is None for parts in source.moment().parts.values() for part in parts)
-    assert source.coverage() == {rank: {"indexed": count, "lag": 0, "kind": "exact"} for rank, count in
+    assert source.coverage() == {generation: {"indexed": count, "lag": 0, "kind": "exact"} for generation, count in
                                  {1: COUNT, 2: COUNT // 2}.items()}  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def test_ledger_restored_from_a_backup(tmp_path: Path, small: None, more: int) -
     database = Path(made.ledger.location) / "gallery.db"
     shutil.copy(database, tmp_path / "backup.db")
     made.ledger = Ledger.open(made.ledger.location)
-    vectors = {rank: dict(kept) for rank, kept in made.vectors.items()}
+    vectors = {generation: dict(kept) for generation, kept in made.vectors.items()}
     made.add([f"lost-{number}" for number in range(100)], made_vectors(100, 16, seed=11))
     LocalSource(made.ledger, tmp_path / "index").maintain()
     made.ledger.close()
@@ -297,7 +297,7 @@ def test_folder_that_cannot_be_written_does_no_harm(
         raise PermissionError(13, "Permission denied")
 
     # the tests may run as root, whom permissions do not stop
-    monkeypatch.setattr(segments.Shelf, "locked", refused)
+    monkeypatch.setattr(segments.SegmentFolder, "locked", refused)
     source = LocalSource(made.ledger, tmp_path / "index")
     check(source, made)
     source.maintain()
@@ -348,8 +348,8 @@ def test_files_of_a_retired_space_go(tmp_path: Path, small: None) -> None:
     source = LocalSource(made.ledger, tmp_path / "index")
     source.maintain()
     assert (tmp_path / "index" / made.spaces[1].id).is_dir()
-    with made.ledger.write() as change:
-        change.retire(1)
+    with made.ledger.write() as writer:
+        writer.retire(1)
     source.maintain()
     assert not (tmp_path / "index" / made.spaces[1].id).exists()
     check(source, made)
@@ -372,11 +372,11 @@ def test_parts_are_written_as_one_segment(tmp_path: Path, mixed: bool) -> None:
     numbers = np.arange(1, 51)
     places = [np.arange(0, 50, 2), np.arange(1, 50, 2)] if mixed else [np.arange(30), np.arange(30, 50)]
     parts = [segments.Segment(numbers[some], 2 * numbers[some], 3 * numbers[some], values[some]) for some in places]
-    shelf = segments.Shelf(tmp_path, "gallery", made_space("a", 16))
-    with shelf.locked():
-        saved, entry = shelf.save(*parts)
-        shelf.write([entry], None)
-    fresh = segments.Shelf(tmp_path, "gallery", made_space("a", 16))
+    segment_folder = segments.SegmentFolder(tmp_path, "gallery", made_space("a", 16))
+    with segment_folder.locked():
+        saved, entry = segment_folder.save(*parts)
+        segment_folder.write([entry], None)
+    fresh = segments.SegmentFolder(tmp_path, "gallery", made_space("a", 16))
     loaded = fresh.load(fresh.read().segments[0])
     assert loaded is not None
     for one in (saved, loaded):
@@ -384,18 +384,18 @@ def test_parts_are_written_as_one_segment(tmp_path: Path, mixed: bool) -> None:
         assert one.items.tolist() == (2 * numbers).tolist()
         assert one.checksums.tolist() == (3 * numbers).tolist()
         np.testing.assert_array_equal(one.values, values)
-    assert saved.name in shelf.sound
+    assert saved.name in segment_folder.sound
 
 
 def test_each_index_file_is_looked_at_once(tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    whole = segments.Shelf.whole
+    whole = segments.SegmentFolder.whole
 
-    def watched(shelf: segments.Shelf, segment: segments.Segment, entry: dict[str, object]) -> bool:
+    def watched(segment_folder: segments.SegmentFolder, segment: segments.Segment, entry: dict[str, object]) -> bool:
         looked.append(segment.name)
-        return whole(shelf, segment, entry)
+        return whole(segment_folder, segment, entry)
 
-    monkeypatch.setattr(segments.Shelf, "whole", watched)
+    monkeypatch.setattr(segments.SegmentFolder, "whole", watched)
     monkeypatch.setattr(segments, "_CHECK_WHOLE", 0)
     made = half_way(tmp_path)
     source = LocalSource(made.ledger, tmp_path / "index")

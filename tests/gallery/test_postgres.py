@@ -29,9 +29,9 @@ def sql(server: Server, *statements: str) -> list[tuple[object, ...]]:
 
 
 def add(ledger: Ledger, *ids: str) -> None:
-    with ledger.write() as change:
-        numbers = change.add_items([NewItem(name, "c") for name in ids])
-        change.put_vectors(1, numbers, ["c"] * len(ids), np.eye(len(ids), OLD.dim, dtype=np.float32))
+    with ledger.write() as writer:
+        numbers = writer.add_items([NewItem(name, "c") for name in ids])
+        writer.put_vectors(1, numbers, ["c"] * len(ids), np.eye(len(ids), OLD.dim, dtype=np.float32))
 
 
 def refused(location: str, *, create: bool = False, kind: type[Exception] = GalleryError) -> str:
@@ -85,15 +85,15 @@ def test_a_gallery_lives_beside_other_things(server: Server, schema: str, opened
     sql(server, f"DROP TABLE {name}.theirs", "CREATE TABLE IF NOT EXISTS public.item (theirs int)")
     add(opened(schema, create=True), "a")
     add(opened(schema + "b", create=True), "a", "b")
-    with opened(schema).read() as view:
-        assert view.live() == 1
+    with opened(schema).read() as reader:
+        assert reader.live() == 1
     assert sql(server, "SELECT COUNT(*) FROM public.item") == [(0,)]
 
 
 def test_schemas_may_have_capitals(schema: str, opened: Opened) -> None:
     add(opened(schema.replace("=gallery", "=Gallery_X"), create=True), "a")
-    with opened(schema.replace("=gallery", "=Gallery_X")).read() as view:
-        assert view.live() == 1
+    with opened(schema.replace("=gallery", "=Gallery_X")).read() as reader:
+        assert reader.live() == 1
 
 
 def test_a_user_without_rights_reads_what_is_granted(server: Server, schema: str, opened: Opened) -> None:
@@ -109,8 +109,8 @@ def test_a_user_without_rights_reads_what_is_granted(server: Server, schema: str
     sql(server, f"GRANT USAGE ON SCHEMA {name} TO guest", f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO guest")
     ledger = opened(mine)
     assert ledger.read_only
-    with ledger.read() as view:
-        assert view.live() == 1
+    with ledger.read() as reader:
+        assert reader.live() == 1
     with pytest.raises(GalleryError, match="nothing was changed"):
         add(ledger, "b")
 
@@ -134,11 +134,11 @@ def test_text_that_postgres_cannot_hold_is_refused_in_one_line(schema: str, open
         NewItem("a", "c", None, {"k": "\x00"}),
         NewItem("a", "c", None, {"k": np.inf}),
     ):
-        with pytest.raises(InputError, match="PostgreSQL cannot store") as caught, ledger.write() as change:
-            change.add_items([item])
+        with pytest.raises(InputError, match="PostgreSQL cannot store") as caught, ledger.write() as writer:
+            writer.add_items([item])
         assert "\n" not in str(caught.value)
-    with ledger.read() as view:
-        assert view.live() == 0
+    with ledger.read() as reader:
+        assert reader.live() == 0
 
 
 def test_two_who_make_the_same_gallery_make_one(schema: str) -> None:
@@ -162,13 +162,13 @@ def test_two_who_make_the_same_gallery_make_one(schema: str) -> None:
 
 def test_claims_do_not_wait_for_writers(schema: str, opened: Opened) -> None:
     ledger = opened(schema, create=True)
-    with ledger.write() as change:
-        numbers = change.add_items([NewItem(str(place), "c") for place in range(6)])
-        change.add_space(NEW, None)
-        change.put_work(2, numbers, [0.0] * 6)
-    with ledger.write() as change:
-        change.add_items([NewItem("more", "c")])
-        change.remove_items(np.array([1]))
+    with ledger.write() as writer:
+        numbers = writer.add_items([NewItem(str(place), "c") for place in range(6)])
+        writer.add_space(NEW, None)
+        writer.put_work(2, numbers, [0.0] * 6)
+    with ledger.write() as writer:
+        writer.add_items([NewItem("more", "c")])
+        writer.remove_items(np.array([1]))
         with ledger.claiming() as first:
             one = first.claim(2, "a", 2, now=0.0, lease=9.0)
             with ledger.claiming() as second:
@@ -180,8 +180,8 @@ def test_claims_do_not_wait_for_writers(schema: str, opened: Opened) -> None:
 def test_writers_say_when_they_waited_too_long(schema: str, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("samespace.gallery.ledger.postgres.WAIT_SECONDS", 0.2)
     ledger, other = opened(schema, create=True), opened(schema)
-    with ledger.write() as change:
-        change.add_items([NewItem("a", "c")])
+    with ledger.write() as writer:
+        writer.add_items([NewItem("a", "c")])
         with pytest.raises(GalleryError, match=r"another process has been writing .* try again"):
             add(other, "b")
     add(other, "b")
@@ -190,8 +190,8 @@ def test_writers_say_when_they_waited_too_long(schema: str, opened: Opened, monk
 def test_commits_are_flushed_whatever_the_server_prefers(server: Server, schema: str, opened: Opened) -> None:
     sql(server, "ALTER ROLE postgres SET synchronous_commit = off")
     try:
-        with opened(schema, create=True).write() as change:
-            assert change.session.all("SELECT current_setting('synchronous_commit')") == [("on",)]
+        with opened(schema, create=True).write() as writer:
+            assert writer.session.all("SELECT current_setting('synchronous_commit')") == [("on",)]
     finally:
         sql(server, "ALTER ROLE postgres RESET synchronous_commit")
 
@@ -213,9 +213,9 @@ def test_a_ledger_outlives_a_killed_server(frail: Server, opened: Opened) -> Non
     assert "\n" not in str(caught.value)
     frail.restart()
     add(ledger, "c")
-    with ledger.read() as view:
-        assert sorted(view.find(["a", "b", "c"])) == ["a", "c"]
-        assert (view.stored(1), view.orphans(1)) == (2, 0)
+    with ledger.read() as reader:
+        assert sorted(reader.find(["a", "b", "c"])) == ["a", "c"]
+        assert (reader.stored(1), reader.orphans(1)) == (2, 0)
 
 
 def test_a_change_whose_server_dies_is_not_made(frail: Server, opened: Opened) -> None:
@@ -224,16 +224,16 @@ def test_a_change_whose_server_dies_is_not_made(frail: Server, opened: Opened) -
         kill_midway(frail, ledger)
     assert "\n" not in str(caught.value)
     frail.restart()
-    with ledger.read() as view:
-        assert view.live() == 0
+    with ledger.read() as reader:
+        assert reader.live() == 0
     add(ledger, "a")
 
 
 def kill_midway(server: Server, ledger: Ledger) -> None:
-    with ledger.write() as change:
-        change.add_items([NewItem("a", "c")])
+    with ledger.write() as writer:
+        writer.add_items([NewItem("a", "c")])
         server.kill9()
-        change.add_items([NewItem("b", "c")])
+        writer.add_items([NewItem("b", "c")])
 
 
 def test_a_closed_connection_is_replaced(server: Server, schema: str, opened: Opened) -> None:
@@ -242,5 +242,5 @@ def test_a_closed_connection_is_replaced(server: Server, schema: str, opened: Op
     sql(server, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     add(ledger, "b")
     sql(server, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-    with ledger.read() as view:
-        assert view.live() == 2
+    with ledger.read() as reader:
+        assert reader.live() == 2

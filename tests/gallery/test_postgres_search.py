@@ -39,33 +39,34 @@ def vectors(count: int, dim: int, seed: int, *, normalized: bool = True) -> np.n
 
 
 class Filled:
-    """A ledger with a share of its items in a second space, and its vectors by rank and item."""
+    """A ledger with a share of its items in a second space, and its vectors by generation and item."""
 
     def __init__(self, location: str, share: float, *, normalized: bool = True) -> None:
         self.spaces = {1: space("one", 16, normalized=normalized), 2: space("two", 24, normalized=normalized)}
         self.values = {
-            rank: vectors(ITEMS, kept.dim, rank, normalized=normalized) for rank, kept in self.spaces.items()
+            generation: vectors(ITEMS, kept.dim, generation, normalized=normalized)
+            for generation, kept in self.spaces.items()
         }
         self.ledger = Ledger.create(location, self.spaces[1], model=None, settings={})
         items = [NewItem(f"i{place}", "c", str(place % 3), {"n": place}) for place in range(ITEMS)]
-        with self.ledger.write() as change:
-            numbers = change.add_items(items)
-            change.put_vectors(1, numbers, ["c"] * ITEMS, self.values[1])
-            change.add_space(self.spaces[2], None)
-            change.add_upgrade(1, 2, order="random", plan={})
-            change.set_upgrade(change.state().upgrades[-1], state="open")
-            change.set_query(2)
+        with self.ledger.write() as writer:
+            numbers = writer.add_items(items)
+            writer.put_vectors(1, numbers, ["c"] * ITEMS, self.values[1])
+            writer.add_space(self.spaces[2], None)
+            writer.add_upgrade(1, 2, order="random", plan={})
+            writer.set_upgrade(writer.state().upgrades[-1], state="open")
+            writer.set_query(2)
         self.moved = np.sort(np.random.default_rng(7).permutation(numbers)[: round(share * ITEMS)])
-        with self.ledger.write() as change:
-            change.put_vectors(2, self.moved, ["c"] * len(self.moved), self.values[2][self.moved - 1])
+        with self.ledger.write() as writer:
+            writer.put_vectors(2, self.moved, ["c"] * len(self.moved), self.values[2][self.moved - 1])
 
-    def served(self, rank: int) -> np.ndarray:
+    def served(self, generation: int) -> np.ndarray:
         every = np.arange(1, ITEMS + 1)
-        return self.moved if rank == 2 else np.setdiff1d(every, self.moved)
+        return self.moved if generation == 2 else np.setdiff1d(every, self.moved)
 
-    def slowly(self, rank: int, query: np.ndarray, k: int, items: np.ndarray) -> list[tuple[int, float]]:
-        rows = self.values[rank][items - 1]
-        if not self.spaces[rank].normalized:
+    def slowly(self, generation: int, query: np.ndarray, k: int, items: np.ndarray) -> list[tuple[int, float]]:
+        rows = self.values[generation][items - 1]
+        if not self.spaces[generation].normalized:
             wide = rows.astype(np.float64)
             rows = (wide / np.sqrt((wide * wide).sum(axis=1))[:, None]).astype(np.float32)
         raw = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
@@ -82,8 +83,8 @@ def answers(source: Source, queries: Sequence[np.ndarray], k: int = 10) -> list[
     with source.snapshot() as snapshot:
         return [
             as_pairs(found)
-            for rank in snapshot.ranks()
-            for found in snapshot.top(rank, queries[rank - 1], k, allowed=None, exact=True)
+            for generation in snapshot.generations()
+            for found in snapshot.top(generation, queries[generation - 1], k, allowed=None, exact=True)
         ]
 
 
@@ -92,20 +93,22 @@ def test_exact_search_equals_the_slow_one_to_the_bit(schema: str, share: float, 
     filled = Filled(schema, share, normalized=normalized)
     source = PgvectorSource(filled.ledger)
     with source.snapshot() as snapshot:
-        assert snapshot.ranks() == [rank for rank in (1, 2) if len(filled.served(rank))]
+        assert snapshot.generations() == [generation for generation in (1, 2) if len(filled.served(generation))]
         assert snapshot.state.query == 2
         allowed = snapshot.allowed(conditions(["label=1", "n<200"]))
         assert allowed.tolist() == [n + 1 for n in range(200) if n % 3 == 1]
-        for rank in snapshot.ranks():
-            queries = vectors(20, filled.spaces[rank].dim, rank)
-            queries[0] = vectors(1, filled.spaces[rank].dim, rank)[0]
+        for generation in snapshot.generations():
+            queries = vectors(20, filled.spaces[generation].dim, generation)
+            queries[0] = vectors(1, filled.spaces[generation].dim, generation)[0]
             for k in (1, 10, ITEMS + 5):
                 for some in (queries[:3], queries):
                     for chosen in (None, allowed, np.empty(0, np.int64)):
-                        items = filled.served(rank)
+                        items = filled.served(generation)
                         items = items if chosen is None else np.intersect1d(items, chosen)
-                        found = snapshot.top(rank, some, k, allowed=chosen, exact=False)
-                        assert [as_pairs(one) for one in found] == [filled.slowly(rank, q, k, items) for q in some]
+                        found = snapshot.top(generation, some, k, allowed=chosen, exact=False)
+                        assert [as_pairs(one) for one in found] == [
+                            filled.slowly(generation, q, k, items) for q in some
+                        ]
     filled.ledger.close()
 
 
@@ -135,15 +138,15 @@ def test_a_rollback_brings_the_same_answers_back(schema: str) -> None:
     source = PgvectorSource(filled.ledger)
     queries = [vectors(5, 16, 11), vectors(5, 24, 12)]
 
-    def query_by(rank: int) -> None:
-        with filled.ledger.write() as change:
-            change.set_query(rank)
+    def query_by(generation: int) -> None:
+        with filled.ledger.write() as writer:
+            writer.set_query(generation)
 
     query_by(1)
     before = answers(source, queries)
     query_by(2)
-    with filled.ledger.write() as change:
-        change.put_vectors(2, np.arange(1, 100), ["c"] * 99, filled.values[2][:99])
+    with filled.ledger.write() as writer:
+        writer.put_vectors(2, np.arange(1, 100), ["c"] * 99, filled.values[2][:99])
     assert answers(source, queries) != before
     query_by(1)
     assert answers(source, queries) == before
@@ -156,9 +159,9 @@ def test_a_snapshot_stays_at_its_moment(schema: str) -> None:
     query = vectors(1, 16, 11)
     with source.snapshot() as snapshot:
         before = as_pairs(snapshot.top(1, query, 10, allowed=None, exact=True)[0])
-        with filled.ledger.write() as change:
-            change.remove_items(np.array([item for item, _ in before]))
-            change.put_vectors(2, np.arange(1, 0), [], np.empty((0, 24), np.float32))
+        with filled.ledger.write() as writer:
+            writer.remove_items(np.array([item for item, _ in before]))
+            writer.put_vectors(2, np.arange(1, 0), [], np.empty((0, 24), np.float32))
         assert as_pairs(snapshot.top(1, query, 10, allowed=None, exact=True)[0]) == before
         assert snapshot.ids(np.array([before[0][0]]))
     with source.snapshot() as snapshot:
@@ -171,26 +174,28 @@ def test_a_snapshot_stays_at_its_moment(schema: str) -> None:
 def test_an_index_finds_nearly_everything_in_each_space(schema: str, normalized: bool) -> None:
     filled = Filled(schema, 0.5, normalized=normalized)
     source = PgvectorSource(filled.ledger, exact_rows=50)
-    assert source.coverage() == {rank: {"indexed": n, "lag": 0, "kind": "exact"} for rank, n in ((1, 400), (2, 200))}
+    assert source.coverage() == {
+        generation: {"indexed": n, "lag": 0, "kind": "exact"} for generation, n in ((1, 400), (2, 200))
+    }
     told: list[tuple[int, str]] = []
     source.maintain(lambda done, note: told.append((done, note)))
     assert [done for done, _ in told] == [0, 400, 0, 200]
     assert told[0][1].startswith("building the index of one in the server: 400 vectors")
     source.maintain(lambda done, note: told.append((done, note)))
     assert len(told) == 4
-    assert {rank: covered["kind"] for rank, covered in source.coverage().items()} == {1: "hnsw", 2: "hnsw"}
+    assert {generation: covered["kind"] for generation, covered in source.coverage().items()} == {1: "hnsw", 2: "hnsw"}
     with source.snapshot() as snapshot:
-        for rank in (1, 2):
-            queries = vectors(10, filled.spaces[rank].dim, 20 + rank)
-            plan = explained(snapshot, rank, queries[0])
-            assert f"vector_{rank}_hnsw" in plan
-            found = snapshot.top(rank, queries, 10, allowed=None, exact=False)
-            exact = snapshot.top(rank, queries, 10, allowed=None, exact=True)
+        for generation in (1, 2):
+            queries = vectors(10, filled.spaces[generation].dim, 20 + generation)
+            plan = explained(snapshot, generation, queries[0])
+            assert f"vector_{generation}_hnsw" in plan
+            found = snapshot.top(generation, queries, 10, allowed=None, exact=False)
+            exact = snapshot.top(generation, queries, 10, allowed=None, exact=True)
             right = [len(set(a.items[:10]) & set(b.items)) / 10 for a, b in zip(found, exact, strict=True)]
             assert np.mean(right) >= 0.95
-            few = snapshot.top(rank, queries[:1], 10, allowed=np.arange(1, 30), exact=False)[0]
+            few = snapshot.top(generation, queries[:1], 10, allowed=np.arange(1, 30), exact=False)[0]
             assert as_pairs(few) == filled.slowly(
-                rank, queries[0], 10, np.intersect1d(filled.served(rank), np.arange(1, 30))
+                generation, queries[0], 10, np.intersect1d(filled.served(generation), np.arange(1, 30))
             )
     assert list(filled.ledger.engine.check()) == []
     filled.ledger.close()
@@ -224,9 +229,9 @@ def test_a_filter_on_items_of_another_space_still_finds_k(schema: str, monkeypat
     filled.ledger.close()
 
 
-def explained(snapshot: object, rank: int, query: np.ndarray) -> str:
+def explained(snapshot: object, generation: int, query: np.ndarray) -> str:
     """The server's plan of an approximate search."""
-    part = pgvector._Served(snapshot._view, snapshot.state, rank, None)  # type: ignore[attr-defined]
+    part = pgvector._Served(snapshot._view, snapshot.state, generation, None)  # type: ignore[attr-defined]
     with pgvector._following_index(part.view, 10, 0.5):
         sql, values = part.near_sql(query, 10)
         return "\n".join(row[0] for row in part.view.session.all(f"EXPLAIN {sql}", values))
@@ -236,8 +241,8 @@ def test_an_index_left_half_built_is_reported_and_built_anew(schema: str) -> Non
     filled = Filled(schema, 0.0)
     source = PgvectorSource(filled.ledger, exact_rows=50)
     source.maintain()
-    with filled.ledger.write() as change:
-        change.session.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'vector_1_hnsw'::regclass")
+    with filled.ledger.write() as writer:
+        writer.session.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'vector_1_hnsw'::regclass")
     assert "half-built" in next(iter(filled.ledger.engine.check()))
     assert source.coverage()[1]["kind"] == "exact"
     source.maintain()
@@ -249,9 +254,9 @@ def test_an_index_left_half_built_is_reported_and_built_anew(schema: str) -> Non
 def test_more_dimensions_than_an_index_takes_stay_exact(schema: str) -> None:
     ledger = Ledger.create(schema, space("wide", 2100), model=None, settings={})
     values = vectors(60, 2100, 1)
-    with ledger.write() as change:
-        numbers = change.add_items([NewItem(str(place), "c") for place in range(60)])
-        change.put_vectors(1, numbers, ["c"] * 60, values)
+    with ledger.write() as writer:
+        numbers = writer.add_items([NewItem(str(place), "c") for place in range(60)])
+        writer.put_vectors(1, numbers, ["c"] * 60, values)
     source = PgvectorSource(ledger, exact_rows=50)
     source.maintain()
     assert source.coverage()[1]["kind"] == "exact (pgvector indexes at most 2000 dimensions)"

@@ -36,60 +36,63 @@ class World:
         self.rng = np.random.default_rng(7)
         self.ledger = Ledger.create(folder, old, model=None, settings={})
         self.vectors: dict[tuple[int, int], np.ndarray] = {}
-        with self.ledger.write() as change:
+        with self.ledger.write() as writer:
             items = [
                 NewItem(f"item-{place:03}", f"c{place}", label=str(place % 7), metadata={"year": 2000 + place % 20})
                 for place in range(COUNT)
             ]
-            self.numbers = change.add_items(items)
-            self._put(change, 1, self.numbers, self.fresh(1, COUNT))
-            change.add_space(new, None)
-            change.add_upgrade(1, 2, order="random", plan={})
-            change.set_upgrade(change.state().upgrades[-1], state="open")
+            self.numbers = writer.add_items(items)
+            self._put(writer, 1, self.numbers, self.fresh(1, COUNT))
+            writer.add_space(new, None)
+            writer.add_upgrade(1, 2, order="random", plan={})
+            writer.set_upgrade(writer.state().upgrades[-1], state="open")
 
-    def fresh(self, rank: int, count: int) -> np.ndarray:
-        values = self.rng.normal(size=(count, self.spaces[rank].dim)).astype(np.float32)
+    def fresh(self, generation: int, count: int) -> np.ndarray:
+        values = self.rng.normal(size=(count, self.spaces[generation].dim)).astype(np.float32)
         # copies of one vector tie to the bit
         values[1::5] = values[:1]
-        return unit(values) if self.spaces[rank].normalized else values
+        return unit(values) if self.spaces[generation].normalized else values
 
-    def _put(self, change, rank, numbers, values):
-        known = change.items(numbers)
-        change.put_vectors(rank, numbers, [known[number].content for number in numbers.tolist()], values)
+    def _put(self, writer, generation, numbers, values):
+        known = writer.items(numbers)
+        writer.put_vectors(generation, numbers, [known[number].content for number in numbers.tolist()], values)
         for number, value in zip(numbers.tolist(), values, strict=True):
-            self.vectors[rank, number] = value
+            self.vectors[generation, number] = value
 
-    def query(self, rank: int) -> None:
-        with self.ledger.write() as change:
-            change.set_query(rank)
+    def query(self, generation: int) -> None:
+        with self.ledger.write() as writer:
+            writer.set_query(generation)
 
     def backfill(self, numbers: np.ndarray) -> None:
-        with self.ledger.write() as change:
-            self._put(change, 2, numbers, self.fresh(2, len(numbers)))
+        with self.ledger.write() as writer:
+            self._put(writer, 2, numbers, self.fresh(2, len(numbers)))
 
     def change(self, number: int) -> None:
-        with self.ledger.write() as change:
-            change.change_items(np.array([number]), [NewItem(f"item-{number - 1:03}", f"changed-{number}")])
+        with self.ledger.write() as writer:
+            writer.change_items(np.array([number]), [NewItem(f"item-{number - 1:03}", f"changed-{number}")])
             self.vectors = {key: value for key, value in self.vectors.items() if key[1] != number}
-            self._put(change, 1, np.array([number]), self.fresh(1, 1))
+            self._put(writer, 1, np.array([number]), self.fresh(1, 1))
 
     def remove(self, number: int) -> None:
-        with self.ledger.write() as change:
-            change.remove_items(np.array([number]))
+        with self.ledger.write() as writer:
+            writer.remove_items(np.array([number]))
         self.vectors = {key: value for key, value in self.vectors.items() if key[1] != number}
 
     def answers(self, query: int, queries: dict[int, np.ndarray], k: int, allowed=None):
-        """By rank: for each query (item, raw) of the k best and their ties."""
+        """By generation: for each query (item, raw) of the k best and their ties."""
         found = {}
-        for rank in range(1, query + 1):
+        for generation in range(1, query + 1):
             served = [
                 (number, value)
                 for (have, number), value in self.vectors.items()
-                if have == rank and not any((above, number) in self.vectors for above in range(rank + 1, query + 1))
+                if have == generation
+                and not any((above, number) in self.vectors for above in range(generation + 1, query + 1))
             ]
             if allowed is not None:
                 served = [pair for pair in served if pair[0] in set(np.asarray(allowed).tolist())]
-            found[rank] = [best(served, one, k, self.spaces[rank].normalized) for one in queries[rank]]
+            found[generation] = [
+                best(served, one, k, self.spaces[generation].normalized) for one in queries[generation]
+            ]
         return found
 
 
@@ -111,8 +114,8 @@ def searched(source, queries, k, *, where=None, exact=True):
     with source.snapshot() as snapshot:
         allowed = None if where is None else snapshot.allowed(conditions(where))
         return {
-            rank: told(snapshot.top(rank, queries[rank], k, allowed=allowed, exact=exact))
-            for rank in snapshot.state.servable
+            generation: told(snapshot.top(generation, queries[generation], k, allowed=allowed, exact=exact))
+            for generation in snapshot.state.servable
         }
 
 
@@ -202,12 +205,12 @@ def test_k_beyond_the_gallery_and_ranks(world, queries, memory):
     source = ready(world, memory)
     assert searched(source, queries, 10_000) == world.answers(1, queries, 10_000)
     with source.snapshot() as snapshot:
-        assert snapshot.ranks() == [1]
+        assert snapshot.generations() == [1]
         assert snapshot.ids(world.numbers[:3]) == ["item-000", "item-001", "item-002"]
     world.backfill(world.numbers)
     world.query(2)
     with source.snapshot() as snapshot:
-        assert snapshot.ranks() == [2]
+        assert snapshot.generations() == [2]
 
 
 def test_rows_are_normalised_where_the_space_is_not(tmp_path, memory, scanned):
@@ -248,8 +251,8 @@ def test_filters(world, queries, memory, monkeypatch, where, listed):
     world.backfill(world.numbers[::2])
     world.query(2)
     source = ready(world, memory)
-    with world.ledger.read() as view:
-        allowed = view.select(conditions(where))
+    with world.ledger.read() as reader:
+        allowed = reader.select(conditions(where))
     for exact in (True, False):
         assert searched(source, queries, 5, where=where, exact=exact) == world.answers(2, queries, 5, allowed)
 
@@ -267,7 +270,7 @@ def test_what_is_not_synced_is_searched_exactly(world, queries, memory, scanned)
     assert len(scanned) == 1  # the new space has no point yet
     source.maintain()
     assert searched(source, queries, 10) == lagging
-    assert {rank: one["lag"] for rank, one in source.coverage().items()} == {1: 0, 2: 0}
+    assert {generation: one["lag"] for generation, one in source.coverage().items()} == {1: 0, 2: 0}
 
 
 def test_beside_postgresql(schema, queries, memory, scanned):
@@ -319,7 +322,7 @@ def test_a_sync_cut_short_carries_on(world, queries, client, monkeypatch):
     monkeypatch.setattr(Points, "write", dying)
     with pytest.raises(KeyboardInterrupt):
         source.maintain()
-    assert source.points.mark().epoch == 1  # the first batch of items is of one change, and not all of it is there
+    assert source.points.mark().revision == 1  # the first batch of items is of one change, and not all of it is there
     assert searched(source, queries, 10) == world.answers(1, queries, 10)
     left[0] = 1000
     other = QdrantSource(world.ledger, client, scan_below=0)
@@ -330,17 +333,17 @@ def test_a_sync_cut_short_carries_on(world, queries, client, monkeypatch):
 
 def test_a_slow_writer_overwrites_nothing_newer(world, queries, memory):
     source = ready(world, memory)
-    with world.ledger.read() as view:
-        state = view.state()
-        early, _ = qdrant._changed(view, state, (0, 0))
+    with world.ledger.read() as reader:
+        state = reader.state()
+        early, _ = qdrant._changed(reader, state, (0, 0))
     assert len(early) == COUNT
     world.change(3)
     world.remove(4)
     source.maintain()
     source.points.write(early)
     source.points.set_mark(source.points.mark().generation, 1)
-    with world.ledger.read() as view:
-        assert source.points.mark().epoch == view.epoch()
+    with world.ledger.read() as reader:
+        assert source.points.mark().revision == reader.revision()
     assert source.points.count(vector_name(OLD.id)) == COUNT - 1
     assert searched(source, queries, 10) == world.answers(1, queries, 10)
 
@@ -365,7 +368,10 @@ def test_a_snapshot_holds_still_while_others_write_and_sync(world, queries, memo
         thread = threading.Thread(target=elsewhere)
         thread.start()
         thread.join()
-        found = {rank: told(snapshot.top(rank, queries[rank], 10, allowed=None, exact=True)) for rank in (1, 2)}
+        found = {
+            generation: told(snapshot.top(generation, queries[generation], 10, allowed=None, exact=True))
+            for generation in (1, 2)
+        }
         assert snapshot.state is state
     assert before != world.vectors
     assert found == expected
@@ -425,12 +431,12 @@ def test_the_mark_of_a_lost_collection_is_not_set_on_the_next(world, memory):
     source.points.drop()
     source.points.ready(qdrant._dims(world_state(world)))
     source.points.set_mark(lost, 99)
-    assert source.points.mark().epoch == -1
+    assert source.points.mark().revision == -1
 
 
 def world_state(world):
-    with world.ledger.read() as view:
-        return view.state()
+    with world.ledger.read() as reader:
+        return reader.state()
 
 
 def test_a_ledger_set_back_gets_a_new_collection(world, queries, memory):
@@ -438,7 +444,7 @@ def test_a_ledger_set_back_gets_a_new_collection(world, queries, memory):
     source.points.set_mark(source.points.mark().generation, 1000)
     assert searched(source, queries, 10) == world.answers(1, queries, 10)
     source.maintain()
-    assert source.points.mark().epoch == world_state(world).epoch
+    assert source.points.mark().revision == world_state(world).revision
 
 
 def test_two_sources_share_a_collection(world, queries, memory):
@@ -471,9 +477,9 @@ def test_vectors_of_a_retired_space_go(world, queries, memory):
     world.backfill(world.numbers)
     world.query(2)
     source = ready(world, memory)
-    with world.ledger.write() as change:
-        change.retire(1)
-        while change.drop_superseded(1, 2, 100):
+    with world.ledger.write() as writer:
+        writer.retire(1)
+        while writer.drop_superseded(1, 2, 100):
             pass
     source.maintain()
     present = memory.get_collection(source.points.collection).config.params.vectors
@@ -631,7 +637,7 @@ def test_over_http_the_answers_are_the_same(world, queries, rest, scanned):
     world.change(4)
     source.maintain()
     assert searched(source, queries, 10) == world.answers(2, queries, 10)
-    assert {rank: one["lag"] for rank, one in source.coverage().items()} == {1: 0, 2: 0}
+    assert {generation: one["lag"] for generation, one in source.coverage().items()} == {1: 0, 2: 0}
     rest.store.delete_collection(source.points.collection)
     assert searched(source, queries, 10) == world.answers(2, queries, 10)
     source.maintain()

@@ -9,7 +9,7 @@ import pytest
 
 from samespace.errors import GalleryError
 from samespace.gallery import Gallery, Limits
-from samespace.gallery.ledger.writer import Change
+from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.gallery.upgrade import seal as seal_module
 
 from .world import NEW, OLD, THIRD, certificate, items, queries
@@ -26,14 +26,14 @@ def gallery(place: str) -> Iterator[Gallery]:
         yield made
 
 
-def stored(gallery: Gallery, rank: int) -> int:
-    with gallery.ledger.read() as view:
-        return view.stored(rank)
+def stored(gallery: Gallery, generation: int) -> int:
+    with gallery.ledger.read() as reader:
+        return reader.stored(generation)
 
 
 def damage(gallery: Gallery) -> None:
-    with gallery.ledger.write() as change:
-        change.session.run("UPDATE vector_2 SET crc = crc + 1 WHERE no = (SELECT MIN(no) FROM vector_2)")
+    with gallery.ledger.write() as writer:
+        writer.session.run("UPDATE vector_2 SET crc = crc + 1 WHERE no = (SELECT MIN(no) FROM vector_2)")
 
 
 def test_damaged_new_vectors_are_found_before_old_ones_go(gallery: Gallery) -> None:
@@ -65,7 +65,7 @@ def test_a_space_that_was_rolled_back_goes_with_those_before_it(gallery: Gallery
     gallery.backfill(vectors=items(THIRD))
     sealed = gallery.seal()
     assert (sealed.deleted, sealed.kept, sealed.retired) == (COUNT + 100, 0, (OLD, NEW))
-    assert [stored(gallery, rank) for rank in (1, 2, 3)] == [0, 0, COUNT]
+    assert [stored(gallery, generation) for generation in (1, 2, 3)] == [0, 0, COUNT]
     assert [(one.new, one.state) for one in gallery.state.upgrades] == [(2, "rolled-back"), (3, "sealed")]
     with pytest.raises(GalleryError, match="sealed already"):
         gallery.seal()
@@ -84,13 +84,13 @@ def test_each_batch_begins_where_the_last_ended(gallery: Gallery, monkeypatch: p
     gallery.upgrade(NEW, [certificate()])
     gallery.backfill(vectors=items(NEW))
     begun: list[int] = []
-    drop = Change.drop_superseded
+    drop = LedgerWriter.drop_superseded
 
-    def watched(change: Change, rank: int, by: int, limit: int, *, after: int = 0) -> list[int]:
+    def watched(writer: LedgerWriter, generation: int, by: int, limit: int, *, after: int = 0) -> list[int]:
         begun.append(after)
-        return drop(change, rank, by, limit, after=after)
+        return drop(writer, generation, by, limit, after=after)
 
-    monkeypatch.setattr(Change, "drop_superseded", watched)
+    monkeypatch.setattr(LedgerWriter, "drop_superseded", watched)
     monkeypatch.setattr(seal_module, "_BATCH", 50)
     said: list[int] = []
     seal_module.seal(gallery.ledger, advance=said.append)

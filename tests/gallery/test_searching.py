@@ -38,10 +38,10 @@ def test_an_answer_says_what_met_what(made: Made, source: LocalSource) -> None:
         (made.spaces[1].id, 16, True, True),
         (made.spaces[2].id, 32, True, True),
     ]
-    with made.ledger.write() as change:
-        change.put_link(Link(2, 1, 16))
+    with made.ledger.write() as writer:
+        writer.put_link(Link(2, 1, 16))
     later = search(source, QUERIES, made.spaces[2])
-    assert later.epoch > answer.epoch
+    assert later.revision > answer.revision
     assert [pair.certified for pair in later.pairs] == [False, True]
     assert "accepted without a certificate" in later.notes[0]
     assert later.hits == answer.hits
@@ -57,12 +57,12 @@ def test_raw_merge_sorts_by_cosine(made: Made, source: LocalSource) -> None:
 def test_scale_is_the_gallerys_unless_given(made: Made, source: LocalSource) -> None:
     levels = search(source, QUERIES, made.spaces[2], scale="fmr", k=200)
     for hit in levels.hits[0]:
-        rank = 1 if hit.space == made.spaces[1].id else 2
-        assert hit.score == made_calibration(*HONEST[2, rank]).level(hit.raw)
+        generation = 1 if hit.space == made.spaces[1].id else 2
+        assert hit.score == made_calibration(*HONEST[2, generation]).level(hit.raw)
     scores = [hit.score for hit in levels.hits[0]]
     assert scores == sorted(scores, reverse=True)
-    with made.ledger.write() as change:
-        change.put_meta("settings", '{"scale": "fmr"}')
+    with made.ledger.write() as writer:
+        writer.put_meta("settings", '{"scale": "fmr"}')
     assert search(source, QUERIES, made.spaces[2], k=200).hits == levels.hits
     assert search(source, QUERIES, made.spaces[2]).scale == "fmr"
 
@@ -84,8 +84,8 @@ def test_a_false_match_rate_is_judged_by_each_pair(made: Made, source: LocalSour
         for hits, truth in zip(found.hits, everything.hits, strict=True):
             passing = []
             for hit in truth:
-                rank = 1 if hit.space == made.spaces[1].id else 2
-                if made_calibration(*HONEST[2, rank]).level(hit.raw) >= -np.log10(rate):
+                generation = 1 if hit.space == made.spaces[1].id else 2
+                if made_calibration(*HONEST[2, generation]).level(hit.raw) >= -np.log10(rate):
                     passing.append(hit)
             # a plain cut of the first eight would lose those that pass behind others that do not
             cut += tuple(hit for hit in truth[:8] if hit in passing) != tuple(passing[:8])
@@ -126,13 +126,13 @@ def test_spaces_are_never_mixed_silently(made: Made, source: LocalSource, tmp_pa
         search(source, QUERIES, made.spaces[2])
     (tmp_path / "other").mkdir()
     unlinked = half_way(tmp_path / "other", count=20)
-    with unlinked.ledger.write() as change:
-        change.session.run("DELETE FROM link")
-        change.set_query(2)
+    with unlinked.ledger.write() as writer:
+        writer.session.run("DELETE FROM link")
+        writer.set_query(2)
     with pytest.raises(SpaceError, match=r"samespace check.*--accept-uncertified"):
         search(LocalSource(unlinked.ledger, None), QUERIES, unlinked.spaces[2])
-    with unlinked.ledger.write() as change:
-        change.put_link(Link(2, 1, 8))
+    with unlinked.ledger.write() as writer:
+        writer.put_link(Link(2, 1, 8))
     with pytest.raises(SpaceError, match="compares 8 dimensions"):
         search(LocalSource(unlinked.ledger, None), QUERIES, unlinked.spaces[2])
 
@@ -213,7 +213,7 @@ class Meanwhile(LocalSource):
     def snapshot(self) -> Iterator[LocalSnapshot]:
         with super().snapshot() as found:
             number = len(self.made.metadata)
-            self.made.add([f"late-{number}"], made_vectors(1, 32, seed=number), rank=2, shop=["berlin"])
+            self.made.add([f"late-{number}"], made_vectors(1, 32, seed=number), generation=2, shop=["berlin"])
             yield found
 
 
@@ -223,6 +223,6 @@ def test_filter_and_snapshot_are_of_one_moment(made: Made) -> None:
     assert "late-120" in [hit.item for hit in found.hits[0]]
     assert "late-121" not in [hit.item for hit in search(source, QUERIES[:1], made.spaces[2], k=200).hits[0]]
     with source.snapshot() as snapshot:
-        assert snapshot.ranks() == [1, 2]
+        assert snapshot.generations() == [1, 2]
         with pytest.raises(GalleryError, match="take a new snapshot"):
             snapshot.allowed(conditions("shop=berlin"))

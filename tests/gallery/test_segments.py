@@ -15,7 +15,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.index import compaction, exact, segments
 from samespace.gallery.index.exact import Part, nearest
 from samespace.gallery.index.local import LocalSource
-from samespace.gallery.index.segments import Segment, Shelf, joined, unit
+from samespace.gallery.index.segments import Segment, SegmentFolder, joined, unit
 from samespace.gallery.search.search import search
 
 from .made import half_way, made_space, made_vectors
@@ -83,30 +83,30 @@ def test_rows_of_a_space_without_unit_norm_are_divided_by_their_length() -> None
 
 
 def test_a_segment_survives_the_disk(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "a", "gallery", made_space("a", DIM))
+    segment_folder = SegmentFolder(tmp_path / "a", "gallery", made_space("a", DIM))
     one, two = segment_of(made_vectors(30, DIM, seed=1)), segment_of(made_vectors(10, DIM, seed=2), first=31)
-    with shelf.locked():
-        saved, entry = shelf.save(joined([two, one]))
-        shelf.write([entry], None)
+    with segment_folder.locked():
+        saved, entry = segment_folder.save(joined([two, one]))
+        segment_folder.write([entry], None)
     assert isinstance(saved.values.base, np.memmap)
-    manifest = shelf.read()
-    assert (manifest.upto, manifest.stamp) == (40, shelf.stamp())
-    loaded = shelf.load(manifest.segments[0])
+    manifest = segment_folder.read()
+    assert (manifest.upto, manifest.stamp) == (40, segment_folder.stamp())
+    loaded = segment_folder.load(manifest.segments[0])
     assert loaded is not None
     for found in (saved, loaded):
         assert (found.numbers == np.arange(1, 41)).all()
         assert (found.items == np.arange(1001, 1041)).all()
         assert (found.values == np.concatenate([one.values, two.values])).all()
-    assert Shelf(tmp_path / "a", "another", made_space("a", DIM)).read().segments == ()
+    assert SegmentFolder(tmp_path / "a", "another", made_space("a", DIM)).read().segments == ()
 
 
 def test_files_that_no_manifest_lists_are_swept(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "a", "gallery", made_space("a", DIM))
-    with shelf.locked():
-        _, first = shelf.save(segment_of(made_vectors(30, DIM, seed=1)))
-        shelf.save(segment_of(made_vectors(30, DIM, seed=2)))
+    segment_folder = SegmentFolder(tmp_path / "a", "gallery", made_space("a", DIM))
+    with segment_folder.locked():
+        _, first = segment_folder.save(segment_of(made_vectors(30, DIM, seed=1)))
+        segment_folder.save(segment_of(made_vectors(30, DIM, seed=2)))
         (tmp_path / "a" / ".x.npy.0123abcd.tmp").write_bytes(b"")
-        shelf.write([first], None)
+        segment_folder.write([first], None)
     names = {file.name for file in (tmp_path / "a").iterdir()}
     assert names == {"manifest.json", f"{first['name']}.rows.npy", f"{first['name']}.vectors.npy"}
 
@@ -128,9 +128,9 @@ def test_large_files_are_checked_by_sample_and_whole_in_upkeep(tmp_path: Path, m
     source.maintain()
     assert search(source, queries, made.spaces[2]).hits == before.hits
     again = LocalSource(made.ledger, tmp_path / "index").moment()
-    for rank in (1, 2):
-        for segment in again.held[rank].all():
-            stored = [made.vectors[rank][name] for name in sorted(made.vectors[rank])]
+    for generation in (1, 2):
+        for segment in again.held[generation].all():
+            stored = [made.vectors[generation][name] for name in sorted(made.vectors[generation])]
             assert {row.tobytes() for row in segment.values} <= {row.tobytes() for row in stored}
 
 
@@ -142,7 +142,7 @@ def test_a_full_disk_is_said_in_one_line_and_searches_go_on(tmp_path: Path, monk
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(segments.Shelf, "save", full)
+    monkeypatch.setattr(segments.SegmentFolder, "save", full)
     with pytest.raises(GalleryError, match=r"No space left on device.*make room"):
         source.maintain()
     queries = made_vectors(3, 32, seed=9)

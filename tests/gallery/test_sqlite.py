@@ -44,9 +44,9 @@ def created(folder: Path) -> Ledger:
 
 def add(ledger: Ledger, prefix: str, count: int = 50) -> None:
     values = np.random.default_rng(0).standard_normal((count, OLD.dim)).astype(np.float32)
-    with ledger.write() as change:
-        numbers = change.add_items([NewItem(f"{prefix}-{place}", "c" * 100) for place in range(count)])
-        change.put_vectors(1, numbers, ["c" * 100] * count, values)
+    with ledger.write() as writer:
+        numbers = writer.add_items([NewItem(f"{prefix}-{place}", "c" * 100) for place in range(count)])
+        writer.put_vectors(1, numbers, ["c" * 100] * count, values)
 
 
 def one_line(caught: pytest.ExceptionInfo[Exception]) -> str:
@@ -57,10 +57,10 @@ def one_line(caught: pytest.ExceptionInfo[Exception]) -> str:
 
 def test_commits_are_flushed_and_pages_are_large(tmp_path: Path) -> None:
     for ledger in (created(tmp_path / "g"), Ledger.open(tmp_path / "g")):
-        with ledger.write() as change:
-            assert change.session.all("PRAGMA synchronous") == [(2,)]
-            assert change.session.all("PRAGMA journal_mode") == [("wal",)]
-            assert change.session.all("PRAGMA page_size") == [(16384,)]
+        with ledger.write() as writer:
+            assert writer.session.all("PRAGMA synchronous") == [(2,)]
+            assert writer.session.all("PRAGMA journal_mode") == [("wal",)]
+            assert writer.session.all("PRAGMA page_size") == [(16384,)]
         ledger.close()
 
 
@@ -77,15 +77,15 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path) -> No
     assert "the disk is full" in text
     assert "make room" in text
     assert acknowledged > 0
-    with ledger.read() as view:
-        assert (view.live(), view.stored(1)) == (50 * acknowledged, 50 * acknowledged)
+    with ledger.read() as reader:
+        assert (reader.live(), reader.stored(1)) == (50 * acknowledged, 50 * acknowledged)
     ballast.unlink()
     add(ledger, "later")
     ledger.close()
     again = Ledger.open(small_disk / "g")
-    with again.read() as view:
-        assert view.live() == 50 * (acknowledged + 1)
-        assert view.orphans(1) == 0
+    with again.read() as reader:
+        assert reader.live() == 50 * (acknowledged + 1)
+        assert reader.orphans(1) == 0
     assert list(again.engine.check()) == []
     again.close()
 
@@ -151,11 +151,11 @@ def test_garbage_in_the_middle_is_noticed_and_never_served(closed: Path) -> None
 def _read_all(folder: Path) -> None:
     ledger = Ledger.open(folder)
     try:
-        with ledger.read() as view:
-            items, ids, _ = view.items_since(-1)
-            view.metadata(items)
-            view.find(ids)
-            for _ in view.batches(1, 100):
+        with ledger.read() as reader:
+            items, ids, _ = reader.items_since(-1)
+            reader.metadata(items)
+            reader.find(ids)
+            for _ in reader.batches(1, 100):
                 pass
     finally:
         ledger.close()
@@ -168,8 +168,8 @@ def test_a_read_only_disk_can_be_searched_and_not_written(small_disk: Path) -> N
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     still = Ledger.open(small_disk / "g")
     assert still.read_only
-    with still.read() as view:
-        assert view.live() == 50
+    with still.read() as reader:
+        assert reader.live() == 50
     with pytest.raises(GalleryError, match="cannot be written; nothing was changed") as caught:
         add(still, "b")
     one_line(caught)
@@ -183,8 +183,8 @@ def test_read_only_touches_no_file(closed: Path) -> None:
     before = {file.name: file.stat().st_mtime_ns for file in closed.parent.iterdir()}
     content = closed.read_bytes()
     _ledger = Ledger.open(closed.parent, read_only=True)
-    with _ledger.read() as view:
-        assert view.live() == 2000
+    with _ledger.read() as reader:
+        assert reader.live() == 2000
     _ledger.close()
     assert closed.read_bytes() == content
     assert before.items() <= {file.name: file.stat().st_mtime_ns for file in closed.parent.iterdir()}.items()
@@ -202,8 +202,8 @@ def test_another_version_of_the_format_is_refused(closed: Path) -> None:
 def test_one_writer_waits_for_another_and_then_says_so(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("samespace.gallery.ledger.sqlite._BUSY_SECONDS", 0.2)
     one, other = Ledger.open(closed.parent), Ledger.open(closed.parent)
-    with one.write() as change:
-        change.put_meta("a", "b")
+    with one.write() as writer:
+        writer.put_meta("a", "b")
         with pytest.raises(GalleryError, match=r"another process has been writing .* try again") as caught:
             add(other, "x")
     one_line(caught)
@@ -236,8 +236,8 @@ def test_of_several_that_make_a_gallery_at_once_one_does_and_keeps_it(
     add(winner, "a")
     winner.close()
     again = Ledger.open(tmp_path / "g")
-    with again.read() as view:
-        assert view.live() == 50
+    with again.read() as reader:
+        assert reader.live() == 50
     again.close()
 
 
@@ -256,8 +256,8 @@ def test_threads_that_come_and_go_leave_few_connections(closed: Path) -> None:
     together = threading.Barrier(12)
 
     def serve() -> None:
-        with ledger.read() as view:
-            assert view.live() == 2000
+        with ledger.read() as reader:
+            assert reader.live() == 2000
             together.wait(timeout=10)
 
     for _ in range(3):
@@ -279,11 +279,11 @@ def test_a_forked_process_has_locks_of_its_own(closed: Path) -> None:
     child = os.fork()
     if not child:
         try:
-            with ledger.read() as view:
-                live = view.live()
+            with ledger.read() as reader:
+                live = reader.live()
                 os.write(begun, b"x")
                 time.sleep(1.0)
-                os._exit(0 if live == view.live() == 2050 else 1)
+                os._exit(0 if live == reader.live() == 2050 else 1)
         finally:
             os._exit(2)
     assert os.read(reading, 1) == b"x"
@@ -295,6 +295,6 @@ def test_a_forked_process_has_locks_of_its_own(closed: Path) -> None:
     os.close(reading)
     os.close(begun)
     again = Ledger.open(closed.parent)
-    with again.read() as view:
-        assert view.live() == 2100
+    with again.read() as reader:
+        assert reader.live() == 2100
     again.close()

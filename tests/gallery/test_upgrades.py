@@ -145,8 +145,8 @@ class TestModels:
     def test_cannot_slip_vectors_in_by_a_second_stage(self, images: Gallery) -> None:
         with pytest.raises(SpaceError, match="is not the one that made its vectors"):
             images.rerank(queries(NEW), k=2, depth=5, model=Projection(NEW, seed=5), images=source())
-        with images.ledger.read() as view:
-            assert view.stored(2) == 0
+        with images.ledger.read() as reader:
+            assert reader.stored(2) == 0
 
     def test_is_found_by_stored_vectors_of_the_canaries_too(self, images: Gallery) -> None:
         wrong = VectorSet.from_arrays(
@@ -248,5 +248,5 @@ class TestTraffic:
         gallery._traffic._writing.join()
         monkeypatch.undo()
         gallery.write_traffic()
-        with gallery.ledger.read() as view:
-            assert view.traffic()[1].sum() == 3
+        with gallery.ledger.read() as reader:
+            assert reader.traffic()[1].sum() == 3

@@ -14,7 +14,7 @@ from samespace.errors import SamespaceError
 from samespace.gallery.index.base import Source
 from samespace.gallery.ingest.images import Encoder, Images
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Rows, State
 from samespace.gallery.upgrade.model_check import require_same_model
 from samespace.progress import Bar, silent
@@ -71,23 +71,23 @@ def examine(
     Args:
         ledger: of the gallery.
         source: of its indexes.
-        encoders: model and images by rank, to re-embed the canaries.
+        encoders: model and images by generation, to re-embed the canaries.
         repair: bring the indexes up to date; the ledger is never changed.
         advance: called with how many more vectors were read.
     """
     found = list(_database(ledger))
     if any(finding.level == "error" for finding in found):
         return Diagnosis(tuple(found))
-    with ledger.read() as view:
-        state = view.state()
-        found += _counts(view, state)
+    with ledger.read() as reader:
+        state = reader.state()
+        found += _counts(reader, state)
         found += _pairs(state)
-        for rank, kept in state.spaces.items():
+        for generation, kept in state.spaces.items():
             if not kept.retired:
-                found += _vectors(view, state, rank, advance)
-        found += _work(view, state)
-    for rank, (encoder, images) in (encoders or {}).items():
-        found.append(_canaries(ledger, state, rank, encoder, images))
+                found += _vectors(reader, state, generation, advance)
+        found += _work(reader, state)
+    for generation, (encoder, images) in (encoders or {}).items():
+        found.append(_canaries(ledger, state, generation, encoder, images))
     if repair:
         source.maintain(lambda rows, note: advance(0, note))
     found += _indexes(source, state, repair)
@@ -102,13 +102,13 @@ def _database(ledger: Ledger) -> Iterator[Finding]:
         yield Finding("ok", f"the database is whole, {ledger.engine.size() / 2**20:,.0f} MiB")
 
 
-def _counts(view: View, state: State) -> Iterator[Finding]:
-    items, served = view.live(), view.served(state.servable)
-    parts = ", ".join(f"{count:,} by {state.spaces[rank].space}" for rank, count in served.items())
-    lacking = view.unserved(state.servable)
+def _counts(reader: LedgerReader, state: State) -> Iterator[Finding]:
+    items, served = reader.live(), reader.served(state.servable)
+    parts = ", ".join(f"{count:,} by {state.spaces[generation].space}" for generation, count in served.items())
+    lacking = reader.unserved(state.servable)
     yield Finding("ok", f"{items:,} items; served: {parts}")
     if len(lacking):
-        names = [item.id for item in view.items(lacking[:3]).values()]
+        names = [item.id for item in reader.items(lacking[:3]).values()]
         yield Finding(
             "error",
             f"{len(lacking):,} items have no vector that serves, such as {', '.join(map(repr, names))}: no search "
@@ -118,30 +118,30 @@ def _counts(view: View, state: State) -> Iterator[Finding]:
 
 
 def _pairs(state: State) -> Iterator[Finding]:
-    for rank in state.servable:
-        if rank == state.query:
+    for generation in state.servable:
+        if generation == state.query:
             continue
-        pair = f"queries of {state.spaces[state.query].space} on {state.spaces[rank].space}"
-        link = state.links.get((state.query, rank))
+        pair = f"queries of {state.spaces[state.query].space} on {state.spaces[generation].space}"
+        link = state.links.get((state.query, generation))
         if link is None:
             yield Finding("error", f"{pair}: no certificate", "run 'samespace check', then 'gallery upgrade' with it")
         elif link.certificate is None:
             yield Finding("note", f"{pair}: accepted without a certificate", "run 'samespace check' for the pair")
         else:
             yield Finding("ok", f"{pair}: certificate of {link.certificate.get('created')}")
-        if (state.query, rank) not in state.calibrations:
+        if (state.query, generation) not in state.calibrations:
             yield Finding("error", f"{pair}: no calibration", "run 'samespace gallery calibrate' on held-out items")
 
 
-def _vectors(view: View, state: State, rank: int, advance: Bar) -> Iterator[Finding]:
-    space = state.spaces[rank].space
+def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) -> Iterator[Finding]:
+    space = state.spaces[generation].space
     total = torn = bent = 0
-    for rows in view.batches(rank):
+    for rows in reader.batches(generation):
         total += len(rows.items)
         torn += _torn(rows)
         bent += _bent(rows) if space.normalized else int((~np.isfinite(rows.values).all(axis=1)).sum())
         advance(len(rows.items))
-    orphans = view.orphans(rank)
+    orphans = reader.orphans(generation)
     again = "remove these items and add them again, or restore a backup"
     if torn:
         yield Finding("error", f"{space}: {torn:,} of {total:,} vectors are not what was written", again)
@@ -165,18 +165,18 @@ def _bent(rows: Rows) -> int:
     return int((~(abs(lengths - 1) <= _NORM_SLACK)).sum())
 
 
-def _work(view: View, state: State) -> Iterator[Finding]:
+def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:
     now = time.time()
-    work = view.work(state.query, now)
+    work = reader.work(state.query, now)
     if work.failed:
-        (name, reason), *_ = view.failures(state.query, 1)
+        (name, reason), *_ = reader.failures(state.query, 1)
         yield Finding(
             "note",
             f"{work.failed:,} items could not be embedded, the first is '{name}': {reason}",
             "mend the images and run 'samespace gallery backfill --retry', or remove the items",
         )
     if work.open:
-        alive = len(view.workers(now - 30))
+        alive = len(reader.workers(now - 30))
         yield Finding(
             "note",
             f"{work.open:,} items are on the work list, {alive} workers are at it",
@@ -184,20 +184,23 @@ def _work(view: View, state: State) -> Iterator[Finding]:
         )
 
 
-def _canaries(ledger: Ledger, state: State, rank: int, encoder: Encoder, images: Images) -> Finding:
+def _canaries(ledger: Ledger, state: State, generation: int, encoder: Encoder, images: Images) -> Finding:
     try:
-        found = require_same_model(ledger, rank, encoder, images)
+        found = require_same_model(ledger, generation, encoder, images)
     except SamespaceError as error:
         return Finding("error", str(error), "give the model that made the vectors")
     if not found.checked:
-        return Finding("note", f"{state.spaces[rank].space}: no canary could be compared", "give the items' images")
-    return Finding("ok", f"{state.spaces[rank].space}: {found.checked} canaries agree to {found.worst:.6f}")
+        return Finding(
+            "note", f"{state.spaces[generation].space}: no canary could be compared", "give the items' images"
+        )
+    return Finding("ok", f"{state.spaces[generation].space}: {found.checked} canaries agree to {found.worst:.6f}")
 
 
 def _indexes(source: Source, state: State, repaired: bool) -> Iterator[Finding]:
-    for rank, covered in source.coverage().items():
+    for generation, covered in source.coverage().items():
         lag, kind = int(covered["lag"]), str(covered["kind"])
-        what = f"{state.spaces[rank].space}: index ({kind}) covers {int(covered['indexed']):,} vectors, lags by {lag:,}"
+        indexed = int(covered["indexed"])
+        what = f"{state.spaces[generation].space}: index ({kind}) covers {indexed:,} vectors, lags by {lag:,}"
         if lag > _LAG:
             yield Finding("note", what, "" if repaired else "run 'samespace gallery doctor --repair'")
         else:

@@ -37,9 +37,9 @@ from samespace.gallery.models import (
     absolute,
     encoder_of,
     encoders_at_hand,
+    generation_of,
     job_of,
     new_model,
-    rank_of,
 )
 from samespace.gallery.search.calibration import calibrate_pair
 from samespace.gallery.search.rerank import rerank as rerank_hits
@@ -164,8 +164,8 @@ class Gallery:
     @property
     def state(self) -> State:
         """Spaces, certificates, calibrations and upgrades as they are now."""
-        with self.ledger.read() as view:
-            return view.state()
+        with self.ledger.read() as reader:
+            return reader.state()
 
     @property
     def space(self) -> Space:
@@ -175,8 +175,8 @@ class Gallery:
 
     def __len__(self) -> int:
         """How many items there are."""
-        with self.ledger.read() as view:
-            return view.live()
+        with self.ledger.read() as reader:
+            return reader.live()
 
     def add(
         self,
@@ -205,7 +205,7 @@ class Gallery:
         """
         found = add_vectors(self.ledger, vectors, also, metadata=metadata, update=update, advance=advance)
         if found.added or found.updated or found.filled:
-            self._upkeep(advance)
+            self._compact(advance)
         return found
 
     def add_images(
@@ -240,7 +240,7 @@ class Gallery:
             labelled=labelled, metadata=metadata, update=update, batch_size=batch_size, advance=advance,
         )  # fmt: skip
         if found.added or found.updated or found.filled:
-            self._upkeep(advance)
+            self._compact(advance)
         return found
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -249,13 +249,13 @@ class Gallery:
         Raises:
             InputError: an id that the gallery does not have; nothing is removed.
         """
-        with self.ledger.write() as change:
-            known = {name: item for name, item in change.find(ids).items() if not item.deleted}
+        with self.ledger.write() as writer:
+            known = {name: item for name, item in writer.find(ids).items() if not item.deleted}
             unknown = [name for name in ids if name not in known]
             if unknown:
                 raise InputError(f"the gallery has no item '{unknown[0]}'; nothing was removed")
-            change.remove_items(np.array(sorted({item.number for item in known.values()}), dtype=np.int64))
-            change.note(_actor(), "remove", items=len(known))
+            writer.remove_items(np.array(sorted({item.number for item in known.values()}), dtype=np.int64))
+            writer.note(_actor(), "remove", items=len(known))
         return len(known)
 
     def search(
@@ -354,8 +354,8 @@ class Gallery:
         Raises:
             SpaceError: the model is not the one that made the vectors.
         """
-        rank = self.state.query if space is None else rank_of(self.state, space)
-        return require_same_model(self.ledger, rank, *encoder_of(self.ledger, rank, None, None, device))
+        generation = self.state.query if space is None else generation_of(self.state, space)
+        return require_same_model(self.ledger, generation, *encoder_of(self.ledger, generation, None, None, device))
 
     def plan(
         self,
@@ -463,14 +463,14 @@ class Gallery:
         state = self.state
         require_calibrated(state)
         if vectors is not None:
-            if rank_of(state, vectors.space, vectors.name) != state.query:
+            if generation_of(state, vectors.space, vectors.name) != state.query:
                 raise SpaceError(f"expected vectors of space {state.spaces[state.query].space}, got {vectors.space}")
-            supply: FromVectors | FromImages = FromVectors(vectors, state.spaces[state.query].space)
+            vector_source: FromVectors | FromImages = FromVectors(vectors, state.spaces[state.query].space)
         else:
-            supply = FromImages(*self._trusted(state.query, model, images, device))
+            vector_source = FromImages(*self._trusted(state.query, model, images, device))
         if retry:
-            with self.ledger.write() as change:
-                change.retry(state.query)
+            with self.ledger.write() as writer:
+                writer.retry(state.query)
         run.list_work(self.ledger, order, seed=seed)
         if epsilon is not None:
             most = self._worth(epsilon, order)
@@ -478,7 +478,7 @@ class Gallery:
                 return Backfilled(0, 0, {}, 0.0, 0, f"the gain that remains is below {epsilon:g} by the check set")
             limits = replace(limits, items=min(most, limits.items or most))
         if workers == 1 and on == "processes":
-            return run.run_one(self.ledger, supply, limits, source=self.source, advance=advance, stop=stop)
+            return run.run_one(self.ledger, vector_source, limits, source=self.source, advance=advance, stop=stop)
         job = job_of(self.ledger, vectors, model, images, limits, device)
         if on == "ray":
             return run_on_ray(self.ledger, job, workers, source=self.source, advance=advance)
@@ -511,7 +511,7 @@ class Gallery:
             GalleryError: no upgrade is under way, or items lack the new vector.
         """
         found = seal(self.ledger, partial=partial, actor=_actor(), advance=advance)
-        self._upkeep(advance)
+        self._compact(advance)
         return found
 
     def status(self) -> Status:
@@ -531,9 +531,9 @@ class Gallery:
         """
         encoders = {}
         if models:
-            for rank, kept in self.state.spaces.items():
+            for generation, kept in self.state.spaces.items():
                 if kept.model is not None and not kept.retired:
-                    encoders[rank] = encoder_of(self.ledger, rank, None, None, device)
+                    encoders[generation] = encoder_of(self.ledger, generation, None, None, device)
         return doctor.examine(self.ledger, self.source, encoders=encoders, repair=repair, advance=advance)
 
     def maintain(self, *, advance: Bar = silent) -> None:
@@ -553,17 +553,17 @@ class Gallery:
         self._traffic.write()
 
     def _trusted(
-        self, rank: int, model: ModelLike | None, images: ImagesLike | None, device: str
+        self, generation: int, model: ModelLike | None, images: ImagesLike | None, device: str
     ) -> tuple[Encoder, Images]:
         """A model of a space with its images, whose canaries this gallery has seen; loaded and looked at once."""
-        asked = (rank, model, images, device)
+        asked = (generation, model, images, device)
         if self._seen is None or any(one is not other for one, other in zip(asked, self._seen[0], strict=True)):
-            found = encoder_of(self.ledger, rank, model, images, device)
-            require_same_model(self.ledger, rank, *found)
+            found = encoder_of(self.ledger, generation, model, images, device)
+            require_same_model(self.ledger, generation, *found)
             self._seen = (asked, found)
         return self._seen[1]
 
-    def _upkeep(self, advance: Bar) -> None:
+    def _compact(self, advance: Bar) -> None:
         """Bring the indexes up to date after a change that is stored already."""
         # an index that lags is slow, not wrong, and `status` and `doctor` tell of it; the change stands
         with suppress(GalleryError, OSError):
@@ -580,8 +580,8 @@ class Gallery:
             )
         current = state.upgrade
         name = order if isinstance(order, str) else current.order if current is not None else "random"
-        with self.ledger.read() as view:
-            done, items = view.stored(state.query), view.live()
+        with self.ledger.read() as reader:
+            done, items = reader.stored(state.query), reader.live()
         return max(0, items_until(sweep, name, epsilon, items) - done)
 
 

@@ -19,23 +19,23 @@ ModelLike = Model | str | Path
 ImagesLike = ImageSource | str | Path
 
 
-def rank_of(state: State, space: Space | None, name: str = "the model") -> int:
-    """The rank of a space that vectors or a model declare.
+def generation_of(state: State, space: Space | None, name: str = "the model") -> int:
+    """The generation of a space that vectors or a model declare.
 
     Raises:
         SpaceError: it is undeclared, or the gallery does not know it.
     """
     if space is None:
         raise SpaceError(f"{name} declares no space; embed with 'samespace embed', which records it")
-    rank = state.rank_of(space)
-    if rank is None:
+    generation = state.generation_of(space)
+    if generation is None:
         known = ", ".join(str(kept.space) for kept in state.spaces.values())
         raise SpaceError(f"{name}: the gallery does not know the space {space}; it has {known}")
-    return rank
+    return generation
 
 
 def encoder_of(
-    ledger: Ledger, rank: int, model: ModelLike | None, images: ImagesLike | None, device: str
+    ledger: Ledger, generation: int, model: ModelLike | None, images: ImagesLike | None, device: str
 ) -> tuple[Encoder, Images]:
     """The model of a space, and the images as it takes them.
 
@@ -44,7 +44,7 @@ def encoder_of(
         SpaceError: a model of another space.
     """
     state = _state(ledger)
-    kept = state.spaces[rank]
+    kept = state.spaces[generation]
     given = model if model is not None else kept.model
     if given is None:
         raise GalleryError(f"the gallery remembers no model of space {kept.space}; give its folder")
@@ -113,5 +113,5 @@ def absolute(place: str | Path | None) -> str | None:
 
 
 def _state(ledger: Ledger) -> State:
-    with ledger.read() as view:
-        return view.state()
+    with ledger.read() as reader:
+        return reader.state()

@@ -10,7 +10,7 @@ from typing import Any
 from samespace.gallery.backfill.worker import is_dead
 from samespace.gallery.index.base import Source
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.state import State, Upgrade, Work, Worker
+from samespace.gallery.ledger.state import State, Upgrade, Work, WorkerStatus
 from samespace.space import Space
 
 _ALIVE_SECONDS = 30.0
@@ -70,7 +70,7 @@ class Status:
     phase: str
     backfilled: float
     work: Work
-    workers: tuple[Worker, ...]
+    workers: tuple[WorkerStatus, ...]
     rate: float | None
     seconds_left: float | None
     only_new: int
@@ -90,17 +90,17 @@ def status(ledger: Ledger, source: Source) -> Status:
     """How a gallery stands now."""
     coverage = source.coverage()
     now = time.time()
-    with ledger.read() as view:
-        state = view.state()
-        items = view.live()
-        served = view.served(state.servable)
+    with ledger.read() as reader:
+        state = reader.state()
+        items = reader.live()
+        served = reader.served(state.servable)
         upgrade = _current(state)
-        work = view.work(state.query, now)
-        stored = {rank: view.stored(rank) for rank in state.spaces}
-        workers = tuple(one for one in view.workers(now - _ALIVE_SECONDS) if not is_dead(one.owner))
-        earlier = [rank for rank in state.servable if rank != state.query]
-        only_new = items - sum(view.served(earlier).values()) if state.upgrade is not None else 0
-        audit = tuple(view.audit(10))
+        work = reader.work(state.query, now)
+        stored = {generation: reader.stored(generation) for generation in state.spaces}
+        workers = tuple(one for one in reader.workers(now - _ALIVE_SECONDS) if not is_dead(one.owner))
+        earlier = [generation for generation in state.servable if generation != state.query]
+        only_new = items - sum(reader.served(earlier).values()) if state.upgrade is not None else 0
+        audit = tuple(reader.audit(10))
     rate = _rate(workers, now)
     todo = items - stored[state.query]
     return Status(
@@ -109,16 +109,16 @@ def status(ledger: Ledger, source: Source) -> Status:
         spaces=tuple(
             SpaceStatus(
                 space=kept.space,
-                role=_role(state, rank),
-                vectors=stored[rank],
-                served=served.get(rank, 0),
-                indexed=int(coverage.get(rank, {}).get("indexed", 0)),
-                index=str(coverage.get(rank, {}).get("kind", "none")),
-                allowed=_allowed(state, rank),
-                calibrated=(state.query, rank) in state.calibrations,
+                role=_role(state, generation),
+                vectors=stored[generation],
+                served=served.get(generation, 0),
+                indexed=int(coverage.get(generation, {}).get("indexed", 0)),
+                index=str(coverage.get(generation, {}).get("kind", "none")),
+                allowed=_allowed(state, generation),
+                calibrated=(state.query, generation) in state.calibrations,
                 model=kept.model,
             )
-            for rank, kept in state.spaces.items()
+            for generation, kept in state.spaces.items()
         ),
         upgrade=upgrade,
         phase=_phase(upgrade, todo, stored[state.query]),
@@ -150,26 +150,26 @@ def _phase(upgrade: Upgrade | None, todo: int, stored: int) -> str:
     return "backfilling" if stored else "upgraded"
 
 
-def _role(state: State, rank: int) -> str:
-    if state.spaces[rank].retired:
+def _role(state: State, generation: int) -> str:
+    if state.spaces[generation].retired:
         return "sealed"
-    if rank == state.query:
+    if generation == state.query:
         return "queries"
-    if rank in state.servable:
+    if generation in state.servable:
         return "serving"
-    states = [upgrade.state for upgrade in state.upgrades if upgrade.new == rank]
+    states = [upgrade.state for upgrade in state.upgrades if upgrade.new == generation]
     return "rolled back" if "rolled-back" in states else "planned"
 
 
-def _allowed(state: State, rank: int) -> str:
-    if rank == state.query:
+def _allowed(state: State, generation: int) -> str:
+    if generation == state.query:
         return "same space"
-    link = state.links.get((state.query, rank))
+    link = state.links.get((state.query, generation))
     if link is None:
-        return "no" if rank in state.servable else ""
+        return "no" if generation in state.servable else ""
     return "certificate" if link.certificate is not None else "accepted without certificate"
 
 
-def _rate(workers: tuple[Worker, ...], now: float) -> float | None:
+def _rate(workers: tuple[WorkerStatus, ...], now: float) -> float | None:
     rates = [worker.done / max(now - worker.started, 1e-3) for worker in workers if worker.done]
     return sum(rates) if rates else None

@@ -119,5 +119,5 @@ def register(gallery: Gallery, given: str | Space, certificates: Sequence[Certif
     from samespace.space import Space
 
     space = given if isinstance(given, Space) else Encoder.load(given, "cpu").space
-    if gallery.state.rank_of(space) is None:
+    if gallery.state.generation_of(space) is None:
         gallery.plan(space, certificates, accept_uncertified=accept)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from samespace.errors import InputError, suggest
 from samespace.files import read_json, require_file
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
 from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 
@@ -55,8 +55,8 @@ def priorities(ledger: Ledger, state: State, items: Ints, order: Order | Custom,
     if order == "random":
         return np.random.default_rng(seed).permutation(len(items)).astype(np.float64)
     tie = np.random.default_rng(seed).random(len(items)) / 2
-    with ledger.read() as view:
-        seen, hits = view.traffic()
+    with ledger.read() as reader:
+        seen, hits = reader.traffic()
     if order == "traffic":
         # ties, most of them items nobody has asked for, in random order rather than in the order they were added
         return np.asarray(_of_items(items, seen, hits) + tie)
@@ -100,8 +100,8 @@ def read_order(path: Path) -> dict[str, float]:
 
 
 def _custom(ledger: Ledger, items: Ints, order: Custom) -> Priorities:
-    with ledger.read() as view:
-        known = view.items(items)
+    with ledger.read() as reader:
+        known = reader.items(items)
     ids = [known[number].id for number in items.tolist()]
     given = order(ids) if callable(order) else [order.get(name, -math.inf) for name in ids]
     values = np.asarray(given, dtype=np.float64)
@@ -116,10 +116,10 @@ def _by_centre(
 ) -> Priorities:
     """A value of each item's vector within its space, the newest that it has but the query space's; else the lowest."""
     result = np.full(len(items), np.nan)
-    for rank in reversed(state.servable[:-1] or state.servable):
-        with ledger.read() as view:
-            numbers, labels = view.labels()
-            owners, vectors = _of_space(view, rank, state.spaces[rank].space.dim)
+    for generation in reversed(state.servable[:-1] or state.servable):
+        with ledger.read() as reader:
+            numbers, labels = reader.labels()
+            owners, vectors = _of_space(reader, generation, state.spaces[generation].space.dim)
         if not len(owners):
             continue
         place = np.minimum(np.searchsorted(owners, items), len(owners) - 1)
@@ -147,15 +147,15 @@ def _of_classes(owners: Ints, names: list[str] | None, seen: Ints, hits: Ints) -
     return np.asarray(np.bincount(place, weights=counts)[place], dtype=np.float64)
 
 
-def _of_space(view: View, rank: int, dim: int) -> tuple[Ints, npt.NDArray[np.float32]]:
+def _of_space(reader: LedgerReader, generation: int, dim: int) -> tuple[Ints, npt.NDArray[np.float32]]:
     """Items, ascending, and vectors of a space; the vectors lie in a temporary file, not in memory."""
-    count = view.stored(rank)
+    count = reader.stored(generation)
     if not count:
         return np.empty(0, dtype=np.int64), np.empty((0, dim), dtype=np.float32)
     with tempfile.TemporaryFile() as file:
         values: npt.NDArray[np.float32] = np.memmap(file, dtype=np.float32, mode="w+", shape=(count, dim))
     owners, start = np.empty(count, dtype=np.int64), 0
-    for rows in view.batches(rank):
+    for rows in reader.batches(generation):
         stop = start + len(rows.items)
         owners[start:stop], values[start:stop] = rows.items, rows.values
         start = stop

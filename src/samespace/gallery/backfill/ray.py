@@ -50,9 +50,9 @@ def run_on_ray(
     if started:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
-        with ledger.read() as view:
-            rank = view.state().query
-            before = view.stored(rank)
+        with ledger.read() as reader:
+            generation = reader.state().query
+            before = reader.stored(generation)
         began = time.monotonic()
         actor = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Actor)
         shares = shares_of(job, workers)
@@ -68,14 +68,14 @@ def run_on_ray(
                         done.append(ray.get(one))
                     except ray.exceptions.RayError as error:
                         errors.append(_reason(error))
-                with ledger.read() as view:
-                    now = view.stored(rank)
+                with ledger.read() as reader:
+                    now = reader.stored(generation)
                 advance(now - seen, "")
                 seen = now
         if not done:
             raise GalleryError(f"every actor failed: {errors[0]}")
         ended = done[0].ended + (f"; {len(errors)} of {len(actors)} actors failed: {errors[0]}" if errors else "")
-        return summary(ledger, rank, done, time.monotonic() - began, ended)
+        return summary(ledger, generation, done, time.monotonic() - began, ended)
     finally:
         if started:
             ray.shutdown()

@@ -15,7 +15,7 @@ import numpy as np
 
 from samespace.errors import GalleryError, SamespaceError
 from samespace.gallery.backfill.order import Custom, Order, priorities
-from samespace.gallery.backfill.worker import FromImages, Limits, Loop, Progress, Supply
+from samespace.gallery.backfill.worker import FromImages, Limits, Progress, VectorSource, Worker
 from samespace.gallery.index.base import Source
 from samespace.gallery.ingest.images import Encoder
 from samespace.gallery.ledger.ledger import Ledger
@@ -61,10 +61,10 @@ def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) ->
         order: of the items; None keeps the order of those that are listed and takes the upgrade's for the others.
         seed: of the random order.
     """
-    with ledger.read() as view:
-        state = view.state()
-        items = view.unserved([state.query])
-        listed = view.listed(state.query)
+    with ledger.read() as reader:
+        state = reader.state()
+        items = reader.unserved([state.query])
+        listed = reader.listed(state.query)
         upgrade = state.upgrade
         if order is None:
             chosen: Order | Custom = upgrade.order if upgrade is not None else "random"  # type: ignore[assignment]
@@ -79,20 +79,20 @@ def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) ->
         items, values = items[new], values[new]
     for start in range(0, len(items), _LISTED_AT_ONCE):
         part = slice(start, start + _LISTED_AT_ONCE)
-        with ledger.write() as change:
+        with ledger.write() as writer:
             # an item that was embedded or removed since needs no work
-            still = np.isin(items[part], change.lacking(state.query, items[part]))
-            change.put_work(state.query, items[part][still], values[part][still].tolist())
+            still = np.isin(items[part], writer.lacking(state.query, items[part]))
+            writer.put_work(state.query, items[part][still], values[part][still].tolist())
     if upgrade is not None and isinstance(order, str) and order != upgrade.order:
-        with ledger.write() as change:
-            change.set_upgrade(upgrade, order=order)
-    with ledger.read() as view:
-        return len(view.unserved([state.query]))
+        with ledger.write() as writer:
+            writer.set_upgrade(upgrade, order=order)
+    with ledger.read() as reader:
+        return len(reader.unserved([state.query]))
 
 
 def run_one(
     ledger: Ledger,
-    supply: Supply,
+    vector_source: VectorSource,
     limits: Limits,
     *,
     source: Source,
@@ -100,12 +100,12 @@ def run_one(
     stop: threading.Event | None = None,
 ) -> Backfilled:
     """Work in this process until the list is empty or a limit is reached."""
-    with ledger.read() as view:
-        rank = view.state().query
-    loop = Loop(ledger, rank, supply, limits, probe=prober(ledger, source), advance=advance, stop=stop)
+    with ledger.read() as reader:
+        generation = reader.state().query
+    loop = Worker(ledger, generation, vector_source, limits, probe=prober(ledger, source), advance=advance, stop=stop)
     with maintained(source, advance):
         progress = loop.run()
-    return summary(ledger, rank, [progress], progress.seconds, progress.ended)
+    return summary(ledger, generation, [progress], progress.seconds, progress.ended)
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,13 @@ def run_job(job: Job, stop: threading.Event | None = None) -> Progress:
     ledger = Ledger.open(job.location)
     try:
         encoder = Encoder.load(job.model, job.device)
-        with ledger.read() as view:
-            rank = view.state().query
-        supply = FromImages(encoder, encoder.images(job.images))
+        with ledger.read() as reader:
+            generation = reader.state().query
+        vector_source = FromImages(encoder, encoder.images(job.images))
         source = open_source_of(ledger) if job.limits.p95 is not None else None
         probe = prober(ledger, source) if source is not None else (lambda: None)
         try:
-            return Loop(ledger, rank, supply, job.limits, probe=probe, stop=stop).run()
+            return Worker(ledger, generation, vector_source, job.limits, probe=probe, stop=stop).run()
         finally:
             if source is not None:
                 source.close()
@@ -167,8 +167,8 @@ def run_many(
     Raises:
         GalleryError: every worker failed; the first reason.
     """
-    with ledger.read() as view:
-        rank = view.state().query
+    with ledger.read() as reader:
+        generation = reader.state().query
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
     processes = [context.Process(target=_process, args=(share, results)) for share in shares_of(job, workers)]
@@ -177,7 +177,7 @@ def run_many(
         process.start()
     try:
         with maintained(source, advance):
-            done, errors = _watch(ledger, rank, processes, results, advance)
+            done, errors = _watch(ledger, generation, processes, results, advance)
     except BaseException:
         for process in processes:
             process.terminate()
@@ -187,22 +187,22 @@ def run_many(
             process.join()
     died = [process.exitcode for process in processes if process.exitcode not in (0, None)]
     ended = _ending(done, errors, died, len(processes))
-    return summary(ledger, rank, done, time.monotonic() - began, ended)
+    return summary(ledger, generation, done, time.monotonic() - began, ended)
 
 
 def _watch(
-    ledger: Ledger, rank: int, processes: Sequence[BaseProcess], results: Any, advance: Advance
+    ledger: Ledger, generation: int, processes: Sequence[BaseProcess], results: Any, advance: Advance
 ) -> tuple[list[Progress], list[str]]:
     """Report progress until every worker is over; what those that ended did, and why others failed."""
     done: list[Progress] = []
     errors: list[str] = []
-    with ledger.read() as view:
-        seen = view.stored(rank)
+    with ledger.read() as reader:
+        seen = reader.stored(generation)
     while any(process.is_alive() for process in processes) or not results.empty():
         _collect(results, done, errors, _POLL_SECONDS)
-        with ledger.read() as view:
-            now = view.stored(rank)
-            notes = {worker.note for worker in view.workers(time.time() - 10)}
+        with ledger.read() as reader:
+            now = reader.stored(generation)
+            notes = {worker.note for worker in reader.workers(time.time() - 10)}
         advance(now - seen, ", ".join(sorted(notes - {"embedding", ""})))
         seen = now
     return done, errors
@@ -246,9 +246,9 @@ def prober(ledger: Ledger, source: Source) -> Callable[[], object]:
     """A search like a user's, with a stored vector as the query."""
     from samespace.gallery.search.search import search
 
-    with ledger.read() as view:
-        state = view.state()
-        some = [view.rows_after(rank, 0, 16).values for rank in reversed(state.servable)]
+    with ledger.read() as reader:
+        state = reader.state()
+        some = [reader.rows_after(generation, 0, 16).values for generation in reversed(state.servable)]
     found = next((values for values in some if len(values)), None)
 
     def probe() -> object:
@@ -319,16 +319,16 @@ def maintained(source: Source, advance: Advance) -> Iterator[None]:
     upkeep(lambda rows, note: advance(0, note))
 
 
-def summary(ledger: Ledger, rank: int, parts: list[Progress], seconds: float, ended: str) -> Backfilled:
+def summary(ledger: Ledger, generation: int, parts: list[Progress], seconds: float, ended: str) -> Backfilled:
     """What several workers did, as one."""
-    with ledger.read() as view:
-        left = view.work(rank, time.time()).open
+    with ledger.read() as reader:
+        left = reader.work(generation, time.time()).open
     failed: dict[str, str] = {}
     for part in parts:
         failed.update(part.failed)
     return Backfilled(
-        stored=sum(part.handed.stored for part in parts),
-        changed=sum(part.handed.changed for part in parts),
+        stored=sum(part.completed.stored for part in parts),
+        changed=sum(part.completed.changed for part in parts),
         failed=failed,
         seconds=seconds,
         left=left,

@@ -12,7 +12,7 @@ from samespace.errors import InputError
 from samespace.gallery.ingest.checks import require_vectors
 from samespace.gallery.ingest.images import Encoder, Images, another_image
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Claim, Ints, Vectors
 from samespace.space import Space
 from samespace.vectors import VectorSet
@@ -29,7 +29,7 @@ class Batch:
     failed: dict[int, str]
 
 
-class Supply(Protocol):
+class VectorSource(Protocol):
     """Where the vectors of claimed items come from."""
 
     def take(self, claims: list[Claim]) -> Batch:
@@ -78,11 +78,11 @@ class FromVectors:
         self._order = np.argsort(vectors.ids, kind="stable")
         self._sorted = vectors.ids[self._order]
 
-    def items(self, view: View) -> Ints:
+    def items(self, reader: LedgerReader) -> Ints:
         """Numbers of the gallery's items that have a vector here, ascending."""
         found: list[int] = []
         for start in range(0, len(self._sorted), _AT_ONCE):
-            known = view.find(self._sorted[start : start + _AT_ONCE].tolist())
+            known = reader.find(self._sorted[start : start + _AT_ONCE].tolist())
             found += [item.number for item in known.values() if not item.deleted]
         return np.array(sorted(found), dtype=np.int64)
 
@@ -99,17 +99,17 @@ class FromVectors:
 class Wanted:
     """The open items of which a set of vectors knows, in the order of the work list, so that no other is claimed."""
 
-    def __init__(self, ledger: Ledger, rank: int, supply: FromVectors) -> None:
-        self._ledger, self._rank, self._supply = ledger, rank, supply
+    def __init__(self, ledger: Ledger, generation: int, vector_source: FromVectors) -> None:
+        self._ledger, self._rank, self._supply = ledger, generation, vector_source
         self._known: Ints | None = None
         self._ahead = np.empty(0, dtype=np.int64)
 
     def again(self) -> bool:
         """Look at the list anew; whether anything is on it."""
-        with self._ledger.read() as view:
+        with self._ledger.read() as reader:
             if self._known is None:
-                self._known = self._supply.items(view)
-            listed = view.open_work(self._rank)
+                self._known = self._supply.items(reader)
+            listed = reader.open_work(self._rank)
         self._ahead = listed[np.isin(listed, self._known)]
         return len(self._ahead) > 0
 
@@ -122,6 +122,6 @@ class Wanted:
 
 
 def accounted(claims: list[Claim], batch: Batch) -> Batch:
-    """A batch in which every claimed item has its place: what a supply left out counts as failed."""
+    """A batch in which every claimed item has its place: what a vector source left out counts as failed."""
     left = {claim.item for claim in claims} - {claim.item for claim in batch.claims} - set(batch.failed)
     return replace(batch, failed={**batch.failed, **dict.fromkeys(sorted(left), "no vector was supplied")})

@@ -1,4 +1,4 @@
-"""The worker loop of a backfill: claim, read, embed, hand in; the work list in the ledger is the checkpoint."""
+"""The worker loop of a backfill: claim, read, embed, complete; the work list in the ledger is the checkpoint."""
 
 from __future__ import annotations
 
@@ -16,11 +16,21 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.backfill.limits import LatencyBudget, Limits, RateLimit
-from samespace.gallery.backfill.vector_source import Batch, FromImages, FromVectors, Supply, Wanted, accounted
+from samespace.gallery.backfill.vector_source import Batch, FromImages, FromVectors, VectorSource, Wanted, accounted
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.state import Claim, Handed, State, Vectors, Work, Worker
+from samespace.gallery.ledger.state import Claim, Completed, State, Vectors, Work, WorkerStatus
 
-__all__ = ["Batch", "FromImages", "FromVectors", "Limits", "Loop", "Progress", "Supply", "is_dead", "release_dead"]
+__all__ = [
+    "Batch",
+    "FromImages",
+    "FromVectors",
+    "Limits",
+    "Progress",
+    "VectorSource",
+    "Worker",
+    "is_dead",
+    "release_dead",
+]
 
 _POLL_SECONDS = 0.5
 _WAIT_SECONDS = 0.05
@@ -33,19 +43,19 @@ _AHEAD = 2
 class Progress:
     """How far a worker has come."""
 
-    handed: Handed = field(default_factory=Handed)
+    completed: Completed = field(default_factory=Completed)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     ended: str = ""
 
 
-class Loop:
+class Worker:
     """One worker: reading, embedding and writing go on at once in threads, and one more says that it is alive.
 
     Args:
         ledger: of the gallery.
-        rank: of the space to embed for.
-        supply: where vectors come from.
+        generation: of the space to embed for.
+        vector source: where vectors come from.
         limits: when to end or wait.
         probe: one search, for the latency budget.
         advance: called with how many more items are done, and a note.
@@ -55,21 +65,21 @@ class Loop:
     def __init__(
         self,
         ledger: Ledger,
-        rank: int,
-        supply: Supply,
+        generation: int,
+        vector_source: VectorSource,
         limits: Limits,
         *,
         probe: Callable[[], object] = lambda: None,
         advance: Callable[[int, str], None] = lambda done, note: None,
         stop: threading.Event | None = None,
     ) -> None:
-        self.ledger, self.rank, self.supply, self.limits = ledger, rank, supply, limits
+        self.ledger, self.generation, self.vector_source, self.limits = ledger, generation, vector_source, limits
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.stop = stop or threading.Event()
         self._advance = advance
         self._budget = LatencyBudget(limits.p95, probe)
         self._speed = RateLimit(limits.rate)
-        self._wanted = Wanted(ledger, rank, supply) if isinstance(supply, FromVectors) else None
+        self._wanted = Wanted(ledger, generation, vector_source) if isinstance(vector_source, FromVectors) else None
         self._progress = Progress()
         self._claimed = 0
         self._in_hand: set[int] = set()
@@ -84,7 +94,7 @@ class Loop:
 
     def run(self) -> Progress:
         """Work until there is nothing left to claim, a limit is reached or `stop` is set."""
-        release_dead(self.ledger, self.rank)
+        release_dead(self.ledger, self.generation)
         steps = (self._load, self._write)
         threads = [threading.Thread(target=self._guarded, args=(step,), daemon=True) for step in steps]
         keeper = threading.Thread(target=self._keep, daemon=True)
@@ -124,7 +134,7 @@ class Loop:
                 if claims is None:
                     break
                 if claims:
-                    self._loaded.put(accounted(claims, self.supply.take(claims)))
+                    self._loaded.put(accounted(claims, self.vector_source.take(claims)))
         finally:
             self._loaded.put(None)
 
@@ -135,19 +145,19 @@ class Loop:
 
     def _write(self) -> None:
         while (done := self._embedded.get()) is not None:
-            self._hand_in(*done)
+            self._complete(*done)
 
     def _keep(self) -> None:
         """Say that this worker is alive and hold its claims, however long a batch takes."""
         while not self._over.wait(min(_BEAT_SECONDS, self.limits.lease / 3)):
             # a store that is busy or away for a moment fails the work itself, or nothing
             with suppress(GalleryError):
-                self._beat()
+                self._heartbeat()
 
     def _claim(self) -> list[Claim] | None:
         """The next items; none at all for now; or None at the end."""
-        with self.ledger.read() as view:
-            state = view.state()
+        with self.ledger.read() as reader:
+            state = reader.state()
         count = self._may_claim(state)
         if count <= 0:
             return None
@@ -184,14 +194,14 @@ class Loop:
 
     def _claim_among(self, items: list[int] | None, count: int) -> list[Claim]:
         now = time.time()
-        with self.ledger.claiming() as change:
-            claims = change.claim(self.rank, self.owner, count, now=now, lease=self.limits.lease, among=items)
+        with self.ledger.claiming() as writer:
+            claims = writer.claim(self.generation, self.owner, count, now=now, lease=self.limits.lease, among=items)
         with self._guard:
             self._in_hand.update(claim.item for claim in claims)
         return claims
 
     def _may_claim(self, state: State) -> int:
-        if state.query != self.rank:
+        if state.query != self.generation:
             self._progress.ended = "the gallery is queried by another space now"
             return 0
         if self.limits.seconds is not None and time.monotonic() - self._began >= self.limits.seconds:
@@ -210,65 +220,69 @@ class Loop:
         if self._in_hand:
             self.stop.wait(_WAIT_SECONDS)
             return []
-        with self.ledger.read() as view:
-            work = view.work(self.rank, time.time())
+        with self.ledger.read() as reader:
+            work = reader.work(self.generation, time.time())
         if not work.open or (self._wanted is not None and not self._wanted.again()):
             self._progress.ended = self._progress.ended or self._nothing_left(work)
             return None
-        release_dead(self.ledger, self.rank)
+        release_dead(self.ledger, self.generation)
         self._say("waiting for other workers")
         self.stop.wait(_OTHERS_SECONDS)
         return []
 
     def _nothing_left(self, work: Work) -> str:
-        if work.open and isinstance(self.supply, FromVectors):
-            return f"of the items that are left, {work.open:,} have no vector in {self.supply.vectors.name}"
+        if work.open and isinstance(self.vector_source, FromVectors):
+            return f"of the items that are left, {work.open:,} have no vector in {self.vector_source.vectors.name}"
         if work.failed:
             return f"nothing is left but {work.failed:,} items that could not be embedded; try them again with --retry"
         return "nothing is left"
 
-    def _hand_in(self, batch: Batch, vectors: Vectors) -> None:
-        with self.ledger.write() as change:
-            handed = change.hand_in(self.rank, batch.claims, vectors, owner=self.owner) if batch.claims else Handed()
-            change.fail(self.rank, self.owner, batch.failed)
+    def _complete(self, batch: Batch, vectors: Vectors) -> None:
+        with self.ledger.write() as writer:
+            completed = (
+                writer.complete(self.generation, batch.claims, vectors, owner=self.owner)
+                if batch.claims
+                else Completed()
+            )
+            writer.fail(self.generation, self.owner, batch.failed)
         names = self._names(batch)
-        self._progress.handed += handed
+        self._progress.completed += completed
         self._progress.failed.update(names)
         with self._guard:
             self._in_hand.difference_update(claim.item for claim in batch.claims)
             self._in_hand.difference_update(batch.failed)
-        self._advance(handed.stored + handed.present, "")
+        self._advance(completed.stored + completed.present, "")
 
     def _names(self, batch: Batch) -> dict[str, str]:
         if not batch.failed:
             return {}
-        with self.ledger.read() as view:
-            return {item.id: batch.failed[item.number] for item in view.items(list(batch.failed)).values()}
+        with self.ledger.read() as reader:
+            return {item.id: batch.failed[item.number] for item in reader.items(list(batch.failed)).values()}
 
     def _say(self, note: str) -> None:
         """Let others know what this worker is doing, at once if that is new."""
         if note != self._note:
             self._note = note
-            self._beat()
+            self._heartbeat()
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         now = time.time()
         with self._guard:
             held = sorted(self._in_hand)
-        worker = Worker(
-            self.owner, self.rank, self._started, now, self._progress.handed.stored,
+        worker = WorkerStatus(
+            self.owner, self.generation, self._started, now, self._progress.completed.stored,
             len(self._progress.failed), self._note,
         )  # fmt: skip
-        with self.ledger.claiming() as change:
-            change.beat(worker)
-            change.renew(self.rank, self.owner, held, now + self.limits.lease)
+        with self.ledger.claiming() as writer:
+            writer.heartbeat(worker)
+            writer.renew(self.generation, self.owner, held, now + self.limits.lease)
 
     def _leave(self) -> None:
         """Give back what was claimed and not embedded; a worker that was killed leaves that to the lease."""
         try:
-            with self.ledger.write() as change:
-                change.release_owned(self.rank, self.owner)
-                change.leave(self.owner)
+            with self.ledger.write() as writer:
+                writer.release_owned(self.generation, self.owner)
+                writer.leave(self.owner)
         except GalleryError as error:
             self._errors.append(error)
 
@@ -287,14 +301,14 @@ class Loop:
             pass
 
 
-def release_dead(ledger: Ledger, rank: int) -> int:
+def release_dead(ledger: Ledger, generation: int) -> int:
     """Take back the claims of workers of this machine whose process is gone; other machines' wait for their lease."""
-    with ledger.read() as view:
-        dead = [owner for owner in view.owners(rank) if is_dead(owner)]
+    with ledger.read() as reader:
+        dead = [owner for owner in reader.owners(generation) if is_dead(owner)]
     for owner in dead:
-        with ledger.write() as change:
-            change.release_owned(rank, owner)
-            change.leave(owner)
+        with ledger.write() as writer:
+            writer.release_owned(generation, owner)
+            writer.leave(owner)
     return len(dead)
 
 

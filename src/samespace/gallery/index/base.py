@@ -40,7 +40,7 @@ class Snapshot(Protocol):
         """Spaces, leaves, calibrations."""
         ...
 
-    def ranks(self) -> list[int]:
+    def generations(self) -> list[int]:
         """Spaces that serve at least one item, ascending."""
         ...
 
@@ -48,13 +48,13 @@ class Snapshot(Protocol):
         """Numbers of the items that meet every condition, ascending, as of this moment."""
         ...
 
-    def top(self, rank: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
-        """For each query the `k` items with the highest cosine among those that the space of `rank` serves.
+    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
+        """For each query the `k` items with the highest cosine among those that the space of `generation` serves.
 
         Items that tie with the last one are all returned, so that whoever merges can break ties by id.
 
         Args:
-            rank: of the space.
+            generation: of the space.
             queries: (Q, D) float32 unit vectors of the space's dimension.
             k: at least 1.
             allowed: item numbers to choose from; all where None.
@@ -84,7 +84,7 @@ class Source(Protocol):
         ...
 
     def coverage(self) -> dict[int, dict[str, int | str]]:
-        """For each servable rank how many rows its index covers (`indexed`), how many it lacks (`lag`), and `kind`.
+        """Per servable generation, how many rows its index covers (`indexed`), how many it lacks (`lag`), and `kind`.
 
         Rows that are searched exactly, and need no index as they are few, count as covered.
         """

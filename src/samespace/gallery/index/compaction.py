@@ -16,7 +16,7 @@ from samespace.gallery.index.base import News
 from samespace.gallery.index.exact import Bools
 from samespace.gallery.index.hnsw import available, grown, lacked, save_graph
 from samespace.gallery.index.moment import Holding, Moment, following, listed_entries
-from samespace.gallery.index.segments import Segment, Shelf, joined, most_rows
+from samespace.gallery.index.segments import Segment, SegmentFolder, joined, most_rows
 
 if TYPE_CHECKING:
     from samespace.gallery.index.local import LocalSource
@@ -57,14 +57,14 @@ class Plan:
     fresh: tuple[Segment, ...]
 
 
-def plan(moment: Moment, rank: int) -> Plan:
+def plan(moment: Moment, generation: int) -> Plan:
     """Which segments to write anew.
 
     A segment of which between 5 and 92 % is served is split into the rows that are and the rows that are not: the scan
     then passes over the latter at no cost, and they stay on disk, so that a rollback needs no rebuilding. Fresh rows
     become a segment when they are many, and small segments of one kind are joined.
     """
-    holding, valid, parts = moment.held[rank], moment.valid[rank], moment.parts[rank]
+    holding, valid, parts = moment.held[generation], moment.valid[generation], moment.parts[generation]
     listed = len(holding.segments)
     fresh = [_Piece(segment, mask) for segment, mask in zip(holding.fresh, valid[listed:], strict=True)]
     flush = sum(map(len, fresh)) >= FLUSH
@@ -92,7 +92,7 @@ def plan(moment: Moment, rank: int) -> Plan:
             pieces += small[kind]
         else:
             kept += [piece.segment for piece in small[kind]]
-        made += _grouped(pieces, most_rows(moment.state.spaces[rank].space.dim))
+        made += _grouped(pieces, most_rows(moment.state.spaces[generation].space.dim))
     return Plan(tuple(kept), tuple(made), () if flush else holding.fresh)
 
 
@@ -107,7 +107,7 @@ def _grouped(pieces: Sequence[_Piece], most: int) -> list[tuple[_Piece, ...]]:
     return [tuple(group) for group in groups]
 
 
-class Upkeep:
+class Compaction:
     """One round of upkeep of a source; rounds of one source take turns."""
 
     def __init__(self, source: LocalSource, advance: News) -> None:
@@ -117,14 +117,14 @@ class Upkeep:
         """Bring every servable space up to date, and remove the files of retired ones."""
         moment = self.source.moment()
         for stored in moment.state.spaces.values():
-            if stored.retired and (shelf := self.source.shelf(stored.space)) is not None:
-                shutil.rmtree(shelf.folder, ignore_errors=True)
-        for rank in moment.state.servable:
-            shelf = self.source.shelf(moment.state.spaces[rank].space)
+            if stored.retired and (segment_folder := self.source.segment_folder(stored.space)) is not None:
+                shutil.rmtree(segment_folder.folder, ignore_errors=True)
+        for generation in moment.state.servable:
+            segment_folder = self.source.segment_folder(moment.state.spaces[generation].space)
             try:
-                self._weed(rank, shelf)
-                self._segments(rank, shelf)
-                self._graph(rank, shelf)
+                self._weed(generation, segment_folder)
+                self._segments(generation, segment_folder)
+                self._graph(generation, segment_folder)
             except OSError as error:
                 if error.errno not in _READ_ONLY:
                     raise GalleryError(
@@ -132,86 +132,88 @@ class Upkeep:
                         "before, only slower; make room and maintain again"
                     ) from None
 
-    def _weed(self, rank: int, shelf: Shelf | None) -> None:
+    def _weed(self, generation: int, segment_folder: SegmentFolder | None) -> None:
         """Drop segments of which a byte is not what was written; each is looked at once."""
         latest = self.source.latest
-        if shelf is None or latest is None or rank not in latest.held:
+        if segment_folder is None or latest is None or generation not in latest.held:
             return
-        entries = {entry["name"]: entry for entry in latest.held[rank].manifest.segments}
+        entries = {entry["name"]: entry for entry in latest.held[generation].manifest.segments}
         damaged = set()
-        for segment in latest.held[rank].segments:
-            if segment.name not in shelf.sound and not shelf.whole(segment, entries[segment.name]):
+        for segment in latest.held[generation].segments:
+            if segment.name not in segment_folder.sound and not segment_folder.whole(segment, entries[segment.name]):
                 damaged.add(segment.name)
         if damaged:
-            with shelf.locked():
-                manifest = shelf.read()
-                shelf.write([entry for entry in manifest.segments if entry["name"] not in damaged], manifest.graph)
-            self.source.adopt(rank, latest.held[rank].but(damaged), without=damaged)
+            with segment_folder.locked():
+                manifest = segment_folder.read()
+                segment_folder.write(
+                    [entry for entry in manifest.segments if entry["name"] not in damaged], manifest.graph
+                )
+            self.source.adopt(generation, latest.held[generation].but(damaged), without=damaged)
 
-    def _segments(self, rank: int, shelf: Shelf | None) -> None:
-        with nullcontext() if shelf is None else shelf.locked():
+    def _segments(self, generation: int, segment_folder: SegmentFolder | None) -> None:
+        with nullcontext() if segment_folder is None else segment_folder.locked():
             moment = self._now()
-            if rank not in moment.held:
+            if generation not in moment.held:
                 return
-            holding = moment.held[rank]
-            todo = plan(moment, rank)
+            holding = moment.held[generation]
+            todo = plan(moment, generation)
             if not todo.made and len(listed_entries(holding)) == len(holding.manifest.segments):
                 return
-            new = _carried_out(todo, holding, shelf)
-        self.source.adopt(rank, new)
+            new = _carried_out(todo, holding, segment_folder)
+        self.source.adopt(generation, new)
 
-    def _graph(self, rank: int, shelf: Shelf | None) -> None:
+    def _graph(self, generation: int, segment_folder: SegmentFolder | None) -> None:
         """Build or extend the approximate index of a space that is large enough for one."""
         moment = self.source.moment()
-        if rank not in moment.held or not available():
+        if generation not in moment.held or not available():
             return
-        old, total = moment.held[rank].graph, sum(map(int, map(np.count_nonzero, moment.valid[rank])))
-        rows = list(zip(moment.held[rank].all(), moment.valid[rank], strict=True))
+        old, total = moment.held[generation].graph, sum(map(int, map(np.count_nonzero, moment.valid[generation])))
+        rows = list(zip(moment.held[generation].all(), moment.valid[generation], strict=True))
         if total < self.source.graph_from:
             return
         if old is not None:
-            lag = lacked(old, moment.held[rank].all(), moment.valid[rank])
+            lag = lacked(old, moment.held[generation].all(), moment.valid[generation])
             gone = len(old.numbers) + lag - total
             if lag < max(FLUSH, _LAG * total) and gone < _GONE * len(old.numbers):
                 return
             old = None if gone >= _GONE * len(old.numbers) else old
-        before = moment.held[rank].manifest.graph
+        before = moment.held[generation].manifest.graph
         # the lock is not held while the graph is built, which may take minutes
-        space = moment.state.spaces[rank].space
+        space = moment.state.spaces[generation].space
 
         def told(more: int, done: int, rows: int) -> None:
             self.advance(more, f"building the index of {space.name or space.id}: {done:,} of {rows:,} vectors")
 
         graph = grown(old, rows, space.dim, told)
-        if shelf is not None:
-            with shelf.locked():
-                manifest = shelf.read()
+        if segment_folder is not None:
+            with segment_folder.locked():
+                manifest = segment_folder.read()
                 if manifest.graph != before:
                     return
-                graph, entry = save_graph(shelf, graph)
-                shelf.write(manifest.segments, entry)
-        self.source.adopt(rank, replace(moment.held[rank], graph=graph))
+                graph, entry = save_graph(segment_folder, graph)
+                segment_folder.write(manifest.segments, entry)
+        self.source.adopt(generation, replace(moment.held[generation], graph=graph))
 
     def _now(self) -> Moment:
-        with self.source.ledger.read() as view:
+        with self.source.ledger.read() as reader:
             known = self.source.latest
-            state = view.state(None if known is None else known.state)
-            return following(known, view, state, self.source.shelf, spill=False)
+            state = reader.state(None if known is None else known.state)
+            return following(known, reader, state, self.source.segment_folder, spill=False)
 
 
-def _carried_out(todo: Plan, holding: Holding, shelf: Shelf | None) -> Holding:
+def _carried_out(todo: Plan, holding: Holding, segment_folder: SegmentFolder | None) -> Holding:
     segments = list(todo.kept)
     names = {segment.name for segment in segments}
     entries = [entry for entry in listed_entries(holding) if entry["name"] in names]
     for group in todo.made:
         parts = [piece.segment.take(piece.mask) for piece in group]
-        if shelf is None:
+        if segment_folder is None:
             segments.append(joined(parts))
             continue
-        segment, entry = shelf.save(*parts)
+        segment, entry = segment_folder.save(*parts)
         entries.append(entry)
         segments.append(segment)
-    if shelf is None:
+    if segment_folder is None:
         return replace(holding, segments=tuple(segments), fresh=todo.fresh)
-    manifest = shelf.write(entries, holding.manifest.graph if holding.graph else None)
+    manifest = segment_folder.write(entries, holding.manifest.graph if holding.graph else None)
     return replace(holding, segments=tuple(segments), fresh=todo.fresh, manifest=manifest)

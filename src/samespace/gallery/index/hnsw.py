@@ -24,7 +24,7 @@ import numpy as np
 from samespace.files import replacing
 from samespace.gallery.index.base import Found
 from samespace.gallery.index.exact import Bools, Candidates, Part, best, candidates
-from samespace.gallery.index.segments import Segment, Shelf, checksum
+from samespace.gallery.index.segments import Segment, SegmentFolder, checksum
 from samespace.gallery.ledger.state import Ints, Vectors
 
 LEAST_SHARE = 0.2
@@ -186,13 +186,13 @@ def grown(
     return Graph(index, numbers, items)
 
 
-def save_graph(shelf: Shelf, graph: Graph) -> tuple[Graph, dict[str, Any]]:
+def save_graph(segment_folder: SegmentFolder, graph: Graph) -> tuple[Graph, dict[str, Any]]:
     """Write a graph; itself by its new name, and its entry for the manifest."""
     name = f"graph-{uuid4().hex[:12]}"
     rows = np.stack([graph.numbers, graph.items])
-    with replacing(shelf.folder / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
+    with replacing(segment_folder.folder / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
         np.save(file, rows, allow_pickle=False)
-    with replacing(shelf.folder / f"{name}.faiss") as temporary:
+    with replacing(segment_folder.folder / f"{name}.faiss") as temporary:
         try:
             _faiss().write_index(graph.index, str(temporary))
         except RuntimeError as error:
@@ -202,21 +202,21 @@ def save_graph(shelf: Shelf, graph: Graph) -> tuple[Graph, dict[str, Any]]:
     return replace(graph, name=name), {"name": name, "rows": len(graph.numbers), "crc": [checksum(rows), crc]}
 
 
-def load_graph(shelf: Shelf, entry: dict[str, Any] | None) -> Graph | None:
+def load_graph(segment_folder: SegmentFolder, entry: dict[str, Any] | None) -> Graph | None:
     """Read a graph; None where there is none, FAISS is not installed, or a byte of it is not what was written."""
     if entry is None or not available():
         return None
     try:
         name, count, (rows_crc, crc) = str(entry["name"]), int(entry["rows"]), entry["crc"]
-        rows = np.load(shelf.folder / f"{name}.rows.npy", allow_pickle=False)
-        path = shelf.folder / f"{name}.faiss"
+        rows = np.load(segment_folder.folder / f"{name}.rows.npy", allow_pickle=False)
+        path = segment_folder.folder / f"{name}.faiss"
         # FAISS believes what it reads, lengths included
         if rows.dtype != np.int64 or checksum(rows) != rows_crc or _file_checksum(path) != crc:
             return None
         index = _faiss().read_index(str(path))
     except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError):
         return None
-    if rows.shape != (2, count) or index.ntotal != count or index.d != shelf.space.dim or not count:
+    if rows.shape != (2, count) or index.ntotal != count or index.d != segment_folder.space.dim or not count:
         return None
     return Graph(index, rows[0], rows[1], name)
 

@@ -13,14 +13,14 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.index.base import Found, News
-from samespace.gallery.index.compaction import Upkeep
+from samespace.gallery.index.compaction import Compaction
 from samespace.gallery.index.exact import Bools, nearest
 from samespace.gallery.index.hnsw import LEAST_SHARE, approximate, available, lacked
 from samespace.gallery.index.moment import Holding, Moment, following
-from samespace.gallery.index.segments import Shelf
+from samespace.gallery.index.segments import SegmentFolder
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
 from samespace.progress import silent
 from samespace.space import Space
@@ -48,8 +48,8 @@ class LocalSource:
         self._guard = threading.Lock()
         self._tending = threading.Lock()
         self._filters: OrderedDict[tuple[int, tuple[Condition, ...]], Ints] = OrderedDict()
-        with ledger.read() as view:
-            self._gallery = view.meta("gallery") or ""
+        with ledger.read() as reader:
+            self._gallery = reader.meta("gallery") or ""
 
     @contextmanager
     def snapshot(self) -> Iterator[LocalSnapshot]:
@@ -58,66 +58,74 @@ class LocalSource:
 
     def moment(self) -> Moment:
         """The gallery now."""
-        with self.ledger.read() as view:
-            return self.present(view)
+        with self.ledger.read() as reader:
+            return self.present(reader)
 
-    def present(self, view: View) -> Moment:
+    def present(self, reader: LedgerReader) -> Moment:
         """The gallery as a view shows it, or later where another thread has read more since."""
         latest = self._moment
-        if latest is not None and latest.state.epoch >= view.epoch():
+        if latest is not None and latest.state.revision >= reader.revision():
             return latest
         with self._guard:
             latest = self._moment
-            state = view.state(None if latest is None else latest.state)
-            if latest is None or latest.state.epoch < state.epoch:
-                latest = self._moment = following(latest, view, state, self.shelf, spill=not self.ledger.read_only)
+            state = reader.state(None if latest is None else latest.state)
+            if latest is None or latest.state.revision < state.revision:
+                latest = self._moment = following(
+                    latest, reader, state, self.segment_folder, spill=not self.ledger.read_only
+                )
             return latest
 
-    def exactly(self, view: View, known: Moment) -> Moment:
+    def exactly(self, reader: LedgerReader, known: Moment) -> Moment:
         """The gallery as a view shows it, `known` being no later than that."""
-        found = self.present(view)
-        epoch = view.epoch()
-        if found.state.epoch == epoch:
+        found = self.present(reader)
+        revision = reader.revision()
+        if found.state.revision == revision:
             return found
-        return following(known, view, view.state(known.state), self.shelf, spill=False)
+        return following(known, reader, reader.state(known.state), self.segment_folder, spill=False)
 
     @property
     def latest(self) -> Moment | None:
         """The last moment that was read."""
         return self._moment
 
-    def shelf(self, space: Space) -> Shelf | None:
+    def segment_folder(self, space: Space) -> SegmentFolder | None:
         """Where index files of a space lie."""
-        return None if self.folder is None else Shelf(self.folder / space.id, self._gallery, space, self.sound)
+        return None if self.folder is None else SegmentFolder(self.folder / space.id, self._gallery, space, self.sound)
 
-    def adopt(self, rank: int, holding: Holding, *, without: Collection[str] = ()) -> None:
+    def adopt(self, generation: int, holding: Holding, *, without: Collection[str] = ()) -> None:
         """Let searches use other segments of a space.
 
         Rows that came in meanwhile are kept, but for segments named in `without`.
         """
-        with self._guard, self.ledger.read() as view:
+        with self._guard, self.ledger.read() as reader:
             latest = self._moment
-            if latest is None or rank not in latest.held:
+            if latest is None or generation not in latest.held:
                 return
-            state = view.state(latest.state)
-            if state.epoch < latest.state.epoch:
+            state = reader.state(latest.state)
+            if state.revision < latest.state.revision:
                 # another thread is ahead of this view; the manifest tells it about the segments in time
                 return
-            fresh = [*holding.fresh, *latest.held[rank].all()] if self.folder is None else latest.held[rank].all()
+            fresh = (
+                [*holding.fresh, *latest.held[generation].all()]
+                if self.folder is None
+                else latest.held[generation].all()
+            )
             kept = tuple(segment for segment in fresh if not segment.name or segment.name not in without)
-            held = {**latest.held, rank: replace(holding, fresh=kept)}
-            valid = {other: masks for other, masks in latest.valid.items() if other != rank}
-            self._moment = following(replace(latest, held=held, valid=valid), view, state, self.shelf, spill=False)
+            held = {**latest.held, generation: replace(holding, fresh=kept)}
+            valid = {other: masks for other, masks in latest.valid.items() if other != generation}
+            self._moment = following(
+                replace(latest, held=held, valid=valid), reader, state, self.segment_folder, spill=False
+            )
 
-    def selected(self, view: View, epoch: int, where: tuple[Condition, ...]) -> Ints:
-        """Items that meet conditions, as of the epoch of the view."""
+    def selected(self, reader: LedgerReader, revision: int, where: tuple[Condition, ...]) -> Ints:
+        """Items that meet conditions, as of the revision of the view."""
         with self._guard:
-            if (epoch, where) in self._filters:
-                self._filters.move_to_end((epoch, where))
-                return self._filters[epoch, where]
-        found = view.select(where)
+            if (revision, where) in self._filters:
+                self._filters.move_to_end((revision, where))
+                return self._filters[revision, where]
+        found = reader.select(where)
         with self._guard:
-            self._filters[epoch, where] = found
+            self._filters[revision, where] = found
             while len(self._filters) > _FILTERS:
                 self._filters.popitem(last=False)
         return found
@@ -134,16 +142,18 @@ class LocalSource:
         if self.ledger.read_only:
             return
         with self._tending:
-            Upkeep(self, advance).run()
+            Compaction(self, advance).run()
 
     def coverage(self) -> dict[int, dict[str, int | str]]:
-        """For each servable rank how many rows its index covers (`indexed`), how many it lacks (`lag`), and `kind`.
+        """Per servable generation, how many rows its index covers (`indexed`), how many it lacks (`lag`), and `kind`.
 
         Rows of a space that is too small for an approximate index are all scanned, from files or from memory, and so
         are covered; so are those of any space where FAISS is not installed.
         """
         moment = self.moment()
-        return {rank: self._covered(moment.held[rank], moment.valid[rank]) for rank in moment.held}
+        return {
+            generation: self._covered(moment.held[generation], moment.valid[generation]) for generation in moment.held
+        }
 
     def _covered(self, holding: Holding, masks: Sequence[Bools]) -> dict[str, int | str]:
         total = sum(map(int, map(np.count_nonzero, masks)))
@@ -179,10 +189,10 @@ class LocalSnapshot:
         self._looked_at = True
         return self._moment.state
 
-    def ranks(self) -> list[int]:
+    def generations(self) -> list[int]:
         """Spaces that serve at least one item, ascending."""
         self._looked_at = True
-        return [rank for rank in self._moment.parts if self._moment.live(rank)]
+        return [generation for generation in self._moment.parts if self._moment.live(generation)]
 
     def allowed(self, where: Sequence[Condition]) -> Ints:
         """Numbers of the items that meet every condition, ascending, as of this moment.
@@ -190,20 +200,20 @@ class LocalSnapshot:
         Raises:
             GalleryError: the gallery has changed since the snapshot was looked at.
         """
-        with self._source.ledger.read() as view:
-            epoch = view.epoch()
-            if epoch != self._moment.state.epoch:
+        with self._source.ledger.read() as reader:
+            revision = reader.revision()
+            if revision != self._moment.state.revision:
                 if self._looked_at:
                     raise GalleryError("the gallery changed before the filter was read; take a new snapshot")
-                self._moment = self._source.exactly(view, self._moment)
+                self._moment = self._source.exactly(reader, self._moment)
             self._looked_at = True
-            return self._source.selected(view, epoch, tuple(where))
+            return self._source.selected(reader, revision, tuple(where))
 
-    def top(self, rank: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
-        """For each query the `k` items with the highest cosine among those that the space of `rank` serves, with ties.
+    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
+        """Per query, the `k` items with the highest cosine among those that this generation serves, with ties.
 
         Args:
-            rank: of the space.
+            generation: of the space.
             queries: (Q, D) float32 unit vectors of the space's dimension.
             k: at least 1.
             allowed: item numbers to choose from; all where None.
@@ -211,15 +221,15 @@ class LocalSnapshot:
         """
         self._looked_at = True
         moment = self._moment
-        parts = moment.parts.get(rank, ())
+        parts = moment.parts.get(generation, ())
         mask = None
         if allowed is not None:
             mask = np.zeros(len(moment.serving), dtype=np.bool_)
             mask[allowed] = True
             parts = tuple(part.restricted(mask) for part in parts)
-        graph = moment.held[rank].graph if parts else None
+        graph = moment.held[generation].graph if parts else None
         if graph is not None and not exact:
-            known = moment.graph_mask(rank)
+            known = moment.graph_mask(generation)
             known = known if mask is None else known & mask[np.minimum(graph.items, len(mask) - 1)]
             live = int(np.count_nonzero(known))
             if live >= max(self._source.graph_from, LEAST_SHARE * len(known), 20 * k):
@@ -230,6 +240,6 @@ class LocalSnapshot:
 
     def ids(self, items: Ints) -> list[str]:
         """Ids of items by number; they never change, so the ledger is asked for the few that are needed."""
-        with self._source.ledger.read() as view:
-            known = view.items(items)
+        with self._source.ledger.read() as reader:
+            known = reader.items(items)
         return [known[number].id for number in items.tolist()]

@@ -1,4 +1,4 @@
-"""`Moment`: a gallery as its ledger had it at one epoch, with the vectors that searches look at.
+"""`Moment`: a gallery as its ledger had it at one revision, with the vectors that searches look at.
 
 A moment never changes; the next one follows it and takes over all that still holds.
 """
@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from samespace.gallery.index.exact import Bools, Part
 from samespace.gallery.index.hnsw import Graph, load_graph
-from samespace.gallery.index.segments import Manifest, Segment, Shelf, joined, most_rows
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.index.segments import Manifest, Segment, SegmentFolder, joined, most_rows
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State
 from samespace.space import Space
 
@@ -51,13 +51,13 @@ class Holding:
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """A gallery at one epoch.
+    """A gallery at one revision.
 
     Attributes:
         state: everything but the items.
-        tables: for each servable rank the vector row number of each item, by item number; 0 where it has none.
-        serving: by item number the rank that serves it; 0 where none does.
-        held: for each servable rank the vectors at hand.
+        tables: for each servable generation the vector row number of each item, by item number; 0 where it has none.
+        serving: by item number the generation that serves it; 0 where none does.
+        held: for each servable generation the vectors at hand.
         valid: for each of their segments which rows are current.
         parts: for each of their segments which rows are served.
     """
@@ -70,59 +70,59 @@ class Moment:
     parts: Mapping[int, tuple[Part, ...]]
     _masks: dict[int, Bools] = field(default_factory=dict)
 
-    def live(self, rank: int) -> int:
+    def live(self, generation: int) -> int:
         """How many items a space serves."""
-        return sum(part.live for part in self.parts[rank])
+        return sum(part.live for part in self.parts[generation])
 
-    def graph_mask(self, rank: int) -> Bools:
+    def graph_mask(self, generation: int) -> Bools:
         """Which rows of the approximate index of a space are served."""
-        graph = self.held[rank].graph
+        graph = self.held[generation].graph
         assert graph is not None
-        if rank not in self._masks:
-            current = _current(self.tables[rank], graph.numbers, graph.items)
-            current[current] = self.serving[graph.items[current]] == rank
-            self._masks[rank] = current
-        return self._masks[rank]
+        if generation not in self._masks:
+            current = _current(self.tables[generation], graph.numbers, graph.items)
+            current[current] = self.serving[graph.items[current]] == generation
+            self._masks[generation] = current
+        return self._masks[generation]
 
 
 Coverage = tuple[list[Bools], Ints]
-ShelfOf = Callable[[Space], Shelf | None]
+ShelfOf = Callable[[Space], SegmentFolder | None]
 
 
-def following(base: Moment | None, view: View, state: State, shelf_of: ShelfOf, *, spill: bool) -> Moment:
+def following(base: Moment | None, reader: LedgerReader, state: State, shelf_of: ShelfOf, *, spill: bool) -> Moment:
     """The moment that a view shows.
 
     Args:
         base: an earlier moment, what still holds is taken over.
-        view: of the ledger.
+        reader: of the ledger.
         state: as the view has it.
         shelf_of: where index files of a space lie, if anywhere.
         spill: write rows to index files where they are too many for memory.
     """
-    count = view.next_numbers()[0]
-    changed = np.empty(0, dtype=np.int64) if base is None else view.items_since(base.state.epoch)[0]
+    count = reader.next_numbers()[0]
+    changed = np.empty(0, dtype=np.int64) if base is None else reader.items_since(base.state.revision)[0]
     tables, held, valid = {}, {}, {}
-    for rank in state.servable:
-        table = tables[rank] = _table(base, view, rank, changed, count)
-        space = state.spaces[rank].space
-        old = None if base is None else base.held.get(rank)
-        hold = _Hold(view, rank, space, shelf_of(space), table)
-        held[rank], valid[rank] = hold.held(old, _unmoved(base, rank, table, changed), spill=spill)
+    for generation in state.servable:
+        table = tables[generation] = _table(base, reader, generation, changed, count)
+        space = state.spaces[generation].space
+        old = None if base is None else base.held.get(generation)
+        hold = _Hold(reader, generation, space, shelf_of(space), table)
+        held[generation], valid[generation] = hold.held(old, _unmoved(base, generation, table, changed), spill=spill)
     serving = np.zeros(count, dtype=np.int16)
-    for rank in state.servable:
-        serving[tables[rank] > 0] = rank
+    for generation in state.servable:
+        serving[tables[generation] > 0] = generation
     parts = {
-        rank: tuple(
-            Part.of(segment, mask & (serving[np.minimum(segment.items, count - 1)] == rank))
-            for segment, mask in zip(held[rank].all(), valid[rank], strict=True)
+        generation: tuple(
+            Part.of(segment, mask & (serving[np.minimum(segment.items, count - 1)] == generation))
+            for segment, mask in zip(held[generation].all(), valid[generation], strict=True)
         )
-        for rank in state.servable
+        for generation in state.servable
     }
     return Moment(state, tables, serving, held, valid, parts)
 
 
-def _table(base: Moment | None, view: View, rank: int, changed: Ints, count: int) -> Ints:
-    known = None if base is None else base.tables.get(rank)
+def _table(base: Moment | None, reader: LedgerReader, generation: int, changed: Ints, count: int) -> Ints:
+    known = None if base is None else base.tables.get(generation)
     table = np.zeros(count, dtype=np.int64)
     since = -1
     if known is not None and base is not None:
@@ -130,8 +130,8 @@ def _table(base: Moment | None, view: View, rank: int, changed: Ints, count: int
             return known
         table[: len(known)] = known
         table[changed] = 0
-        since = base.state.epoch
-    items, numbers = view.row_numbers(rank, since)
+        since = base.state.revision
+    items, numbers = reader.row_numbers(generation, since)
     table[items] = numbers
     return table
 
@@ -157,24 +157,32 @@ def covered_by(segments: Iterable[Segment], table: Ints) -> Coverage:
     return masks, np.flatnonzero((table > 0) & ~covered)
 
 
-def _unmoved(base: Moment | None, rank: int, table: Ints, changed: Ints) -> Coverage | None:
+def _unmoved(base: Moment | None, generation: int, table: Ints, changed: Ints) -> Coverage | None:
     """What is known without a look at every row, because since `base` rows only came in."""
-    if base is None or rank not in base.valid:
+    if base is None or generation not in base.valid:
         return None
     before = np.zeros(len(changed), dtype=np.int64)
-    old = changed < len(base.tables[rank])
-    before[old] = base.tables[rank][changed[old]]
+    old = changed < len(base.tables[generation])
+    before[old] = base.tables[generation][changed[old]]
     now = table[changed]
     if ((before > 0) & (before != now)).any():
         return None
-    return list(base.valid[rank]), changed[(now > 0) & (before == 0)]
+    return list(base.valid[generation]), changed[(now > 0) & (before == 0)]
 
 
 class _Hold:
     """Brings the vectors of one space at hand: from memory, from index files, and what is missing from the ledger."""
 
-    def __init__(self, view: View, rank: int, space: Space, shelf: Shelf | None, table: Ints) -> None:
-        self.view, self.rank, self.space, self.shelf, self.table = view, rank, space, shelf, table
+    def __init__(
+        self, reader: LedgerReader, generation: int, space: Space, segment_folder: SegmentFolder | None, table: Ints
+    ) -> None:
+        self.view, self.generation, self.space, self.segment_folder, self.table = (
+            reader,
+            generation,
+            space,
+            segment_folder,
+            table,
+        )
 
     def held(self, old: Holding | None, known: Coverage | None, *, spill: bool) -> tuple[Holding, tuple[Bools, ...]]:
         """All current rows of the space, and which rows of each segment are current.
@@ -186,8 +194,8 @@ class _Hold:
         """
         holding = self._opened(old)
         masks, missing = known if known and holding is old else covered_by(holding.all(), self.table)
-        if spill and self.shelf is not None and len(missing) > _SPILL:
-            holding = self._spilled(self.shelf, holding)
+        if spill and self.segment_folder is not None and len(missing) > _SPILL:
+            holding = self._spilled(self.segment_folder, holding)
             masks, missing = covered_by(holding.all(), self.table)
         if len(missing):
             fresh = (*holding.fresh, *map(joined, self._read(missing)))
@@ -200,15 +208,15 @@ class _Hold:
 
     def _opened(self, old: Holding | None) -> Holding:
         """What is at hand after a look at the manifest."""
-        if self.shelf is None or (old is not None and self.shelf.stamp() == old.manifest.stamp):
+        if self.segment_folder is None or (old is not None and self.segment_folder.stamp() == old.manifest.stamp):
             return old or Holding()
-        manifest = self.shelf.read()
+        manifest = self.segment_folder.read()
         known = {segment.name: segment for segment in old.segments} if old else {}
-        loaded = [known.get(entry.get("name", "")) or self.shelf.load(entry) for entry in manifest.segments]
+        loaded = [known.get(entry.get("name", "")) or self.segment_folder.load(entry) for entry in manifest.segments]
         segments = tuple(segment for segment in loaded if segment is not None)
         graph = old.graph if old else None
         if graph is None or manifest.graph is None or graph.name != manifest.graph.get("name"):
-            graph = load_graph(self.shelf, manifest.graph)
+            graph = load_graph(self.segment_folder, manifest.graph)
         # a ledger that was restored from a backup may have given a number to another vector since
         if manifest.upto >= self.view.next_numbers()[1] or not self._as_in_ledger(segments):
             segments, graph = (), None
@@ -229,23 +237,23 @@ class _Hold:
             checksums.append(segment.checksums[places])
         if not numbers:
             return True
-        rows = self.view.rows_of(self.rank, np.unique(np.concatenate(items)))
+        rows = self.view.rows_of(self.generation, np.unique(np.concatenate(items)))
         expected = dict(zip(rows.numbers.tolist(), rows.checksums.tolist(), strict=True))
         found = zip(np.concatenate(numbers).tolist(), np.concatenate(checksums).tolist(), strict=True)
         return all(expected.get(number) == checksum for number, checksum in found)
 
-    def _spilled(self, shelf: Shelf, holding: Holding) -> Holding:
+    def _spilled(self, segment_folder: SegmentFolder, holding: Holding) -> Holding:
         """Rows that are missing, written to index files; in memory where that does not work."""
         try:
-            with shelf.locked():
+            with segment_folder.locked():
                 holding = self._opened(holding)
                 missing = covered_by(holding.all(), self.table)[1]
                 segments, entries = list(holding.segments), listed_entries(holding)
                 for pages in self._read(missing):
-                    segment, entry = shelf.save(*pages)
+                    segment, entry = segment_folder.save(*pages)
                     segments.append(segment)
                     entries.append(entry)
-                manifest = shelf.write(entries, holding.manifest.graph if holding.graph else None)
+                manifest = segment_folder.write(entries, holding.manifest.graph if holding.graph else None)
                 return replace(holding, segments=tuple(segments), manifest=manifest)
         except OSError:
             return holding
@@ -253,7 +261,7 @@ class _Hold:
     def _read(self, missing: Ints) -> Iterator[list[Segment]]:
         """Rows of these items from the ledger, as pages of one segment after another."""
         if len(missing) <= _FEW:
-            rows = self.view.rows_of(self.rank, missing)
+            rows = self.view.rows_of(self.generation, missing)
             if len(rows.numbers):
                 yield [Segment.of(rows, self.space)]
             return
@@ -261,7 +269,7 @@ class _Hold:
         wanted[missing] = True
         pages: list[Segment] = []
         last, most = int(self.table[missing].min()) - 1, most_rows(self.space.dim)
-        while len((rows := self.view.rows_after(self.rank, last, _PAGE)).numbers):
+        while len((rows := self.view.rows_after(self.generation, last, _PAGE)).numbers):
             last = int(rows.numbers[-1])
             page = Segment.of(rows, self.space)
             keep = wanted[page.items]

@@ -15,8 +15,8 @@ def open_source_of(ledger: Ledger) -> Source:
 
     Index files beside SQLite, pgvector inside PostgreSQL, or the Qdrant server that the gallery was made with.
     """
-    with ledger.read() as view:
-        index = view.state().settings.get("index")
+    with ledger.read() as reader:
+        index = reader.state().settings.get("index")
     if index is not None:
         from samespace.gallery.index.qdrant import QdrantSource
 

@@ -18,7 +18,7 @@ from samespace.gallery.index.segments import Segment, unit
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.postgres import PostgresEngine
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
 from samespace.progress import silent
 from samespace.space import Space
@@ -67,13 +67,13 @@ class PgvectorSource:
     @contextmanager
     def snapshot(self) -> Iterator[PgvectorSnapshot]:
         """The gallery now, held still by one transaction."""
-        with self.ledger.read() as view:
-            state = view.state(self._state)
+        with self.ledger.read() as reader:
+            state = reader.state(self._state)
             with self._guard:
-                if self._state is None or self._state.epoch <= state.epoch:
+                if self._state is None or self._state.revision <= state.revision:
                     self._state = state
-            view.session.run(f"SET LOCAL work_mem = '{_SORT_MEMORY}'")
-            yield PgvectorSnapshot(self, view, state)
+            reader.session.run(f"SET LOCAL work_mem = '{_SORT_MEMORY}'")
+            yield PgvectorSnapshot(self, reader, state)
 
     def maintain(self, advance: News = silent) -> None:
         """Build the HNSW index of every servable space that has grown out of exact search; searches go on meanwhile.
@@ -83,17 +83,17 @@ class PgvectorSource:
         """
         if self.ledger.read_only:
             return
-        with self.ledger.read() as view:
-            state = view.state()
-            stored = {rank: view.stored(rank) for rank in state.servable}
-            there = indexes(view.session)
-        for rank, rows in stored.items():
-            space = state.spaces[rank].space
-            if rows < self.exact_rows or rank in there or space.dim > MOST_DIMS:
+        with self.ledger.read() as reader:
+            state = reader.state()
+            stored = {generation: reader.stored(generation) for generation in state.servable}
+            there = indexes(reader.session)
+        for generation, rows in stored.items():
+            space = state.spaces[generation].space
+            if rows < self.exact_rows or generation in there or space.dim > MOST_DIMS:
                 continue
             name = space.name or space.id
             advance(0, f"building the index of {name} in the server: {rows:,} vectors, it does not tell how far it is")
-            if build(self.engine, rank, space):
+            if build(self.engine, generation, space):
                 advance(rows, f"the index of {name} is built")
         with self._guard:
             self._counts = None
@@ -101,42 +101,42 @@ class PgvectorSource:
     def coverage(self) -> dict[int, dict[str, int | str]]:
         """Rows that each servable space's index covers; PostgreSQL keeps its indexes in step, so none is lacking."""
         covered: dict[int, dict[str, int | str]] = {}
-        with self.ledger.read() as view:
-            state, found = view.state(), indexes(view.session)
-            for rank in state.servable:
+        with self.ledger.read() as reader:
+            state, found = reader.state(), indexes(reader.session)
+            for generation in state.servable:
                 kind = "exact"
-                if rank in found:
+                if generation in found:
                     kind = "hnsw"
-                elif state.spaces[rank].space.dim > MOST_DIMS:
+                elif state.spaces[generation].space.dim > MOST_DIMS:
                     kind = f"exact (pgvector indexes at most {MOST_DIMS} dimensions)"
-                covered[rank] = {"indexed": view.stored(rank), "lag": 0, "kind": kind}
+                covered[generation] = {"indexed": reader.stored(generation), "lag": 0, "kind": kind}
         return covered
 
     def close(self) -> None:
         """Nothing to let go of: connections are the ledger's."""
 
-    def ranks(self, view: View, state: State) -> list[int]:
-        """Spaces that serve at least one item, remembered until the epoch moves."""
-        epoch, known = self._ranks
-        if epoch == state.epoch:
+    def generations(self, reader: LedgerReader, state: State) -> list[int]:
+        """Spaces that serve at least one item, remembered until the revision moves."""
+        revision, known = self._ranks
+        if revision == state.revision:
             return known
         known = [
-            rank
-            for rank in state.servable
-            if view.session.all(f"SELECT 1 FROM vector_{rank} v WHERE {served(state, rank)} LIMIT 1")
+            generation
+            for generation in state.servable
+            if reader.session.all(f"SELECT 1 FROM vector_{generation} v WHERE {served(state, generation)} LIMIT 1")
         ]
-        self._ranks = (state.epoch, known)
+        self._ranks = (state.revision, known)
         return known
 
-    def counts(self, view: View, state: State) -> dict[int, tuple[int, int]]:
+    def counts(self, reader: LedgerReader, state: State) -> dict[int, tuple[int, int]]:
         """Rows and served rows of each space with an index, a few seconds old at most: they choose speed only."""
         known = self._counts
         if known is None or known.config != state.config or time.monotonic() - known.at > _COUNTED_SECONDS:
             rows = {}
-            for rank in indexes(view.session):
-                if rank in state.servable:
-                    sql = f"SELECT COUNT(*) FROM vector_{rank} v WHERE {served(state, rank)}"
-                    rows[rank] = (view.stored(rank), int(view.session.all(sql)[0][0]))
+            for generation in indexes(reader.session):
+                if generation in state.servable:
+                    sql = f"SELECT COUNT(*) FROM vector_{generation} v WHERE {served(state, generation)}"
+                    rows[generation] = (reader.stored(generation), int(reader.session.all(sql)[0][0]))
             known = _Counts(state.config, time.monotonic(), rows)
             self._counts = known
         return known.rows
@@ -145,14 +145,14 @@ class PgvectorSource:
 class PgvectorSnapshot:
     """A gallery at one moment: one transaction of the server."""
 
-    def __init__(self, source: PgvectorSource, view: View, state: State) -> None:
+    def __init__(self, source: PgvectorSource, reader: LedgerReader, state: State) -> None:
         self._source = source
-        self._view = view
+        self._view = reader
         self.state = state
 
-    def ranks(self) -> list[int]:
+    def generations(self) -> list[int]:
         """Spaces that serve at least one item, ascending."""
-        return list(self._source.ranks(self._view, self.state))
+        return list(self._source.generations(self._view, self.state))
 
     def allowed(self, where: Sequence[Condition]) -> Ints:
         """Numbers of the items that meet every condition, ascending, as of this moment."""
@@ -163,18 +163,18 @@ class PgvectorSnapshot:
         known = self._view.items(items)
         return [known[number].id for number in items.tolist()]
 
-    def top(self, rank: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
+    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
         """For each query the `k` items with the highest cosine among those that the space serves, and ties.
 
         Args:
-            rank: of the space.
+            generation: of the space.
             queries: (Q, D) float32 unit vectors of the space's dimension.
             k: at least 1.
             allowed: item numbers to choose from; all where None.
             exact: look at every vector.
         """
-        part = _Served(self._view, self.state, rank, allowed)
-        share = 0.0 if exact else self._share(rank, allowed)
+        part = _Served(self._view, self.state, generation, allowed)
+        share = 0.0 if exact else self._share(generation, allowed)
         if share > 0:
             with _following_index(self._view, k, share):
                 found = [part.near(query, k) for query in queries]
@@ -183,9 +183,9 @@ class PgvectorSnapshot:
             return part.scan(queries, k)
         return [part.exact(query, k) for query in queries]
 
-    def _share(self, rank: int, allowed: Ints | None) -> float:
+    def _share(self, generation: int, allowed: Ints | None) -> float:
         """Share of the index's rows that may be returned; 0 where an exact search is the better one."""
-        rows, live = self._source.counts(self._view, self.state).get(rank, (0, 0))
+        rows, live = self._source.counts(self._view, self.state).get(generation, (0, 0))
         live = live if allowed is None else min(live, len(allowed))
         return live / rows if rows and live >= self._source.exact_rows and live >= EXACT_SHARE * rows else 0.0
 
@@ -193,11 +193,11 @@ class PgvectorSnapshot:
 class _Served:
     """The rows of one space that serve an item, and are allowed."""
 
-    def __init__(self, view: View, state: State, rank: int, allowed: Ints | None) -> None:
-        self.view = view
-        self.rank = rank
-        self.space: Space = state.spaces[rank].space
-        self.where, self.values = served(state, rank), list[Any]()
+    def __init__(self, reader: LedgerReader, state: State, generation: int, allowed: Ints | None) -> None:
+        self.view = reader
+        self.generation = generation
+        self.space: Space = state.spaces[generation].space
+        self.where, self.values = served(state, generation), list[Any]()
         if allowed is not None:
             self.where += " AND v.item = ANY(?)"
             self.values = [allowed.tolist()]
@@ -211,8 +211,9 @@ class _Served:
         while True:
             rows, vectors = self._fetch(
                 f"SELECT b.item, b.distance, w.value FROM (SELECT v.no, v.item, "
-                f"(v.value {self.operator} ?::vector) + 0 AS distance FROM vector_{self.rank} v WHERE {self.where} "
-                f"ORDER BY distance LIMIT {count}) b JOIN vector_{self.rank} w ON w.no = b.no ORDER BY b.distance",
+                f"(v.value {self.operator} ?::vector) + 0 AS distance "
+                f"FROM vector_{self.generation} v WHERE {self.where} ORDER BY distance LIMIT {count}) b "
+                f"JOIN vector_{self.generation} w ON w.no = b.no ORDER BY b.distance",
                 [_text(query), *self.values],
             )
             if len(rows) < count or rows[-1][1] > rows[k - 1][1] + self.margin:
@@ -227,7 +228,7 @@ class _Served:
     def near_sql(self, query: Vectors, k: int) -> tuple[str, list[Any]]:
         """The query that the index answers, with its values."""
         return (
-            f"SELECT v.item, v.value FROM vector_{self.rank} v WHERE {self.where} "
+            f"SELECT v.item, v.value FROM vector_{self.generation} v WHERE {self.where} "
             f"ORDER BY v.value {self.operator} ?::vector LIMIT {_wanted(k)}",
             [*self.values, _text(query)],
         )
@@ -238,7 +239,7 @@ class _Served:
         last = 0
         while True:
             rows, vectors = self._fetch(
-                f"SELECT v.no, v.item, v.value FROM vector_{self.rank} v WHERE {self.where} AND v.no > ? "
+                f"SELECT v.no, v.item, v.value FROM vector_{self.generation} v WHERE {self.where} AND v.no > ? "
                 f"ORDER BY v.no LIMIT {_BLOCK}",
                 [*self.values, last],
             )
@@ -257,14 +258,14 @@ class _Served:
         return _nearest(items, unit(vectors, self.space), query[None], k)[0]
 
 
-def served(state: State, rank: int) -> str:
+def served(state: State, generation: int) -> str:
     """SQL for a row `v` of a space that serves its item: no later servable space has a vector of the same item."""
-    later = [above for above in state.servable if above > rank]
+    later = [above for above in state.servable if above > generation]
     return " AND ".join(f"NOT EXISTS (SELECT 1 FROM vector_{r} w WHERE w.item = v.item)" for r in later) or "TRUE"
 
 
 @contextmanager
-def _following_index(view: View, k: int, share: float) -> Iterator[None]:
+def _following_index(reader: LedgerReader, k: int, share: float) -> Iterator[None]:
     """Let the server walk the index, as far as it takes to find enough rows that are served."""
     effort = min(1000, max(100, int(_wanted(k) * 2 / share)))
     settings = {
@@ -273,9 +274,9 @@ def _following_index(view: View, k: int, share: float) -> Iterator[None]:
         "hnsw.max_scan_tuples": str(_most_scanned(effort)),
         **dict.fromkeys(_FOLLOW_INDEX, "off"),
     }
-    view.session.run("; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items()))
+    reader.session.run("; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items()))
     yield
-    view.session.run("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in settings))
+    reader.session.run("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in settings))
 
 
 def _wanted(k: int) -> int:

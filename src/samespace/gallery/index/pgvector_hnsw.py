@@ -39,10 +39,10 @@ def indexes(session: Session) -> set[int]:
     """Ranks of the spaces with a complete index, where the extension is new enough to filter while it searches."""
     if session.all("SELECT 1 FROM pg_extension WHERE extname = 'vector' AND extversion < '0.8'"):
         return set()
-    return {rank for rank, valid in _found(session).items() if valid}
+    return {generation for generation, valid in _found(session).items() if valid}
 
 
-def build(engine: PostgresEngine, rank: int, space: Space) -> bool:
+def build(engine: PostgresEngine, generation: int, space: Space) -> bool:
     """Build the index of a space beside the traffic; whether that was needed.
 
     An index that was left half-built goes first. Of several processes one builds, the others pass on.
@@ -50,28 +50,27 @@ def build(engine: PostgresEngine, rank: int, space: Space) -> bool:
     if space.dim > MOST_DIMS:
         return False
     with engine.alone() as session:
-        turn = [engine.address.schema, rank]
+        turn = [engine.address.schema, generation]
         if not session.all("SELECT pg_try_advisory_lock(hashtext(?), ?::integer)", turn)[0][0]:
             return False
-        valid = _found(session).get(rank)
+        valid = _found(session).get(generation)
         if valid:
             return False
         if valid is False:
-            session.run(f"DROP INDEX CONCURRENTLY vector_{rank}_hnsw")
-        rows = int(session.all(f"SELECT COUNT(*) FROM vector_{rank}")[0][0])
+            session.run(f"DROP INDEX CONCURRENTLY vector_{generation}_hnsw")
+        rows = int(session.all(f"SELECT COUNT(*) FROM vector_{generation}")[0][0])
         memory = min(_MOST_MEMORY, max(_LEAST_MEMORY, int(1.2 * rows * (4 * space.dim + _BYTES_PER_LINK))))
         session.run(f"SET maintenance_work_mem = '{memory >> 10}kB'")
-        sql = (
-            f"CREATE INDEX CONCURRENTLY vector_{rank}_hnsw ON vector_{rank} USING hnsw (value {Index.of(space).family})"
-        )
+        table = f"vector_{generation}"
+        sql = f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (value {Index.of(space).family})"
         try:
             session.run(sql)
         except psycopg.errors.DiskFull:
             # workers share that memory through /dev/shm, which containers keep small
-            session.run(f"DROP INDEX CONCURRENTLY IF EXISTS vector_{rank}_hnsw")
+            session.run(f"DROP INDEX CONCURRENTLY IF EXISTS vector_{generation}_hnsw")
             session.run("SET max_parallel_maintenance_workers = 0")
             session.run(sql)
-        session.run(f"ANALYZE vector_{rank} (no, item)")
+        session.run(f"ANALYZE vector_{generation} (no, item)")
     return True
 
 

@@ -20,7 +20,7 @@ from samespace.gallery.index.qdrant_search import QdrantSnapshot, Served
 from samespace.gallery.index.qdrant_wire import Point, vector_name
 from samespace.gallery.index.segments import unit
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
 from samespace.progress import silent
 
@@ -61,10 +61,10 @@ class QdrantSource:
         scan_below: int = 1000,
     ) -> None:
         self.ledger, self.scan_below = ledger, scan_below
-        with ledger.read() as view:
-            gallery = view.meta("gallery") or ""
+        with ledger.read() as reader:
+            gallery = reader.meta("gallery") or ""
         self.points = Points(place, collection or f"samespace-{gallery}", gallery, api_key=api_key, timeout=timeout)
-        self._guard, self._upkeep = threading.Lock(), threading.Lock()
+        self._guard, self._compact = threading.Lock(), threading.Lock()
         self._state: State | None = None
         self._served: Served | None = None
         # a collection that was out of sight may have lost points, so the first upkeep counts them
@@ -81,15 +81,15 @@ class QdrantSource:
         mark = self.points.mark()
         with ExitStack() as stack:
             with self._guard:
-                view = stack.enter_context(self.ledger.read())
-                self._state = state = view.state(self._state)
-                self._served = served = Served.at(view, state, self._served)
+                reader = stack.enter_context(self.ledger.read())
+                self._state = state = reader.state(self._state)
+                self._served = served = Served.at(reader, state, self._served)
             covered = np.zeros(len(served.serving), dtype=bool)
-            if mark is not None and mark.epoch <= state.epoch:
+            if mark is not None and mark.revision <= state.revision:
                 covered[:] = True
-                covered[view.items_since(mark.epoch)[0]] = False
+                covered[reader.items_since(mark.revision)[0]] = False
             yield QdrantSnapshot(
-                view, state, served, covered, self.points, scan_below=self.scan_below, doubt=self._doubt
+                reader, state, served, covered, self.points, scan_below=self.scan_below, doubt=self._doubt
             )
 
     def maintain(self, advance: News = silent) -> None:
@@ -101,7 +101,7 @@ class QdrantSource:
         Raises:
             GalleryError: the server cannot be reached, or does not keep what is written.
         """
-        with self._upkeep:
+        with self._compact:
             for _ in range(3):
                 try:
                     if self._wrong:
@@ -127,21 +127,21 @@ class QdrantSource:
     def coverage(self) -> dict[int, dict[str, int | str]]:
         """See `snapshot.Source`; points are counted in the collection, so lost ones show as lag."""
         mark = self.points.mark()
-        with self.ledger.read() as view:
-            state = view.state()
-            changed = view.items_since(-1 if mark is None else mark.epoch)[0]
-            rows = {rank: view.row_numbers(rank)[0] for rank in state.servable}
+        with self.ledger.read() as reader:
+            state = reader.state()
+            changed = reader.items_since(-1 if mark is None else mark.revision)[0]
+            rows = {generation: reader.row_numbers(generation)[0] for generation in state.servable}
         told: dict[int, dict[str, int | str]] = {}
-        for rank, items in rows.items():
+        for generation, items in rows.items():
             lag = int(np.isin(items, changed).sum())
             if lag < len(items):
-                present = self._count(vector_name(state.spaces[rank].space.id))
+                present = self._count(vector_name(state.spaces[generation].space.id))
                 lag = max(lag, len(items) - present)
-            told[rank] = {"indexed": len(items) - lag, "lag": lag, "kind": "qdrant"}
+            told[generation] = {"indexed": len(items) - lag, "lag": lag, "kind": "qdrant"}
         return told
 
     def close(self) -> None:
-        """Close the connection, unless the client was handed in; the ledger stays open."""
+        """Close the connection, unless the client was completed; the ledger stays open."""
         self.points.close()
 
     def _doubt(self, wrong: bool) -> None:
@@ -155,25 +155,25 @@ class QdrantSource:
             return 0
 
     def _sync(self, advance: News) -> None:
-        with self.ledger.read() as view:
-            state = view.state()
+        with self.ledger.read() as reader:
+            state = reader.state()
         mark = self.points.ready(_dims(state))
-        if mark.epoch > state.epoch:  # of a ledger that was set back since
+        if mark.revision > state.revision:  # of a ledger that was set back since
             self._wrong = True
             raise CollectionLost
-        target, said, cursor = state.epoch, mark.epoch, (mark.epoch + 1, 0)
-        with self.ledger.read() as view:
-            done, changed = 0, len(view.items_since(mark.epoch)[0])
+        target, said, cursor = state.revision, mark.revision, (mark.revision + 1, 0)
+        with self.ledger.read() as reader:
+            done, changed = 0, len(reader.items_since(mark.revision)[0])
         while cursor[0] <= target:
-            with self.ledger.read() as view:
-                state = view.state(state)
-                points, ended = _changed(view, state, cursor)
+            with self.ledger.read() as reader:
+                state = reader.state(state)
+                points, ended = _changed(reader, state, cursor)
             self.points.ready(_dims(state))
             self.points.write(points)
             done += len(points)
             note = f"writing the collection '{self.points.collection}': {done:,} of {max(done, changed):,} items"
             advance(sum(len(point.vectors) for point in points), note)
-            cursor = (state.epoch + 1, 0) if ended else (points[-1].epoch, points[-1].item)
+            cursor = (state.revision + 1, 0) if ended else (points[-1].revision, points[-1].item)
             if cursor[0] - 1 > said:
                 said = cursor[0] - 1
                 self.points.set_mark(mark.generation, said)
@@ -182,46 +182,46 @@ class QdrantSource:
     def _whole(self) -> bool:
         """Whether as many points have each vector as the ledger has rows; true where changes keep it from telling."""
         mark = self.points.mark()
-        with self.ledger.read() as view:
-            state = view.state()
+        with self.ledger.read() as reader:
+            state = reader.state()
             rows = {
                 kept.space.id: int(
-                    view.session.all(
-                        f"SELECT COUNT(*) FROM vector_{rank} v JOIN item i ON i.no = v.item WHERE i.deleted = 0"
+                    reader.session.all(
+                        f"SELECT COUNT(*) FROM vector_{generation} v JOIN item i ON i.no = v.item WHERE i.deleted = 0"
                     )[0][0]
                 )
-                for rank, kept in state.spaces.items()
+                for generation, kept in state.spaces.items()
                 if not kept.retired
             }
         if mark is None:
             return False
-        if mark.epoch != state.epoch or len(self.points.touched(state.epoch)):
+        if mark.revision != state.revision or len(self.points.touched(state.revision)):
             return True
         short = any(self.points.count(vector_name(space)) < count for space, count in rows.items() if count)
-        return not short or len(self.points.touched(state.epoch)) > 0
+        return not short or len(self.points.touched(state.revision)) > 0
 
 
 def _dims(state: State) -> dict[str, int]:
     return {vector_name(kept.space.id): kept.space.dim for kept in state.spaces.values() if not kept.retired}
 
 
-def _changed(view: View, state: State, after: tuple[int, int]) -> tuple[list[Point], bool]:
-    """The next items by (epoch, number) as points, and whether there are no more; as many as a request may carry."""
+def _changed(reader: LedgerReader, state: State, after: tuple[int, int]) -> tuple[list[Point], bool]:
+    """The next items by (revision, number) as points, and whether there are no more; as many as a request may carry."""
     limit = max(1, min(_POINTS, _FLOATS // max(1, sum(_dims(state).values()))))
-    changed = view.session.all(
+    changed = reader.session.all(
         "SELECT no, epoch, content, deleted FROM item WHERE (epoch, no) > (?, ?) ORDER BY epoch, no LIMIT ?",
         [*after, limit],
     )
     live = [row[0] for row in changed if not row[3]]
     vectors: dict[int, dict[str, tuple[int, int, list[float]]]] = {}
-    for rank, kept in state.spaces.items():
+    for generation, kept in state.spaces.items():
         if kept.retired:
             continue
-        rows = view.rows_of(rank, live)
+        rows = reader.rows_of(generation, live)
         values = unit(rows.values, kept.space).tolist()
         for item, number, checksum, value in zip(
             rows.items.tolist(), rows.numbers.tolist(), rows.checksums.tolist(), values, strict=True
         ):
             vectors.setdefault(item, {})[vector_name(kept.space.id)] = (number, checksum, value)
-    points = [Point(no, epoch, content, vectors.get(no, {})) for no, epoch, content, _ in changed]
+    points = [Point(no, revision, content, vectors.get(no, {})) for no, revision, content, _ in changed]
     return points, len(changed) < limit

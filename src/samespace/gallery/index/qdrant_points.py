@@ -120,8 +120,10 @@ class Points:
         from qdrant_client import models as q
 
         operations: list[q.UpdateOperation] = []
-        for epoch, group in groupby(sorted(points, key=lambda point: point.epoch), key=lambda point: point.epoch):
-            older = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(lt=epoch))])
+        for revision, group in groupby(
+            sorted(points, key=lambda point: point.revision), key=lambda point: point.revision
+        ):
+            older = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(lt=revision))])
             newer = q.PointsList(points=[struct(point) for point in group], update_filter=older)
             operations.append(q.UpsertOperation(upsert=newer))
         if not operations:
@@ -133,17 +135,17 @@ class Points:
         if any(result.status != q.UpdateStatus.COMPLETED for result in done):
             raise GalleryError(f"Qdrant at {self.address} did not finish writing in time; nothing is lost, try again")
 
-    def set_mark(self, generation: str, epoch: int) -> None:
-        """Say that everything up to an epoch is written; nothing happens to a later mark or another generation."""
+    def set_mark(self, generation: str, revision: int) -> None:
+        """Say that everything up to an revision is written; nothing happens to a later mark or another generation."""
         from qdrant_client import models as q
 
         earlier = q.Filter(
             must=[
                 q.FieldCondition(key="generation", match=q.MatchValue(value=generation)),
-                q.FieldCondition(key="mark", range=q.Range(lt=epoch)),
+                q.FieldCondition(key="mark", range=q.Range(lt=revision)),
             ]
         )
-        payload = {"gallery": self.gallery, "generation": generation, "mark": epoch}
+        payload = {"gallery": self.gallery, "generation": generation, "mark": revision}
         with self._asking() as client:
             client.upsert(
                 self.collection,
@@ -164,7 +166,7 @@ class Points:
             queries: (Q, D) float32.
             limit: at least 1.
             lacking: only points without any of these named vectors. That a point is served by a space is asked of
-                the vectors it has, never of a stored rank, which every rollback would have to rewrite.
+                the vectors it has, never of a stored generation, which every rollback would have to rewrite.
             items: only these points; all where None.
             exact: look at every vector.
         """
@@ -185,11 +187,11 @@ class Points:
             answers = client.query_batch_points(self.collection, requests)
         return [answered(name, answer.points, limit) for answer in answers]
 
-    def touched(self, epoch: int) -> Ints:
-        """Items whose point is newer than an epoch."""
+    def touched(self, revision: int) -> Ints:
+        """Items whose point is newer than an revision."""
         from qdrant_client import models as q
 
-        newer = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(gt=epoch))])
+        newer = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(gt=revision))])
         found: list[int] = []
         offset: Any = None
         with self._asking() as client:
@@ -214,7 +216,7 @@ class Points:
             client.delete_collection(self.collection)
 
     def close(self) -> None:
-        """Close the connection, unless it was handed in."""
+        """Close the connection, unless it was completed."""
         if self._owned:
             self._client.close()
 

@@ -13,7 +13,7 @@ from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_wire import Near, vector_name
 from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.filters import Condition
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, State, Vectors
 
 _SLACK = 16
@@ -26,47 +26,47 @@ class Served:
     """Which space serves which item, as of one moment.
 
     Attributes:
-        epoch: of the ledger.
-        rows: by rank: the row number of each item, by item number; 0 where it has none.
-        serving: rank that serves each item, by item number; 0 for none.
+        revision: of the ledger.
+        rows: by generation: the row number of each item, by item number; 0 where it has none.
+        serving: generation that serves each item, by item number; 0 for none.
     """
 
-    epoch: int
+    revision: int
     rows: Mapping[int, Ints]
     serving: Ints
 
     @classmethod
-    def at(cls, view: View, state: State, before: Served | None) -> Served:
+    def at(cls, reader: LedgerReader, state: State, before: Served | None) -> Served:
         """As the ledger has it, read anew only as far as it changed since `before`."""
-        if before is not None and before.epoch > state.epoch:
+        if before is not None and before.revision > state.revision:
             before = None
-        size = view.next_numbers()[0]
-        changed = None if before is None else view.items_since(before.epoch)[0]
+        size = reader.next_numbers()[0]
+        changed = None if before is None else reader.items_since(before.revision)[0]
         rows: dict[int, Ints] = {}
-        for rank in (rank for rank, kept in state.spaces.items() if not kept.retired):
-            known = None if before is None else before.rows.get(rank)
+        for generation in (generation for generation, kept in state.spaces.items() if not kept.retired):
+            known = None if before is None else before.rows.get(generation)
             if known is None or changed is None or before is None:
                 known, since = np.zeros(size, dtype=np.int64), -1
             else:
-                since = before.epoch
+                since = before.revision
                 if len(changed) or len(known) < size:
                     known = np.concatenate([known, np.zeros(size - len(known), dtype=np.int64)])
                     known[changed] = 0
             if since < 0 or (changed is not None and len(changed)):
-                items, numbers = view.row_numbers(rank, since)
+                items, numbers = reader.row_numbers(generation, since)
                 known[items] = numbers
-            rows[rank] = known
+            rows[generation] = known
         serving = np.zeros(size, dtype=np.int64)
-        for rank in state.servable:
-            serving[rows[rank] > 0] = rank
-        return cls(state.epoch, rows, serving)
+        for generation in state.servable:
+            serving[rows[generation] > 0] = generation
+        return cls(state.revision, rows, serving)
 
 
 class QdrantSnapshot:
     """A gallery at one moment; see `snapshot.Snapshot`.
 
     Args:
-        view: the ledger at this moment.
+        reader: the ledger at this moment.
         state: spaces, leaves, calibrations.
         served: which space serves which item.
         covered: (items,) whether the collection has the item as the ledger has it.
@@ -77,7 +77,7 @@ class QdrantSnapshot:
 
     def __init__(
         self,
-        view: View,
+        reader: LedgerReader,
         state: State,
         served: Served,
         covered: Bools,
@@ -86,7 +86,7 @@ class QdrantSnapshot:
         scan_below: int,
         doubt: Callable[[bool], None],
     ) -> None:
-        self.view, self.served, self.covered, self.points = view, served, covered, points
+        self.view, self.served, self.covered, self.points = reader, served, covered, points
         self._state, self._scan_below, self._doubt = state, scan_below, doubt
 
     @property
@@ -94,9 +94,9 @@ class QdrantSnapshot:
         """Spaces, leaves, calibrations."""
         return self._state
 
-    def ranks(self) -> list[int]:
+    def generations(self) -> list[int]:
         """Spaces that serve at least one item, ascending."""
-        return [rank for rank in self._state.servable if bool((self.served.serving == rank).any())]
+        return [generation for generation in self._state.servable if bool((self.served.serving == generation).any())]
 
     def allowed(self, where: Sequence[Condition]) -> Ints:
         """Numbers of the items that meet every condition, ascending."""
@@ -107,20 +107,20 @@ class QdrantSnapshot:
         known = self.view.items(items)
         return [known[number].id for number in items.tolist()]
 
-    def top(self, rank: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
+    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
         """For each query the `k` best items that a space serves, with all that tie; see `snapshot.Snapshot`.
 
         The collection is asked for more than `k`; the ledger's vectors decide. Where the collection is missing, wrong
         or holds too little, the ledger alone answers.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        eligible = self.served.serving == rank
+        eligible = self.served.serving == generation
         if allowed is not None:
             chosen = np.zeros(len(eligible), dtype=bool)
             chosen[allowed] = True
             eligible &= chosen
         if np.count_nonzero(eligible & self.covered) > max(self._scan_below, k):
-            hunt = _Hunt(self, rank, queries, k, eligible, filtered=allowed is not None, exact=exact)
+            hunt = _Hunt(self, generation, queries, k, eligible, filtered=allowed is not None, exact=exact)
             try:
                 if hunt.run():
                     return hunt.best
@@ -128,31 +128,31 @@ class QdrantSnapshot:
                 hunt.missing = True
             if hunt.missing or hunt.wrong:
                 self._doubt(hunt.wrong)
-        return self._scanned(rank, queries, k, np.flatnonzero(eligible))
+        return self._scanned(generation, queries, k, np.flatnonzero(eligible))
 
-    def compared(self, rank: int, queries: Vectors, k: int, rows: Rows) -> list[Found]:
+    def compared(self, generation: int, queries: Vectors, k: int, rows: Rows) -> list[Found]:
         """The `k` best of these rows for each query."""
-        segment = Segment.of(rows, self._state.spaces[rank].space)
+        segment = Segment.of(rows, self._state.spaces[generation].space)
         return nearest([Part(segment, len(segment), None)], queries, k)
 
-    def name(self, rank: int) -> str:
+    def name(self, generation: int) -> str:
         """Of a space's vectors in the collection."""
-        return vector_name(self._state.spaces[rank].space.id)
+        return vector_name(self._state.spaces[generation].space.id)
 
-    def _scanned(self, rank: int, queries: Vectors, k: int, items: Ints) -> list[Found]:
+    def _scanned(self, generation: int, queries: Vectors, k: int, items: Ints) -> list[Found]:
         best = nothing(len(queries))
-        for rows in self._rows(rank, items):
-            best = merged(best, self.compared(rank, queries, k, rows), k)
+        for rows in self._rows(generation, items):
+            best = merged(best, self.compared(generation, queries, k, rows), k)
         return best
 
-    def _rows(self, rank: int, items: Ints) -> Iterator[Rows]:
-        if 2 * len(items) < np.count_nonzero(self.served.rows[rank]):
+    def _rows(self, generation: int, items: Ints) -> Iterator[Rows]:
+        if 2 * len(items) < np.count_nonzero(self.served.rows[generation]):
             for start in range(0, len(items), _ROWS):
-                yield self.view.rows_of(rank, items[start : start + _ROWS])
+                yield self.view.rows_of(generation, items[start : start + _ROWS])
             return
         wanted = np.zeros(len(self.served.serving), dtype=bool)
         wanted[items] = True
-        for rows in self.view.batches(rank, _ROWS):
+        for rows in self.view.batches(generation, _ROWS):
             keep = wanted[rows.items]
             contents = tuple(content for content, kept in zip(rows.contents, keep.tolist(), strict=True) if kept)
             yield Rows(rows.numbers[keep], rows.items[keep], rows.values[keep], rows.checksums[keep], contents)
@@ -164,7 +164,7 @@ class _Hunt:
     def __init__(
         self,
         snapshot: QdrantSnapshot,
-        rank: int,
+        generation: int,
         queries: Vectors,
         k: int,
         eligible: Bools,
@@ -172,7 +172,7 @@ class _Hunt:
         filtered: bool,
         exact: bool,
     ) -> None:
-        self.snapshot, self.rank, self.queries, self.k, self.exact = snapshot, rank, queries, k, exact
+        self.snapshot, self.generation, self.queries, self.k, self.exact = snapshot, generation, queries, k, exact
         self.best = nothing(len(queries))
         self.missing = self.wrong = False
         self._indexed = eligible & snapshot.covered
@@ -182,7 +182,7 @@ class _Hunt:
         count = int(np.count_nonzero(self._indexed))
         self._listed = np.flatnonzero(self._indexed) if filtered and count <= _MOST else None
         # a name may be asked for only where the collection is sure to know it
-        above = [higher for higher in snapshot.state.servable if higher > rank]
+        above = [higher for higher in snapshot.state.servable if higher > generation]
         rows, covered = snapshot.served.rows, snapshot.covered
         self._lacking = [snapshot.name(higher) for higher in above if (rows[higher][covered] > 0).any()]
 
@@ -193,7 +193,7 @@ class _Hunt:
             if limit > _MOST:
                 return False
             answers = self.snapshot.points.near(
-                self.snapshot.name(self.rank),
+                self.snapshot.name(self.generation),
                 self.queries[waiting],
                 limit,
                 lacking=self._lacking,
@@ -214,7 +214,7 @@ class _Hunt:
 
     def _leave_out_touched(self) -> None:
         """Points that others wrote since this moment may hide rows that the ledger still has here: compare those."""
-        touched = self.snapshot.points.touched(self.snapshot.state.epoch)
+        touched = self.snapshot.points.touched(self.snapshot.state.revision)
         touched = touched[touched < len(self._indexed)]
         self._rest = np.union1d(self._rest, touched[self._indexed[touched]])
         self._indexed[touched] = False
@@ -228,14 +228,14 @@ class _Hunt:
         items, first = items[fresh], first[fresh]
         numbers = np.concatenate([near.rows for near in answers])[first]
         checksums = np.concatenate([near.checksums for near in answers])[first]
-        if (numbers != self.snapshot.served.rows[self.rank][items]).any():
+        if (numbers != self.snapshot.served.rows[self.generation][items]).any():
             return False
-        rows = self.snapshot.view.rows_of(self.rank, np.union1d(items, self._rest[~self._seen[self._rest]]))
+        rows = self.snapshot.view.rows_of(self.generation, np.union1d(items, self._rest[~self._seen[self._rest]]))
         place = np.searchsorted(rows.numbers, numbers)
         if (rows.checksums[place] != checksums).any():
             return False
         self._seen[rows.items] = True
-        self.best = merged(self.best, self.snapshot.compared(self.rank, self.queries, self.k, rows), self.k)
+        self.best = merged(self.best, self.snapshot.compared(self.generation, self.queries, self.k, rows), self.k)
         return True
 
     def _open(self, query: int, near: Near) -> bool:
@@ -252,13 +252,13 @@ class _Hunt:
     def _holds_all(self) -> bool:
         """Whether the collection has as many points for this space to serve as the ledger has."""
         points, served, covered = self.snapshot.points, self.snapshot.served, self.snapshot.covered.copy()
-        touched = points.touched(self.snapshot.state.epoch)
+        touched = points.touched(self.snapshot.state.revision)
         covered[touched[touched < len(covered)]] = False
         without = np.union1d(np.flatnonzero(~covered), touched)
         if len(without) > _MOST:
             return False
-        present = points.count(self.snapshot.name(self.rank), lacking=self._lacking, without=without)
-        return present == np.count_nonzero((served.serving == self.rank) & covered)
+        present = points.count(self.snapshot.name(self.generation), lacking=self._lacking, without=without)
+        return present == np.count_nonzero((served.serving == self.generation) & covered)
 
 
 def nothing(queries: int) -> list[Found]:

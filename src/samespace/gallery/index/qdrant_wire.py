@@ -21,12 +21,12 @@ class Mark:
     Attributes:
         gallery: id of the gallery that it indexes.
         generation: drawn when the collection was made, so that the mark of a lost one is not set on its successor.
-        epoch: every item change up to this one is in the collection; -1 where nothing is sure.
+        revision: every item change up to this one is in the collection; -1 where nothing is sure.
     """
 
     gallery: str
     generation: str
-    epoch: int
+    revision: int
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Point:
 
     Attributes:
         item: number of the item, and id of the point.
-        epoch: of the item's last change.
+        revision: of the item's last change.
         content: see `NewItem`.
         vectors: by vector name: number of the ledger's row, its checksum, the unit vector. Empty for a removed item:
             its point stays as a gravestone, so that a slow writer cannot bring the item back.
     """
 
     item: int
-    epoch: int
+    revision: int
     content: str
     vectors: Mapping[str, tuple[int, int, list[float]]]
 
@@ -79,7 +79,7 @@ def struct(point: Point) -> q.PointStruct:
         id=point.item,
         vector={name: values for name, (_, _, values) in point.vectors.items()},
         payload={
-            "epoch": point.epoch,
+            "epoch": point.revision,
             "content": point.content,
             "rows": {name: [row, checksum] for name, (row, checksum, _) in point.vectors.items()},
         },

@@ -116,7 +116,7 @@ class Manifest:
     stamp: tuple[int, int, int] | None = None
 
 
-class Shelf:
+class SegmentFolder:
     """The folder of one space's index files.
 
     Args:

@@ -41,24 +41,27 @@ def add_vectors(
         InputError: sets of unlike ids, no ids, vectors that are zero or not of unit length, an item that is there
             with another content.
     """
-    with ledger.read() as view:
-        state = view.state()
-    sets = _by_rank(state, [vectors, *also])
+    with ledger.read() as reader:
+        state = reader.state()
+    sets = _by_generation(state, [vectors, *also])
     if state.query not in sets:
         raise SpaceError(
             f"items are added in the space that queries use, {state.spaces[state.query].space}; "
             f"got {', '.join(str(given.space) for given in sets.values())}"
         )
     first = sets[state.query]
-    order = {rank: _matched(first, given) for rank, given in sets.items()}
+    order = {generation: _matched(first, given) for generation, given in sets.items()}
     _known_metadata(metadata, first)
 
     def batches() -> Iterator[Batch]:
         for start in range(0, len(first), batch_size):
             rows = slice(start, min(start + batch_size, len(first)))
-            taken = {rank: np.ascontiguousarray(given.take(order[rank][rows])) for rank, given in sets.items()}
-            for rank, values in taken.items():
-                require_vectors(values, state.spaces[rank].space, sets[rank].name, first.ids[rows])
+            taken = {
+                generation: np.ascontiguousarray(given.take(order[generation][rows]))
+                for generation, given in sets.items()
+            }
+            for generation, values in taken.items():
+                require_vectors(values, state.spaces[generation].space, sets[generation].name, first.ids[rows])
             labels = [None] * (rows.stop - start) if first.labels is None else first.labels[rows].astype(str).tolist()
             items = [
                 NewItem(name, _content_of_vector(value), label, (metadata or {}).get(name, {}))
@@ -85,15 +88,15 @@ def add_images(
     Args:
         ledger: where to.
         images: what to add, as the query space's model sees it.
-        encoders: model and images as it sees them, by rank; the query space's among them.
+        encoders: model and images as it sees them, by generation; the query space's among them.
         labelled: store the source's classes as labels.
         metadata: by item id.
         update: replace items whose image has changed.
         batch_size: images embedded at once.
         advance: called with how many more are done.
     """
-    with ledger.read() as view:
-        state = view.state()
+    with ledger.read() as reader:
+        state = reader.state()
     source, skipped = images.source, dict[str, str]()
     classes = np.asarray(source.classes)
 
@@ -115,23 +118,23 @@ def add_images(
             advance(len(names) - len(items))
             chosen = [items[place] for place in fresh]
             vectors = {state.query: encoders[state.query][0].vectors(loaded.pixels[fresh])} if fresh else {}
-            for rank, (encoder, others) in encoders.items():
-                if rank != state.query and fresh:
+            for generation, (encoder, others) in encoders.items():
+                if generation != state.query and fresh:
                     again = others.load([item.id for item in chosen])
                     if not again.missing:
-                        vectors[rank] = encoder.vectors(again.pixels)
+                        vectors[generation] = encoder.vectors(again.pixels)
             yield Batch([item for place, item in enumerate(items) if place not in set(fresh)], {})
             yield Batch(chosen, vectors)
 
     return store(ledger, state, batches(), update=update, advance=advance) + Added(skipped=skipped)
 
 
-def _fresh(ledger: Ledger, items: Sequence[NewItem], ranks: Iterable[int]) -> list[int]:
+def _fresh(ledger: Ledger, items: Sequence[NewItem], generations: Iterable[int]) -> list[int]:
     """Places of the items that are new, may have changed, or lack a vector of one of these spaces."""
-    with ledger.read() as view:
-        known = view.find([item.id for item in items])
+    with ledger.read() as reader:
+        known = reader.find([item.id for item in items])
         numbers = [item.number for item in known.values() if not item.deleted]
-        having = [view.with_vector(rank, numbers) for rank in ranks]
+        having = [reader.with_vector(generation, numbers) for generation in generations]
     return [
         place
         for place, item in enumerate(items)
@@ -146,18 +149,20 @@ def _same_image(recorded: str, found: str) -> bool:
     return recorded == found or (recorded.startswith(f"{CONTENT}:") and not another_image(recorded, found))
 
 
-def _by_rank(state: State, sets: Sequence[VectorSet]) -> dict[int, VectorSet]:
+def _by_generation(state: State, sets: Sequence[VectorSet]) -> dict[int, VectorSet]:
     found: dict[int, VectorSet] = {}
     for given in sets:
         if given.space is None:
             raise SpaceError(f"{given.name} declares no space; embed with 'samespace embed', which records it")
-        rank = state.rank_of(given.space)
-        if rank is None or state.spaces[rank].retired:
+        generation = state.generation_of(given.space)
+        if generation is None or state.spaces[generation].retired:
             known = ", ".join(str(kept.space) for kept in state.spaces.values() if not kept.retired)
             raise SpaceError(f"{given.name} is of space {given.space}, which the gallery does not know; it has {known}")
-        if rank in found:
-            raise InputError(f"{given.name} and {found[rank].name} are of the same space; give one set for each space")
-        found[rank] = given
+        if generation in found:
+            raise InputError(
+                f"{given.name} and {found[generation].name} are of the same space; give one set for each space"
+            )
+        found[generation] = given
     return found
 
 

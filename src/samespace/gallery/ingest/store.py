@@ -13,7 +13,7 @@ from samespace.errors import InputError, SpaceError
 from samespace.gallery.ingest.images import CONTENT, another_image
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Ints, Item, NewItem, State, Vectors
-from samespace.gallery.ledger.writer import Change
+from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.gallery.upgrade.permissions import require_calibrated
 from samespace.progress import Advance
 
@@ -57,7 +57,7 @@ class Added:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Items to store, and their vectors (N, D) by rank of the space; none at all where all are there already."""
+    """Items to store, and their vectors (N, D) by generation of the space; none at all where all are there already."""
 
     items: list[NewItem]
     vectors: dict[int, Vectors]
@@ -84,24 +84,26 @@ def store(ledger: Ledger, state: State, batches: Iterable[Batch], *, update: boo
             continue
         for item in batch.items:
             _require_storable(item)
-        with ledger.write() as change:
-            now = change.state(state)
+        with ledger.write() as writer:
+            now = writer.state(state)
             if now.query != state.query:
                 raise SpaceError(
                     f"the gallery went from {state.spaces[state.query].space} to {now.spaces[now.query].space} while "
                     "items were added; what was added is kept, add the rest in the new space"
                 )
             require_calibrated(now)
-            total += _store_batch(change, now, batch, update)
+            total += _store_batch(writer, now, batch, update)
         advance(len(batch.items))
     return total
 
 
-def _store_batch(change: Change, state: State, batch: Batch, update: bool) -> Added:
+def _store_batch(writer: LedgerWriter, state: State, batch: Batch, update: bool) -> Added:
     # a space that was sealed away since takes no more vectors
-    vectors = {rank: values for rank, values in batch.vectors.items() if not state.spaces[rank].retired}
-    known = change.find([item.id for item in batch.items])
-    verdicts = _verdicts(change, batch.items, vectors, known)
+    vectors = {
+        generation: values for generation, values in batch.vectors.items() if not state.spaces[generation].retired
+    }
+    known = writer.find([item.id for item in batch.items])
+    verdicts = _verdicts(writer, batch.items, vectors, known)
     for item, verdict in zip(batch.items, verdicts, strict=True):
         if not update and verdict in ("changed", "unknown"):
             raise InputError(_conflict(item.id, verdict, state))
@@ -109,8 +111,8 @@ def _store_batch(change: Change, state: State, batch: Batch, update: bool) -> Ad
     old = {place: known[batch.items[place].id] for place in same}
     found = Added(
         present=len(same),
-        updated=_describe(change, batch.items, old) if update else 0,
-        filled=_fill(change, vectors, old),
+        updated=_describe(writer, batch.items, old) if update else 0,
+        filled=_fill(writer, vectors, old),
     )
     new = [place for place, verdict in enumerate(verdicts) if verdict == "new" and batch.items[place].id not in known]
     changed = [place for place in range(len(verdicts)) if place not in old and batch.items[place].id in known]
@@ -119,20 +121,20 @@ def _store_batch(change: Change, state: State, batch: Batch, update: bool) -> Ad
         return found
     numbers = np.array([known[batch.items[place].id].number for place in changed], dtype=np.int64)
     if changed:
-        kept = _kept(change, [batch.items[place] for place in changed], known)
-        change.change_items(numbers, kept)
-    numbers = np.concatenate([change.add_items([batch.items[place] for place in new]), numbers])
+        kept = _kept(writer, [batch.items[place] for place in changed], known)
+        writer.change_items(numbers, kept)
+    numbers = np.concatenate([writer.add_items([batch.items[place] for place in new]), numbers])
     places = [*new, *changed]
     contents = [batch.items[place].content for place in places]
-    for rank, values in vectors.items():
-        change.put_vectors(rank, numbers, contents, _rows(values, places), fresh=True)
+    for generation, values in vectors.items():
+        writer.put_vectors(generation, numbers, contents, _rows(values, places), fresh=True)
     upgrade = state.upgrade
     bare = upgrade is not None and upgrade.state == "open" and upgrade.old not in vectors
     return found + Added(added=len(new), updated=len(changed), only_new=len(places) if bare else 0)
 
 
 def _verdicts(
-    change: Change, items: Sequence[NewItem], vectors: Mapping[int, Vectors], known: Mapping[str, Item]
+    writer: LedgerWriter, items: Sequence[NewItem], vectors: Mapping[int, Vectors], known: Mapping[str, Item]
 ) -> list[Verdict]:
     """What each item is to the gallery; where contents do not tell, its vectors are compared with the stored ones."""
     verdicts: list[Verdict] = [_by_content(item, known.get(item.id)) for item in items]
@@ -140,8 +142,8 @@ def _verdicts(
     if not open_places:
         return verdicts
     numbers = np.array([known[items[place].id].number for place in open_places], dtype=np.int64)
-    for rank, values in vectors.items():
-        rows = change.rows_of(rank, numbers)
+    for generation, values in vectors.items():
+        rows = writer.rows_of(generation, numbers)
         stored = dict(zip(rows.items.tolist(), rows.values, strict=True))
         for place, number in zip(open_places, numbers.tolist(), strict=True):
             if number in stored and verdicts[place] != "changed":
@@ -174,25 +176,25 @@ def _conflict(name: str, verdict: Verdict, state: State) -> str:
     )
 
 
-def _fill(change: Change, vectors: Mapping[int, Vectors], old: Mapping[int, Item]) -> int:
+def _fill(writer: LedgerWriter, vectors: Mapping[int, Vectors], old: Mapping[int, Item]) -> int:
     """Give items that are there the vectors that they lack; how many got one."""
     filled: set[int] = set()
     numbers = [item.number for item in old.values()]
-    for rank, values in vectors.items():
-        having = change.with_vector(rank, numbers)
+    for generation, values in vectors.items():
+        having = writer.with_vector(generation, numbers)
         places = [place for place, item in old.items() if item.number not in having]
         items = np.array([old[place].number for place in places], dtype=np.int64)
-        change.put_vectors(rank, items, [old[place].content for place in places], values[places])
+        writer.put_vectors(generation, items, [old[place].content for place in places], values[places])
         filled.update(places)
     return len(filled)
 
 
-def _describe(change: Change, items: Sequence[NewItem], old: Mapping[int, Item]) -> int:
+def _describe(writer: LedgerWriter, items: Sequence[NewItem], old: Mapping[int, Item]) -> int:
     """Give items that are there new labels and metadata where some are given; how many differ from before."""
     given = [place for place in old if items[place].label is not None or items[place].metadata]
     if not given:
         return 0
-    stored = change.metadata([old[place].number for place in given])
+    stored = writer.metadata([old[place].number for place in given])
     merged = {place: _merged(items[place], old[place], stored[old[place].number]) for place in given}
     differs = [
         place
@@ -201,13 +203,13 @@ def _describe(change: Change, items: Sequence[NewItem], old: Mapping[int, Item])
     ]
     if differs:
         numbers: Ints = np.array([old[place].number for place in differs], dtype=np.int64)
-        change.describe_items(numbers, [merged[place] for place in differs])
+        writer.describe_items(numbers, [merged[place] for place in differs])
     return len(differs)
 
 
-def _kept(change: Change, items: Sequence[NewItem], known: Mapping[str, Item]) -> list[NewItem]:
+def _kept(writer: LedgerWriter, items: Sequence[NewItem], known: Mapping[str, Item]) -> list[NewItem]:
     """Items with the labels and metadata that they had where none are given."""
-    stored = change.metadata([known[item.id].number for item in items])
+    stored = writer.metadata([known[item.id].number for item in items])
     return [
         item if known[item.id].deleted else _merged(item, known[item.id], stored[known[item.id].number])
         for item in items

@@ -66,16 +66,16 @@ class Engine(Protocol):
         """The fixed tables."""
         ...
 
-    def create_vectors(self, session: Session, rank: int, dim: int) -> None:
+    def create_vectors(self, session: Session, generation: int, dim: int) -> None:
         """The table of a space's vectors."""
         ...
 
     def insert_items(self, session: Session, rows: Sequence[Sequence[Any]]) -> None:
-        """Append (no, id, content, label, metadata, deleted, epoch) to `item`, as fast as the store can."""
+        """Append (no, id, content, label, metadata, deleted, revision) to `item`, as fast as the store can."""
         ...
 
     def insert_vectors(
-        self, session: Session, rank: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
+        self, session: Session, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
     ) -> None:
         """Append rows to a space's vectors, as fast as the store can."""
         ...

@@ -11,9 +11,9 @@ from typing import Any
 
 from samespace.errors import GalleryError, InputError
 from samespace.gallery.ledger.engine import Engine
-from samespace.gallery.ledger.queue import WorkList
-from samespace.gallery.ledger.reader import View
-from samespace.gallery.ledger.writer import Change
+from samespace.gallery.ledger.queue import WorkQueue
+from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.space import Space
 
 FORMAT = "samespace.gallery/1"
@@ -49,14 +49,14 @@ class Ledger:
         engine, undo = _new_engine(str(location))
         try:
             with engine.writing() as session:
-                change = Change(engine, session)
+                writer = LedgerWriter(engine, session)
                 engine.create_tables(session)
                 session.run("INSERT INTO clock VALUES (1, 0, 0, 1, 1, 1)")
-                change.put_meta("format", FORMAT)
-                change.put_meta("gallery", uuid.uuid4().hex)
-                change.put_meta("settings", json.dumps(dict(settings)))
-                change.add_space(space, model)
-                change.note("create", "create", space=space.id)
+                writer.put_meta("format", FORMAT)
+                writer.put_meta("gallery", uuid.uuid4().hex)
+                writer.put_meta("settings", json.dumps(dict(settings)))
+                writer.add_space(space, model)
+                writer.note("create", "create", space=space.id)
         except BaseException:
             undo()
             raise
@@ -72,8 +72,8 @@ class Ledger:
         engine = _engine(str(location), read_only=read_only)
         try:
             ledger = cls(engine)
-            with ledger.read() as view:
-                found = view.meta("format")
+            with ledger.read() as reader:
+                found = reader.meta("format")
             if found != FORMAT:
                 raise GalleryError(f"{engine.location} has format {found!r}; this version reads '{FORMAT}'")
         except BaseException:
@@ -92,22 +92,22 @@ class Ledger:
         return self.engine.read_only
 
     @contextmanager
-    def read(self) -> Iterator[View]:
+    def read(self) -> Iterator[LedgerReader]:
         """A view of one moment."""
         with self.engine.reading() as session:
-            yield View(self.engine, session)
+            yield LedgerReader(self.engine, session)
 
     @contextmanager
-    def write(self) -> Iterator[Change]:
+    def write(self) -> Iterator[LedgerWriter]:
         """A change, whole or not at all; on disk when the block has ended."""
         with self.engine.writing() as session:
-            yield Change(self.engine, session)
+            yield LedgerWriter(self.engine, session)
 
     @contextmanager
-    def claiming(self) -> Iterator[WorkList]:
+    def claiming(self) -> Iterator[WorkQueue]:
         """A change of claims and workers only, which no search notices; it need not wait for other writers."""
         with self.engine.picking() as session:
-            yield WorkList(self.engine, session)
+            yield WorkQueue(self.engine, session)
 
     def close(self) -> None:
         """Close every connection."""

@@ -112,7 +112,7 @@ class PostgresEngine:
     def writing(self) -> Iterator[PostgresSession]:
         """A transaction that writes: whole or not at all, flushed to disk when the block ends.
 
-        Writers take turns at the row of the clock, so that epochs rise in the order of commits.
+        Writers take turns at the row of the clock, so that revisions rise in the order of commits.
         """
         self._check_writable()
         # whoever makes a gallery finds no clock yet
@@ -151,17 +151,17 @@ class PostgresEngine:
         session.run(f"SET LOCAL search_path TO {self._path}")
         session.run(reduce(lambda sql, pair: sql.replace(*pair), _DIALECT.items(), TABLES))
 
-    def create_vectors(self, session: Session, rank: int, dim: int) -> None:
+    def create_vectors(self, session: Session, generation: int, dim: int) -> None:
         """The table of a space's vectors."""
         if dim > _LARGEST:
             raise InputError(f"{self.location}: pgvector keeps vectors of at most {_LARGEST} dimensions, got {dim}")
         session.run(
-            f"CREATE TABLE vector_{rank} (no BIGINT PRIMARY KEY, item BIGINT NOT NULL UNIQUE, "
+            f"CREATE TABLE vector_{generation} (no BIGINT PRIMARY KEY, item BIGINT NOT NULL UNIQUE, "
             f"content TEXT NOT NULL, crc BIGINT NOT NULL, value vector({dim}) NOT NULL)"
         )
         if dim <= _ON_PAGE:
             # kept beside the row: scans would otherwise look up every vector in a second table
-            session.run(f"ALTER TABLE vector_{rank} ALTER COLUMN value SET STORAGE PLAIN")
+            session.run(f"ALTER TABLE vector_{generation} ALTER COLUMN value SET STORAGE PLAIN")
 
     def insert_items(self, session: Session, rows: Sequence[Sequence[Any]]) -> None:
         """Append to `item`."""
@@ -171,11 +171,11 @@ class PostgresEngine:
                 copy.write_row(row)
 
     def insert_vectors(
-        self, session: Session, rank: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
+        self, session: Session, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
     ) -> None:
         """Append rows to a space's vectors."""
         assert isinstance(session, PostgresSession)
-        sql = f"COPY vector_{rank} FROM STDIN (FORMAT BINARY)".encode()
+        sql = f"COPY vector_{generation} FROM STDIN (FORMAT BINARY)".encode()
         with session.connection.cursor() as cursor, cursor.copy(sql) as copy:
             for piece in postgres_copy.rows(numbers, items, contents, values):
                 copy.write(piece)

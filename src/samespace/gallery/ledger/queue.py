@@ -1,40 +1,40 @@
-"""`WorkList`: what workers write: claims, failures, signs of life, traffic; no search notices any of it."""
+"""`WorkQueue`: what workers write: claims, failures, signs of life, traffic; no search notices any of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from samespace.gallery.ledger.reader import View, _parts
-from samespace.gallery.ledger.state import Claim, Ints, Worker
+from samespace.gallery.ledger.reader import LedgerReader, _parts
+from samespace.gallery.ledger.state import Claim, Ints, WorkerStatus
 
 _TRIES = 10
 _FORGOTTEN = 24 * 3600.0
 
 
-class WorkList(View):
-    """One transaction on a ledger that writes what takes no epoch, and so need not wait for other writers."""
+class WorkQueue(LedgerReader):
+    """One transaction on a ledger that writes what takes no revision, and so need not wait for other writers."""
 
-    def put_work(self, rank: int, items: Ints, priorities: Sequence[float]) -> None:
+    def put_work(self, generation: int, items: Ints, priorities: Sequence[float]) -> None:
         """Put items on the work list of a space, or give them new priorities; claims and failures stay."""
         self.session.many(
             "INSERT INTO work VALUES (?, ?, ?, NULL, NULL, 0, NULL) "
             "ON CONFLICT (space, item) DO UPDATE SET priority = excluded.priority",
-            [(rank, item, float(value)) for item, value in zip(items.tolist(), priorities, strict=True)],
+            [(generation, item, float(value)) for item, value in zip(items.tolist(), priorities, strict=True)],
         )
 
-    def clear_work(self, rank: int) -> None:
+    def clear_work(self, generation: int) -> None:
         """Empty the work list of a space."""
-        self.session.run("DELETE FROM work WHERE space = ?", [rank])
+        self.session.run("DELETE FROM work WHERE space = ?", [generation])
 
-    def retry(self, rank: int) -> int:
+    def retry(self, generation: int) -> int:
         """Put failed items back on the list; how many."""
         return self.session.run(
             "UPDATE work SET error = NULL, tries = 0, owner = NULL, lease = NULL WHERE space = ? AND error IS NOT NULL",
-            [rank],
+            [generation],
         )
 
     def claim(
-        self, rank: int, owner: str, count: int, *, now: float, lease: float, among: Sequence[int] | None = None
+        self, generation: int, owner: str, count: int, *, now: float, lease: float, among: Sequence[int] | None = None
     ) -> list[Claim]:
         """Claim up to `count` items of the work list, highest priority first, for `lease` seconds from `now`.
 
@@ -42,7 +42,7 @@ class WorkList(View):
         After ten claims that came to nothing an item counts as failed, for it may be what ends the workers.
 
         Args:
-            rank: of the space.
+            generation: of the space.
             owner: name of the worker.
             count: most items to claim.
             now: seconds since 1970.
@@ -52,18 +52,18 @@ class WorkList(View):
         taken: list[int] = []
         for part in [None] if among is None else _parts(among):
             while len(taken) < count:
-                rows = self._free(rank, owner, now, count - len(taken), part)
+                rows = self._free(generation, owner, now, count - len(taken), part)
                 worn = [item for item, tries in rows if tries >= _TRIES]
                 fresh = [item for item, tries in rows if tries < _TRIES]
-                self._give_up(rank, worn)
-                self._own(rank, owner, fresh, now + lease)
+                self._give_up(generation, worn)
+                self._own(generation, owner, fresh, now + lease)
                 taken += fresh
                 if not worn:
                     break
         known = self.items(taken)
         return [Claim(number, known[number].id, known[number].content) for number in taken]
 
-    def renew(self, rank: int, owner: str, items: Sequence[int], until: float) -> None:
+    def renew(self, generation: int, owner: str, items: Sequence[int], until: float) -> None:
         """Hold claims for longer; those that went to others stay there."""
         passing = self.engine.claiming(self.session)
         for part in _parts(items):
@@ -71,34 +71,34 @@ class WorkList(View):
             self.session.run(
                 "UPDATE work SET lease = ? WHERE space = ? AND item IN (SELECT item FROM work WHERE space = ? "
                 f"AND owner = ? AND item IN ({', '.join('?' * len(part))}) {passing})",
-                [until, rank, rank, owner, *part],
+                [until, generation, generation, owner, *part],
             )
 
-    def release(self, rank: int, owner: str, items: Sequence[int]) -> None:
+    def release(self, generation: int, owner: str, items: Sequence[int]) -> None:
         """Give claimed items back unembedded, without counting the try."""
         for part in _parts(items):
             self.session.run(
                 "UPDATE work SET owner = NULL, lease = NULL, tries = tries - 1 "
                 f"WHERE space = ? AND owner = ? AND item IN ({', '.join('?' * len(part))})",
-                [rank, owner, *part],
+                [generation, owner, *part],
             )
 
-    def release_owned(self, rank: int, owner: str) -> None:
+    def release_owned(self, generation: int, owner: str) -> None:
         """Take back every claim of one worker."""
         self.session.run(
             "UPDATE work SET owner = NULL, lease = NULL WHERE space = ? AND owner = ?",
-            [rank, owner],
+            [generation, owner],
         )
 
-    def release_all(self, rank: int) -> None:
+    def release_all(self, generation: int) -> None:
         """Take back every claim on the work list of a space."""
-        self.session.run("UPDATE work SET owner = NULL, lease = NULL, tries = 0 WHERE space = ?", [rank])
+        self.session.run("UPDATE work SET owner = NULL, lease = NULL, tries = 0 WHERE space = ?", [generation])
 
-    def fail(self, rank: int, owner: str, reasons: Mapping[int, str]) -> None:
+    def fail(self, generation: int, owner: str, reasons: Mapping[int, str]) -> None:
         """Mark claimed items as impossible to embed; they stay listed until they are retried or removed."""
         self.session.many(
             "UPDATE work SET error = ?, owner = NULL, lease = NULL WHERE space = ? AND item = ? AND owner = ?",
-            [(reason, rank, item, owner) for item, reason in sorted(reasons.items())],
+            [(reason, generation, item, owner) for item, reason in sorted(reasons.items())],
         )
 
     def count_hits(self, hits: Mapping[int, int]) -> None:
@@ -108,12 +108,12 @@ class WorkList(View):
             sorted(hits.items()),
         )
 
-    def beat(self, worker: Worker) -> None:
+    def heartbeat(self, worker: WorkerStatus) -> None:
         """Say that a worker is alive and how far it has come."""
         self.session.run("DELETE FROM worker WHERE owner = ? OR seen < ?", [worker.owner, worker.seen - _FORGOTTEN])
         self.session.run(
             "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [worker.owner, worker.rank, worker.started, worker.seen, worker.done, worker.failed, worker.note],
+            [worker.owner, worker.generation, worker.started, worker.seen, worker.done, worker.failed, worker.note],
         )
 
     def leave(self, owner: str) -> None:
@@ -121,38 +121,40 @@ class WorkList(View):
         self.session.run("DELETE FROM worker WHERE owner = ?", [owner])
 
     def _free(
-        self, rank: int, owner: str, now: float, count: int, among: Sequence[int] | None
+        self, generation: int, owner: str, now: float, count: int, among: Sequence[int] | None
     ) -> list[tuple[int, int]]:
         """Items that a worker can claim, and how often they were claimed before."""
         some = "" if among is None else f"AND item IN ({', '.join('?' * len(among))}) "
         tail = f"{some}ORDER BY priority DESC, item LIMIT ? {self.engine.claiming(self.session)}"
         # two questions, one index each: what is nobody's, and what was left by others, of which there is little
         what = "SELECT -priority, item, tries FROM work WHERE space = ? AND error IS NULL AND owner"
-        rows = self.session.all(f"{what} IS NULL {tail}", [rank, *(among or ()), count])
+        rows = self.session.all(f"{what} IS NULL {tail}", [generation, *(among or ()), count])
         rows += self.session.all(
-            f"{what} IS NOT NULL AND lease < ? AND owner <> ? {tail}", [rank, now, owner, *(among or ()), count]
+            f"{what} IS NOT NULL AND lease < ? AND owner <> ? {tail}", [generation, now, owner, *(among or ()), count]
         )
         return [(row[1], row[2]) for row in sorted(rows)[:count]]
 
-    def _own(self, rank: int, owner: str, items: Sequence[int], until: float) -> None:
+    def _own(self, generation: int, owner: str, items: Sequence[int], until: float) -> None:
         for part in _parts(items):
             self.session.run(
                 "UPDATE work SET owner = ?, lease = ?, tries = tries + 1 "
                 f"WHERE space = ? AND item IN ({', '.join('?' * len(part))})",
-                [owner, until, rank, *part],
+                [owner, until, generation, *part],
             )
 
-    def _give_up(self, rank: int, items: Sequence[int]) -> None:
+    def _give_up(self, generation: int, items: Sequence[int]) -> None:
         self.session.many(
             "UPDATE work SET error = ?, owner = NULL, lease = NULL WHERE space = ? AND item = ?",
-            [(f"given up after {_TRIES} claims that came to nothing", rank, item) for item in items],
+            [(f"given up after {_TRIES} claims that came to nothing", generation, item) for item in items],
         )
 
-    def _owners(self, rank: int, items: Sequence[int]) -> dict[int, str]:
+    def _owners(self, generation: int, items: Sequence[int]) -> dict[int, str]:
         found: dict[int, str] = {}
         for part in _parts(items):
             marks = ", ".join("?" * len(part))
             found.update(
-                self.session.all(f"SELECT item, owner FROM work WHERE space = ? AND item IN ({marks})", [rank, *part])
+                self.session.all(
+                    f"SELECT item, owner FROM work WHERE space = ? AND item IN ({marks})", [generation, *part]
+                )
             )
         return found

@@ -1,4 +1,4 @@
-"""`View`: what can be read of a ledger, all of it as of one moment."""
+"""`LedgerReader`: what can be read of a ledger, all of it as of one moment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from samespace.gallery.ledger.state import (
     Upgrade,
     Vectors,
     Work,
-    Worker,
+    WorkerStatus,
 )
 from samespace.metrics.calibration import Calibration
 from samespace.space import Space
@@ -30,26 +30,26 @@ _AT_ONCE = 500
 _PAGE = 50_000
 
 
-class View:
+class LedgerReader:
     """One transaction on a ledger that reads; every method sees the same moment."""
 
     def __init__(self, engine: Engine, session: Session) -> None:
         self.engine = engine
         self.session = session
 
-    def epoch(self) -> int:
+    def revision(self) -> int:
         """Number of the last change that a search could notice."""
         return int(self.session.all("SELECT epoch FROM clock")[0][0])
 
     def state(self, known: State | None = None) -> State:
         """Everything but the items; parts of `known` that still hold are taken over."""
-        epoch, config, query = self.session.all("SELECT epoch, config, query FROM clock")[0]
+        revision, config, query = self.session.all("SELECT epoch, config, query FROM clock")[0]
         if known is not None and known.config == config:
             return State(
-                epoch, config, query, known.spaces, known.links, known.calibrations, known.upgrades, known.settings
+                revision, config, query, known.spaces, known.links, known.calibrations, known.upgrades, known.settings
             )
         return State(
-            epoch=epoch,
+            revision=revision,
             config=config,
             query=query,
             spaces=self._spaces(),
@@ -64,22 +64,23 @@ class View:
         rows = self.session.all("SELECT value FROM meta WHERE key = ?", [key])
         return str(rows[0][0]) if rows else None
 
-    def items_since(self, epoch: int) -> tuple[Ints, list[str], Ints]:
-        """Numbers, ids and deleted marks (0, 1) of the items that changed after `epoch`, by number."""
-        # sorted here: asked for the order, SQLite walks the whole table rather than the index on epochs
-        rows = sorted(self.session.all("SELECT no, id, deleted FROM item WHERE epoch > ?", [epoch]))
+    def items_since(self, revision: int) -> tuple[Ints, list[str], Ints]:
+        """Numbers, ids and deleted marks (0, 1) of the items that changed after `revision`, by number."""
+        # sorted here: asked for the order, SQLite walks the whole table rather than the index on revisions
+        rows = sorted(self.session.all("SELECT no, id, deleted FROM item WHERE epoch > ?", [revision]))
         return _column(rows, 0), [row[1] for row in rows], _column(rows, 2)
 
-    def row_numbers(self, rank: int, since: int = -1) -> tuple[Ints, Ints]:
-        """Items and the number of their vector row in a space, for items that changed after an epoch."""
+    def row_numbers(self, generation: int, since: int = -1) -> tuple[Ints, Ints]:
+        """Items and the number of their vector row in a space, for items that changed after an revision."""
         if since >= 0:
             rows = self.session.all(
-                f"SELECT v.item, v.no FROM item i JOIN vector_{rank} v ON v.item = i.no WHERE i.epoch > ?", [since]
+                f"SELECT v.item, v.no FROM item i JOIN vector_{generation} v ON v.item = i.no WHERE i.epoch > ?",
+                [since],
             )
             return _column(rows, 0), _column(rows, 1)
         items, numbers = [_none()], [_none()]
         # a page at a time: rows as Python objects take ten times the memory of the arrays
-        page = f"SELECT item, no FROM vector_{rank} WHERE item > ? ORDER BY item LIMIT {_PAGE}"
+        page = f"SELECT item, no FROM vector_{generation} WHERE item > ? ORDER BY item LIMIT {_PAGE}"
         while rows := self.session.all(page, [int(items[-1][-1]) if len(items[-1]) else -1]):
             items.append(_column(rows, 0))
             numbers.append(_column(rows, 1))
@@ -90,25 +91,26 @@ class View:
         item, vector = self.session.all("SELECT next_item, next_vector FROM clock")[0]
         return int(item), int(vector)
 
-    def rows_after(self, rank: int, number: int, limit: int) -> Rows:
+    def rows_after(self, generation: int, number: int, limit: int) -> Rows:
         """Up to `limit` vector rows of a space with numbers above `number`, ascending."""
         return self._rows(
-            rank, f"SELECT no, item, crc, content, value FROM vector_{rank} WHERE no > ? ORDER BY no LIMIT ?",
+            generation,
+            f"SELECT no, item, crc, content, value FROM vector_{generation} WHERE no > ? ORDER BY no LIMIT ?",
             [number, limit],
         )  # fmt: skip
 
-    def rows_of(self, rank: int, items: Sequence[int] | Ints) -> Rows:
+    def rows_of(self, generation: int, items: Sequence[int] | Ints) -> Rows:
         """Vector rows of these items in a space, those that have one, by row number."""
         parts = [
             self._rows(
-                rank,
-                f"SELECT no, item, crc, content, value FROM vector_{rank} WHERE item IN ({_marks(part)})",
+                generation,
+                f"SELECT no, item, crc, content, value FROM vector_{generation} WHERE item IN ({_marks(part)})",
                 part,
             )
             for part in _parts(items)
         ]
         if not parts:
-            dim = self._dim(rank)
+            dim = self._dim(generation)
             return Rows(_none(), _none(), np.empty((0, dim), np.float32), _none(), ())
         numbers = np.concatenate([part.numbers for part in parts])
         order = np.argsort(numbers)
@@ -167,129 +169,138 @@ class View:
         """How many items there are."""
         return int(self.session.all("SELECT COUNT(*) FROM item WHERE deleted = 0")[0][0])
 
-    def stored(self, rank: int) -> int:
+    def stored(self, generation: int) -> int:
         """How many vectors a space holds."""
-        return int(self.session.all(f"SELECT COUNT(*) FROM vector_{rank}")[0][0])
+        return int(self.session.all(f"SELECT COUNT(*) FROM vector_{generation}")[0][0])
 
-    def served(self, ranks: Sequence[int]) -> dict[int, int]:
-        """How many live items each of the servable spaces (ascending ranks) serves."""
+    def served(self, generations: Sequence[int]) -> dict[int, int]:
+        """How many live items each of the servable spaces (ascending generations) serves."""
         counts, above = {}, 0
-        for place in range(len(ranks) - 1, -1, -1):
-            having = self._having_any(ranks[place:])
-            counts[ranks[place]] = having - above
+        for place in range(len(generations) - 1, -1, -1):
+            having = self._having_any(generations[place:])
+            counts[generations[place]] = having - above
             above = having
         return counts
 
-    def unserved(self, ranks: Sequence[int]) -> Ints:
+    def unserved(self, generations: Sequence[int]) -> Ints:
         """Numbers of the live items that have a vector in none of these spaces, ascending."""
-        having = self._having(ranks)
+        having = self._having(generations)
         return _column(self.session.all(f"SELECT no FROM item i WHERE deleted = 0 AND NOT ({having}) ORDER BY no"), 0)
 
-    def with_vector(self, rank: int, items: Sequence[int] | Ints) -> set[int]:
+    def with_vector(self, generation: int, items: Sequence[int] | Ints) -> set[int]:
         """Which of these items have a vector in a space."""
         found: set[int] = set()
         for part in _parts(items):
             found |= {
                 row[0]
-                for row in self.session.all(f"SELECT item FROM vector_{rank} WHERE item IN ({_marks(part)})", part)
+                for row in self.session.all(
+                    f"SELECT item FROM vector_{generation} WHERE item IN ({_marks(part)})", part
+                )
             }
         return found
 
-    def orphans(self, rank: int) -> int:
+    def orphans(self, generation: int) -> int:
         """How many vectors of a space belong to no live item, or to another content of it."""
         return int(
             self.session.all(
-                f"SELECT COUNT(*) FROM vector_{rank} v LEFT JOIN item i ON i.no = v.item "
+                f"SELECT COUNT(*) FROM vector_{generation} v LEFT JOIN item i ON i.no = v.item "
                 "WHERE i.no IS NULL OR i.deleted = 1 OR i.content <> v.content"
             )[0][0]
         )
 
-    def work(self, rank: int, now: float) -> Work:
+    def work(self, generation: int, now: float) -> Work:
         """How far the work list of a space has come."""
         row = self.session.all(
             "SELECT COUNT(*), SUM(CASE WHEN error IS NULL AND owner IS NOT NULL AND lease >= ? THEN 1 ELSE 0 END), "
             "SUM(CASE WHEN error IS NOT NULL THEN 1 ELSE 0 END) FROM work WHERE space = ?",
-            [now, rank],
+            [now, generation],
         )[0]
         total, claimed, failed = (int(value or 0) for value in row)
         return Work(open=total - failed, claimed=claimed, failed=failed)
 
-    def listed(self, rank: int) -> Ints:
+    def listed(self, generation: int) -> Ints:
         """Numbers of the items on the work list of a space, failed ones included, ascending."""
-        return _column(self.session.all("SELECT item FROM work WHERE space = ? ORDER BY item", [rank]), 0)
+        return _column(self.session.all("SELECT item FROM work WHERE space = ? ORDER BY item", [generation]), 0)
 
-    def open_work(self, rank: int) -> Ints:
+    def open_work(self, generation: int) -> Ints:
         """Numbers of the items on the work list of a space that did not fail, in its order."""
         return _column(
             self.session.all(
-                "SELECT item FROM work WHERE space = ? AND error IS NULL ORDER BY priority DESC, item", [rank]
+                "SELECT item FROM work WHERE space = ? AND error IS NULL ORDER BY priority DESC, item", [generation]
             ),
             0,
         )
 
-    def owners(self, rank: int) -> list[str]:
+    def owners(self, generation: int) -> list[str]:
         """Workers that hold claims on the work list of a space."""
         return [
             row[0]
             for row in self.session.all(
-                "SELECT DISTINCT owner FROM work WHERE space = ? AND owner IS NOT NULL ORDER BY owner", [rank]
+                "SELECT DISTINCT owner FROM work WHERE space = ? AND owner IS NOT NULL ORDER BY owner", [generation]
             )
         ]
 
-    def failures(self, rank: int, limit: int) -> list[tuple[str, str]]:
+    def failures(self, generation: int, limit: int) -> list[tuple[str, str]]:
         """Ids and reasons of items that could not be embedded for a space."""
         rows = self.session.all(
             "SELECT i.id, w.error FROM work w JOIN item i ON i.no = w.item WHERE w.space = ? AND w.error IS NOT NULL "
             "ORDER BY i.no LIMIT ?",
-            [rank, limit],
+            [generation, limit],
         )
         return [(row[0], row[1]) for row in rows]
 
-    def workers(self, seen_after: float) -> list[Worker]:
+    def workers(self, seen_after: float) -> list[WorkerStatus]:
         """Workers that said after a moment that they are alive."""
         rows = self.session.all(
             "SELECT owner, space, started, seen, done, failed, note FROM worker WHERE seen > ? ORDER BY owner",
             [seen_after],
         )
-        return [Worker(*row) for row in rows]
+        return [WorkerStatus(*row) for row in rows]
 
     def traffic(self) -> tuple[Ints, Ints]:
         """Items and how often searches returned them."""
         rows = self.session.all("SELECT item, hits FROM traffic ORDER BY item")
         return _column(rows, 0), _column(rows, 1)
 
-    def canaries(self, rank: int) -> tuple[Ints, Vectors]:
+    def canaries(self, generation: int) -> tuple[Ints, Vectors]:
         """Items whose vectors stand for the model of a space, and these vectors."""
-        rows = self.session.all("SELECT item, value FROM canary WHERE space = ? ORDER BY item", [rank])
+        rows = self.session.all("SELECT item, value FROM canary WHERE space = ? ORDER BY item", [generation])
         values = np.frombuffer(b"".join(bytes(row[1]) for row in rows), dtype="<f4").astype(np.float32)
-        return _column(rows, 0), values.reshape(len(rows), self._dim(rank))
+        return _column(rows, 0), values.reshape(len(rows), self._dim(generation))
 
     def audit(self, limit: int = 50) -> list[dict[str, Any]]:
         """The last things that were done to the gallery, newest first."""
         rows = self.session.all("SELECT at, actor, action, detail FROM audit ORDER BY no DESC LIMIT ?", [limit])
         return [{"at": row[0], "actor": row[1], "action": row[2], **json.loads(row[3])} for row in rows]
 
-    def batches(self, rank: int, size: int = 4096) -> Iterator[Rows]:
+    def batches(self, generation: int, size: int = 4096) -> Iterator[Rows]:
         """All vector rows of a space, `size` at a time, by number."""
         last = 0
-        while len((rows := self.rows_after(rank, last, size)).numbers):
+        while len((rows := self.rows_after(generation, last, size)).numbers):
             yield rows
             last = int(rows.numbers[-1])
 
-    def _having_any(self, ranks: Sequence[int]) -> int:
-        return int(self.session.all(f"SELECT COUNT(*) FROM item i WHERE deleted = 0 AND ({self._having(ranks)})")[0][0])
+    def _having_any(self, generations: Sequence[int]) -> int:
+        return int(
+            self.session.all(f"SELECT COUNT(*) FROM item i WHERE deleted = 0 AND ({self._having(generations)})")[0][0]
+        )
 
-    def _having(self, ranks: Sequence[int]) -> str:
-        return " OR ".join(f"EXISTS (SELECT 1 FROM vector_{rank} v WHERE v.item = i.no)" for rank in ranks) or "1 = 0"
+    def _having(self, generations: Sequence[int]) -> str:
+        return (
+            " OR ".join(
+                f"EXISTS (SELECT 1 FROM vector_{generation} v WHERE v.item = i.no)" for generation in generations
+            )
+            or "1 = 0"
+        )
 
-    def _rows(self, rank: int, sql: str, values: Sequence[Any]) -> Rows:
-        rows, vectors = self.engine.vectors(self.session, sql, values, self._dim(rank))
+    def _rows(self, generation: int, sql: str, values: Sequence[Any]) -> Rows:
+        rows, vectors = self.engine.vectors(self.session, sql, values, self._dim(generation))
         return Rows(_column(rows, 0), _column(rows, 1), vectors, _column(rows, 2), tuple(row[3] for row in rows))
 
-    def _dim(self, rank: int) -> int:
-        rows = self.session.all("SELECT description FROM space WHERE rank = ?", [rank])
+    def _dim(self, generation: int) -> int:
+        rows = self.session.all("SELECT description FROM space WHERE rank = ?", [generation])
         if not rows:
-            raise GalleryError(f"{self.engine.location} has no space of rank {rank}")
+            raise GalleryError(f"{self.engine.location} has no space of generation {generation}")
         return int(json.loads(rows[0][0])["dim"])
 
     def _spaces(self) -> Mapping[int, StoredSpace]:

@@ -133,10 +133,10 @@ class SqliteEngine:
             if statement.strip():
                 session.run(statement)
 
-    def create_vectors(self, session: Session, rank: int, dim: int) -> None:
+    def create_vectors(self, session: Session, generation: int, dim: int) -> None:
         """The table of a space's vectors."""
         session.run(
-            f"CREATE TABLE vector_{rank} (no INTEGER PRIMARY KEY, item INTEGER NOT NULL UNIQUE, "
+            f"CREATE TABLE vector_{generation} (no INTEGER PRIMARY KEY, item INTEGER NOT NULL UNIQUE, "
             "content TEXT NOT NULL, crc INTEGER NOT NULL, value BLOB NOT NULL)"
         )
 
@@ -145,13 +145,13 @@ class SqliteEngine:
         session.many("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def insert_vectors(
-        self, session: Session, rank: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
+        self, session: Session, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
     ) -> None:
         """Append rows to a space's vectors."""
         data = np.ascontiguousarray(values, dtype="<f4")
         blobs = [row.tobytes() for row in data]
         session.many(
-            f"INSERT INTO vector_{rank} VALUES (?, ?, ?, ?, ?)",
+            f"INSERT INTO vector_{generation} VALUES (?, ?, ?, ?, ?)",
             [
                 (number, item, content, zlib.crc32(blob), blob)
                 for number, item, content, blob in zip(numbers.tolist(), items.tolist(), contents, blobs, strict=True)

@@ -23,14 +23,14 @@ class StoredSpace:
     """A space that a gallery knows.
 
     Attributes:
-        rank: 1 for the first space of the gallery, higher for later ones; an item is served by the highest-ranked
-            space that has its vector, up to the rank that queries use.
+        generation: 1 for the first space of the gallery, higher for later ones; an item is served by the newest
+            space that has its vector, up to the generation that queries use.
         space: its identity, immutable.
         model: folder of the model, where it is at hand.
         retired: sealed away; its vectors are gone or going.
     """
 
-    rank: int
+    generation: int
     space: Space
     model: str | None = None
     retired: bool = False
@@ -41,8 +41,8 @@ class Link:
     """The leave to compare queries of one space with vectors of another.
 
     Attributes:
-        query: rank of the query space.
-        gallery: rank of the gallery space.
+        query: generation of the query space.
+        gallery: generation of the gallery space.
         dims: how many leading dimensions are compared, as the certificate says.
         certificate: the certificate as JSON-ready values; None where the pair was accepted without one.
     """
@@ -59,8 +59,8 @@ class Upgrade:
 
     Attributes:
         number: counts the upgrades of a gallery.
-        old: rank of the space that queries used before.
-        new: rank of the space that queries use after.
+        old: generation of the space that queries used before.
+        new: generation of the space that queries use after.
         state: where the upgrade stands.
         paused: whether workers wait.
         order: of the backfill.
@@ -85,17 +85,17 @@ class State:
     """Everything about a gallery but its items, read at one moment.
 
     Attributes:
-        epoch: number of the last change that a search could notice.
-        config: number of the last change of anything in this record but `epoch`.
-        query: rank of the space that queries use.
-        spaces: by rank, ascending.
-        links: by (query rank, gallery rank).
-        calibrations: the newest of each (query rank, gallery rank).
+        revision: number of the last change that a search could notice.
+        config: number of the last change of anything in this record but `revision`.
+        query: generation of the space that queries use.
+        spaces: by generation, ascending.
+        links: by (query generation, gallery generation).
+        calibrations: the newest of each (query generation, gallery generation).
         upgrades: oldest first.
         settings: of the gallery, JSON-ready.
     """
 
-    epoch: int
+    revision: int
     config: int
     query: int
     spaces: Mapping[int, StoredSpace]
@@ -111,20 +111,26 @@ class State:
         They are the query space and those it came from by upgrades, without retired ones; a space that was rolled
         back does not come in again under its successor.
         """
-        lineage, rank = [self.query], self.query
-        while (before := self.parent(rank)) is not None:
+        lineage, generation = [self.query], self.query
+        while (before := self.parent(generation)) is not None:
             lineage.append(before)
-            rank = before
-        return tuple(sorted(rank for rank in lineage if rank in self.spaces and not self.spaces[rank].retired))
+            generation = before
+        return tuple(
+            sorted(
+                generation
+                for generation in lineage
+                if generation in self.spaces and not self.spaces[generation].retired
+            )
+        )
 
-    def parent(self, rank: int) -> int | None:
+    def parent(self, generation: int) -> int | None:
         """The space that queries used before the upgrade that brought this one; what was rolled back does not count."""
-        brought = [one for one in self.upgrades if one.new == rank and one.state in ("open", "sealing", "sealed")]
+        brought = [one for one in self.upgrades if one.new == generation and one.state in ("open", "sealing", "sealed")]
         return max(brought, key=lambda one: one.started or 0.0).old if brought else None
 
-    def rank_of(self, space: Space) -> int | None:
-        """The rank of a space in this gallery."""
-        return next((rank for rank, kept in self.spaces.items() if kept.space == space), None)
+    def generation_of(self, space: Space) -> int | None:
+        """The generation of a space in this gallery."""
+        return next((generation for generation, kept in self.spaces.items() if kept.space == space), None)
 
     @property
     def upgrade(self) -> Upgrade | None:
@@ -209,8 +215,8 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Handed:
-    """What became of vectors that a worker handed in: counts.
+class Completed:
+    """What became of vectors that a worker completed: counts.
 
     Attributes:
         stored: written.
@@ -226,9 +232,9 @@ class Handed:
     gone: int = 0
     lost: int = 0
 
-    def __add__(self, other: Handed) -> Handed:
+    def __add__(self, other: Completed) -> Completed:
         """Counts of both."""
-        return Handed(
+        return Completed(
             self.stored + other.stored,
             self.present + other.present,
             self.changed + other.changed,
@@ -238,12 +244,12 @@ class Handed:
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerStatus:
     """One worker of a backfill.
 
     Attributes:
         owner: its name, unique.
-        rank: of the space it embeds for.
+        generation: of the space it embeds for.
         started: when, seconds since 1970.
         seen: when it last said that it is alive.
         done: items it has stored.
@@ -252,7 +258,7 @@ class Worker:
     """
 
     owner: str
-    rank: int
+    generation: int
     started: float
     seen: float
     done: int = 0

@@ -1,4 +1,4 @@
-"""`Change`: what can be written to a ledger in one transaction, whole or not at all."""
+"""`LedgerWriter`: what can be written to a ledger in one transaction, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from typing import Any
 import numpy as np
 
 from samespace.gallery.ledger.engine import Engine, Session
-from samespace.gallery.ledger.queue import WorkList
+from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import _parts
-from samespace.gallery.ledger.state import Claim, Handed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
+from samespace.gallery.ledger.state import Claim, Completed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
 from samespace.metrics.calibration import Calibration
 from samespace.space import Space
 
 
-class Change(WorkList):
+class LedgerWriter(WorkQueue):
     """One transaction on a ledger that writes. Reads in it see its own writes.
 
-    A change that a search could notice takes a new epoch, so that searchers know what to read again.
+    A change that a search could notice takes a new revision, so that searchers know what to read again.
     """
 
     def __init__(self, engine: Engine, session: Session) -> None:
         super().__init__(engine, session)
-        self._epoch: int | None = None
+        self._revision: int | None = None
 
     def add_space(self, space: Space, model: str | None) -> int:
-        """Store a space that the gallery does not have; its rank."""
-        rank = int(self.session.all("SELECT COALESCE(MAX(rank), 0) + 1 FROM space")[0][0])
+        """Store a space that the gallery does not have; its generation."""
+        generation = int(self.session.all("SELECT COALESCE(MAX(rank), 0) + 1 FROM space")[0][0])
         self.session.run(
             "INSERT INTO space VALUES (?, ?, ?, ?, 0, ?)",
-            [rank, space.id, json.dumps(space.to_dict()), model, time.time()],
+            [generation, space.id, json.dumps(space.to_dict()), model, time.time()],
         )
-        self.engine.create_vectors(self.session, rank, space.dim)
+        self.engine.create_vectors(self.session, generation, space.dim)
         self._configured()
-        return rank
+        return generation
 
-    def forget_space(self, rank: int) -> None:
+    def forget_space(self, generation: int) -> None:
         """Remove a space that was planned and never used, with its plan."""
-        self.session.run(f"DROP TABLE vector_{rank}")
+        self.session.run(f"DROP TABLE vector_{generation}")
         for table, column in (("space", "rank"), ("work", "space"), ("canary", "space"), ("upgrade", "new")):
-            self.session.run(f"DELETE FROM {table} WHERE {column} = ?", [rank])
+            self.session.run(f"DELETE FROM {table} WHERE {column} = ?", [generation])
         for table in ("link", "calibration"):
-            self.session.run(f"DELETE FROM {table} WHERE query = ? OR gallery = ?", [rank, rank])
+            self.session.run(f"DELETE FROM {table} WHERE query = ? OR gallery = ?", [generation, generation])
         self._configured()
 
-    def set_model(self, rank: int, model: str | None) -> None:
+    def set_model(self, generation: int, model: str | None) -> None:
         """Remember where the model of a space lies."""
-        self.session.run("UPDATE space SET model = ? WHERE rank = ?", [model, rank])
+        self.session.run("UPDATE space SET model = ? WHERE rank = ?", [model, generation])
         self._configured()
 
-    def retire(self, rank: int) -> None:
+    def retire(self, generation: int) -> None:
         """Serve a space no more, for good."""
-        self.session.run("UPDATE space SET retired = 1 WHERE rank = ?", [rank])
-        self.session.run("DELETE FROM work WHERE space = ?", [rank])
+        self.session.run("UPDATE space SET retired = 1 WHERE rank = ?", [generation])
+        self.session.run("DELETE FROM work WHERE space = ?", [generation])
         self._configured()
 
-    def set_query(self, rank: int) -> None:
+    def set_query(self, generation: int) -> None:
         """Let queries use a space: the one row that an upgrade and a rollback change for searches."""
-        self.session.run("UPDATE clock SET query = ?", [rank])
+        self.session.run("UPDATE clock SET query = ?", [generation])
         self._configured()
 
     def put_link(self, link: Link) -> None:
@@ -78,20 +78,20 @@ class Change(WorkList):
         self._configured()
 
     def put_calibration(self, query: int, gallery: int, calibration: Calibration, source: str) -> None:
-        """Store a calibration of a pair of ranks; it counts from now on, the earlier ones are kept."""
+        """Store a calibration of a pair of generations; it counts from now on, the earlier ones are kept."""
         self.session.run(
             "INSERT INTO calibration (query, gallery, value, source, added) VALUES (?, ?, ?, ?, ?)",
             [query, gallery, json.dumps(calibration.to_dict()), source, time.time()],
         )
         self._configured()
 
-    def put_canaries(self, rank: int, items: Ints, vectors: Vectors) -> None:
+    def put_canaries(self, generation: int, items: Ints, vectors: Vectors) -> None:
         """Store vectors that stand for the model of a space, in the place of earlier ones."""
-        self.session.run("DELETE FROM canary WHERE space = ?", [rank])
+        self.session.run("DELETE FROM canary WHERE space = ?", [generation])
         data = np.ascontiguousarray(vectors, dtype="<f4")
         self.session.many(
             "INSERT INTO canary VALUES (?, ?, ?)",
-            [(rank, item, row.tobytes()) for item, row in zip(items.tolist(), data, strict=True)],
+            [(generation, item, row.tobytes()) for item, row in zip(items.tolist(), data, strict=True)],
         )
 
     def put_meta(self, key: str, value: str) -> None:
@@ -143,11 +143,11 @@ class Change(WorkList):
     def add_items(self, items: Sequence[NewItem]) -> Ints:
         """Store items whose ids the ledger does not have; their numbers, in order."""
         first = self._take("next_item", len(items))
-        epoch = self._tick()
+        revision = self._tick()
         self.engine.insert_items(
             self.session,
             [
-                (first + place, item.id, item.content, item.label, _text(item.metadata), 0, epoch)
+                (first + place, item.id, item.content, item.label, _text(item.metadata), 0, revision)
                 for place, item in enumerate(items)
             ],
         )
@@ -159,22 +159,22 @@ class Change(WorkList):
         Work on them starts anew: what is being embedded of the old content will not be taken.
         """
         self._forget(numbers)
-        epoch = self._tick()
+        revision = self._tick()
         self.session.many(
             "UPDATE item SET content = ?, label = ?, metadata = ?, deleted = 0, epoch = ? WHERE no = ?",
             [
-                (item.content, item.label, _text(item.metadata), epoch, number)
+                (item.content, item.label, _text(item.metadata), revision, number)
                 for number, item in zip(numbers.tolist(), items, strict=True)
             ],
         )
 
     def describe_items(self, numbers: Ints, items: Sequence[NewItem]) -> None:
         """Give stored items a new label and metadata; content and vectors stay."""
-        epoch = self._tick()
+        revision = self._tick()
         self.session.many(
             "UPDATE item SET label = ?, metadata = ?, epoch = ? WHERE no = ?",
             [
-                (item.label, _text(item.metadata), epoch, number)
+                (item.label, _text(item.metadata), revision, number)
                 for number, item in zip(numbers.tolist(), items, strict=True)
             ],
         )
@@ -182,19 +182,19 @@ class Change(WorkList):
     def remove_items(self, numbers: Ints) -> None:
         """Mark items as removed and delete their vectors, work and traffic; a late backfill cannot bring them back."""
         self._forget(numbers)
-        epoch = self._tick()
+        revision = self._tick()
         for part in _parts(numbers):
             marks = ", ".join("?" * len(part))
-            self.session.run(f"UPDATE item SET deleted = 1, epoch = ? WHERE no IN ({marks})", [epoch, *part])
+            self.session.run(f"UPDATE item SET deleted = 1, epoch = ? WHERE no IN ({marks})", [revision, *part])
             self.session.run(f"DELETE FROM traffic WHERE item IN ({marks})", part)
 
     def put_vectors(
-        self, rank: int, items: Ints, contents: Sequence[str], vectors: Vectors, *, fresh: bool = False
+        self, generation: int, items: Ints, contents: Sequence[str], vectors: Vectors, *, fresh: bool = False
     ) -> None:
         """Store the vectors of items that have none in this space, and strike them off its work list.
 
         Args:
-            rank: of the space.
+            generation: of the space.
             items: (N,) numbers.
             contents: what each vector was made from.
             vectors: (N, D) float32.
@@ -204,21 +204,23 @@ class Change(WorkList):
             return
         first = self._take("next_vector", len(items))
         numbers = np.arange(first, first + len(items), dtype=np.int64)
-        self.engine.insert_vectors(self.session, rank, numbers, items, contents, vectors)
-        epoch = self._tick()
+        self.engine.insert_vectors(self.session, generation, numbers, items, contents, vectors)
+        revision = self._tick()
         if fresh:
             return
         for part in _parts(items):
             marks = ", ".join("?" * len(part))
-            self.session.run(f"UPDATE item SET epoch = ? WHERE epoch < ? AND no IN ({marks})", [epoch, epoch, *part])
-            self.session.run(f"DELETE FROM work WHERE space = ? AND item IN ({marks})", [rank, *part])
+            self.session.run(
+                f"UPDATE item SET epoch = ? WHERE epoch < ? AND no IN ({marks})", [revision, revision, *part]
+            )
+            self.session.run(f"DELETE FROM work WHERE space = ? AND item IN ({marks})", [generation, *part])
 
-    def drop_superseded(self, rank: int, by: int, limit: int, *, after: int = 0) -> list[int]:
+    def drop_superseded(self, generation: int, by: int, limit: int, *, after: int = 0) -> list[int]:
         """Delete up to `limit` vectors of a space whose items have one in a later space.
 
         Args:
-            rank: of the space.
-            by: rank of the later one.
+            generation: of the space.
+            by: generation of the later one.
             limit: most rows to delete.
             after: number of the row to go on behind, so that a caller with many batches reads each row once.
 
@@ -226,16 +228,16 @@ class Change(WorkList):
             Numbers of the rows that went, ascending.
         """
         rows = self.session.all(
-            f"SELECT no FROM vector_{rank} v WHERE no > ? AND EXISTS (SELECT 1 FROM vector_{by} w "
+            f"SELECT no FROM vector_{generation} v WHERE no > ? AND EXISTS (SELECT 1 FROM vector_{by} w "
             "WHERE w.item = v.item) ORDER BY no LIMIT ?",
             [after, limit],
         )
         numbers = [row[0] for row in rows]
         for part in _parts(numbers):
-            self.session.run(f"DELETE FROM vector_{rank} WHERE no IN ({', '.join('?' * len(part))})", part)
+            self.session.run(f"DELETE FROM vector_{generation} WHERE no IN ({', '.join('?' * len(part))})", part)
         return numbers
 
-    def lacking(self, rank: int, items: Sequence[int] | Ints) -> Ints:
+    def lacking(self, generation: int, items: Sequence[int] | Ints) -> Ints:
         """Those of these items that are there and have no vector of a space, ascending."""
         found: list[int] = []
         for part in _parts(items):
@@ -243,13 +245,13 @@ class Change(WorkList):
                 row[0]
                 for row in self.session.all(
                     f"SELECT no FROM item i WHERE deleted = 0 AND no IN ({', '.join('?' * len(part))}) "
-                    f"AND NOT EXISTS (SELECT 1 FROM vector_{rank} v WHERE v.item = i.no)",
+                    f"AND NOT EXISTS (SELECT 1 FROM vector_{generation} v WHERE v.item = i.no)",
                     part,
                 )
             ]
         return np.array(sorted(found), dtype=np.int64)
 
-    def hand_in(self, rank: int, claims: Sequence[Claim], vectors: Vectors, *, owner: str | None) -> Handed:
+    def complete(self, generation: int, claims: Sequence[Claim], vectors: Vectors, *, owner: str | None) -> Completed:
         """Store what was embedded, item by item only if it still holds.
 
         A vector is taken if the item is there, shows what it showed when it was claimed, and nobody else has claimed
@@ -257,8 +259,8 @@ class Change(WorkList):
         """
         numbers = [claim.item for claim in claims]
         known = self.items(numbers)
-        owners = self._owners(rank, numbers)
-        having = self.with_vector(rank, numbers)
+        owners = self._owners(generation, numbers)
+        having = self.with_vector(generation, numbers)
         counts = {"stored": 0, "present": 0, "changed": 0, "gone": 0, "lost": 0}
         taken, free = [], []
         for place, claim in enumerate(claims):
@@ -277,14 +279,14 @@ class Change(WorkList):
             if outcome == "stored":
                 taken.append(place)
         self.put_vectors(
-            rank,
+            generation,
             np.array([numbers[place] for place in taken], dtype=np.int64),
             [claims[place].content for place in taken],
             vectors[taken],
         )
         if owner is not None:
-            self.release(rank, owner, free)
-        return Handed(**counts)
+            self.release(generation, owner, free)
+        return Completed(**counts)
 
     def note(self, actor: str, action: str, **detail: Any) -> None:
         """Write a line of the audit trail."""
@@ -294,12 +296,12 @@ class Change(WorkList):
         )
 
     def _forget(self, numbers: Ints) -> None:
-        ranks = [row[0] for row in self.session.all("SELECT rank FROM space WHERE retired = 0")]
+        generations = [row[0] for row in self.session.all("SELECT rank FROM space WHERE retired = 0")]
         for part in _parts(numbers):
             marks = ", ".join("?" * len(part))
-            for rank in ranks:
-                self.session.run(f"DELETE FROM vector_{rank} WHERE item IN ({marks})", part)
-                self.session.run(f"DELETE FROM work WHERE space = ? AND item IN ({marks})", [rank, *part])
+            for generation in generations:
+                self.session.run(f"DELETE FROM vector_{generation} WHERE item IN ({marks})", part)
+                self.session.run(f"DELETE FROM work WHERE space = ? AND item IN ({marks})", [generation, *part])
             self.session.run(f"DELETE FROM canary WHERE item IN ({marks})", part)
 
     def _take(self, counter: str, count: int) -> int:
@@ -309,11 +311,11 @@ class Change(WorkList):
         return first
 
     def _tick(self) -> int:
-        """The epoch of this transaction."""
-        if self._epoch is None:
+        """The revision of this transaction."""
+        if self._revision is None:
             self.session.run("UPDATE clock SET epoch = epoch + 1")
-            self._epoch = self.epoch()
-        return self._epoch
+            self._revision = self.revision()
+        return self._revision
 
     def _configured(self) -> None:
         self.session.run("UPDATE clock SET config = ?", [self._tick()])

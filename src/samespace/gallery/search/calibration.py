@@ -11,7 +11,7 @@ import numpy.typing as npt
 from samespace.errors import InputError
 from samespace.evaluate import Certificate
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.models import rank_of
+from samespace.gallery.models import generation_of
 from samespace.metrics._arrays import encode
 from samespace.metrics.calibration import Calibration, calibrate
 from samespace.space import Links, Space, require_comparable
@@ -65,9 +65,9 @@ def calibrate_pair(
         SpaceError: a space that the gallery does not know, or a pair that nothing links.
         InputError: no labels, or too few pairs.
     """
-    with ledger.read() as view:
-        state = view.state()
-    pair = rank_of(state, queries.space, queries.name), rank_of(state, gallery.space, gallery.name)
+    with ledger.read() as reader:
+        state = reader.state()
+    pair = generation_of(state, queries.space, queries.name), generation_of(state, gallery.space, gallery.name)
     link: Links | None = certificate
     if pair in state.links:
         link = _Linked()
@@ -76,10 +76,10 @@ def calibrate_pair(
     scores = pair_scores(queries, gallery, link)
     among = None if scores.tail is None else scores.impostors
     found = calibrate(scores.genuine, scores.impostor, tail=scores.tail, impostors=among)
-    with ledger.write() as change:
-        change.put_calibration(*pair, found, f"{queries.name} on {gallery.name}")
+    with ledger.write() as writer:
+        writer.put_calibration(*pair, found, f"{queries.name} on {gallery.name}")
         counts = {"genuine": len(scores.genuine), "impostor": scores.impostors}
-        change.note(actor, "calibrate", query=pair[0], gallery=pair[1], **counts)
+        writer.note(actor, "calibrate", query=pair[0], gallery=pair[1], **counts)
     return found
 
 

@@ -41,12 +41,12 @@ def rerank(
         GalleryError: the query space has no calibration for itself, so that the stages' scores do not compare.
     """
     ids = sorted({hit.item for hits in answer.hits for hit in hits})
-    with ledger.read() as view:
-        state = view.state()
+    with ledger.read() as reader:
+        state = reader.state()
         if state.spaces[state.query].space.id != answer.space:
             raise GalleryError("the gallery switched to another space during the search; search again")
-        known = {name: item for name, item in view.find(ids).items() if not item.deleted}
-        rows = view.rows_of(state.query, np.array(sorted(item.number for item in known.values()), dtype=np.int64))
+        known = {name: item for name, item in reader.find(ids).items() if not item.deleted}
+        rows = reader.rows_of(state.query, np.array(sorted(item.number for item in known.values()), dtype=np.int64))
     require_calibrated(state)
     # as the first stage divides queries, whether or not their space says that they are of unit length
     units = unit(queries, replace(state.spaces[state.query].space, normalized=False))
@@ -62,17 +62,17 @@ def rerank(
     )
 
 
-def _embed(ledger: Ledger, rank: int, supply: FromImages, claims: list[Claim]) -> dict[int, Vectors]:
+def _embed(ledger: Ledger, generation: int, vector_source: FromImages, claims: list[Claim]) -> dict[int, Vectors]:
     found: dict[int, Vectors] = {}
     for start in range(0, len(claims), _AT_ONCE):
-        batch = supply.take(claims[start : start + _AT_ONCE])
+        batch = vector_source.take(claims[start : start + _AT_ONCE])
         if not batch.claims:
             continue
         values = batch.embed()
         found.update(zip((claim.item for claim in batch.claims), values, strict=True))
         if not ledger.read_only:
-            with ledger.write() as change:
-                change.hand_in(rank, batch.claims, values, owner=None)
+            with ledger.write() as writer:
+                writer.complete(generation, batch.claims, values, owner=None)
     return found
 
 

@@ -45,7 +45,7 @@ class Answer:
 
     Attributes:
         hits: for each query the items found, best first, ties by id.
-        epoch: number of the last change that the search saw.
+        revision: number of the last change that the search saw.
         space: id of the space that queries use.
         pairs: the spaces that the queries met, old to new.
         scale: of the scores.
@@ -54,7 +54,7 @@ class Answer:
     """
 
     hits: tuple[tuple[Hit, ...], ...]
-    epoch: int
+    revision: int
     space: str
     pairs: tuple[Pair, ...]
     scale: Scale
@@ -103,19 +103,19 @@ def search(
     with source.snapshot() as snapshot:
         # first of all: it may bring the snapshot up to date
         allowed = snapshot.allowed(filters) if filters else None
-        state, ranks = snapshot.state, snapshot.ranks()
+        state, generations = snapshot.state, snapshot.generations()
         _require_query_space(state, space)
         vectors = _checked(queries, space)
-        pairs = tuple(_pair(state, rank) for rank in ranks)
-        _require_calibrations(state, ranks, merge, threshold=min_score is not None or max_fmr is not None)
+        pairs = tuple(_pair(state, generation) for generation in generations)
+        _require_calibrations(state, generations, merge, threshold=min_score is not None or max_fmr is not None)
         level = None if max_fmr is None else -math.log10(max_fmr)
         asked = _Asked(int(k), allowed, exact, _scale(scale, state), min_score, level)
-        shares = _shares(snapshot, ranks, pairs, vectors, asked)
+        shares = _shares(snapshot, generations, pairs, vectors, asked)
         # one space without a calibration has no scores, and cosines sort it the same
         by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
         names = _Names(snapshot, shares)
         hits = tuple(_hits(share, asked.k, by, names, pairs) for share in shares)
-    return Answer(hits, state.epoch, space.id, pairs, asked.scale, merge, _notes(state, ranks, pairs, merge))
+    return Answer(hits, state.revision, space.id, pairs, asked.scale, merge, _notes(state, generations, pairs, merge))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,15 +131,15 @@ class _Asked:
 
 
 def _shares(
-    snapshot: Snapshot, ranks: Sequence[int], pairs: Sequence[Pair], vectors: Vectors, asked: _Asked
+    snapshot: Snapshot, generations: Sequence[int], pairs: Sequence[Pair], vectors: Vectors, asked: _Asked
 ) -> list[list[Ranked]]:
     """For each query what each space contributes."""
     state = snapshot.state
     shares: list[list[Ranked]] = [[] for _ in vectors]
-    for place, (rank, pair) in enumerate(zip(ranks, pairs, strict=True)):
+    for place, (generation, pair) in enumerate(zip(generations, pairs, strict=True)):
         queries = _leading(vectors, pair.dims)
-        found = snapshot.top(rank, queries, asked.k, allowed=asked.allowed, exact=asked.exact)
-        known = state.calibrations.get((state.query, rank))
+        found = snapshot.top(generation, queries, asked.k, allowed=asked.allowed, exact=asked.exact)
+        known = state.calibrations.get((state.query, generation))
         for share, one in zip(shares, found, strict=True):
             share.append(
                 ranked(place, one, known, scale=asked.scale, min_score=asked.min_score, min_level=asked.min_level)
@@ -191,10 +191,10 @@ def _require_query_space(state: State, space: Space) -> None:
     expected = state.spaces[state.query].space
     if space == expected:
         return
-    for rank, stored in state.spaces.items():
+    for generation, stored in state.spaces.items():
         if stored.space == space:
-            step = "upgrade the gallery first" if rank > state.query else "embed queries with the newer model"
-            back = "" if rank > state.query or stored.retired else ", or roll the gallery back"
+            step = "upgrade the gallery first" if generation > state.query else "embed queries with the newer model"
+            back = "" if generation > state.query or stored.retired else ", or roll the gallery back"
             raise SpaceError(f"the gallery is queried by {expected}, got vectors of its space {space}; {step}{back}")
     raise SpaceError(f"the gallery is queried by {expected}, got vectors of space {space}, which it does not know")
 
@@ -231,11 +231,11 @@ def _leading(vectors: Vectors, dims: int) -> Vectors:
     return np.asarray(wide / lengths[:, None], dtype=np.float32)
 
 
-def _dims(state: State, rank: int) -> int:
-    query, gallery = state.spaces[state.query].space, state.spaces[rank].space
-    if rank == state.query:
+def _dims(state: State, generation: int) -> int:
+    query, gallery = state.spaces[state.query].space, state.spaces[generation].space
+    if generation == state.query:
         return gallery.dim
-    link = state.links.get((state.query, rank))
+    link = state.links.get((state.query, generation))
     if link is None:
         raise SpaceError(
             f"nothing allows queries of space {query} on items of {gallery}; run 'samespace check' and attach its "
@@ -249,34 +249,41 @@ def _dims(state: State, rank: int) -> int:
     return link.dims
 
 
-def _require_calibrations(state: State, ranks: Sequence[int], merge: Merge, *, threshold: bool) -> None:
-    for rank in ranks:
-        if (state.query, rank) in state.calibrations:
+def _require_calibrations(state: State, generations: Sequence[int], merge: Merge, *, threshold: bool) -> None:
+    for generation in generations:
+        if (state.query, generation) in state.calibrations:
             continue
-        pair = f"queries of space {state.spaces[state.query].space} on items of {state.spaces[rank].space}"
+        pair = f"queries of space {state.spaces[state.query].space} on items of {state.spaces[generation].space}"
         advice = "run 'samespace gallery calibrate', or 'samespace check' with --new-gallery"
         if threshold:
             raise GalleryError(f"a threshold is in calibrated units, and {pair} have no calibration; {advice}")
-        if len(ranks) > 1 and merge == "calibrated":
+        if len(generations) > 1 and merge == "calibrated":
             raise GalleryError(
-                f"{len(ranks)} spaces serve the gallery, and {pair} have no calibration, so their scores do not mean "
-                f"the same; {advice}, or merge raw scores by name"
+                f"{len(generations)} spaces serve the gallery, and {pair} have no calibration, so their scores do not "
+                f"mean the same; {advice}, or merge raw scores by name"
             )
 
 
-def _pair(state: State, rank: int) -> Pair:
-    link = state.links.get((state.query, rank))
-    certified = rank == state.query or (link is not None and link.certificate is not None)
-    return Pair(state.spaces[rank].space.id, _dims(state, rank), certified, (state.query, rank) in state.calibrations)
+def _pair(state: State, generation: int) -> Pair:
+    link = state.links.get((state.query, generation))
+    certified = generation == state.query or (link is not None and link.certificate is not None)
+    return Pair(
+        state.spaces[generation].space.id,
+        _dims(state, generation),
+        certified,
+        (state.query, generation) in state.calibrations,
+    )
 
 
-def _notes(state: State, ranks: Sequence[int], pairs: Sequence[Pair], merge: Merge) -> tuple[str, ...]:
+def _notes(state: State, generations: Sequence[int], pairs: Sequence[Pair], merge: Merge) -> tuple[str, ...]:
     query = state.spaces[state.query].space
     notes = [
-        f"queries of space {query} on items of {state.spaces[rank].space} are accepted without a certificate"
-        for rank, pair in zip(ranks, pairs, strict=True)
+        f"queries of space {query} on items of {state.spaces[generation].space} are accepted without a certificate"
+        for generation, pair in zip(generations, pairs, strict=True)
         if not pair.certified
     ]
-    if merge == "raw" and len(ranks) > 1:
-        notes.append(f"raw scores of {len(ranks)} spaces are merged as they are, though they do not mean the same")
+    if merge == "raw" and len(generations) > 1:
+        notes.append(
+            f"raw scores of {len(generations)} spaces are merged as they are, though they do not mean the same"
+        )
     return tuple(notes)

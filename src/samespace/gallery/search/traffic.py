@@ -48,9 +48,9 @@ class Traffic:
         if not hits or self.ledger.read_only:
             return
         try:
-            with self.ledger.claiming() as change:
-                known = change.find(hits)
-                change.count_hits({item.number: hits[name] for name, item in known.items()})
+            with self.ledger.claiming() as writer:
+                known = writer.find(hits)
+                writer.count_hits({item.number: hits[name] for name, item in known.items()})
         except GalleryError:
             with self._counting:
                 self._hits.update(hits)

@@ -9,7 +9,7 @@ import numpy as np
 from samespace.errors import SpaceError
 from samespace.gallery.ingest.images import Encoder, Images, another_image
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Vectors
 
 _COUNT = 32
@@ -32,7 +32,7 @@ class Canaries:
     recorded: int
 
 
-def require_same_model(ledger: Ledger, rank: int, encoder: Encoder, images: Images) -> Canaries:
+def require_same_model(ledger: Ledger, generation: int, encoder: Encoder, images: Images) -> Canaries:
     """Compare what a model gives for the canaries of a space with what it gave before.
 
     Where a space has none yet, they are chosen among the items and recorded. Vectors of the canaries that the space
@@ -41,20 +41,20 @@ def require_same_model(ledger: Ledger, rank: int, encoder: Encoder, images: Imag
     Raises:
         SpaceError: the model is of another space, or its vectors are not those that the space holds.
     """
-    with ledger.read() as view:
-        state = view.state()
-        kept = state.spaces[rank]
+    with ledger.read() as reader:
+        state = reader.state()
+        kept = state.spaces[generation]
         if encoder.space != kept.space:
             raise SpaceError(f"expected the model of space {kept.space}, got one of {encoder.space}")
-        items, before = view.canaries(rank)
+        items, before = reader.canaries(generation)
         known = len(items)
         if not known:
-            items = _choose(view)
+            items = _choose(reader)
             before = np.full((len(items), kept.space.dim), np.nan, dtype=np.float32)
-        rows = view.rows_of(rank, items)
+        rows = reader.rows_of(generation, items)
         stored = np.full_like(before, np.nan)
         stored[np.searchsorted(items, rows.items)] = rows.values
-        ids = {item.number: (item.id, item.content) for item in view.items(items).values()}
+        ids = {item.number: (item.id, item.content) for item in reader.items(items).values()}
     present = [place for place, number in enumerate(items.tolist()) if number in ids]
     items, before, stored = items[present], before[present], stored[present]
     now, places = _embed(encoder, images, [ids[number] for number in items.tolist()])
@@ -72,13 +72,13 @@ def require_same_model(ledger: Ledger, rank: int, encoder: Encoder, images: Imag
         )
     recorded = 0
     if not known and len(items) and not ledger.read_only:
-        with ledger.write() as change:
-            change.put_canaries(rank, items, now)
+        with ledger.write() as writer:
+            writer.put_canaries(generation, items, now)
         recorded = len(items)
     return Canaries(checked=int(had.sum()), worst=worst, recorded=recorded)
 
 
-def require_kinship(ledger: Ledger, old: int, encoder: Encoder, images: Images, dims: int) -> float | None:
+def require_lineage(ledger: Ledger, old: int, encoder: Encoder, images: Images, dims: int) -> float | None:
     """Refuse a new model whose vectors have nothing to do with the stored ones: a foreign one of the same dimension.
 
     The new vector of an image should be nearer to the stored vector of that image than to those of most others.
@@ -90,10 +90,10 @@ def require_kinship(ledger: Ledger, old: int, encoder: Encoder, images: Images, 
     Raises:
         SpaceError: the share is too low.
     """
-    with ledger.read() as view:
-        items = _choose(view)
-        rows = view.rows_of(old, items)
-        ids = {item.number: (item.id, item.content) for item in view.items(rows.items).values()}
+    with ledger.read() as reader:
+        items = _choose(reader)
+        rows = reader.rows_of(old, items)
+        ids = {item.number: (item.id, item.content) for item in reader.items(rows.items).values()}
     now, places = _embed(encoder, images, [ids[number] for number in rows.items.tolist()])
     if len(places) < _COUNT // 2:
         return None
@@ -109,9 +109,9 @@ def require_kinship(ledger: Ledger, old: int, encoder: Encoder, images: Images, 
     return share
 
 
-def _choose(view: View) -> Ints:
+def _choose(reader: LedgerReader) -> Ints:
     """Items spread evenly over the gallery."""
-    numbers, _ = view.labels()
+    numbers, _ = reader.labels()
     if len(numbers) <= _COUNT:
         return numbers
     return numbers[np.linspace(0, len(numbers) - 1, _COUNT).astype(np.int64)]

@@ -9,7 +9,7 @@ from typing import Any
 from samespace.errors import GalleryError, SpaceError
 from samespace.evaluate import Certificate
 from samespace.gallery.ledger.state import Link, State
-from samespace.gallery.ledger.writer import Change
+from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.metrics.calibration import Calibration
 from samespace.space import Space
 
@@ -17,7 +17,7 @@ _KEPT = ("format", "created", "compatible", "old_space", "new_space", "metrics",
 
 
 @dataclass(frozen=True)
-class Leave:
+class Permissions:
     """What stands between a new space and the spaces that a gallery holds.
 
     Attributes:
@@ -25,7 +25,7 @@ class Leave:
         accepted: pairs without one that the user accepts.
         refused: why each of the other pairs is not allowed, a sentence each.
         revoked: pairs of which a certificate now says no, whatever an earlier one said.
-        calibrations: by (query rank, gallery rank), from the certificates.
+        calibrations: by (query generation, gallery generation), from the certificates.
         uncalibrated: pairs whose scores cannot be brought to a common scale.
     """
 
@@ -39,39 +39,39 @@ class Leave:
 
 def examine(
     state: State, new: int, space: Space, certificates: Sequence[Certificate], *, accept_uncertified: bool = False
-) -> Leave:
+) -> Permissions:
     """Which pairs of a new space with those that serve now are allowed, and by what.
 
     Args:
         state: of the gallery.
-        new: rank of the new space.
+        new: generation of the new space.
         space: the new space.
         certificates: of checks, one for each pair; those given at an earlier plan count as well.
         accept_uncertified: accept pairs of one dimension that no certificate allows.
     """
     links, accepted, refused, revoked = [], [], [], []
     calibrations: dict[tuple[int, int], tuple[Calibration, str]] = {}
-    for rank in state.servable:
-        old = state.spaces[rank].space
+    for generation in state.servable:
+        old = state.spaces[generation].space
         if old == space:
             continue
         given = next((one for one in certificates if _of_pair(one, old, space)), None)
-        earlier = state.links.get((new, rank))
+        earlier = state.links.get((new, generation))
         accepts = accept_uncertified and old.dim == space.dim
         if given is not None:
-            calibrations |= _calibrations(given, rank, new, state, leave=given.compatible or accepts)
+            calibrations |= _calibrations(given, generation, new, state, leave=given.compatible or accepts)
         if given is not None and given.compatible:
-            links.append(Link(new, rank, old.dim, _kept(given)))
+            links.append(Link(new, generation, old.dim, _kept(given)))
         elif given is None and earlier is not None and earlier.certificate is not None:
             links.append(earlier)
         elif accepts:
-            accepted.append(Link(new, rank, old.dim))
+            accepted.append(Link(new, generation, old.dim))
         else:
-            revoked += [(new, rank)] if given is not None else []
+            revoked += [(new, generation)] if given is not None else []
             refused.append(_reason(given, old, space, accept_uncertified))
     known = {*state.calibrations, *calibrations}
-    needed = [(new, rank) for rank in (*state.servable, new)]
-    return Leave(
+    needed = [(new, generation) for generation in (*state.servable, new)]
+    return Permissions(
         tuple(links),
         tuple(accepted),
         tuple(refused),
@@ -81,14 +81,14 @@ def examine(
     )
 
 
-def grant(change: Change, leave: Leave) -> None:
+def grant(writer: LedgerWriter, leave: Permissions) -> None:
     """Store what an examination found."""
     for query, gallery in leave.revoked:
-        change.drop_link(query, gallery)
+        writer.drop_link(query, gallery)
     for link in (*leave.links, *leave.accepted):
-        change.put_link(link)
+        writer.put_link(link)
     for (query, gallery), (calibration, source) in leave.calibrations.items():
-        change.put_calibration(query, gallery, calibration, source)
+        writer.put_calibration(query, gallery, calibration, source)
 
 
 def require_calibrated(state: State) -> None:
@@ -97,9 +97,9 @@ def require_calibrated(state: State) -> None:
     Raises:
         GalleryError: scores of the spaces that serve cannot be brought to a common scale.
     """
-    lacking = [rank for rank in state.servable if (state.query, rank) not in state.calibrations]
+    lacking = [generation for generation in state.servable if (state.query, generation) not in state.calibrations]
     if lacking and len(state.servable) > 1:
-        pairs = ", ".join(str(state.spaces[rank].space) for rank in lacking)
+        pairs = ", ".join(str(state.spaces[generation].space) for generation in lacking)
         raise GalleryError(
             f"a gallery of several spaces cannot be searched without calibrations, and queries of "
             f"{state.spaces[state.query].space} have none for {pairs}; run 'samespace gallery calibrate' for each, or "
@@ -107,7 +107,7 @@ def require_calibrated(state: State) -> None:
         )
 
 
-def require(leave: Leave) -> None:
+def require(leave: Permissions) -> None:
     """Refuse where a pair is not allowed.
 
     Raises:

@@ -11,9 +11,9 @@ import numpy as np
 
 from samespace.gallery.ingest.images import Encoder, Images
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
-from samespace.gallery.upgrade.permissions import Leave
+from samespace.gallery.upgrade.permissions import Permissions
 from samespace.space import Space
 
 _OVERHEAD = 64  # bytes of a vector row besides the vector
@@ -66,21 +66,27 @@ class Plan:
 
 
 def draft(
-    view: View, state: State, rank: int, space: Space, leave: Leave, order: str | None, rate: float | None
+    reader: LedgerReader,
+    state: State,
+    generation: int,
+    space: Space,
+    leave: Permissions,
+    order: str | None,
+    rate: float | None,
 ) -> Plan:
     """What an upgrade would do and cost, not yet numbered.
 
     Args:
-        view: the gallery, one moment of it.
+        reader: the gallery, one moment of it.
         state: as of that moment.
-        rank: of the new space.
+        generation: of the new space.
         space: the new space.
         leave: what stands between it and the spaces that serve.
         order: of the backfill; by default the one with the largest area in the certificate's sweep.
         rate: images per second, if it was measured.
     """
-    items = view.live()
-    to_embed = items - view.stored(rank)
+    items = reader.live()
+    to_embed = items - reader.stored(generation)
     sweep = _sweep(leave, state)
     metric = None if sweep is None else str(sweep["metrics"][0])
     curves = {} if sweep is None else {name: tried["calibrated"] for name, tried in sweep["orders"].items()}
@@ -147,7 +153,7 @@ def items_until(sweep: Mapping[str, Any], order: str, epsilon: float, items: int
     return 0
 
 
-def pairs_of(leave: Leave, state: State) -> tuple[str, ...]:
+def pairs_of(leave: Permissions, state: State) -> tuple[str, ...]:
     """What allows each pair of spaces, a line each."""
     lines = []
     for link in leave.links:
@@ -159,10 +165,10 @@ def pairs_of(leave: Leave, state: State) -> tuple[str, ...]:
 
 def measured_rate(ledger: Ledger, encoder: Encoder, images: Images) -> float | None:
     """Images per second, reading included, over a few seconds."""
-    with ledger.read() as view:
-        numbers, _ = view.labels()
+    with ledger.read() as reader:
+        numbers, _ = reader.labels()
         some = numbers[:: max(1, len(numbers) // (16 * _TRIAL_BATCH))]
-        ids = [item.id for item in view.items(some).values()]
+        ids = [item.id for item in reader.items(some).values()]
     done, began = 0, time.monotonic()
     for warm, start in enumerate(range(0, len(ids), _TRIAL_BATCH)):
         loaded = images.load(ids[start : start + _TRIAL_BATCH])
@@ -178,7 +184,7 @@ def measured_rate(ledger: Ledger, encoder: Encoder, images: Images) -> float | N
     return done / max(time.monotonic() - began, 1e-6) if done else None
 
 
-def _sweep(leave: Leave, state: State) -> Mapping[str, Any] | None:
+def _sweep(leave: Permissions, state: State) -> Mapping[str, Any] | None:
     """The expected curves, from the certificate against the space that queries use now."""
     for link in leave.links:
         if link.gallery == state.query and link.certificate is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import View
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade
 from samespace.space import Space
 
@@ -49,20 +49,20 @@ def seal(
     Raises:
         GalleryError: no upgrade is under way, items lack the new vector, or a check found damage.
     """
-    with ledger.read() as view:
-        state = view.state()
+    with ledger.read() as reader:
+        state = reader.state()
         upgrade = _under_way(state, ledger.location)
-        _require_sound(view, state)
+        _require_sound(reader, state)
     if upgrade.state == "open":
-        with ledger.write() as change:
-            state = change.state()
+        with ledger.write() as writer:
+            state = writer.state()
             upgrade = _under_way(state, ledger.location)
-            lacking = len(change.unserved([state.query]))
+            lacking = len(writer.unserved([state.query]))
             if lacking and not partial:
-                raise GalleryError(_incomplete(change, state, lacking))
-            change.set_upgrade(upgrade, state="sealing")
-            change.note(actor, "seal", upgrade=upgrade.number, lacking=lacking)
-    older = [rank for rank in state.servable if rank != state.query] + _abandoned(state)
+                raise GalleryError(_incomplete(writer, state, lacking))
+            writer.set_upgrade(upgrade, state="sealing")
+            writer.note(actor, "seal", upgrade=upgrade.number, lacking=lacking)
+    older = [generation for generation in state.servable if generation != state.query] + _abandoned(state)
     deleted = 0
     for gone in _drop(ledger, older, state.query):
         deleted += gone
@@ -72,11 +72,11 @@ def seal(
 
 def _drop(ledger: Ledger, older: list[int], query: int) -> Iterator[int]:
     """Delete what the query space replaces, a batch at a time; the sizes."""
-    for rank in older:
+    for generation in older:
         last = 0
         while True:
-            with ledger.write() as change:
-                gone = change.drop_superseded(rank, query, _BATCH, after=last)
+            with ledger.write() as writer:
+                gone = writer.drop_superseded(generation, query, _BATCH, after=last)
             if not gone:
                 break
             last = gone[-1]
@@ -85,17 +85,17 @@ def _drop(ledger: Ledger, older: list[int], query: int) -> Iterator[int]:
 
 def _finish(ledger: Ledger, state: State, upgrade: Upgrade, older: list[int], deleted: int, actor: str) -> Sealed:
     """Retire what is empty now, and end the upgrades that led here."""
-    with ledger.write() as change:
-        empty = [rank for rank in older if not change.stored(rank)]
-        kept = sum(change.stored(rank) for rank in older)
-        for rank in empty:
-            change.retire(rank)
-        for one in change.state().upgrades:
+    with ledger.write() as writer:
+        empty = [generation for generation in older if not writer.stored(generation)]
+        kept = sum(writer.stored(generation) for generation in older)
+        for generation in empty:
+            writer.retire(generation)
+        for one in writer.state().upgrades:
             if one.state in ("open", "sealing") and one.new in state.servable:
                 # upgrades below this one are over with it: their old vectors went too
-                change.set_upgrade(one, state="sealed", paused=False)
-        change.note(actor, "sealed", upgrade=upgrade.number, deleted=deleted, kept=kept)
-    retired = tuple(state.spaces[rank].space for rank in sorted(empty))
+                writer.set_upgrade(one, state="sealed", paused=False)
+        writer.note(actor, "sealed", upgrade=upgrade.number, deleted=deleted, kept=kept)
+    retired = tuple(state.spaces[generation].space for generation in sorted(empty))
     return Sealed(state.spaces[state.query].space, deleted, kept, retired)
 
 
@@ -103,9 +103,12 @@ def _abandoned(state: State) -> list[int]:
     """Spaces older than the query space that were rolled back: once this one is sealed there is no way to them."""
     newest = {one.new: one.state for one in state.upgrades}
     return [
-        rank
-        for rank, kept in state.spaces.items()
-        if rank < state.query and not kept.retired and rank not in state.servable and newest.get(rank) == "rolled-back"
+        generation
+        for generation, kept in state.spaces.items()
+        if generation < state.query
+        and not kept.retired
+        and generation not in state.servable
+        and newest.get(generation) == "rolled-back"
     ]
 
 
@@ -121,22 +124,23 @@ def _under_way(state: State, where: str) -> Upgrade:
     return sealed
 
 
-def _incomplete(view: View, state: State, lacking: int) -> str:
-    failed = view.failures(state.query, 1)
+def _incomplete(reader: LedgerReader, state: State, lacking: int) -> str:
+    failed = reader.failures(state.query, 1)
     example = f"; the first that could not be embedded is '{failed[0][0]}': {failed[0][1]}" if failed else ""
     return (
-        f"{lacking:,} of {view.live():,} items have no vector of {state.spaces[state.query].space}{example}. Carry on "
-        "with 'samespace gallery backfill', remove these items, or seal with --partial, which keeps their old vectors"
+        f"{lacking:,} of {reader.live():,} items have no vector of {state.spaces[state.query].space}{example}. "
+        "Carry on with 'samespace gallery backfill', remove these items, or seal with --partial, "
+        "which keeps their old vectors"
     )
 
 
-def _require_sound(view: View, state: State) -> None:
+def _require_sound(reader: LedgerReader, state: State) -> None:
     """Look at an even sample of the new vectors before the old ones go."""
-    total = view.stored(state.query)
+    total = reader.stored(state.query)
     taken, last = 0, 0
     step = max(1, total // _SAMPLE)
     while taken < min(total, _SAMPLE):
-        rows = view.rows_after(state.query, last, 256)
+        rows = reader.rows_after(state.query, last, 256)
         if not len(rows.numbers):
             break
         found = np.array([zlib.crc32(np.ascontiguousarray(row, dtype="<f4").tobytes()) for row in rows.values])

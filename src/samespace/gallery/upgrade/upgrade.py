@@ -12,9 +12,9 @@ from samespace.gallery.backfill.order import ORDERS
 from samespace.gallery.ingest.images import Encoder, Images
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, StoredSpace, Upgrade
-from samespace.gallery.ledger.writer import Change
-from samespace.gallery.upgrade.model_check import require_kinship, require_same_model
-from samespace.gallery.upgrade.permissions import Leave, examine, grant, require
+from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.upgrade.model_check import require_lineage, require_same_model
+from samespace.gallery.upgrade.permissions import Permissions, examine, grant, require
 from samespace.gallery.upgrade.plan import Plan, draft, measured_rate, pairs_of
 from samespace.space import Space
 
@@ -72,19 +72,19 @@ def plan(
     space = new if isinstance(new, Space) else new.space
     _require_order(order)
     rate = None
-    with ledger.read() as view:
-        state = view.state()
+    with ledger.read() as reader:
+        state = reader.state()
         _require_plannable(state, space)
     if isinstance(new, Encoder) and images is not None:
         rate = measured_rate(ledger, new, images)
-    with ledger.write() as change:
-        state = change.state()
-        rank = _registered(change, state, new)
-        state = change.state()
-        leave = examine(state, rank, space, certificates, accept_uncertified=accept_uncertified)
-        grant(change, leave)
-        found = _write_down(change, state, rank, draft(change, state, rank, space, leave, order, rate))
-        change.note(actor, "plan", upgrade=found.upgrade, space=space.id, missing=list(found.missing))
+    with ledger.write() as writer:
+        state = writer.state()
+        generation = _registered(writer, state, new)
+        state = writer.state()
+        leave = examine(state, generation, space, certificates, accept_uncertified=accept_uncertified)
+        grant(writer, leave)
+        found = _write_down(writer, state, generation, draft(writer, state, generation, space, leave, order, rate))
+        writer.note(actor, "plan", upgrade=found.upgrade, space=space.id, missing=list(found.missing))
     return found
 
 
@@ -114,28 +114,28 @@ def open_upgrade(
         GalleryError: nothing was planned, or the upgrade is not possible now.
     """
     _require_order(order)
-    with ledger.read() as view:
-        state = view.state()
+    with ledger.read() as reader:
+        state = reader.state()
     if new is None:
         kept = planned(state, ledger.location)
         new = Encoder.load(kept.model) if kept.model else kept.space
     space = new if isinstance(new, Space) else new.space
     _require_leave(ledger, state, space, certificates, accept_uncertified=accept_uncertified, actor=actor)
     notes = _look_at(ledger, state, new, images) if isinstance(new, Encoder) and images is not None else []
-    with ledger.write() as change:
-        state = change.state()
-        rank = _registered(change, state, new)
-        state = change.state()
-        leave = examine(state, rank, space, certificates, accept_uncertified=accept_uncertified)
+    with ledger.write() as writer:
+        state = writer.state()
+        generation = _registered(writer, state, new)
+        state = writer.state()
+        leave = examine(state, generation, space, certificates, accept_uncertified=accept_uncertified)
         require(leave)
-        grant(change, leave)
-        if _upgrade_to(state, rank) is None:
-            _write_down(change, state, rank, draft(change, state, rank, space, leave, order, None))
-        upgrade = _upgrade_to(change.state(), rank)
+        grant(writer, leave)
+        if _upgrade_to(state, generation) is None:
+            _write_down(writer, state, generation, draft(writer, state, generation, space, leave, order, None))
+        upgrade = _upgrade_to(writer.state(), generation)
         assert upgrade is not None
-        change.set_upgrade(upgrade, state="open", paused=False, order=order)
-        change.set_query(rank)
-        change.note(
+        writer.set_upgrade(upgrade, state="open", paused=False, order=order)
+        writer.set_query(generation)
+        writer.note(
             actor,
             "upgrade",
             upgrade=upgrade.number,
@@ -143,7 +143,7 @@ def open_upgrade(
             accepted_uncertified=[[link.query, link.gallery] for link in leave.accepted],
         )
     if isinstance(new, Encoder) and images is not None:
-        canaries = require_same_model(ledger, rank, new, images)
+        canaries = require_same_model(ledger, generation, new, images)
         notes.insert(0, f"{canaries.recorded or canaries.checked} canary images stand for the new model")
     return Switched(space, state.spaces[state.query].space, pairs_of(leave, state), (*notes, *_warnings(leave)))
 
@@ -154,19 +154,19 @@ def rollback(ledger: Ledger, *, actor: str = "") -> Switched:
     Raises:
         GalleryError: there is no upgrade under way, or it is sealed.
     """
-    with ledger.write() as change:
-        state = change.state()
+    with ledger.write() as writer:
+        state = writer.state()
         upgrade = state.upgrade
         if upgrade is None or upgrade.state == "sealing":
             raise GalleryError(_no_way_back(state, upgrade))
-        change.set_query(upgrade.old)
-        change.set_upgrade(upgrade, state="rolled-back", paused=False)
-        change.release_all(upgrade.new)
-        after = change.state()
-        unserved = change.unserved(after.servable)
+        writer.set_query(upgrade.old)
+        writer.set_upgrade(upgrade, state="rolled-back", paused=False)
+        writer.release_all(upgrade.new)
+        after = writer.state()
+        unserved = writer.unserved(after.servable)
         hidden = len(unserved)
-        change.put_work(upgrade.old, unserved, [0.0] * hidden)
-        change.note(actor, "rollback", upgrade=upgrade.number, hidden=hidden)
+        writer.put_work(upgrade.old, unserved, [0.0] * hidden)
+        writer.note(actor, "rollback", upgrade=upgrade.number, hidden=hidden)
     notes = []
     if hidden:
         notes.append(
@@ -182,12 +182,12 @@ def set_paused(ledger: Ledger, paused: bool, *, actor: str = "") -> Upgrade:
     Raises:
         GalleryError: there is no upgrade under way.
     """
-    with ledger.write() as change:
-        upgrade = change.state().upgrade
+    with ledger.write() as writer:
+        upgrade = writer.state().upgrade
         if upgrade is None or upgrade.state != "open":
             raise GalleryError(f"{ledger.location}: no upgrade is under way; there is nothing to pause or resume")
-        change.set_upgrade(upgrade, paused=paused)
-        change.note(actor, "pause" if paused else "resume", upgrade=upgrade.number)
+        writer.set_upgrade(upgrade, paused=paused)
+        writer.note(actor, "pause" if paused else "resume", upgrade=upgrade.number)
     return upgrade
 
 
@@ -209,40 +209,40 @@ def _require_order(order: str | None) -> None:
 
 
 def _require_plannable(state: State, space: Space) -> None:
-    rank = state.rank_of(space)
+    generation = state.generation_of(space)
     if any(upgrade.state == "sealing" for upgrade in state.upgrades):
         raise GalleryError("a seal is under way; finish it first with 'samespace gallery seal'")
-    if rank == state.query:
+    if generation == state.query:
         raise GalleryError(f"queries use {space} already; there is nothing to upgrade")
-    if rank is None:
+    if generation is None:
         return
-    if state.spaces[rank].retired or rank in state.servable:
+    if state.spaces[generation].retired or generation in state.servable:
         raise GalleryError(
             f"{space} is an earlier space of this gallery; to go back use 'samespace gallery rollback' before the seal"
         )
-    opened = any(one.new == rank and one.state != "planned" for one in state.upgrades)
-    if rank < state.query and opened:
+    opened = any(one.new == generation and one.state != "planned" for one in state.upgrades)
+    if generation < state.query and opened:
         raise GalleryError(
             f"{space} was rolled back before queries went over to {state.spaces[state.query].space}, and its vectors "
             "cannot serve above those; roll back to where it was tried, or seal, which discards them"
         )
 
 
-def _registered(change: Change, state: State, new: Encoder | Space) -> int:
-    """The rank of a new space: a later one than all that serve."""
+def _registered(writer: LedgerWriter, state: State, new: Encoder | Space) -> int:
+    """The generation of a new space: a later one than all that serve."""
     space = new if isinstance(new, Space) else new.space
     folder = new.folder if isinstance(new, Encoder) else None
     _require_plannable(state, space)
-    rank = state.rank_of(space)
-    if rank is not None and rank < state.query:
+    generation = state.generation_of(space)
+    if generation is not None and generation < state.query:
         # planned before the present query space and never used: it takes its place anew, above it
-        change.forget_space(rank)
-        rank = None
-    if rank is None:
-        return change.add_space(space, folder)
+        writer.forget_space(generation)
+        generation = None
+    if generation is None:
+        return writer.add_space(space, folder)
     if folder is not None:
-        change.set_model(rank, folder)
-    return rank
+        writer.set_model(generation, folder)
+    return generation
 
 
 def _require_leave(
@@ -256,27 +256,27 @@ def _require_leave(
 ) -> None:
     """Refuse before anything is embedded or written; a certificate that says no takes back an earlier yes."""
     _require_plannable(state, space)
-    rank = state.rank_of(space)
-    leave = examine(state, rank or 0, space, certificates, accept_uncertified=accept_uncertified)
-    if rank is not None and leave.revoked:
-        with ledger.write() as change:
+    generation = state.generation_of(space)
+    leave = examine(state, generation or 0, space, certificates, accept_uncertified=accept_uncertified)
+    if generation is not None and leave.revoked:
+        with ledger.write() as writer:
             for query, gallery in leave.revoked:
-                change.drop_link(query, gallery)
-            change.note(actor, "revoke", pairs=[list(pair) for pair in leave.revoked])
+                writer.drop_link(query, gallery)
+            writer.note(actor, "revoke", pairs=[list(pair) for pair in leave.revoked])
     require(leave)
 
 
 def _look_at(ledger: Ledger, state: State, new: Encoder, images: Images) -> list[str]:
     """Refuse a model that is not what it claims to be, before queries use it; what was seen."""
     old = state.spaces[state.query].space
-    rank = state.rank_of(new.space)
-    if rank is not None:
-        require_same_model(ledger, rank, new, images)
-    kin = require_kinship(ledger, state.query, new, images, min(new.space.dim, old.dim))
+    generation = state.generation_of(new.space)
+    if generation is not None:
+        require_same_model(ledger, generation, new, images)
+    kin = require_lineage(ledger, state.query, new, images, min(new.space.dim, old.dim))
     return [] if kin is None else [f"{kin:.0%} of the canaries find their own stored vector"]
 
 
-def _warnings(leave: Leave) -> list[str]:
+def _warnings(leave: Permissions) -> list[str]:
     found = []
     if leave.accepted:
         found.append("ACCEPTED WITHOUT A CERTIFICATE: nothing shows that searches keep their quality; recorded")
@@ -289,21 +289,23 @@ def _warnings(leave: Leave) -> list[str]:
     return found
 
 
-def _upgrade_to(state: State, rank: int) -> Upgrade | None:
+def _upgrade_to(state: State, generation: int) -> Upgrade | None:
     """The upgrade from the present query space to another that was planned or rolled back."""
     for upgrade in reversed(state.upgrades):
-        if upgrade.new == rank and upgrade.old == state.query and upgrade.state in ("planned", "rolled-back"):
+        if upgrade.new == generation and upgrade.old == state.query and upgrade.state in ("planned", "rolled-back"):
             return upgrade
     return None
 
 
-def _write_down(change: Change, state: State, rank: int, plan: Plan) -> Plan:
+def _write_down(writer: LedgerWriter, state: State, generation: int, plan: Plan) -> Plan:
     """Store a plan, in the place of an earlier one to the same space; the plan with its number."""
-    earlier = _upgrade_to(state, rank)
-    number = change.add_upgrade(state.query, rank, order=plan.order, plan={}) if earlier is None else earlier.number
+    earlier = _upgrade_to(state, generation)
+    number = (
+        writer.add_upgrade(state.query, generation, order=plan.order, plan={}) if earlier is None else earlier.number
+    )
     found = replace(plan, upgrade=number)
-    stored = next(one for one in change.state().upgrades if one.number == number)
-    change.set_upgrade(stored, order=found.order, plan=found.to_dict())
+    stored = next(one for one in writer.state().upgrades if one.number == number)
+    writer.set_upgrade(stored, order=found.order, plan=found.to_dict())
     return found
 
 
