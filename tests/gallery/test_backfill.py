@@ -393,7 +393,7 @@ class TestOrders:
 
         monkeypatch.setattr(gallery.ledger.engine, "reading", counted)
         for name in ("distance_to_centre", "turn_in_class"):
-            monkeypatch.setattr(f"samespace.gallery.backfill.order.{name}", watched)
+            monkeypatch.setattr(f"samespace.prototypes.outliers.{name}", watched)
         for order in ("distance", "both", watched):
             list_work(gallery.ledger, order)  # type: ignore[arg-type]
         assert depths == [0, 0, 0]

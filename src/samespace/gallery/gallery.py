@@ -9,12 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from samespace.errors import GalleryError, InputError, SpaceError
-from samespace.evaluate import Certificate
 from samespace.gallery import doctor
 from samespace.gallery.backfill import run
 from samespace.gallery.backfill.limits import Limits
@@ -56,6 +55,9 @@ from samespace.metrics.calibration import Calibration, Scale
 from samespace.progress import Bar, silent
 from samespace.space import Space
 from samespace.vectors import VectorSet
+
+if TYPE_CHECKING:
+    from samespace.evaluate import Certificate
 
 
 class Gallery:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from samespace.data import ImageSource
 from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError
 from samespace.gallery.backfill.run import Job
 from samespace.gallery.backfill.worker import Limits
@@ -15,8 +15,11 @@ from samespace.gallery.ledger.state import State
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
-ModelLike = Model | str | Path
-ImagesLike = ImageSource | str | Path
+if TYPE_CHECKING:
+    from samespace.data import ImageSource
+
+ModelLike: TypeAlias = Model | str | Path
+ImagesLike: TypeAlias = "ImageSource | str | Path"
 
 
 def generation_of(state: State, space: Space | None, name: str = "the model") -> int:

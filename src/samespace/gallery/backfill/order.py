@@ -18,7 +18,6 @@ from samespace.files import read_json, require_file
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
-from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 
 Order = Literal["random", "centre", "distance", "traffic", "both"]
 ORDERS: tuple[str, ...] = get_args(Order)
@@ -60,6 +59,8 @@ def priorities(ledger: Ledger, state: State, items: Ints, order: Order | Custom,
     if order == "traffic":
         # ties, most of them items nobody has asked for, in random order rather than in the order they were added
         return np.asarray(_of_items(items, seen, hits) + tie)
+
+    from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 
     def value(owners: Ints, vectors: Vectors, names: list[str] | None) -> Priorities:
         if order == "distance":

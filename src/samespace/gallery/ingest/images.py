@@ -6,18 +6,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from samespace.data import ImageSource, open_for_model
 from samespace.errors import InputError, SamespaceError
 from samespace.gallery.ingest.checks import require_vectors
-from samespace.models import Embedder, resolve_model
-from samespace.models.extract import pick_device
+from samespace.metrics._arrays import as_numpy
 from samespace.space import Space
+
+if TYPE_CHECKING:
+    import torch
+
+    from samespace.data import ImageSource
 
 CONTENT = "pixels"
 
@@ -55,6 +57,9 @@ class Encoder:
         Raises:
             InputError: it is no whole model folder.
         """
+        from samespace.models import Embedder, resolve_model
+        from samespace.models.extract import pick_device
+
         place = resolve_model(folder)
         return cls(Embedder.load(place).to(pick_device(device)), str(place))
 
@@ -64,8 +69,7 @@ class Encoder:
         Raises:
             InputError: the model gives another shape, or vectors that its space cannot hold.
         """
-        given = self.model.embed(images)
-        vectors = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given, dtype=np.float32)
+        vectors = as_numpy(self.model.embed(images)).astype(np.float32, copy=False)
         if vectors.shape != (len(images), self.space.dim):
             raise InputError(
                 f"the model of space {self.space} gave vectors of shape {vectors.shape} for {len(images)} images"
@@ -75,7 +79,9 @@ class Encoder:
 
     def images(self, spec: str | Path | ImageSource) -> Images:
         """Open images as this model takes them."""
-        if isinstance(spec, ImageSource):
+        from samespace.data import open_for_model
+
+        if not isinstance(spec, (str, Path)):
             return Images(spec)
         preprocessing = getattr(self.model, "preprocessing", None)
         size, channels = getattr(preprocessing, "size", None), getattr(preprocessing, "channels", None)
@@ -135,6 +141,8 @@ class Images:
         return f"no image of this id in {self.source.name}" if reason is None else f"the image cannot be read: {reason}"
 
     def _read(self, places: list[int], rows: npt.NDArray[np.int64], missing: dict[int, str]) -> torch.Tensor:
+        import torch
+
         if not places:
             return torch.empty((0, *self.source.image_shape), dtype=torch.uint8)
         try:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError
-from samespace.evaluate import Certificate
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.models import generation_of
 from samespace.metrics._arrays import encode
 from samespace.metrics.calibration import Calibration, calibrate
 from samespace.space import Links, Space, require_comparable
 from samespace.vectors import VectorSet
+
+if TYPE_CHECKING:
+    from samespace.evaluate import Certificate
 
 Scores = npt.NDArray[np.float32]
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samespace.data import ImageSource
 from samespace.errors import GalleryError, SpaceError
 from samespace.gallery.ingest.images import Encoder
 from samespace.gallery.ledger.state import State
 from samespace.progress import Advance, silent
 from samespace.vectors import VectorSet
+
+if TYPE_CHECKING:
+    from samespace.data import ImageSource
 
 
 def embed_queries(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samespace.errors import GalleryError, SpaceError
-from samespace.evaluate import Certificate
 from samespace.gallery.ledger.state import Link, State
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.metrics.calibration import Calibration
 from samespace.space import Space
+
+if TYPE_CHECKING:
+    from samespace.evaluate import Certificate
 
 _KEPT = ("format", "created", "compatible", "old_space", "new_space", "metrics", "data", "options", "sweep", "notes")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samespace.errors import GalleryError, InputError, suggest
-from samespace.evaluate import Certificate
 from samespace.gallery.backfill.order import ORDERS
 from samespace.gallery.ingest.images import Encoder, Images
 from samespace.gallery.ledger.ledger import Ledger
@@ -17,6 +16,9 @@ from samespace.gallery.upgrade.model_check import require_lineage, require_same_
 from samespace.gallery.upgrade.permissions import Permissions, examine, grant, require
 from samespace.gallery.upgrade.plan import Plan, draft, measured_rate, pairs_of
 from samespace.space import Space
+
+if TYPE_CHECKING:
+    from samespace.evaluate import Certificate
 
 
 @dataclass(frozen=True)
