@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from samespace.gallery.index.exact import Bools, Part
 from samespace.gallery.index.hnsw import Graph, load_graph
 from samespace.gallery.index.segments import Manifest, Segment, SegmentFolder, joined, most_rows
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State
+from samespace.gallery.serving import Generations, serving_generations
 from samespace.space import Space
 
 _PAGE = 4_096
@@ -64,7 +64,7 @@ class Moment:
 
     state: State
     tables: Mapping[int, Ints]
-    serving: npt.NDArray[np.int16]
+    serving: Generations
     held: Mapping[int, Holding]
     valid: Mapping[int, tuple[Bools, ...]]
     parts: Mapping[int, tuple[Part, ...]]
@@ -108,17 +108,15 @@ def following(base: Moment | None, reader: LedgerReader, state: State, shelf_of:
         old = None if base is None else base.held.get(generation)
         hold = _Hold(reader, generation, space, shelf_of(space), table)
         held[generation], valid[generation] = hold.held(old, _unmoved(base, generation, table, changed), spill=spill)
-    serving = np.zeros(count, dtype=np.int16)
-    for generation in state.servable:
-        serving[tables[generation] > 0] = generation
+    newest = serving_generations(tables, state.servable, count)
     parts = {
         generation: tuple(
-            Part.of(segment, mask & (serving[np.minimum(segment.items, count - 1)] == generation))
+            Part.of(segment, mask & (newest[np.minimum(segment.items, count - 1)] == generation))
             for segment, mask in zip(held[generation].all(), valid[generation], strict=True)
         )
         for generation in state.servable
     }
-    return Moment(state, tables, serving, held, valid, parts)
+    return Moment(state, tables, newest, held, valid, parts)
 
 
 def _table(base: Moment | None, reader: LedgerReader, generation: int, changed: Ints, count: int) -> Ints:

@@ -20,6 +20,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.postgres import PostgresEngine
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.serving import served_sql
 from samespace.progress import silent
 from samespace.space import Space
 
@@ -123,7 +124,9 @@ class PgvectorSource:
         known = [
             generation
             for generation in state.servable
-            if reader.session.all(f"SELECT 1 FROM vector_{generation} v WHERE {served(state, generation)} LIMIT 1")
+            if reader.session.all(
+                f"SELECT 1 FROM vector_{generation} v WHERE {served_sql(generation, state.servable)} LIMIT 1"
+            )
         ]
         self._ranks = (state.revision, known)
         return known
@@ -135,7 +138,7 @@ class PgvectorSource:
             rows = {}
             for generation in indexes(reader.session):
                 if generation in state.servable:
-                    sql = f"SELECT COUNT(*) FROM vector_{generation} v WHERE {served(state, generation)}"
+                    sql = f"SELECT COUNT(*) FROM vector_{generation} v WHERE {served_sql(generation, state.servable)}"
                     rows[generation] = (reader.stored(generation), int(reader.session.all(sql)[0][0]))
             known = _Counts(state.config, time.monotonic(), rows)
             self._counts = known
@@ -197,7 +200,7 @@ class _Served:
         self.view = reader
         self.generation = generation
         self.space: Space = state.spaces[generation].space
-        self.where, self.values = served(state, generation), list[Any]()
+        self.where, self.values = served_sql(generation, state.servable), list[Any]()
         if allowed is not None:
             self.where += " AND v.item = ANY(?)"
             self.values = [allowed.tolist()]
@@ -256,12 +259,6 @@ class _Served:
     def _best(self, rows: list[tuple[Any, ...]], vectors: Vectors, query: Vectors, k: int) -> Found:
         items = np.array([row[0] for row in rows], dtype=np.int64)
         return _nearest(items, unit(vectors, self.space), query[None], k)[0]
-
-
-def served(state: State, generation: int) -> str:
-    """SQL for a row `v` of a space that serves its item: no later servable space has a vector of the same item."""
-    later = [above for above in state.servable if above > generation]
-    return " AND ".join(f"NOT EXISTS (SELECT 1 FROM vector_{r} w WHERE w.item = v.item)" for r in later) or "TRUE"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, State, Vectors
+from samespace.gallery.serving import Generations, newer, serving_generations
 
 _SLACK = 16
 _MOST = 10_000
@@ -33,7 +34,7 @@ class Served:
 
     revision: int
     rows: Mapping[int, Ints]
-    serving: Ints
+    serving: Generations
 
     @classmethod
     def at(cls, reader: LedgerReader, state: State, before: Served | None) -> Served:
@@ -56,10 +57,7 @@ class Served:
                 items, numbers = reader.row_numbers(generation, since)
                 known[items] = numbers
             rows[generation] = known
-        serving = np.zeros(size, dtype=np.int64)
-        for generation in state.servable:
-            serving[rows[generation] > 0] = generation
-        return cls(state.revision, rows, serving)
+        return cls(state.revision, rows, serving_generations(rows, state.servable, size))
 
 
 class QdrantSnapshot:
@@ -182,9 +180,12 @@ class _Hunt:
         count = int(np.count_nonzero(self._indexed))
         self._listed = np.flatnonzero(self._indexed) if filtered and count <= _MOST else None
         # a name may be asked for only where the collection is sure to know it
-        above = [higher for higher in snapshot.state.servable if higher > generation]
         rows, covered = snapshot.served.rows, snapshot.covered
-        self._lacking = [snapshot.name(higher) for higher in above if (rows[higher][covered] > 0).any()]
+        self._lacking = [
+            snapshot.name(higher)
+            for higher in newer(generation, snapshot.state.servable)
+            if (rows[higher][covered] > 0).any()
+        ]
 
     def run(self) -> bool:
         """Fill `best`; False where the collection cannot answer."""

@@ -23,6 +23,7 @@ from samespace.gallery.ledger.state import (
     Work,
     WorkerStatus,
 )
+from samespace.gallery.serving import has_vector_sql, served_sql
 from samespace.metrics.calibration import Calibration
 from samespace.space import Space
 
@@ -175,17 +176,20 @@ class LedgerReader:
 
     def served(self, generations: Sequence[int]) -> dict[int, int]:
         """How many live items each of the servable spaces (ascending generations) serves."""
-        counts, above = {}, 0
-        for place in range(len(generations) - 1, -1, -1):
-            having = self._having_any(generations[place:])
-            counts[generations[place]] = having - above
-            above = having
-        return counts
+        return {
+            generation: int(
+                self.session.all(
+                    f"SELECT COUNT(*) FROM item i JOIN vector_{generation} v ON v.item = i.no "
+                    f"WHERE i.deleted = 0 AND {served_sql(generation, generations)}"
+                )[0][0]
+            )
+            for generation in reversed(generations)
+        }
 
     def unserved(self, generations: Sequence[int]) -> Ints:
         """Numbers of the live items that have a vector in none of these spaces, ascending."""
-        having = self._having(generations)
-        return _column(self.session.all(f"SELECT no FROM item i WHERE deleted = 0 AND NOT ({having}) ORDER BY no"), 0)
+        served = has_vector_sql(generations, "i.no")
+        return _column(self.session.all(f"SELECT no FROM item i WHERE deleted = 0 AND NOT {served} ORDER BY no"), 0)
 
     def with_vector(self, generation: int, items: Sequence[int] | Ints) -> set[int]:
         """Which of these items have a vector in a space."""
@@ -279,19 +283,6 @@ class LedgerReader:
         while len((rows := self.rows_after(generation, last, size)).numbers):
             yield rows
             last = int(rows.numbers[-1])
-
-    def _having_any(self, generations: Sequence[int]) -> int:
-        return int(
-            self.session.all(f"SELECT COUNT(*) FROM item i WHERE deleted = 0 AND ({self._having(generations)})")[0][0]
-        )
-
-    def _having(self, generations: Sequence[int]) -> str:
-        return (
-            " OR ".join(
-                f"EXISTS (SELECT 1 FROM vector_{generation} v WHERE v.item = i.no)" for generation in generations
-            )
-            or "1 = 0"
-        )
 
     def _rows(self, generation: int, sql: str, values: Sequence[Any]) -> Rows:
         rows, vectors = self.engine.vectors(self.session, sql, values, self._dim(generation))

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from samespace.gallery.serving import servable
 from samespace.metrics.calibration import Calibration
 from samespace.space import Space
 
@@ -106,27 +107,18 @@ class State:
 
     @property
     def servable(self) -> tuple[int, ...]:
-        """Ranks whose vectors a search may meet, ascending.
-
-        They are the query space and those it came from by upgrades, without retired ones; a space that was rolled
-        back does not come in again under its successor.
-        """
-        lineage, generation = [self.query], self.query
-        while (before := self.parent(generation)) is not None:
-            lineage.append(before)
-            generation = before
-        return tuple(
-            sorted(
-                generation
-                for generation in lineage
-                if generation in self.spaces and not self.spaces[generation].retired
-            )
-        )
+        """Generations whose vectors a search may compare, ascending; see `samespace.gallery.serving`."""
+        present = {generation for generation, kept in self.spaces.items() if not kept.retired}
+        return servable(self.query, self._carried_out(), present)
 
     def parent(self, generation: int) -> int | None:
-        """The space that queries used before the upgrade that brought this one; what was rolled back does not count."""
-        brought = [one for one in self.upgrades if one.new == generation and one.state in ("open", "sealing", "sealed")]
-        return max(brought, key=lambda one: one.started or 0.0).old if brought else None
+        """The generation that queries used before the upgrade to this one, if there was one."""
+        return {new: old for old, new in self._carried_out()}.get(generation)
+
+    def _carried_out(self) -> list[tuple[int, int]]:
+        """(old, new) of each upgrade that was carried out and not rolled back, oldest first."""
+        opened = [one for one in self.upgrades if one.state in ("open", "sealing", "sealed")]
+        return [(one.old, one.new) for one in sorted(opened, key=lambda one: one.started or 0.0)]
 
     def generation_of(self, space: Space) -> int | None:
         """The generation of a space in this gallery."""

@@ -13,6 +13,7 @@ from samespace.gallery.ledger.engine import Engine, Session
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import _parts
 from samespace.gallery.ledger.state import Claim, Completed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
+from samespace.gallery.serving import has_vector_sql
 from samespace.metrics.calibration import Calibration
 from samespace.space import Space
 
@@ -228,8 +229,8 @@ class LedgerWriter(WorkQueue):
             Numbers of the rows that went, ascending.
         """
         rows = self.session.all(
-            f"SELECT no FROM vector_{generation} v WHERE no > ? AND EXISTS (SELECT 1 FROM vector_{by} w "
-            "WHERE w.item = v.item) ORDER BY no LIMIT ?",
+            f"SELECT no FROM vector_{generation} v WHERE no > ? AND {has_vector_sql([by], 'v.item')} "
+            "ORDER BY no LIMIT ?",
             [after, limit],
         )
         numbers = [row[0] for row in rows]
@@ -245,7 +246,7 @@ class LedgerWriter(WorkQueue):
                 row[0]
                 for row in self.session.all(
                     f"SELECT no FROM item i WHERE deleted = 0 AND no IN ({', '.join('?' * len(part))}) "
-                    f"AND NOT EXISTS (SELECT 1 FROM vector_{generation} v WHERE v.item = i.no)",
+                    f"AND NOT {has_vector_sql([generation], 'i.no')}",
                     part,
                 )
             ]
