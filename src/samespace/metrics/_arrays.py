@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from samespace.errors import InputError
 
@@ -17,9 +16,10 @@ Mask = npt.NDArray[np.bool_]
 
 def as_numpy(values: Any) -> npt.NDArray[Any]:
     """The values as a numpy array; a tensor comes from any device, and bfloat16 becomes float32."""
-    if isinstance(values, torch.Tensor):
+    if hasattr(values, "detach"):
+        # told by its method, so that metrics of arrays never import torch
         values = values.detach().cpu()
-        return np.asarray(values.float() if values.dtype == torch.bfloat16 else values)
+        return np.asarray(values.float() if str(values.dtype) == "torch.bfloat16" else values)
     return np.asarray(values)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints
@@ -72,7 +71,7 @@ def average_precision(mates: Floats, others: Floats) -> Floats:
 
 def places(rows: Floats, values: Floats) -> Ints:
     """Where each of `values` (Q, M) would enter its ascending row of `rows` (Q, N), before its equals."""
-    found = torch.searchsorted(
-        torch.from_numpy(np.ascontiguousarray(rows)), torch.from_numpy(np.ascontiguousarray(values))
-    )
-    return np.asarray(found.numpy())
+    if values.shape[1] == 0:
+        return np.zeros(values.shape, dtype=np.int64)
+    found = [row.searchsorted(mine) for row, mine in zip(rows, values, strict=True)]
+    return np.array(found, dtype=np.int64).reshape(values.shape)
