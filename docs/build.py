@@ -16,13 +16,13 @@ import click
 
 from samespace.cli.main import cli
 from samespace.data import Augment
-from samespace.train.recipe import (
+from samespace.train.recipe import Recipe
+from samespace.train.sections import (
     CompatibilitySection,
     DataSection,
     HeadSection,
     ModelSection,
     OptimSection,
-    Recipe,
     RunSection,
 )
 

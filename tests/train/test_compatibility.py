@@ -12,17 +12,17 @@ import torch
 from samespace import prototypes
 from samespace.data import open_source, subset
 from samespace.errors import InputError, TrainingError
-from samespace.losses import InfluenceLoss
+from samespace.losses import BctDistillationLoss, InfluenceLoss
 from samespace.models import Classifier, Embedder
 from samespace.models.extract import embed
 from samespace.train import parse_recipe, run
-from samespace.train.compatibility import BctDistillation, OldSide, align, tie
-from samespace.train.recipe import Method
+from samespace.train.compatibility import METHODS, compatibility_term
+from samespace.train.methods.method import Method, OldSide, Term
+from samespace.train.old_side import align
 from samespace.vectors import VectorSet
 
 GLYPHS = "glyphs:classes=10,images=8,size=16,seed=5"
 OLD_CLASSES = 6
-METHODS = tuple(name for name in Method.__args__ if name != "none")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def old_model(tmp_path_factory, source):
     return run(recipe(), tmp_path_factory.mktemp("models") / "v1", source=subset(source, rows), quiet=True).model
 
 
-def recipe(*overrides, **tie):
+def recipe(*overrides, **compatibility):
     value = {
         "data": {"source": GLYPHS},
         "model": {"backbone": "convnet16", "embedding_dim": 12},
@@ -45,12 +45,16 @@ def recipe(*overrides, **tie):
         "optim": {"epochs": 2, "batch_size": 16, "schedule": "cosine"},
         "run": {"device": "cpu"},
     }
-    if tie:
-        value["compatibility"] = {"warmup_epochs": 1, **tie}
+    if compatibility:
+        value["compatibility"] = {"warmup_epochs": 1, **compatibility}
     return parse_recipe(value, overrides)
 
 
-@pytest.mark.parametrize("method", METHODS)
+def term(recipe, source, old):
+    return compatibility_term(recipe.compatibility, recipe.head, source, old)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
 def test_each_method_trains_after_its_warm_up(method, source, old_model, tmp_path):
     trained = run(recipe(method=method, old_model=str(old_model)), tmp_path / "v2", source=source, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "v2" / "metrics.jsonl").read_text().splitlines()]
@@ -59,6 +63,22 @@ def test_each_method_trains_after_its_warm_up(method, source, old_model, tmp_pat
     assert epochs[1]["influence"] > 0
     assert Embedder.load(trained.model).embedding_dim == 12
     assert Classifier.load(trained.model / "classifier.safetensors").classes == source.classes
+
+
+class _PullsViews(torch.nn.Module):
+    needs_old_views = True
+
+    def forward(self, embeddings, labels, old_views):
+        assert not old_views.requires_grad
+        torch.testing.assert_close(old_views.norm(dim=1), torch.ones(len(labels)))
+        return (torch.nn.functional.normalize(embeddings) - old_views).square().sum(dim=1).mean()
+
+
+def test_a_loss_that_asks_for_old_views_gets_the_old_models_embedding_of_them(source, old_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "views", Method(lambda *_: Term(_PullsViews()), needs=("model",)))
+    run(recipe(method="views", old_model=str(old_model)), tmp_path / "v2", source=source, quiet=True)
+    with pytest.raises(InputError, match=r"method=views needs compatibility.old_model$"):
+        recipe(method="views", old_vectors="v")
 
 
 def test_old_vectors_serve_as_well_as_the_old_model(source, old_model, tmp_path):
@@ -80,7 +100,7 @@ def test_the_old_models_vectors_are_made_once_for_all_trainings(source, old_mode
 
 def test_refined_prototypes_are_built_from_the_present_model(source, old_model):
     old = OldSide(embed(Embedder.load(old_model), source))
-    influence, refresh = tie(recipe(method="unibct-refined", old_model="v1"), source, old)
+    influence, refresh = term(recipe(method="unibct-refined", old_model="v1"), source, old)
     guide = torch.randn(len(source), 12, generator=torch.Generator().manual_seed(0))
     assert isinstance(influence, InfluenceLoss)
     expected = prototypes.refined(old.vectors.vectors, torch.from_numpy(source.labels), 10, guide=guide)
@@ -95,8 +115,8 @@ def test_synthesised_rows_are_the_mean_where_no_class_is_shared(source, old_mode
         known.weight, tuple(f"x{n}" for n in range(OLD_CLASSES)), known.margin, known.scale, known.margin_value
     )
     options = {"margin": "arcface", "scale": 16.0, "margin_value": 0.1}
-    synth, _ = tie(recipe(method="bct-synth", old_model="v1", **options), source, OldSide(vectors, stranger))
-    mean, _ = tie(recipe(method="unibct-mean", old_model="v1", **options), source, OldSide(vectors))
+    synth, _ = term(recipe(method="bct-synth", old_model="v1", **options), source, OldSide(vectors, stranger))
+    mean, _ = term(recipe(method="unibct-mean", old_model="v1", **options), source, OldSide(vectors))
     assert synth.rows.tolist() == list(range(OLD_CLASSES, OLD_CLASSES + 10))
     torch.testing.assert_close(synth.weight[:OLD_CLASSES], torch.nn.functional.normalize(known.weight))
     torch.testing.assert_close(synth.weight[synth.rows], mean.weight)
@@ -110,7 +130,7 @@ def test_a_plain_softmax_head_keeps_its_bias_when_rows_are_synthesised(source, o
     known = Classifier.load(old_model / "classifier.safetensors")
     bias = torch.arange(OLD_CLASSES).float()
     plain = Classifier(known.weight, known.classes, "softmax", 1.0, None, bias)
-    synth, _ = tie(recipe(method="bct-synth", old_model="v1"), source, OldSide(vectors, plain))
+    synth, _ = term(recipe(method="bct-synth", old_model="v1"), source, OldSide(vectors, plain))
     torch.testing.assert_close(synth.offset, torch.cat([bias, bias.mean().expand(10 - OLD_CLASSES)]))
     lengths = synth.weight.norm(dim=1)
     torch.testing.assert_close(lengths[OLD_CLASSES:], lengths[:OLD_CLASSES].mean().expand(10 - OLD_CLASSES))
@@ -119,8 +139,8 @@ def test_a_plain_softmax_head_keeps_its_bias_when_rows_are_synthesised(source, o
 def test_bct_distillation_weighs_both_losses_by_their_samples(source, old_model):
     vectors = embed(Embedder.load(old_model), source)
     classifier = Classifier.load(old_model / "classifier.safetensors")
-    loss, _ = tie(recipe(method="bct-kd", old_model="v1"), source, OldSide(vectors, classifier))
-    assert isinstance(loss, BctDistillation)
+    loss, _ = term(recipe(method="bct-kd", old_model="v1"), source, OldSide(vectors, classifier))
+    assert isinstance(loss, BctDistillationLoss)
     labels = torch.tensor([0, 1, 8])
     embeddings, old = torch.randn(3, 12), torch.randn(3, 12)
     influence = loss.influence(embeddings[:2], labels[:2])
@@ -128,7 +148,7 @@ def test_bct_distillation_weighs_both_losses_by_their_samples(source, old_model)
     torch.testing.assert_close(loss(embeddings, labels, old), (2 * influence + distillation) / 3)
 
 
-def test_a_wider_model_is_tied_by_its_leading_dimensions_where_asked(source, old_model, tmp_path):
+def test_a_wider_model_is_compared_by_its_leading_dimensions_where_asked(source, old_model, tmp_path):
     wider = ("model.embedding_dim=20",)
     with pytest.raises(InputError, match=r"embedding_dim=20 but the old model has 12.*prefix=true"):
         run(recipe(*wider, method="bct", old_model=str(old_model)), tmp_path / "a", source=source, quiet=True)
@@ -150,9 +170,9 @@ def test_a_wider_model_is_tied_by_its_leading_dimensions_where_asked(source, old
     ],
 )
 @pytest.mark.parametrize("method", ["bct", "unibct-mean"])
-def test_the_margin_of_the_tie_is_the_recipes_or_else_the_heads(source, old_model, method, options, margin, value):
+def test_the_margin_of_the_term_is_the_recipes_or_else_the_heads(source, old_model, method, options, margin, value):
     old = OldSide(embed(Embedder.load(old_model), source), Classifier.load(old_model / "classifier.safetensors"))
-    loss, _ = tie(recipe(method=method, old_model="v1", **options), source, old)
+    loss, _ = term(recipe(method=method, old_model="v1", **options), source, old)
     assert (loss.margin, loss.margin_value, loss.scale) == (margin, value, 16.0)
 
 
@@ -222,7 +242,7 @@ def test_a_loss_that_is_no_longer_finite_stops_with_its_cause(source, tmp_path):
         run(wild, tmp_path / "v1", source=source, quiet=True)
 
 
-def test_a_broken_tie_is_named_as_the_cause(source, old_model, tmp_path, monkeypatch):
+def test_a_broken_term_is_named_as_the_cause(source, old_model, tmp_path, monkeypatch):
     monkeypatch.setattr(InfluenceLoss, "forward", lambda self, e, y: e.sum() * torch.nan)
     with pytest.raises(TrainingError, match=r"compatibility term is no longer finite at epoch 2.*checkpoint in"):
         run(recipe(method="bct", old_model=str(old_model)), tmp_path / "v2", source=source, quiet=True)

@@ -4,9 +4,10 @@ import pytest
 import yaml
 
 from samespace.errors import InputError
-from samespace.train.recipe import OptimSection, Recipe
+from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import differences, dump_recipe, load_recipe, parse_recipe
 from samespace.train.schedule import learning_rate
+from samespace.train.sections import OptimSection
 
 BASE = {"data": {"source": "glyphs"}}
 
@@ -78,7 +79,7 @@ def test_bad_values_are_one_clear_line(override, message):
 
 
 @pytest.mark.parametrize(
-    ("tie", "message"),
+    ("section", "message"),
     [
         ({"old_model": "v1"}, "method=none uses no old model"),
         ({"method": "bct"}, "needs compatibility.old_model or .old_classifier"),
@@ -97,9 +98,9 @@ def test_bad_values_are_one_clear_line(override, message):
         ({"method": "unibct-refined", "old_model": "v1", "damping": 1.0}, r"damping should be in \[0, 1\)"),
     ],
 )
-def test_options_that_exclude_each_other(tie, message):
+def test_options_that_exclude_each_other(section, message):
     with pytest.raises(InputError, match=message):
-        recipe(compatibility=tie)
+        recipe(compatibility=section)
 
 
 def test_a_cosine_schedule_has_no_milestones():

@@ -1,14 +1,16 @@
-"""Losses: classification heads with margins, and the terms that tie new embeddings to an old space.
+"""Losses: classification heads with margins, and the terms that keep new embeddings comparable with an old space.
 
-Every loss is an `nn.Module` called as `loss(embeddings, labels)`, or as `loss(embeddings, labels, old_embeddings)`
-where it needs old vectors of the same images. Embeddings come as the model makes them and are normalised inside; the
-maths is float32 even under autocast, and float64 for float64 input.
+Every loss is an `nn.Module` called as `loss(embeddings, labels)`. One that needs more says so by class attributes:
+`needs_old_embeddings = True` is called with `old_embeddings=` (B, old_dim), the old model's vectors of the same images,
+and `needs_old_views = True` with `old_views=` (B, old_dim), its embeddings of the same augmented views. Embeddings come
+as the model makes them and are normalised inside; the maths is float32 even under autocast, and float64 for float64
+input.
 """
 
 from __future__ import annotations
 
 from samespace.losses.contrast import ContrastiveLoss
-from samespace.losses.distillation import DistillationLoss, LwFLoss
+from samespace.losses.distillation import BctDistillationLoss, DistillationLoss, LwFLoss
 from samespace.losses.heads import MarginHead
 from samespace.losses.influence import InfluenceLoss
 from samespace.losses.margins import DEFAULT_MARGINS, Margin, apply_margin
@@ -16,6 +18,7 @@ from samespace.losses.regression import RegressionLoss
 
 __all__ = [
     "DEFAULT_MARGINS",
+    "BctDistillationLoss",
     "ContrastiveLoss",
     "DistillationLoss",
     "InfluenceLoss",

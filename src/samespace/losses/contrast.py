@@ -32,6 +32,8 @@ class ContrastiveLoss(nn.Module):
         True
     """
 
+    needs_old_embeddings = True
+
     def __init__(self, *, temperature: float = 0.05, prefix: bool = False) -> None:
         super().__init__()
         if not (temperature > 0 and math.isfinite(temperature)):

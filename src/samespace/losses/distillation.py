@@ -20,6 +20,7 @@ from samespace.losses.checks import (
     selected_mean,
     widen,
 )
+from samespace.losses.influence import InfluenceLoss
 from samespace.prototypes.rows import Vectors, check_class_map, check_vectors
 
 Form = Literal["cosine", "linear"]
@@ -57,6 +58,8 @@ class DistillationLoss(nn.Module):
         >>> float(loss(vectors, torch.zeros(4, dtype=torch.int64), vectors)) < 1e-6
         True
     """
+
+    needs_old_embeddings = True
 
     weight: Tensor
     bias: Tensor | None
@@ -190,6 +193,32 @@ class LwFLoss(DistillationLoss):
 
     def _student(self, new: Tensor) -> Tensor:
         return self._responses(new, self.student_weight, self.student_bias)
+
+
+class BctDistillationLoss(nn.Module):
+    """BCT with distillation (BCT 2.5): samples of known classes by the influence loss, the others by distillation.
+
+    Args:
+        influence: for samples whose class the old classifier knows.
+        distillation: for the others.
+        class_map: (C,) int64, the old class of each new label, −1 = none.
+    """
+
+    needs_old_embeddings = True
+
+    known: Tensor
+
+    def __init__(self, influence: InfluenceLoss, distillation: DistillationLoss, class_map: Tensor) -> None:
+        super().__init__()
+        self.influence, self.distillation = influence, distillation
+        self.register_buffer("known", (class_map >= 0).float())
+
+    def forward(self, embeddings: Tensor, labels: Tensor, old_embeddings: Tensor) -> Tensor:
+        """The mean over all samples of the batch; arguments as `DistillationLoss`."""
+        share = self.known[labels].mean()
+        influence: Tensor = self.influence(embeddings, labels)
+        distillation: Tensor = self.distillation(embeddings, labels, old_embeddings)
+        return share * influence + (1 - share) * distillation
 
 
 def _usable_weight(weight: Vectors) -> Tensor:

@@ -44,6 +44,8 @@ class InfluenceLoss(nn.Module):
         True
     """
 
+    needs_old_embeddings = False
+
     weight: Tensor
     offset: Tensor
     rows: Tensor

@@ -39,6 +39,8 @@ class RegressionLoss(nn.Module):
         1.0
     """
 
+    needs_old_embeddings = True
+
     def __init__(self, *, form: RegressionForm = "bct", normalize: bool = True, prefix: bool = False) -> None:
         super().__init__()
         if form not in get_args(RegressionForm):

@@ -111,6 +111,15 @@ class Embedder(nn.Module):
         return self.projection(self.backbone(images))  # type: ignore[no-any-return]
 
     @torch.no_grad()
+    def embed_unit(self, unit: Tensor) -> Tensor:
+        """Unit vectors (B, embedding_dim) float32 of images (B, C, H, W) in [0, 1], such as augmented ones.
+
+        The mode, training or evaluation, is left as it is.
+        """
+        prepared = self.preprocessing.normalize(self.preprocessing.resize(unit))
+        return F.normalize(self(prepared).float(), dim=1)
+
+    @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
         """Unit vectors of the model's space for raw images, deterministically: no augmentation, evaluation mode.
 

@@ -59,10 +59,13 @@ class Preprocessing:
             )
         if images.shape[1] != self.channels:
             raise InputError(f"the model expects {self.channels} channel(s), got images of {images.shape[1]}")
-        unit = images.to(torch.float32) / 255
-        if images.shape[-2:] != (self.size, self.size):
-            unit = F.interpolate(unit, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return unit
+        return self.resize(images.to(torch.float32) / 255)
+
+    def resize(self, unit: Tensor) -> Tensor:
+        """A float batch (B, C, H, W) at the network's size."""
+        if unit.shape[-2:] == (self.size, self.size):
+            return unit
+        return F.interpolate(unit, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
 
     def normalize(self, unit: Tensor) -> Tensor:
         """Shift and scale a float batch in [0, 1]."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from samespace.errors import InputError, suggest
-from samespace.train.recipe import Method
 
 Test = Literal["old", "cross", "new", "paragon"]
 Quantity = Literal["value", "compatible", "update_gain", "absolute_gain"]
@@ -42,7 +41,7 @@ class Model:
     Attributes:
         name: what the study calls it, unique.
         data: what it is trained on.
-        method: how it is tied to the old model.
+        method: its compatibility method, a name in `samespace.train.compatibility.METHODS`.
         old: name of the old model.
         variants: changes to the recipe, by the names that settings give them, such as `deeper`.
         generation: 0 for models that are replaced, 1 for their successors and paragons, and so on. Models of one
@@ -52,7 +51,7 @@ class Model:
 
     name: str
     data: Share
-    method: Method = "none"
+    method: str = "none"
     old: str | None = None
     variants: tuple[str, ...] = ()
     generation: int = 1

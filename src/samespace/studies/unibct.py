@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from samespace.studies.study import Column, Model, Pair, Published, Row, Share, Study, Table
-from samespace.train.recipe import Method
 
 _VERIFICATION, _TOP1, _TOP5 = "TAR@FAR=1e-4", "rank@1", "rank@5"
-_METHODS: dict[str, tuple[Method, str]] = {
+_METHODS: dict[str, tuple[str, str]] = {
     "regress": ("l2", "L_regress"),
     "contra": ("contrastive", "L_contra"),
     "mean": ("unibct-mean", "L*_uniBCT (mean)"),

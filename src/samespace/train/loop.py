@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samespace.data import Batch, ImageSource, batches, steps_per_epoch
 from samespace.errors import InputError, TrainingError
-from samespace.losses import InfluenceLoss
+from samespace.models import Embedder
 from samespace.models.extract import embed_rows
 from samespace.progress import Bar, bar, silent
 from samespace.train.checkpoint import Position, load_checkpoint, save_checkpoint
@@ -47,6 +47,7 @@ def train(
     *,
     out: str | Path,
     old: VectorSet | None = None,
+    old_model: Embedder | None = None,
     device: torch.device | None = None,
     processes: Processes | None = None,
     quiet: bool = False,
@@ -58,11 +59,12 @@ def train(
     end of each epoch, every `recipe.run.checkpoint_minutes`, and on Ctrl-C.
 
     Args:
-        task: the model, its head and its tie to the old model; trained in place.
+        task: the model, its head and its compatibility term; trained in place.
         source: labelled images; labels index the head's classes.
         recipe: `optim`, `augment`, `run` and `seed` are used.
         out: folder of `checkpoint.safetensors` and `metrics.jsonl`.
         old: the old model's vectors of the same images in the same order, where the task needs old embeddings.
+        old_model: the old model, where the task needs its embeddings of the augmented views; never trained.
         device: where to compute.
         processes: this process among those of torchrun.
         quiet: show no progress.
@@ -75,7 +77,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
         InputError: old embeddings are needed and missing, or do not fit the images.
     """
-    return _Training(task, source, recipe.resolved(), Path(out), old, device, processes, quiet).run()
+    return _Training(task, source, recipe.resolved(), Path(out), old, old_model, device, processes, quiet).run()
 
 
 class _Training:
@@ -86,6 +88,7 @@ class _Training:
         recipe: Recipe,
         out: Path,
         old: VectorSet | None,
+        old_model: Embedder | None,
         device: torch.device | None,
         processes: Processes | None,
         quiet: bool,
@@ -93,11 +96,14 @@ class _Training:
         if task.needs_old_embeddings and (old is None or len(old) != len(source)):
             given = "none" if old is None else f"{len(old):,}"
             raise InputError(f"this compatibility term needs one old vector per image ({len(source):,}), got {given}")
+        if task.needs_old_views and old_model is None:
+            raise InputError("this compatibility term needs the old model itself, got none")
         self.processes = processes or Processes()
         check_batch(recipe.optim.batch_size, self.processes.count)
         self.source, self.recipe, self.out, self.old, self.quiet = source, recipe, out, old, quiet
         self.device = device or torch.device("cpu")
         self.task = task.to(self.device)
+        self.old_model = None if old_model is None else old_model.to(self.device).eval()
         self.module: nn.Module = self.task
         if self.processes.count > 1:
             synchronize_batch_norm(self.task, self.device)
@@ -163,40 +169,42 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_stream(self.recipe.seed, epoch, batch.step, self.processes.rank))
-        images = self._prepare(batch, epoch)
+        unit = self._augmented(batch, epoch)
+        images = self.task.embedder.preprocessing.normalize(unit)
         labels = batch.labels.to(self.device, non_blocking=True)
-        inputs: tuple[Tensor, ...] = (images, labels)
+        old: dict[str, Tensor] = {}
         if self.task.needs_old_embeddings and self.old is not None:
-            inputs += (torch.from_numpy(self.old.take(batch.rows)).to(self.device),)
+            old["old_embeddings"] = torch.from_numpy(self.old.take(batch.rows)).to(self.device)
+        if self.task.needs_old_views and self.old_model is not None:
+            old["old_views"] = self.old_model.embed_unit(unit)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            parts = self.module(*inputs, weight=weight)
+            parts = self.module(images, labels, **old, weight=weight)
         parts["loss"].backward()
         if self.recipe.optim.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.task.parameters(), self.recipe.optim.clip_norm)
         self.optimizer.step()
         return torch.stack([parts[name].detach().float() for name in _PARTS])
 
-    def _prepare(self, batch: Batch, epoch: int) -> Tensor:
-        """Augmented, normalised images; what is drawn depends on the place in the global batch, not on the process."""
-        preprocessing = self.task.embedder.preprocessing
-        unit = preprocessing.to_unit(batch.images.to(self.device, non_blocking=True))
+    def _augmented(self, batch: Batch, epoch: int) -> Tensor:
+        """Augmented images in [0, 1]; what is drawn depends on the place in the global batch, not on the process."""
+        unit = self.task.embedder.preprocessing.to_unit(batch.images.to(self.device, non_blocking=True))
         generator = torch.Generator().manual_seed(_stream(self.recipe.seed, epoch, batch.step, -1))
         size = len(batch.rows)
         drawn = self.recipe.augment.draw(size * self.processes.count, generator)
         mine = drawn[self.processes.rank * size : (self.processes.rank + 1) * size]
-        return preprocessing.normalize(self.recipe.augment.apply(unit, mine))
+        return self.recipe.augment.apply(unit, mine)
 
     def _refresh_prototypes(self, position: Position, loggers: list[Log]) -> None:
         """Rebuild prototypes with the new model's present vectors as the guide (UniBCT Algorithm 1)."""
         task = self.task
         assert task.refresh is not None
-        assert isinstance(task.influence, InfluenceLoss)
+        loss: Any = task.influence
         start, stop = self.processes.share(len(self.source))
         part = embed_rows(task.embedder, self.source, start=start, stop=stop)
         with self.processes.gathered(part, start, len(self.source), self.out / "guide.npy") as guide:
             centres = task.refresh(torch.from_numpy(guide)) if self.processes.first else None
-        task.influence.set_prototypes(self.processes.from_first(centres, task.influence.weight))
+        loss.set_prototypes(self.processes.from_first(centres, loss.weight))
         report = getattr(task.refresh, "report", {})
         line = {"kind": "prototypes", "epoch": position.epoch, "step": 0, "global_step": self._global_step(position)}
         for log in loggers:

@@ -1,4 +1,4 @@
-"""A whole training from a recipe: open the images, build the model and its tie, train, save the model."""
+"""A whole training from a recipe: open the images, build the task, train, save the model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from samespace.losses import MarginHead
 from samespace.models import Classifier, Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import pick_device
 from samespace.train.checkpoint import checkpoint_recipe
-from samespace.train.compatibility import old_side, tie
+from samespace.train.compatibility import compatibility_term
 from samespace.train.distributed import Processes, local_device, processes
 from samespace.train.loop import train
-from samespace.train.recipe import DataSection, Recipe
+from samespace.train.methods.method import OldSide
+from samespace.train.old_side import old_side
+from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import differences, parse_recipe, save_recipe
+from samespace.train.sections import DataSection
 from samespace.train.task import CompatibleTask
-from samespace.vectors import VectorSet
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,17 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
         if group.first:
             sweep(out)
             save_recipe(recipe, out / "recipe.yaml")
-        position = train(task, source, recipe, out=out, old=old, device=device, processes=group, quiet=quiet)
+        position = train(
+            task,
+            source,
+            recipe,
+            out=out,
+            old=old.vectors,
+            old_model=old.model,
+            device=device,
+            processes=group,
+            quiet=quiet,
+        )
         if group.first:
             _finish(task, source, recipe, out, position.seconds)
         group.wait()
@@ -98,7 +110,7 @@ def flushed_denormals() -> Iterator[None]:
 
 def _build(
     recipe: Recipe, source: ImageSource, out: Path, device: torch.device, group: Processes, quiet: bool
-) -> tuple[CompatibleTask, VectorSet | None]:
+) -> tuple[CompatibleTask, OldSide]:
     model = recipe.model
     channels, height, width = source.image_shape
     if model.image_size is None and height != width:
@@ -122,7 +134,7 @@ def _build(
         margin_value=recipe.head.margin_value,
     )
     old = old_side(recipe, source, out, device, group, quiet)
-    influence, refresh = tie(recipe, source, old)
+    influence, refresh = compatibility_term(recipe.compatibility, recipe.head, source, old)
     task = CompatibleTask(
         embedder,
         head,
@@ -132,7 +144,7 @@ def _build(
         refresh=refresh,
         refresh_epochs=recipe.compatibility.refresh_epochs or (),
     )
-    return task, old.vectors
+    return task, old
 
 
 def _finished(recipe: Recipe, out: Path, source: ImageSource) -> Trained | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from samespace.train.recipe import OptimSection
+from samespace.train.sections import OptimSection
 
 
 def learning_rate(optim: OptimSection, epoch: int, step: int, steps_per_epoch: int) -> float:

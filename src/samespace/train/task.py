@@ -1,4 +1,4 @@
-"""`CompatibleTask`: the new model, its head and the tie to the old model, as one module that gives the loss."""
+"""`CompatibleTask`: the new model, its head and the compatibility term, as one module that gives the loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from samespace.errors import InputError
-from samespace.losses import InfluenceLoss
 from samespace.models import Embedder
 
 
@@ -22,16 +21,18 @@ class CompatibleTask(nn.Module):
     Args:
         embedder: the new model.
         head: its classification loss, `head(embeddings, labels)`.
-        influence: the compatibility term; an `InfluenceLoss` is called with `(embeddings, labels)`, any other
-            module with `(embeddings, labels, old_embeddings)`. None trains an independent model.
+        influence: the compatibility term, called with `(embeddings, labels)` and with what it declares by class
+            attributes: `old_embeddings=` where `needs_old_embeddings`, `old_views=` where `needs_old_views`. A loss
+            that is a mean over some samples of a batch says over how many by a method `counts(labels)`. None trains
+            an independent model.
         influence_weight: λ of BCT Eq. 8, η of UniBCT Eq. 2.
         warmup_epochs: first epochs without the term.
-        refresh: builds prototypes from the new model's present vectors (N, D) of the training images, for an
-            `InfluenceLoss`; called at the start of each of `refresh_epochs`.
+        refresh: builds prototypes from the new model's present vectors (N, D) of the training images, for a term with
+            `set_prototypes`, such as `InfluenceLoss`; called at the start of each of `refresh_epochs`.
         refresh_epochs: see `refresh`.
 
     Raises:
-        InputError: `refresh` without an `InfluenceLoss` to refresh.
+        InputError: `refresh` without a term that takes prototypes.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class CompatibleTask(nn.Module):
         refresh_epochs: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        if refresh is not None and not isinstance(influence, InfluenceLoss):
+        if refresh is not None and not hasattr(influence, "set_prototypes"):
             raise InputError("refresh builds prototypes for an InfluenceLoss; give one as influence")
         self.embedder = embedder
         self.head = head
@@ -58,8 +59,13 @@ class CompatibleTask(nn.Module):
 
     @property
     def needs_old_embeddings(self) -> bool:
-        """Whether `forward` wants the old model's embedding of each image."""
-        return self.influence is not None and not isinstance(self.influence, InfluenceLoss)
+        """Whether `forward` wants the old model's vector of each image."""
+        return bool(getattr(self.influence, "needs_old_embeddings", False))
+
+    @property
+    def needs_old_views(self) -> bool:
+        """Whether `forward` wants the old model's embedding of each augmented view."""
+        return bool(getattr(self.influence, "needs_old_views", False))
 
     def weight_at(self, epoch: int) -> float:
         """Weight of the compatibility term in an epoch: zero during the warm-up."""
@@ -70,16 +76,23 @@ class CompatibleTask(nn.Module):
         return self.refresh is not None and epoch in self.refresh_epochs
 
     def _share(self, labels: Tensor) -> Tensor | float:
-        """How much this process's mean over the samples with a prototype counts among those of all processes."""
-        if not (isinstance(self.influence, InfluenceLoss) and dist.is_available() and dist.is_initialized()):
+        """How much this process's mean over the samples that count weighs among those of all processes."""
+        counts: Callable[[Tensor], Tensor] | None = getattr(self.influence, "counts", None)
+        if counts is None or not (dist.is_available() and dist.is_initialized()):
             return 1.0
-        mine = self.influence.counts(labels)
+        mine = counts(labels)
         total = mine.clone()
         dist.all_reduce(total)
         return mine * dist.get_world_size() / total.clamp(min=1)
 
     def forward(
-        self, images: Tensor, labels: Tensor, old_embeddings: Tensor | None = None, *, weight: float = 1.0
+        self,
+        images: Tensor,
+        labels: Tensor,
+        old_embeddings: Tensor | None = None,
+        *,
+        old_views: Tensor | None = None,
+        weight: float = 1.0,
     ) -> dict[str, Tensor]:
         """The loss and its parts for prepared images.
 
@@ -87,6 +100,7 @@ class CompatibleTask(nn.Module):
             images: (B, C, H, W) float, prepared and augmented.
             labels: (B,) int64.
             old_embeddings: (B, D_old) float, where `needs_old_embeddings`.
+            old_views: (B, D_old) float, where `needs_old_views`.
             weight: of the compatibility term, from `weight_at`.
 
         Returns:
@@ -96,8 +110,9 @@ class CompatibleTask(nn.Module):
         classification = self.head(embeddings, labels)
         influence = torch.zeros_like(classification)
         if self.influence is not None and (weight > 0 or any(True for _ in self.influence.parameters())):
-            inputs = (embeddings, labels) if old_embeddings is None else (embeddings, labels, old_embeddings)
-            influence = self.influence(*inputs) * self._share(labels)
+            given = {"old_embeddings": old_embeddings, "old_views": old_views}
+            wanted = {name: value for name, value in given.items() if getattr(self, f"needs_{name}")}
+            influence = self.influence(embeddings, labels, **wanted) * self._share(labels)
         return {
             "loss": classification + weight * influence,
             "classification": classification.detach(),

@@ -1,0 +1,125 @@
+"""What training needs of the old model: its vectors of the images, made once, its classifier, or the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from samespace.data import ImageSource
+from samespace.errors import InputError
+from samespace.models import Classifier, Embedder, resolve_model
+from samespace.models.extract import embed_to
+from samespace.progress import bar, silent
+from samespace.train.compatibility import METHODS
+from samespace.train.distributed import Processes
+from samespace.train.methods.method import OldSide, shared_classes
+from samespace.train.recipe import Recipe
+from samespace.vectors import VectorSet
+
+
+def old_side(
+    recipe: Recipe,
+    source: ImageSource,
+    out: Path,
+    device: torch.device,
+    group: Processes,
+    quiet: bool = False,
+) -> OldSide:
+    """Gather what a method needs of the old model, making its vectors once where only the model is given.
+
+    Vectors made here are kept in `old-vectors/` beside `out`, under the old space and the images they belong to, so
+    that other trainings against the same model find them.
+
+    Raises:
+        InputError: a model, vector set or classifier is missing or does not fit the images, dimensions do not fit, or
+            the classes leave the method nothing to do. All that is cheap to see is seen before images are embedded.
+    """
+    section, method = recipe.compatibility, METHODS[recipe.compatibility.method]
+    vectors = classifier = embedder = None
+    model = None if section.old_model is None else resolve_model(section.old_model)
+    if "classifier" in method.needs:
+        file = model / "classifier.safetensors" if section.old_classifier is None and model else section.old_classifier
+        classifier = Classifier.load(Path(str(file)))
+        _check_dims(recipe, classifier.weight.shape[1])
+        if method.check_classes is not None:
+            method.check_classes(shared_classes(source, classifier))
+    if model is not None and {"vectors", "model"} & set(method.needs):
+        embedder = Embedder.load(model).to(device)
+        _check_dims(recipe, embedder.embedding_dim)
+        if "model" in method.needs:
+            _check_channels(embedder, source)
+    if "vectors" in method.needs:
+        if embedder is None:
+            vectors = align(VectorSet.load(str(section.old_vectors)), source)
+            _check_dims(recipe, vectors.dim)
+        else:
+            vectors = _embed_once(embedder, source, out, group, quiet)
+    return OldSide(vectors, classifier, embedder if "model" in method.needs else None)
+
+
+def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
+    """Old vectors in the order of the training images.
+
+    Raises:
+        InputError: an image has no vector, or the counts differ where the vectors have no ids.
+    """
+    if not vectors.has_ids:
+        if len(vectors) != len(source):
+            counts = f"{len(vectors):,} vectors and no ids for {len(source):,} training images"
+            raise InputError(f"{vectors.name} has {counts}; give ids, or one vector for each image")
+        numbers = np.arange(len(vectors)).astype(str)
+        if not np.array_equal(vectors.ids, source.ids) and not np.array_equal(vectors.ids, numbers):
+            raise InputError(
+                f"{vectors.name} was made from other rows than the training images; embed the same part again"
+            )
+        if vectors.labels is not None and len(np.unique(_pairs(vectors, source))) != len(source.classes):
+            raise InputError(f"{vectors.name} has no ids, and its labels are not those of the images in their order")
+        return vectors
+    row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
+    rows = [row_of.get(name, -1) for name in source.ids.tolist()]
+    if -1 in rows:
+        missing = rows.count(-1)
+        example = source.ids[rows.index(-1)]
+        raise InputError(f"{vectors.name} lacks {missing:,} of {len(source):,} training images, such as '{example}'")
+    if rows == list(range(len(vectors))):
+        return vectors
+    return vectors.subset(np.asarray(rows))
+
+
+def _pairs(vectors: VectorSet, source: ImageSource) -> npt.NDArray[np.str_]:
+    """Label of the vector and class of the image, row by row: as many distinct pairs as classes where they agree."""
+    return np.char.add(np.char.add(np.asarray(vectors.labels).astype(str), "\n"), source.labels.astype(str))
+
+
+def _check_dims(recipe: Recipe, old: int) -> None:
+    new, prefix = recipe.model.embedding_dim, recipe.compatibility.prefix
+    if prefix and new <= old:
+        raise InputError(
+            f"compatibility.prefix needs a new model wider than the old one, got {new} and {old} dimensions"
+        )
+    if not prefix and new != old:
+        hint = "; compatibility.prefix=true compares the leading dimensions" if new > old else ""
+        raise InputError(f"model.embedding_dim={new} but the old model has {old} dimensions{hint}")
+
+
+def _check_channels(old: Embedder, source: ImageSource) -> None:
+    if old.preprocessing.channels != source.image_shape[0]:
+        raise InputError(
+            f"the old model takes images of {old.preprocessing.channels} channel(s), {source.name} has "
+            f"{source.image_shape[0]}; set data.channels={old.preprocessing.channels}"
+        )
+
+
+def _embed_once(embedder: Embedder, source: ImageSource, out: Path, group: Processes, quiet: bool) -> VectorSet:
+    folder = out.parent / "old-vectors" / f"{embedder.space.id}-{source.fingerprint()[:12]}"
+    if group.first and not folder.exists():
+        if quiet:
+            embed_to(embedder, source, folder, advance=silent)
+        else:
+            with bar(f"old vectors by {embedder.name or 'the old model'}", len(source)) as advance:
+                embed_to(embedder, source, folder, advance=advance)
+    group.wait()
+    return VectorSet.load(folder)
