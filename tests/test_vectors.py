@@ -177,3 +177,9 @@ def test_a_space_that_is_no_object_is_refused(tmp_path):
     (tmp_path / "set" / "space.json").write_text('{"space": "v1", "has_ids": true}')
     with pytest.raises(InputError, match=r"space\.json: a space should be a JSON object, got 'v1'"):
         VectorSet.load(tmp_path / "set")
+
+
+def test_rows_are_found_by_id():
+    given = some(ids=["d", "b", "cc", "a"])
+    assert given.rows_of(["a", "cc", "c", "zzzz", "d"]).tolist() == [3, 2, -1, -1, 0]
+    assert given.rows_of([]).tolist() == []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,14 @@ class VectorSet:
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         """A float32 copy of the vectors of `rows`, (len(rows), D)."""
         return np.array(self.vectors[rows], dtype=np.float32)
+
+    def rows_of(self, ids: Sequence[str] | Array) -> npt.NDArray[np.int64]:
+        """The row of each of these ids, (len(ids),) int64; −1 where the set has no such item."""
+        return find_ids(self.ids, self._order, ids)
+
+    @cached_property
+    def _order(self) -> npt.NDArray[np.int64]:
+        return np.argsort(self.ids, kind="stable")
 
     def scores(self, gallery: VectorSet, *, certificate: Links | None = None) -> npt.NDArray[np.float32]:
         """Cosine of each of these vectors, as queries, with each of a gallery: (len(self), len(gallery)) float32.
@@ -254,6 +263,15 @@ class VectorSet:
             if not finite.all():
                 row = start + int(np.argmin(finite))
                 raise InputError(f"{self.name}: the vector of row {row} (id {self.ids[row]}) holds NaN or infinity")
+
+
+def find_ids(ids: Array, order: npt.NDArray[np.int64], wanted: Sequence[str] | Array) -> npt.NDArray[np.int64]:
+    """Where each wanted id is among unique `ids`, which `order` sorts: (len(wanted),) int64, −1 where it is not."""
+    names = np.asarray(wanted, dtype=np.str_)
+    if not len(ids):
+        return np.full(len(names), -1, dtype=np.int64)
+    rows = order[np.minimum(np.searchsorted(ids, names, sorter=order), len(ids) - 1)]
+    return np.where(ids[rows] == names, rows, -1).astype(np.int64)
 
 
 def _column(values: Any, what: str, count: int, name: str) -> Array:
