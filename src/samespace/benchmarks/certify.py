@@ -114,9 +114,6 @@ def rows_of(benchmark: Benchmark, source: VectorSet) -> Ints | None:
     Raises:
         InputError: images are missing, or the set has no ids and another number of rows.
     """
-    import pyarrow
-    import pyarrow.compute
-
     ids = benchmark.ids
     if not source.has_ids:
         if len(source) != len(ids):
@@ -127,14 +124,13 @@ def rows_of(benchmark: Benchmark, source: VectorSet) -> Ints | None:
         return None
     if len(source) == len(ids) and np.array_equal(source.ids, ids):
         return None
-    place = pyarrow.compute.index_in(pyarrow.array(ids), value_set=pyarrow.array(source.ids))
-    if place.null_count:
-        first = ids[int(np.argmax(place.is_null().to_numpy(zero_copy_only=False)))]
+    rows = source.rows_of(ids)
+    if len(missing := ids[rows < 0]):
         raise InputError(
-            f"{source.name} lacks {place.null_count} of the {len(ids)} images of {benchmark.name}, the first with id "
-            f"'{first}'; its own ids look like '{source.ids[0]}'"
+            f"{source.name} lacks {len(missing)} of the {len(ids)} images of {benchmark.name}, the first with id "
+            f"'{missing[0]}'; its own ids look like '{source.ids[0]}'"
         )
-    return np.asarray(place.to_numpy(), dtype=np.int64)
+    return rows
 
 
 def _tests(prepared: dict[str, Units], cut: int | None, seed: int) -> dict[str, Callable[[], tuple[Units, Units]]]:

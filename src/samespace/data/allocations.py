@@ -14,6 +14,7 @@ from samespace.data.holdout import Holdout, IntArray, count_of, labels_of, requi
 from samespace.data.source import ImageSource, subset
 from samespace.errors import InputError, suggest
 from samespace.files import read_json, write_json
+from samespace.vectors import find_ids
 
 Kind = Literal["extended-data", "open-data", "extended-class", "open-class", "identical-data"]
 Part = Literal["old", "new", "queries", "gallery"]
@@ -119,9 +120,9 @@ class Allocation:
                 "use the source it was made for, or give the images ids"
             )
         order = np.argsort(source.ids)
-        found = {name: _find(ids[name], source, order, f"{name!r} in {path}") for name in PARTS}
-        check = Holdout(_none(), found["queries"], found["gallery"])
-        return _allocation(kind, seed, fraction, source.labels, found["old"], found["new"], check)
+        rows = {name: _rows(ids[name], source, order, f"{name!r} in {path}") for name in PARTS}
+        check = Holdout(_none(), rows["queries"], rows["gallery"])
+        return _allocation(kind, seed, fraction, source.labels, rows["old"], rows["new"], check)
 
 
 def allocate(
@@ -248,14 +249,12 @@ def _draw_classes(labels: npt.NDArray[Any], fraction: float, seed: int) -> npt.N
     return np.isin(labels, random.permutation(classes)[:count])
 
 
-def _find(ids: list[str], source: ImageSource, order: npt.NDArray[np.intp], what: str) -> IntArray:
+def _rows(ids: list[str], source: ImageSource, order: npt.NDArray[np.int64], what: str) -> IntArray:
     """Rows of `source` with these ids, sorted; `order` sorts the source by id."""
-    wanted = np.array(ids, dtype=np.str_)
-    place = np.searchsorted(source.ids, wanted, sorter=order)
-    rows = order[np.minimum(place, len(order) - 1)].astype(np.int64)
-    absent = source.ids[rows] != wanted
+    rows = find_ids(source.ids, order, ids)
+    absent = rows < 0
     if absent.any():
-        first = str(wanted[absent.argmax()])
+        first = ids[int(absent.argmax())]
         raise InputError(f"{int(absent.sum())} ids of {what} are not in {source.name}, such as {first!r}")
     if len(np.unique(rows)) != len(rows):
         raise InputError(f"an id of {what} is named twice")

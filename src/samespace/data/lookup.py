@@ -8,22 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.data.source import ImageSource
+from samespace.vectors import find_ids
 
 Picture = npt.NDArray[np.uint8]
 
 
 def image_lookup(source: ImageSource) -> Callable[[Sequence[str]], list[Picture | None]]:
     """A function from ids to pictures, (H, W) or (H, W, 3) uint8, None for an id the source lacks."""
-    row_of = {name: row for row, name in enumerate(source.ids.tolist())}
+    order = np.argsort(source.ids, kind="stable")
 
     def find(ids: Sequence[str]) -> list[Picture | None]:
-        known = sorted({row_of[name] for name in ids if name in row_of})
+        rows = find_ids(source.ids, order, ids)
+        known = np.unique(rows[rows >= 0]).tolist()
         pictures: dict[int, Picture] = {}
         if known:
             images = source.load(known).numpy().transpose(0, 2, 3, 1)
             pictures = {
                 row: image[..., 0] if image.shape[-1] == 1 else image for row, image in zip(known, images, strict=True)
             }
-        return [pictures.get(row_of.get(name, -1)) for name in ids]
+        return [pictures.get(row) for row in rows.tolist()]
 
     return find

@@ -147,16 +147,14 @@ def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: st
 
 
 def _rows_by_id(reference: VectorSet, other: VectorSet, role: str, other_role: str) -> Ints:
-    sorter = np.argsort(other.ids, kind="stable")
-    place = np.searchsorted(other.ids, reference.ids, sorter=sorter)
-    rows = sorter[np.minimum(place, len(other) - 1)]
-    missing = other.ids[rows] != reference.ids
+    rows = other.rows_of(reference.ids)
+    missing = rows < 0
     if missing.any():
         raise InputError(
             f"{other_role} ({other.name}) lacks {int(missing.sum())} items of {role} ({reference.name}), "
             f"the first with id '{reference.ids[int(np.argmax(missing))]}'"
         )
-    return rows.astype(np.int64)
+    return rows
 
 
 def _self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gallery_codes: Ints, order: Ints) -> Ints:

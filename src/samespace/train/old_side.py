@@ -78,15 +78,13 @@ def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
         if vectors.labels is not None and len(np.unique(_pairs(vectors, source))) != len(source.classes):
             raise InputError(f"{vectors.name} has no ids, and its labels are not those of the images in their order")
         return vectors
-    row_of = {name: row for row, name in enumerate(vectors.ids.tolist())}
-    rows = [row_of.get(name, -1) for name in source.ids.tolist()]
-    if -1 in rows:
-        missing = rows.count(-1)
-        example = source.ids[rows.index(-1)]
-        raise InputError(f"{vectors.name} lacks {missing:,} of {len(source):,} training images, such as '{example}'")
-    if rows == list(range(len(vectors))):
-        return vectors
-    return vectors.subset(np.asarray(rows))
+    rows = vectors.rows_of(source.ids)
+    missing = source.ids[rows < 0]
+    if missing.size:
+        raise InputError(
+            f"{vectors.name} lacks {missing.size:,} of {len(source):,} training images, such as '{missing[0]}'"
+        )
+    return vectors if np.array_equal(rows, np.arange(len(vectors))) else vectors.subset(rows)
 
 
 def _pairs(vectors: VectorSet, source: ImageSource) -> npt.NDArray[np.str_]:
