@@ -1,0 +1,64 @@
+"""Commands that need no model load no torch, which costs seconds and hundreds of megabytes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samespace.gallery import Gallery
+from samespace.space import Space
+from samespace.vectors import VectorSet
+
+SPACE = Space(weights="00" * 32, preprocessing="none", dim=8, normalized=True, name="v1")
+HEAVY = ("torch", "torchvision")
+
+
+def loaded_after(code: str, *arguments: str) -> list[str]:
+    """Which heavy packages a fresh Python has loaded once it has run some code."""
+    told = f"import sys\n{code}\nprint('loaded:', *(name for name in {HEAVY!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", told, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+def loaded_by(*command: str) -> list[str]:
+    """Which heavy packages a command has loaded at its end."""
+    code = "from samespace.cli.main import run\nassert run(sys.argv[1:]) == 0"
+    return loaded_after(code, *command)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery of vectors, and a set of queries."""
+    place = tmp_path_factory.mktemp("light")
+    values = np.random.default_rng(0).normal(size=(60, SPACE.dim))
+    unit = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    vectors = VectorSet.from_arrays(
+        unit, ids=[f"item-{row}" for row in range(60)], labels=np.arange(60) % 12, space=SPACE
+    )
+    vectors.save(place / "vectors")
+    with Gallery.create(place / "gallery", SPACE) as gallery:
+        gallery.add(vectors)
+    return place
+
+
+@pytest.mark.parametrize("module", ["samespace", "samespace.gallery", "samespace.vectors", "samespace.cli.main"])
+def test_importing(module: str) -> None:
+    assert loaded_after(f"import {module}") == []
+
+
+@pytest.mark.parametrize("command", ["status", "doctor"])
+def test_looking_at_a_gallery(folder: Path, command: str) -> None:
+    assert loaded_by("gallery", command, str(folder / "gallery")) == []
+
+
+def test_searching_by_vectors(folder: Path) -> None:
+    assert loaded_by("gallery", "search", str(folder / "gallery"), str(folder / "vectors")) == []
+
+
+def test_adding_vectors(folder: Path) -> None:
+    assert loaded_by("gallery", "add", str(folder / "gallery"), str(folder / "vectors")) == []
