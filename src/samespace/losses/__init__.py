@@ -14,7 +14,12 @@ from samespace.losses.distillation import BctDistillationLoss, DistillationLoss,
 from samespace.losses.heads import MarginHead
 from samespace.losses.influence import InfluenceLoss
 from samespace.losses.margins import DEFAULT_MARGINS, Margin, apply_margin
+from samespace.losses.matched import MatchedLoss
+from samespace.losses.matching import MatchingLoss
+from samespace.losses.memory import OldMemory
+from samespace.losses.memory_contrast import MemoryContrastLoss
 from samespace.losses.regression import RegressionLoss
+from samespace.losses.tail import TailLoss
 
 __all__ = [
     "DEFAULT_MARGINS",
@@ -25,6 +30,11 @@ __all__ = [
     "LwFLoss",
     "Margin",
     "MarginHead",
+    "MatchedLoss",
+    "MatchingLoss",
+    "MemoryContrastLoss",
+    "OldMemory",
     "RegressionLoss",
+    "TailLoss",
     "apply_margin",
 ]

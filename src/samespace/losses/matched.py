@@ -1,0 +1,155 @@
+"""The terms of method `matched`: matching, instance contrast and tail, in one module."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from samespace.errors import InputError
+from samespace.losses.checks import check_batch, check_old, full_precision, old_part, widen
+from samespace.losses.matching import MatchingLoss
+from samespace.losses.memory import OldMemory, compare
+from samespace.losses.memory_contrast import check_temperature, contrast
+from samespace.losses.tail import check_operating_point, tail
+from samespace.prototypes import mean
+from samespace.prototypes.rows import Vectors
+
+
+class MatchedLoss(nn.Module):
+    """The compatibility term of method `matched`; samespace's own.
+
+    matching_weight · (`MatchingLoss` + mixed_weight · `MatchingLoss` on mixed images)
+    + contrast_weight · `MemoryContrastLoss` + tail_weight · `TailLoss`. Contrast and tail share one draw from the
+    memory and one matrix product. It stands beside the new model's own, untouched classification loss, from a fifth
+    of the training on.
+
+    Cost: an old forward pass without gradient for the views, the product (B, old_dim) × (old_dim, K), and for mixed
+    images a forward and backward pass of the new model more. Fails where the old model is weak (class prototypes
+    serve better: `InfluenceLoss`), and gains little in short trainings.
+
+    Args:
+        vectors: (N, old_dim) the old model's stored vectors of the new training set, see `OldMemory`.
+        labels: (N,) their classes, as the new model's labels number them.
+        num_classes: C; the classes' centres are the means of their stored vectors.
+        beta: share of the centre in the matching target, see `MatchingLoss`.
+        matching_weight: of both matching terms.
+        mixed_weight: of mixed images, relative to the plain ones.
+        contrast_weight: 0 leaves the contrast out.
+        tail_weight: 0 leaves the tail out.
+        temperature: of the contrast.
+        far: the false accept rate that the tail aims at.
+        sharpness: of the tail.
+        size: K, memory vectors in a draw.
+        seed: of the draws.
+        prefix: compare the leading old_dim entries of wider embeddings (BCT section 3.6).
+
+    Raises:
+        InputError: a weight below zero or no weight above it, or what the three losses refuse.
+
+    Example:
+        >>> stored, labels = torch.randn(20, 8), torch.arange(20) % 5
+        >>> loss = MatchedLoss(stored, labels, num_classes=5)
+        >>> new, old = torch.randn(4, 8, requires_grad=True), torch.randn(4, 8)
+        >>> loss(new, labels[:4], old).shape
+        torch.Size([])
+        >>> sorted(loss.terms(new, labels[:4], old, mixed=(new, old)))
+        ['contrast', 'matching', 'mixed', 'tail']
+    """
+
+    needs_old_embeddings = True
+    needs_old_views = True
+
+    def __init__(
+        self,
+        vectors: Vectors,
+        labels: Vectors,
+        num_classes: int,
+        *,
+        beta: float = 0.2,
+        matching_weight: float = 10.0,
+        mixed_weight: float = 0.5,
+        contrast_weight: float = 0.5,
+        tail_weight: float = 10.0,
+        temperature: float = 0.05,
+        far: float = 1e-3,
+        sharpness: float = 16.0,
+        size: int = 4096,
+        seed: int = 0,
+        prefix: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weights = {
+            "matching": matching_weight,
+            "mixed": matching_weight * mixed_weight,
+            "contrast": contrast_weight,
+            "tail": tail_weight,
+        }
+        if not all(weight >= 0 and math.isfinite(weight) for weight in self.weights.values()):
+            raise InputError(f"weights are {self.weights}; expected finite numbers of at least 0")
+        if not (matching_weight or contrast_weight or tail_weight):
+            raise InputError("matching_weight, contrast_weight and tail_weight are all 0; give at least one above 0")
+        self.temperature = check_temperature(temperature)
+        self.far, self.sharpness = check_operating_point(far, sharpness)
+        self.prefix = prefix
+        self.memory = OldMemory(vectors, labels, size=size, seed=seed)
+        self.matching = MatchingLoss(mean(vectors, labels, num_classes), beta=beta, prefix=prefix)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        old_views: Tensor,
+        *,
+        old_embeddings: Tensor | None = None,
+        mixed: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """The weighted sum of the terms of a batch.
+
+        Args:
+            embeddings: (B, new_dim) of any floating type.
+            labels: (B,) whole numbers below `num_classes`.
+            old_views: (B, old_dim) old vectors of the same augmented views; no gradient goes there.
+            old_embeddings: (B, old_dim) stored old vectors of the same images, the tail's own genuine pairs; None
+                takes `old_views`.
+            mixed: new (M, new_dim) and old (M, old_dim) embeddings of the same mixed images, where there are any.
+
+        Raises:
+            InputError: shapes do not fit, a label is outside, or dimensions differ without `prefix`.
+        """
+        terms = self.terms(embeddings, labels, old_views, old_embeddings=old_embeddings, mixed=mixed)
+        return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
+
+    def terms(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        old_views: Tensor,
+        *,
+        old_embeddings: Tensor | None = None,
+        mixed: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """The terms before weighting, by name; arguments as `forward`. A term of weight zero is left out."""
+        check_batch(embeddings, labels)
+        old_sides = [old_views] if old_embeddings is None else [old_views, old_embeddings]
+        for vectors in old_sides:
+            check_old(embeddings, vectors)
+            self.memory.check_dim(vectors)
+        terms: dict[str, Tensor] = {}
+        with full_precision(embeddings):
+            new = functional.normalize(widen(old_part(embeddings, self.memory.dim, self.prefix)))
+            units = [functional.normalize(widen(vectors.detach())).to(new.dtype) for vectors in old_sides]
+            if self.weights["matching"]:
+                terms["matching"] = self.matching.of_unit(new, labels, units[0])
+            if self.weights["contrast"] or self.weights["tail"]:
+                against = compare(new, labels, self.memory.draw())
+                if self.weights["contrast"]:
+                    terms["contrast"] = contrast((new * units[0]).sum(dim=1), against.impostor, self.temperature)
+                if self.weights["tail"]:
+                    own = (new * units[-1]).sum(dim=1)
+                    terms["tail"] = tail(own, against, far=self.far, sharpness=self.sharpness)
+        if mixed is not None and self.weights["mixed"]:
+            terms["mixed"] = self.matching(mixed[0], None, mixed[1])
+        return terms

@@ -1,0 +1,115 @@
+"""The tail loss: genuine and impostor scores pushed apart at one false accept rate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from samespace.errors import InputError
+from samespace.losses.checks import check_batch, check_old, full_precision, old_part, widen
+from samespace.losses.memory import Comparison, OldMemory, compare
+from samespace.prototypes.rows import Vectors
+
+
+class TailLoss(nn.Module):
+    """Genuine scores above, impostor scores below the threshold of an operating point; samespace's own.
+
+    All B · K scores of a batch against K stored old vectors give the threshold t, the impostor score at rank
+    far · B · K, without gradient. The loss is `mean softplus(s (t - s⁺))/s` over the genuine scores s⁺ (own stored
+    vector and members of the class in the draw) plus `mean softplus(s (s⁻ - t))/s` over the impostor scores from t
+    up, with sharpness s. Only what decides TAR@FAR=far has a gradient; the bulk of impostors has none.
+
+    Cost: as `MemoryContrastLoss`, with a selection of the highest far · B · K scores in place of the softmax. Fails
+    alone (it says nothing of where a vector lies below the threshold; rank@1 falls by a third): it goes with
+    `MatchingLoss`. Where far · B · K is below 1, t is the highest impostor score: a batch resolves no lower rate than
+    1 / (B · K). Where no impostor is drawn the loss is zero.
+
+    Args:
+        vectors: (N, old_dim) stored old vectors, see `OldMemory`.
+        labels: (N,) their classes.
+        far: the false accept rate aimed at, 0 < far < 1.
+        sharpness: s, how sharply the loss bends at t.
+        size: K, vectors in a draw.
+        seed: of the draws, see `OldMemory`.
+        prefix: compare the leading old_dim entries of wider embeddings (BCT section 3.6).
+
+    Raises:
+        InputError: `far` outside (0, 1), a sharpness not above zero, or an unusable memory.
+
+    Example:
+        >>> loss = TailLoss(torch.eye(3), torch.arange(3), far=0.2)
+        >>> far_apart = loss(torch.eye(3), torch.arange(3), torch.eye(3))
+        >>> swapped = loss(torch.eye(3).roll(1, 0), torch.arange(3), torch.eye(3))
+        >>> float(far_apart) < 0.1 < float(swapped)
+        True
+    """
+
+    needs_old_embeddings = True
+
+    def __init__(
+        self,
+        vectors: Vectors,
+        labels: Vectors,
+        *,
+        far: float = 1e-3,
+        sharpness: float = 16.0,
+        size: int = 4096,
+        seed: int = 0,
+        prefix: bool = False,
+    ) -> None:
+        super().__init__()
+        self.far, self.sharpness = check_operating_point(far, sharpness)
+        self.prefix = prefix
+        self.memory = OldMemory(vectors, labels, size=size, seed=seed)
+
+    def forward(self, embeddings: Tensor, labels: Tensor, old_embeddings: Tensor) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            embeddings: (B, new_dim) of any floating type.
+            labels: (B,) whole numbers, numbered as the memory's.
+            old_embeddings: (B, old_dim), the stored old vectors of the same images; no gradient goes there.
+
+        Raises:
+            InputError: shapes do not fit, or dimensions differ without `prefix`.
+        """
+        check_batch(embeddings, labels)
+        check_old(embeddings, old_embeddings)
+        self.memory.check_dim(old_embeddings)
+        with full_precision(embeddings):
+            new = functional.normalize(widen(old_part(embeddings, self.memory.dim, self.prefix)))
+            old = functional.normalize(widen(old_embeddings.detach())).to(new.dtype)
+            own = (new * old).sum(dim=1)
+            return tail(own, compare(new, labels, self.memory.draw()), far=self.far, sharpness=self.sharpness)
+
+
+def tail(own: Tensor, comparison: Comparison, *, far: float, sharpness: float) -> Tensor:
+    """The loss from scores: `own` (B,) to the own stored vectors, and those to the draw; zero without impostors."""
+    pairs = comparison.impostor.numel()
+    if pairs == 0:
+        return own.sum() * 0
+    highest = comparison.impostor.flatten().topk(max(1, int(far * pairs)), sorted=False).values
+    real = highest > -torch.inf
+    some = real.any()
+    threshold = torch.where(some, torch.where(real, highest, torch.inf).amin(), 0.0).detach()
+    above = torch.where(real, functional.softplus(sharpness * (highest - threshold)), 0).sum() / real.sum().clamp(min=1)
+    missing = functional.softplus(sharpness * (threshold - comparison.scores))
+    missed = functional.softplus(sharpness * (threshold - own)).sum() + (missing * comparison.genuine).sum()
+    below = missed / (len(own) + comparison.genuine.sum())
+    return torch.where(some, above + below, 0 * below) / sharpness
+
+
+def check_operating_point(far: float, sharpness: float) -> tuple[float, float]:
+    """Return both.
+
+    Raises:
+        InputError: a rate outside (0, 1), or a sharpness not above zero.
+    """
+    if not 0 < far < 1:
+        raise InputError(f"far is {far}; expected a false accept rate above 0 and below 1, such as 1e-3")
+    if not (sharpness > 0 and math.isfinite(sharpness)):
+        raise InputError(f"sharpness is {sharpness}; expected a finite number above 0")
+    return far, sharpness
