@@ -7,15 +7,16 @@ import json
 import os
 import re
 import shutil
-import sys
 import tokenize
 import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from samespace.errors import InputError
 
@@ -85,46 +86,23 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes out of the same block for `path`, waiting for them; works through a file beside it."""
+    """Keep other threads and processes out of the same block for `path`, waiting for them; locks a file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        # no fcntl there: one process at a time is up to the user
-        yield
-        return
     lock = path.with_name(f".{path.name}.lock")
-    descriptor = _acquire(lock)
+    guard = FileLock(lock, mode=0o666, poll_interval=0.02)
+    try:
+        guard.acquire()
+    except (NotImplementedError, OSError) as error:
+        # some network file systems have no locks; embedding there must still work
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
     try:
         yield
     finally:
-        # removed while held: whoever waits for this file sees that it is gone and takes a new one
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _acquire(lock: Path) -> int:
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            _flock(descriptor)
-            if lock.exists() and os.path.samestat(lock.stat(), os.fstat(descriptor)):
-                return descriptor
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _flock(descriptor: int) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        # some network file systems have no locks; embedding there must still work
-        if error.errno not in _NO_LOCKS:
-            raise
+        with suppress(OSError):
+            # removed while held: whoever waits for this file sees that it is gone and takes a new one
+            lock.unlink()
+        guard.release()
 
 
 def write_text(path: Path, text: str) -> None:
