@@ -24,8 +24,9 @@ class TailLoss(nn.Module):
 
     Cost: as `MemoryContrastLoss`, with a selection of the highest far · B · K scores in place of the softmax. Fails
     alone (it says nothing of where a vector lies below the threshold; rank@1 falls by a third): it goes with
-    `MatchingLoss`. Where far · B · K is below 1, t is the highest impostor score: a batch resolves no lower rate than
-    1 / (B · K). Where no impostor is drawn the loss is zero.
+    `MatchingLoss`. It needs many pairs at the tail: with far · B · K of a handful, a few pairs carry the whole
+    impostor part and jerk the vectors about; below 1, t is the highest impostor score, for a batch resolves no lower
+    rate than 1 / (B · K). Where no impostor is drawn the loss is zero.
 
     Args:
         vectors: (N, old_dim) stored old vectors, see `OldMemory`.
