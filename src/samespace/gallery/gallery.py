@@ -57,7 +57,7 @@ from samespace.space import Space
 from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
-    from samespace.evaluate import Certificate
+    from samespace.evaluate.certificate import Certificate
 
 
 class Gallery:

@@ -18,7 +18,7 @@ from samespace.space import Links, Space, require_comparable
 from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
-    from samespace.evaluate import Certificate
+    from samespace.evaluate.certificate import Certificate
 
 Scores = npt.NDArray[np.float32]
 

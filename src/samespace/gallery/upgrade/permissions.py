@@ -13,7 +13,7 @@ from samespace.metrics.calibration import Calibration
 from samespace.space import Space
 
 if TYPE_CHECKING:
-    from samespace.evaluate import Certificate
+    from samespace.evaluate.certificate import Certificate
 
 _KEPT = ("format", "created", "compatible", "old_space", "new_space", "metrics", "data", "options", "sweep", "notes")
 

@@ -18,7 +18,7 @@ from samespace.gallery.upgrade.plan import Plan, draft, measured_rate, pairs_of
 from samespace.space import Space
 
 if TYPE_CHECKING:
-    from samespace.evaluate import Certificate
+    from samespace.evaluate.certificate import Certificate
 
 
 @dataclass(frozen=True)
