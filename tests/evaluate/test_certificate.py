@@ -55,27 +55,27 @@ def test_the_roc_curve_is_tar_at_every_rate(world, certificate):
     left, right = (s.vectors / np.linalg.norm(s.vectors, axis=1, keepdims=True) for s in (world.queries, world.gallery))
     scores = left @ right.T
     mates = world.queries.labels[:, None] == world.gallery.labels[None]
-    curve = certificate.curves["roc"]["cross"]
-    for far, tar in zip(curve["far"], curve["tar"], strict=True):
+    curve = certificate.curves.roc["cross"]
+    for far, tar in zip(curve.far, curve.tar, strict=True):
         assert tar == pytest.approx(tar_at_far(scores[mates], scores[~mates], far), abs=0.006)
-    assert curve["tar"] == sorted(curve["tar"])
+    assert list(curve.tar) == sorted(curve.tar)
 
 
 def test_examples_show_what_each_test_finds(world, certificate):
     assert len(certificate.examples) == 6
-    kinds = [example["kind"] for example in certificate.examples]
+    kinds = [example.kind for example in certificate.examples]
     assert "fixed" in kinds
     left, right = (s.vectors / np.linalg.norm(s.vectors, axis=1, keepdims=True) for s in (world.queries, world.gallery))
     for example in certificate.examples:
-        row = int(np.flatnonzero(world.queries.ids == example["query"]["id"])[0])
-        assert example["query"]["label"] == world.queries.labels[row]
+        row = int(np.flatnonzero(world.queries.ids == example.query.id)[0])
+        assert example.query.label == world.queries.labels[row]
         order = np.argsort(-(left[row] @ right.T))[:5]
-        assert [item["id"] for item in example["cross"]] == world.gallery.ids[order].tolist()
-        for item in example["cross"]:
-            assert item["mate"] == (item["label"] == example["query"]["label"])
-        right_before, right_after = example["old"][0]["mate"], example["cross"][0]["mate"]
+        assert [item.id for item in example.cross] == world.gallery.ids[order].tolist()
+        for item in example.cross:
+            assert item.mate == (item.label == example.query.label)
+        right_before, right_after = example.old[0].mate, example.cross[0].mate
         kind = {(0, 1): "fixed", (1, 0): "broken", (0, 0): "both-wrong", (1, 1): "both-right"}
-        assert example["kind"] == kind[right_before, right_after]
+        assert example.kind == kind[right_before, right_after]
 
 
 def test_a_compatible_certificate_links_its_two_spaces_and_no_others(world, certificate):
@@ -91,7 +91,7 @@ def test_undeclared_spaces_are_never_linked(world):
     bare = replace(world.queries, space=None)
     result = check(**{**world.sets(), "queries": bare}, metrics=["rank@1"], replicates=50)
     assert result.compatible
-    assert result.new_space == {"id": None, "name": "new query", "dim": 16}
+    assert result.to_dict()["new_space"] == {"id": None, "name": "new query", "dim": 16}
     assert not result.links(world.gallery.space, world.queries.space)
 
 
@@ -100,7 +100,7 @@ def test_a_companion_does_not_vouch_for_an_undeclared_space(world, side, compani
     sets = world.sets("new_gallery")
     result = check(**{**sets, side: replace(sets[side], space=None)}, metrics=["rank@1"], replicates=50)
     assert result.compatible
-    assert (result.new_space if side == "queries" else result.old_space)["id"] is None
+    assert (result.new_space if side == "queries" else result.old_space).id is None
     assert not result.links(world.gallery.space, world.queries.space)
     expected = f"{sets[side].name} declares no space, though {sets[companion].name} does"
     assert sum(expected in note for note in result.notes) == 1

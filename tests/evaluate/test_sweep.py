@@ -16,7 +16,7 @@ from samespace.evaluate.protocol import MateIndex, scan
 from samespace.evaluate.replicates import point
 from samespace.evaluate.sweep import SHARES, Sweep, backfill_turns
 from samespace.evaluate.sweep_result import area
-from samespace.metrics import Calibration, matches, mean_average_precision, rank_k, tar_at_far, tpir_at_fpir
+from samespace.metrics import matches, mean_average_precision, rank_k, tar_at_far, tpir_at_fpir
 
 METRICS = ("rank@1", "mAP", "TAR@FAR=2e-2")
 
@@ -116,20 +116,20 @@ def test_the_area_of_a_straight_line_is_one_half() -> None:
 def test_a_certificate_carries_calibrations_and_the_sweep(world: Any) -> None:
     found = check(**world.sets("new_gallery", "paragon"), metrics=list(METRICS[2:]), replicates=50)
     assert list(found.calibrations) == ["old", "cross", "new"]
-    assert Calibration.from_dict(found.calibrations["cross"]).impostor == found.data["impostor_pairs"]
+    assert found.calibrations["cross"].impostor == found.data["impostor_pairs"]
     assert found.sweep is not None
-    assert found.sweep["metrics"] == list(METRICS)
-    for merges in found.sweep["orders"].values():
+    assert found.sweep.metrics == tuple(METRICS)
+    for merges in found.sweep.orders.values():
         for curve in merges.values():
-            assert [at["share"] for at in curve["points"]] == list(SHARES)
+            assert [at.share for at in curve.points] == list(SHARES)
             for end, test in ((0, "cross"), (-1, "new")):
-                values = curve["points"][end]["values"]
+                values = curve.points[end].values
                 assert values["TAR@FAR=2e-2"] == getattr(found["TAR@FAR=2e-2"], test)
-            assert curve["points"][0]["since_start"]["mAP"] == [0.0, 0.0]
-            assert curve["points"][-1]["to_end"]["mAP"] == [0.0, 0.0]
-            for at in curve["points"][1:]:
-                low, high = at["since_start"]["mAP"]
-                assert low <= at["values"]["mAP"] - curve["points"][0]["values"]["mAP"] <= high
+            assert curve.points[0].since_start["mAP"] == (0.0, 0.0)
+            assert curve.points[-1].to_end["mAP"] == (0.0, 0.0)
+            for at in curve.points[1:]:
+                low, high = at.since_start["mAP"]
+                assert low <= at.values["mAP"] - curve.points[0].values["mAP"] <= high
     again = Certificate.from_dict(found.to_dict())
     assert again.sweep == found.sweep
     assert again.calibrations == found.calibrations
@@ -142,7 +142,7 @@ def test_without_a_new_gallery_there_is_no_sweep_and_old_files_load(world: Any) 
     older = found.to_dict()
     del older["sweep"], older["calibrations"]
     assert Certificate.from_dict(older).calibrations == {}
-    with pytest.raises(InputError, match="calibration of the old pair"):
+    with pytest.raises(InputError, match="calibration 'old'"):
         Certificate.from_dict(found.to_dict() | {"calibrations": {"old": {"slope": 1}}})
 
 

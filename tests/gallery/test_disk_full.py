@@ -86,4 +86,4 @@ def test_a_backfill_on_a_full_disk_keeps_what_is_done(small: Path) -> None:
 
 
 def _calibration() -> Calibration:
-    return Calibration.from_dict(certificate().calibrations["new"], "a certificate")
+    return certificate().calibrations["new"]

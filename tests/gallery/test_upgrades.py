@@ -100,7 +100,7 @@ class TestCertificates:
     def test_a_no_takes_back_an_earlier_yes_and_brings_no_calibration(self, gallery: Gallery) -> None:
         gallery.plan(NEW, [certificate()])
         before = gallery.state.calibrations[2, 1]
-        steeper = {**certificate().calibrations, "cross": {**certificate().calibrations["cross"], "slope": 99.0}}
+        steeper = {**certificate().calibrations, "cross": replace(certificate().calibrations["cross"], slope=99.0)}
         no = replace(certificate(), compatible=False, calibrations=steeper)
         assert gallery.plan(NEW, [no]).missing
         assert gallery.state.calibrations[2, 1] == before

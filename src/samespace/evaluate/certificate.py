@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from samespace.errors import InputError, suggest
 from samespace.files import read_json, write_json
 from samespace.metrics.calibration import Calibration
+from samespace.metrics.compatibility import StrictShares
+from samespace.metrics.flips import Flips
 from samespace.space import Space
+from samespace.typed import plain, read
 
 FORMAT = "samespace.certificate/1"
 
 Interval = tuple[float, float]
+Values = tuple[float, ...]
+Kind = Literal["fixed", "broken", "both-wrong", "both-right"]
+
+# what a benchmark does not measure is an empty object in the file
+_EMPTY_IN_FILES = ("strict", "curves")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MetricResult:
     """One metric under every test; values in [0, 1], None where a test was not run.
 
     Attributes:
-        name: the metric, such as `rank@1`.
         old: old queries on the old gallery.
         cross: new queries on the old gallery.
         new: new queries on the new gallery.
@@ -38,109 +45,205 @@ class MetricResult:
         swap: old queries on the new gallery, or the old first of each pair with the new second, where measured.
     """
 
-    name: str
     old: float
     cross: float
-    new: float | None
-    paragon: float | None
+    new: float | None = None
+    paragon: float | None = None
     control: float
     difference: Interval
     absolute_gain: float
-    update_gain: float | None
-    update_gain_interval: Interval | None
+    update_gain: float | None = None
+    update_gain_interval: Interval | None = None
     criterion: bool
     compatible: bool
     intervals: dict[str, Interval | None]
-    paragon_lead: Interval | None
+    paragon_lead: Interval | None = None
     swap: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values, without the name."""
-        values = asdict(self)
-        del values["name"]
-        for key in ("difference", "update_gain_interval", "paragon_lead"):
-            values[key] = _listed(values[key])
-        values["intervals"] = {test: _listed(bounds) for test, bounds in self.intervals.items()}
-        return values
 
-    @classmethod
-    def from_dict(cls, name: str, value: Any, where: str) -> MetricResult:
-        """Rebuild a result from `to_dict`.
+@dataclass(frozen=True, kw_only=True)
+class CheckedSpace:
+    """A space as a certificate names it; `id` and what it is made of are None where the vectors declare no space."""
 
-        Raises:
-            InputError: a field is missing or of the wrong kind.
-        """
-        here = f"{where}: metric '{name}'"
-        _require(value, dict, here)
-        intervals = {test: _bounds(bounds, here) for test, bounds in _get(value, "intervals", dict, here).items()}
-        return cls(
-            name=name,
-            old=_number(value, "old", here),
-            cross=_number(value, "cross", here),
-            new=_optional(value, "new", here),
-            paragon=_optional(value, "paragon", here),
-            control=_number(value, "control", here),
-            difference=_bounds(_get(value, "difference", list, here), here) or (0.0, 0.0),
-            absolute_gain=_number(value, "absolute_gain", here),
-            update_gain=_optional(value, "update_gain", here),
-            update_gain_interval=_bounds(value.get("update_gain_interval"), here),
-            criterion=_get(value, "criterion", bool, here),
-            compatible=_get(value, "compatible", bool, here),
-            intervals=intervals,
-            paragon_lead=_bounds(value.get("paragon_lead"), here),
-            swap=_optional(value, "swap", here),
-        )
+    id: str | None
+    weights: str | None = None
+    preprocessing: str | None = None
+    dim: int
+    normalized: bool | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
+class BackfillPoint:
+    """The value of each metric where a share of the gallery's classes is re-embedded."""
+
+    share: float
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class BackfillCurve:
+    """Quality while a gallery is re-embedded class by class, scores merged as they are (BCT, appendix B)."""
+
+    metrics: tuple[str, ...]
+    points: tuple[BackfillPoint, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPoint:
+    """A stage of a backfill item by item.
+
+    Attributes:
+        share: of the gallery's items that is re-embedded.
+        values: by metric.
+        negative_flips: share of mated queries that the old system answered rightly at rank 1 and this stage does not.
+        since_start: by metric, the interval of this stage − the first.
+        to_end: by metric, the interval of the last stage − this one.
+    """
+
+    share: float
+    values: dict[str, float]
+    negative_flips: float
+    since_start: dict[str, Interval]
+    to_end: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class SweepCurve:
+    """The stages of one order and merge.
+
+    Attributes:
+        points: from none to all re-embedded.
+        area: by metric, the normalised area under the curve, 0.5 for a straight line; None where the end is not above
+            the start.
+        holds: by metric, whether no stage lies provably below the start.
+    """
+
+    points: tuple[SweepPoint, ...]
+    area: dict[str, float | None]
+    holds: dict[str, bool]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """Quality over shares of re-embedded gallery items: curves by order, then by merge (`calibrated`, `raw`)."""
+
+    scale: str
+    metrics: tuple[str, ...]
+    orders: dict[str, dict[str, SweepCurve]]
+
+
+@dataclass(frozen=True)
+class Roc:
+    """True accept rates at rising false accept rates."""
+
+    far: Values
+    tar: Values
+
+
+@dataclass(frozen=True)
+class Densities:
+    """Densities of the scores of genuine and of impostor pairs, one a bin."""
+
+    genuine: Values
+    impostor: Values
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Score histograms of three tests over the same bins; None where a test was not run."""
+
+    edges: Values
+    old: Densities | None = None
+    cross: Densities | None = None
+    new: Densities | None = None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Data of plots, by test: ROC, and CMC from rank 1 on; None where a test was not run or has no such pairs."""
+
+    roc: dict[str, Roc | None]
+    cmc: dict[str, Values | None]
+    histograms: Histograms
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item of the check set."""
+
+    id: str
+    label: str | int
+
+
+@dataclass(frozen=True)
+class Hit(Item):
+    """An item that a query finds; `mate` where it is of the query's identity."""
+
+    score: float
+    mate: bool
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query with the best items under each test; `kind` says what the update does to its best match."""
+
+    query: Item
+    kind: Kind
+    old: tuple[Hit, ...]
+    cross: tuple[Hit, ...]
+    new: tuple[Hit, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Certificate:
     """Whether, how far and on what data vectors of a new space may search a gallery of an old one.
 
     Attributes:
+        version: of the library.
+        created: when, UTC.
+        seed: of every random choice.
+        replicates: how many bootstrap resamples.
+        confidence: of the intervals.
         compatible: whether every requested metric is compatible.
-        metrics: results by metric name; `certificate["rank@1"]` reads one.
-        old_space: the space of the gallery, JSON-ready; its id is None where it was undeclared.
+        old_space: the space of the gallery.
         new_space: the space of the queries.
         paragon_space: the space of the paragon, if there was one.
         data: how many queries, items, identities and pairs there were.
         options: how vectors were compared.
-        strict: the strict criterion (BCT Eq. 1) as shares of pairs.
-        flips: negative and positive flips at rank 1 of the cross test and of the new model, against the old.
+        metrics: results by metric name; `certificate["rank@1"]` reads one.
+        strict: the strict criterion (BCT Eq. 1) as shares of pairs; None for a benchmark.
+        flips: flips at rank 1 against the old model: of the cross test, and of the new model where it was tested.
         backfill: the partial-backfill curve, where there was a new gallery.
-        curves: ROC, CMC and histograms for plots.
+        sweep: quality over shares of re-embedded gallery items, by order and merge; None without a new gallery.
+        calibrations: how raw scores become log-odds and false-match rates, by pair: `old` for old queries on the old
+            gallery, `cross` for new queries on the old gallery, `new` for new queries on a new gallery. A pair that
+            cannot be calibrated is absent.
+        curves: ROC, CMC and histograms for plots; None for a benchmark.
         examples: queries with what each test finds.
         notes: what could not be computed and why, and warnings, a sentence each.
-        seed: of every random choice.
-        replicates: how many bootstrap resamples.
-        confidence: of the intervals.
-        created: when, UTC.
-        version: of the library.
-        calibrations: how raw scores become log-odds and false-match rates, by pair: `old` for old queries on the old
-            gallery, `cross` for new queries on the old gallery, `new` for new queries on a new gallery; each as
-            `metrics.Calibration.to_dict` gives it. A pair that cannot be calibrated is absent.
-        sweep: quality over shares of re-embedded gallery items, by order and merge; None without a new gallery.
     """
 
-    compatible: bool
-    metrics: dict[str, MetricResult]
-    old_space: dict[str, Any]
-    new_space: dict[str, Any]
-    paragon_space: dict[str, Any] | None
-    data: dict[str, int]
-    options: dict[str, Any]
-    strict: dict[str, float | None]
-    flips: dict[str, Any]
-    backfill: dict[str, Any] | None
-    curves: dict[str, Any]
-    examples: list[dict[str, Any]]
-    notes: list[str]
+    version: str = ""
+    created: str
     seed: int
     replicates: int
     confidence: float
-    created: str
-    version: str = field(default="")
-    calibrations: dict[str, Any] = field(default_factory=dict)
-    sweep: dict[str, Any] | None = None
+    compatible: bool
+    old_space: CheckedSpace
+    new_space: CheckedSpace
+    paragon_space: CheckedSpace | None = None
+    data: dict[str, int]
+    options: dict[str, bool | str]
+    metrics: dict[str, MetricResult]
+    strict: StrictShares | None
+    flips: dict[str, Flips | None]
+    backfill: BackfillCurve | None = None
+    sweep: SweepResult | None = None
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    curves: Curves | None
+    examples: tuple[Example, ...]
+    notes: tuple[str, ...]
 
     def __getitem__(self, name: str) -> MetricResult:
         """The result of a metric.
@@ -154,33 +257,17 @@ class Certificate:
 
     def links(self, old: Space, new: Space) -> bool:
         """Whether this certificate allows queries of space `new` on a gallery of space `old`."""
-        return self.compatible and self.old_space.get("id") == old.id and self.new_space.get("id") == new.id
+        return self.compatible and self.old_space.id == old.id and self.new_space.id == new.id
 
     def to_dict(self) -> dict[str, Any]:
         """The whole certificate as JSON-ready values."""
-        return {
-            "format": FORMAT,
-            "samespace": self.version,
-            "created": self.created,
-            "seed": self.seed,
-            "replicates": self.replicates,
-            "confidence": self.confidence,
-            "compatible": self.compatible,
-            "old_space": self.old_space,
-            "new_space": self.new_space,
-            "paragon_space": self.paragon_space,
-            "data": self.data,
-            "options": self.options,
-            "metrics": {name: result.to_dict() for name, result in self.metrics.items()},
-            "strict": self.strict,
-            "flips": self.flips,
-            "backfill": self.backfill,
-            "sweep": self.sweep,
-            "calibrations": self.calibrations,
-            "curves": self.curves,
-            "examples": self.examples,
-            "notes": self.notes,
-        }
+        value: dict[str, Any] = plain(self)
+        value = {"format": FORMAT, "samespace": value.pop("version"), **value}
+        for key in ("old_space", "new_space", "paragon_space"):
+            space = value[key]
+            if space is not None and space["id"] is None:
+                value[key] = {"id": None, "name": space["name"], "dim": space["dim"]}
+        return value | {key: {} for key in _EMPTY_IN_FILES if value[key] is None}
 
     def save(self, path: str | Path) -> None:
         """Write the certificate as JSON, whole or not at all."""
@@ -200,81 +287,17 @@ class Certificate:
         """Rebuild a certificate from `to_dict`; `where` names the source in errors.
 
         Raises:
-            InputError: a field is missing, of the wrong kind, or contradicts another.
+            InputError: a key is unknown or missing, a value is of the wrong kind, or one contradicts another.
         """
         if value.get("format") != FORMAT:
             raise InputError(f"{where}: expected a certificate of format '{FORMAT}', got {value.get('format')!r}")
-        metrics = {
-            name: MetricResult.from_dict(name, result, where)
-            for name, result in _get(value, "metrics", dict, where).items()
-        }
-        compatible = _get(value, "compatible", bool, where)
-        if not metrics or compatible != all(result.compatible for result in metrics.values()):
+        given = {{"samespace": "version"}.get(key, key): part for key, part in value.items() if key != "format"}
+        given |= {key: None for key in _EMPTY_IN_FILES if given.get(key) == {}}
+        certificate = read(cls, given, where)
+        results = certificate.metrics.values()
+        if not results or certificate.compatible != all(result.compatible for result in results):
             raise InputError(f"{where}: the verdict does not follow from the metrics; the file was altered")
         for key in ("old_space", "new_space"):
-            space = _get(value, key, dict, where)
-            if space.get("id") is not None:
-                Space.from_dict(space, f"{where}: {key}")
-        return cls(
-            compatible=compatible,
-            metrics=metrics,
-            old_space=value["old_space"],
-            new_space=value["new_space"],
-            paragon_space=value.get("paragon_space"),
-            data=_get(value, "data", dict, where),
-            options=_get(value, "options", dict, where),
-            strict=_get(value, "strict", dict, where),
-            flips=_get(value, "flips", dict, where),
-            backfill=value.get("backfill"),
-            curves=_get(value, "curves", dict, where),
-            examples=_get(value, "examples", list, where),
-            notes=_get(value, "notes", list, where),
-            seed=_get(value, "seed", int, where),
-            replicates=_get(value, "replicates", int, where),
-            confidence=_number(value, "confidence", where),
-            created=_get(value, "created", str, where),
-            version=_get(value, "samespace", str, where),
-            calibrations=_calibrations(value.get("calibrations", {}), where),
-            sweep=None if value.get("sweep") is None else _get(value, "sweep", dict, where),
-        )
-
-
-def _calibrations(value: Any, where: str) -> dict[str, Any]:
-    """Calibrations as they stand in a file, each one checked; older files have none."""
-    _require(value, dict, f"{where}: 'calibrations'")
-    return {
-        pair: Calibration.from_dict(calibration, f"{where}: calibration of the {pair} pair").to_dict()
-        for pair, calibration in value.items()
-    }
-
-
-def _listed(bounds: Interval | None) -> list[float] | None:
-    return None if bounds is None else list(bounds)
-
-
-def _require(value: Any, kind: type, where: str) -> None:
-    if not isinstance(value, kind):
-        raise InputError(f"{where} should be a {kind.__name__}, got {value!r}")
-
-
-def _get(value: dict[str, Any], key: str, kind: type, where: str) -> Any:
-    _require(value.get(key), kind, f"{where}: '{key}'")
-    return value[key]
-
-
-def _number(value: dict[str, Any], key: str, where: str) -> float:
-    number = value.get(key)
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise InputError(f"{where}: '{key}' should be a number, got {number!r}")
-    return float(number)
-
-
-def _optional(value: dict[str, Any], key: str, where: str) -> float | None:
-    return None if value.get(key) is None else _number(value, key, where)
-
-
-def _bounds(value: Any, where: str) -> Interval | None:
-    if value is None:
-        return None
-    ends = {"low": value[0], "high": value[1]} if isinstance(value, list) and len(value) == 2 else {}
-    return _number(ends, "low", f"{where}: an interval"), _number(ends, "high", f"{where}: an interval")
+            if given[key]["id"] is not None:
+                Space.from_dict(given[key], f"{where}: {key}")
+        return certificate

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 
 from samespace.errors import InputError
 from samespace.evaluate.backfill_curve import Backfill
 from samespace.evaluate.calibrations import fold_lines, learn
-from samespace.evaluate.certificate import Certificate, Interval, MetricResult
+from samespace.evaluate.certificate import (
+    BackfillCurve,
+    BackfillPoint,
+    Certificate,
+    CheckedSpace,
+    Interval,
+    MetricResult,
+)
 from samespace.evaluate.choice import choose_metrics
 from samespace.evaluate.curves import curves
 from samespace.evaluate.examples import examples as choose_examples
@@ -28,7 +34,7 @@ from samespace.evaluate.sweep_result import sweep_result
 from samespace.metrics._arrays import Floats
 from samespace.metrics.bootstrap import interval, ratio
 from samespace.metrics.compatibility import absolute_gain, criterion, update_gain
-from samespace.metrics.flips import flips
+from samespace.metrics.flips import Flips, flips
 from samespace.metrics.verification import allowed_count
 from samespace.vectors import VectorSet
 
@@ -148,18 +154,18 @@ def check(
         paragon_space=None if paragon is None else described_space(paragon[0]),
         data=_data(trial),
         options={"prefix": prefix},
-        strict=asdict(strict.shares(trial)),
+        strict=strict.shares(trial),
         flips={test: _flips(outcomes, test) for test in ("cross", "new")},
         backfill=None if backfill is None else _curve(backfill, chosen, outcomes, trial),
         curves=curves({test: outcomes.get(test) for test in _TESTS}),
         examples=choose_examples(trial, outcomes, examples, seed),
-        notes=[*notes, *_cautions(results, mated)],
+        notes=(*notes, *_cautions(results, mated)),
         seed=seed,
         replicates=replicates,
         confidence=confidence,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         version=version("samespace"),
-        calibrations={name: calibration.to_dict() for name, calibration in calibrations.items()},
+        calibrations=calibrations,
         sweep=swept,
     )
 
@@ -193,7 +199,6 @@ def judge(
         gain = update_gain(cross, old, paragon) if lead[0] > 0 else None
         gain_interval = interval(ratio(gained, ahead), confidence) if gain is not None else None
     return MetricResult(
-        name=name,
         old=old,
         cross=cross,
         new=measured.get("new"),
@@ -252,22 +257,20 @@ def _followed(chosen: list[Metric]) -> list[Metric]:
     return list({metric.name: metric for metric in (parse("rank@1"), parse("mAP"), chosen[0])}.values())
 
 
-def _curve(backfill: Backfill, chosen: list[Metric], outcomes: Mapping[str, Outcome], trial: Trial) -> dict[str, Any]:
+def _curve(backfill: Backfill, chosen: list[Metric], outcomes: Mapping[str, Outcome], trial: Trial) -> BackfillCurve:
     shown = _followed(chosen)
-    return {
-        "metrics": [metric.name for metric in shown],
-        "points": [
-            {"share": share, "values": {metric.name: point(metric, outcome, trial) for metric in shown}}
-            for share, outcome in backfill.outcomes(outcomes["cross"], outcomes["new"])
-        ],
-    }
+    points = [
+        BackfillPoint(share, {metric.name: point(metric, outcome, trial) for metric in shown})
+        for share, outcome in backfill.outcomes(outcomes["cross"], outcomes["new"])
+    ]
+    return BackfillCurve(tuple(metric.name for metric in shown), tuple(points))
 
 
-def _flips(outcomes: Mapping[str, Outcome], test: str) -> dict[str, float | None] | None:
+def _flips(outcomes: Mapping[str, Outcome], test: str) -> Flips | None:
     if test not in outcomes:
         return None
     before, after = outcomes["old"].found, outcomes[test].found
-    return asdict(flips(before.rank[before.mated] == 1, after.rank[before.mated] == 1))
+    return flips(before.rank[before.mated] == 1, after.rank[before.mated] == 1)
 
 
 def _cautions(results: Mapping[str, MetricResult], mated: int) -> list[str]:
@@ -300,9 +303,11 @@ def _data(trial: Trial) -> dict[str, int]:
     }
 
 
-def described_space(source: VectorSet) -> dict[str, Any]:
+def described_space(source: VectorSet) -> CheckedSpace:
     """The space of a set as a certificate names it; its id is None where the set declares none."""
-    return source.space.to_dict() if source.space else {"id": None, "name": source.name, "dim": source.dim}
+    if source.space is None:
+        return CheckedSpace(id=None, name=source.name, dim=source.dim)
+    return CheckedSpace(**source.space.to_dict())
 
 
 def _undeclared(source: VectorSet, companion: VectorSet | None) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from samespace.evaluate.certificate import Curves, Densities, Histograms, Roc, Values
 from samespace.evaluate.protocol import Outcome
 from samespace.metrics._arrays import Floats
 from samespace.metrics.verification import allowed_count
@@ -17,20 +17,20 @@ _POINTS = 80
 _RANKS = 20
 
 
-def curves(outcomes: Mapping[str, Outcome | None]) -> dict[str, Any]:
-    """All plot data of a certificate, as JSON-ready values.
+def curves(outcomes: Mapping[str, Outcome | None]) -> Curves:
+    """All plot data of a certificate.
 
     Args:
         outcomes: by name of the test: old, cross, new, paragon; None where it was not run.
     """
-    return {
-        "roc": {name: outcome and _roc(outcome) for name, outcome in outcomes.items()},
-        "cmc": {name: outcome and _cmc(outcome) for name, outcome in outcomes.items()},
-        "histograms": _histograms({name: outcomes[name] for name in ("old", "cross", "new")}),
-    }
+    return Curves(
+        roc={name: None if outcome is None else _roc(outcome) for name, outcome in outcomes.items()},
+        cmc={name: None if outcome is None else _cmc(outcome) for name, outcome in outcomes.items()},
+        histograms=_histograms({name: outcomes[name] for name in ("old", "cross", "new")}),
+    )
 
 
-def _roc(outcome: Outcome) -> dict[str, list[float]] | None:
+def _roc(outcome: Outcome) -> Roc | None:
     """True accept rates at rates from one impostor to all; exact in the kept tail, from the sample below it."""
     if outcome.impostors == 0:
         return None
@@ -46,15 +46,15 @@ def _roc(outcome: Outcome) -> dict[str, list[float]] | None:
             thresholds.append(sample[allowed_count(float(rate), len(sample) - 1)])
     mates = np.sort(outcome.genuine)
     tar = 1.0 - np.searchsorted(mates, np.asarray(thresholds, dtype=mates.dtype), side="right") / len(mates)
-    return {"far": [float(rate) for rate in rates], "tar": [float(v) for v in np.maximum.accumulate(tar)]}
+    return Roc(far=tuple(rates.tolist()), tar=tuple(np.maximum.accumulate(tar).tolist()))
 
 
-def _cmc(outcome: Outcome) -> list[float]:
+def _cmc(outcome: Outcome) -> Values:
     rank = outcome.found.rank[outcome.found.mated]
-    return [float(np.mean(rank <= k)) for k in range(1, _RANKS + 1)]
+    return tuple(float(np.mean(rank <= k)) for k in range(1, _RANKS + 1))
 
 
-def _histograms(outcomes: Mapping[str, Outcome | None]) -> dict[str, Any]:
+def _histograms(outcomes: Mapping[str, Outcome | None]) -> Histograms:
     """Densities over fifty bins that span what occurs, gathered in bins fine enough to be joined evenly."""
     fine = {
         name: {"genuine": _count(outcome.genuine), "impostor": _count(outcome.sample)}
@@ -66,15 +66,16 @@ def _histograms(outcomes: Mapping[str, Outcome | None]) -> dict[str, Any]:
     first = min(int(occupied[0]), _FINE_BINS - joined * _BINS)
     width = 2.0 * joined / _FINE_BINS
     edges = [round(-1.0 + 2.0 * (first + joined * step) / _FINE_BINS, 6) for step in range(_BINS + 1)]
-    result: dict[str, Any] = {"edges": edges}
-    for name in outcomes:
-        result[name] = None
-        if name in fine:
-            result[name] = {
+    shown = {
+        name: Densities(
+            **{
                 kind: _density(counts[first : first + joined * _BINS].reshape(_BINS, joined).sum(axis=1), width)
-                for kind, counts in fine[name].items()
+                for kind, counts in kinds.items()
             }
-    return result
+        )
+        for name, kinds in fine.items()
+    }
+    return Histograms(tuple(edges), **shown)
 
 
 def _count(scores: Floats) -> Floats:
@@ -82,6 +83,6 @@ def _count(scores: Floats) -> Floats:
     return np.bincount(np.clip(place, 0, _FINE_BINS - 1), minlength=_FINE_BINS).astype(np.float64)
 
 
-def _density(counts: Floats, width: float) -> list[float]:
+def _density(counts: Floats, width: float) -> Values:
     total = counts.sum()
-    return [float(value) for value in (counts / (total * width) if total else counts)]
+    return tuple((counts / (total * width) if total else counts).tolist())

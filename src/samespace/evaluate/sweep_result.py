@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from samespace.evaluate.certificate import Interval, SweepCurve, SweepPoint, SweepResult
 from samespace.evaluate.inputs import Trial
 from samespace.evaluate.metric_names import Metric
 from samespace.evaluate.protocol import Outcome
@@ -30,8 +30,8 @@ def sweep_result(
     replicates: int,
     seed: int,
     confidence: float,
-) -> tuple[dict[str, Any], list[str]]:
-    """The stages of every order and merge as JSON-ready values, and notes.
+) -> tuple[SweepResult, list[str]]:
+    """The stages of every order and merge, and notes.
 
     Each point holds the values, the negative flips at rank 1 against the old system, and by metric the intervals of
     stage − start and of end − stage over resamples of identities. Start and end are the cross and the self test.
@@ -66,8 +66,7 @@ def sweep_result(
             shown = [metric for metric in shown if metric.kind != "TAR"]
     old = outcomes["old"].found
     right = old.rank[old.mated] == 1
-    orders: dict[str, Any] = {}
-    curve: list[dict[str, Any]]
+    orders: dict[str, dict[str, SweepCurve]] = {}
     for (order, merge), points in stages.items():
         curve = []
         for share, outcome in points.items():
@@ -75,20 +74,20 @@ def sweep_result(
             values = {metric.name: point(metric, outcome, trial) for metric in shown}
             here, start, end = (_name(order, merge, at) for at in (share, SHARES[0], SHARES[-1]))
             curve.append(
-                {
-                    "share": share,
-                    "values": values,
-                    "negative_flips": flips(right, after).negative,
-                    "since_start": _gaps(draws, here, start, shown, confidence),
-                    "to_end": _gaps(draws, end, here, shown, confidence),
-                }
+                SweepPoint(
+                    share=share,
+                    values=values,
+                    negative_flips=flips(right, after).negative,
+                    since_start=_gaps(draws, here, start, shown, confidence),
+                    to_end=_gaps(draws, end, here, shown, confidence),
+                )
             )
-        orders.setdefault(order, {})[merge] = {
-            "points": curve,
-            "area": {metric.name: area([at["values"][metric.name] for at in curve]) for metric in shown},
-            "holds": {metric.name: all(at["since_start"][metric.name][1] >= 0 for at in curve) for metric in shown},
-        }
-    return {"scale": "logistic", "metrics": [metric.name for metric in shown], "orders": orders}, notes
+        orders.setdefault(order, {})[merge] = SweepCurve(
+            points=tuple(curve),
+            area={metric.name: area([at.values[metric.name] for at in curve]) for metric in shown},
+            holds={metric.name: all(at.since_start[metric.name][1] >= 0 for at in curve) for metric in shown},
+        )
+    return SweepResult("logistic", tuple(metric.name for metric in shown), orders), notes
 
 
 def _draws(shown: Sequence[Metric], named: Mapping[str, Outcome], trial: Trial, replicates: int, seed: int) -> Draws:
@@ -119,9 +118,6 @@ def _name(order: str, merge: str, share: float) -> str:
     return f"{order} {merge} {share}" if 0 < share < 1 else str(share)
 
 
-def _gaps(draws: Draws, here: str, there: str, shown: Sequence[Metric], confidence: float) -> dict[str, list[float]]:
+def _gaps(draws: Draws, here: str, there: str, shown: Sequence[Metric], confidence: float) -> dict[str, Interval]:
     """The interval of value(here) − value(there) of each metric."""
-    return {
-        metric.name: list(interval(draws[metric.name, here] - draws[metric.name, there], confidence))
-        for metric in shown
-    }
+    return {metric.name: interval(draws[metric.name, here] - draws[metric.name, there], confidence) for metric in shown}

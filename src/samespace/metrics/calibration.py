@@ -8,7 +8,7 @@ false-match rate; both maps are strictly increasing, so that within a pair no or
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from samespace.errors import InputError, suggest
 from samespace.metrics._arrays import as_scores
+from samespace.typed import plain, read
 
 Float64s = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -45,6 +46,10 @@ class Band:
     intercept: Interval
     rate: float
 
+    def __post_init__(self) -> None:
+        if not np.isfinite([*self.slope, *self.intercept, self.rate]).all():
+            raise InputError(f"the band of a calibration holds finite numbers, got {self}")
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -62,7 +67,7 @@ class Calibration:
         band: how far it can be trusted.
 
     Raises:
-        InputError: a slope that is not above 0, or knots that do not increase.
+        InputError: a slope that is not above 0, knots that do not increase, or no pairs.
     """
 
     slope: float
@@ -84,6 +89,10 @@ class Calibration:
                 raise InputError(f"a calibration needs two or more finite {name}, as many as scores, got {len(knots)}")
             if not (np.diff(knots) > 0).all():
                 raise InputError(f"the knots of a calibration should increase strictly; its {name} do not")
+        if min(self.genuine, self.impostor) < 1:
+            raise InputError(
+                f"a calibration rests on pairs of both kinds, got {self.genuine} genuine and {self.impostor} impostor"
+            )
 
     def log_odds(self, raw: Any) -> Float64s:
         """Log-odds that a pair is genuine if half of all pairs were, natural logarithm, shape of `raw`."""
@@ -126,36 +135,17 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
-        values = asdict(self)
-        values["band"] |= {name: list(values["band"][name]) for name in ("slope", "intercept")}
-        return values | {"scores": list(self.scores), "levels": list(self.levels)}
+        values: dict[str, Any] = plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, value: Any, where: str = "calibration") -> Calibration:
         """Rebuild a calibration from `to_dict`; `where` names the source in errors.
 
         Raises:
-            InputError: a field is missing, of the wrong kind, or out of range.
+            InputError: a field is missing, unknown, of the wrong kind, or out of range.
         """
-        if not isinstance(value, dict):
-            raise InputError(f"{where} should be an object made by 'samespace check', got {value!r}")
-        band = value.get("band")
-        if not isinstance(band, dict):
-            raise InputError(f"{where}: 'band' should be an object, got {band!r}")
-        try:
-            return cls(
-                slope=_number(value, "slope"),
-                intercept=_number(value, "intercept"),
-                scores=_numbers(value, "scores"),
-                levels=_numbers(value, "levels"),
-                genuine=_count(value, "genuine"),
-                impostor=_count(value, "impostor"),
-                band=Band(
-                    slope=_interval(band, "slope"), intercept=_interval(band, "intercept"), rate=_number(band, "rate")
-                ),
-            )
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
+        return read(cls, value, where)
 
     def _map(self, scale: Scale) -> Callable[[Any], Float64s]:
         if scale not in get_args(Scale):
@@ -320,31 +310,3 @@ def _thinned(ordered: Float64s) -> Float64s:
 
 def _sigmoid(z: Float64s) -> Float64s:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
-
-
-def _number(value: dict[str, Any], key: str) -> float:
-    number = value.get(key)
-    if isinstance(number, bool) or not isinstance(number, int | float) or not np.isfinite(number):
-        raise InputError(f"'{key}' should be a finite number, got {number!r}")
-    return float(number)
-
-
-def _numbers(value: dict[str, Any], key: str) -> tuple[float, ...]:
-    items = value.get(key)
-    if not isinstance(items, list):
-        raise InputError(f"'{key}' should be a list of numbers, got {items!r}")
-    return tuple(_number({key: item}, key) for item in items)
-
-
-def _interval(value: dict[str, Any], key: str) -> Interval:
-    ends = _numbers(value, key)
-    if len(ends) != 2:
-        raise InputError(f"'{key}' should be a low and a high number, got {len(ends)} numbers")
-    return ends[0], ends[1]
-
-
-def _count(value: dict[str, Any], key: str) -> int:
-    number = value.get(key)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise InputError(f"'{key}' should be a whole number of at least 1, got {number!r}")
-    return number

@@ -15,6 +15,7 @@ from samespace.files import read_json
 from samespace.studies.page import row_name
 from samespace.studies.plan import Plan
 from samespace.studies.study import Column, Pair, Row, Study, Table, cell_test
+from samespace.typed import plain
 
 FORMAT = "samespace.study/1"
 
@@ -94,15 +95,14 @@ def mean_certificate(certificates: Sequence[Certificate]) -> dict[str, Any]:
     value["curves"], value["examples"] = {}, []
     curves = [certificate.backfill for certificate in certificates]
     if curves[0] is not None and all(curve is not None for curve in curves):
-        points = [curve["points"] for curve in curves if curve is not None]
+        points = [curve.points for curve in curves if curve is not None]
         value["backfill"] = {
-            "metrics": curves[0]["metrics"],
+            "metrics": list(curves[0].metrics),
             "points": [
                 {
-                    "share": stage[0]["share"],
+                    "share": stage[0].share,
                     "values": {
-                        name: float(np.mean([point["values"][name] for point in stage]))
-                        for name in curves[0]["metrics"]
+                        name: float(np.mean([point.values[name] for point in stage])) for name in curves[0].metrics
                     },
                 }
                 for stage in zip(*points, strict=True)
@@ -112,7 +112,7 @@ def mean_certificate(certificates: Sequence[Certificate]) -> dict[str, Any]:
 
 
 def _mean_metric(metrics: Sequence[MetricResult]) -> dict[str, Any]:
-    value = metrics[0].to_dict()
+    value: dict[str, Any] = plain(metrics[0])
     for key in ("old", "cross", "new", "paragon", "control", "absolute_gain", "update_gain"):
         value[key] = _mean([getattr(metric, key) for metric in metrics])
     value["difference"] = _mean_interval(metrics)

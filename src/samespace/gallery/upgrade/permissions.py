@@ -120,7 +120,7 @@ def require(leave: Permissions) -> None:
 
 
 def _of_pair(certificate: Certificate, old: Space, new: Space) -> bool:
-    return certificate.old_space.get("id") == old.id and certificate.new_space.get("id") == new.id
+    return certificate.old_space.id == old.id and certificate.new_space.id == new.id
 
 
 def _calibrations(
@@ -134,7 +134,7 @@ def _calibrations(
         # what it says of the old space alone holds whatever the verdict; but thresholds were set by the calibration
         # that is there, and an upgrade does not move them
         if pair not in state.calibrations if pair == (old, old) else leave:
-            found[pair] = (Calibration.from_dict(value, f"the {source}"), source)
+            found[pair] = (value, source)
     return found
 
 
