@@ -42,9 +42,11 @@ def read(kind: type[T], value: Any, where: str) -> T:
     return made
 
 
-def plain(value: Any) -> Any:
-    """A dataclass as JSON-ready dicts and lists, fields in their order."""
-    return json.loads(json.dumps(msgspec.to_builtins(value)))
+def plain(value: Any) -> dict[str, Any]:
+    """A dataclass as JSON-ready dicts and lists, fields in the order of their declaration."""
+    # msgspec writes the fields of a dataclass in the order in which they were set
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(value)))
+    return values
 
 
 def _parts(kind: Any, value: Any, where: str) -> Iterator[tuple[str, Any, Any]]:

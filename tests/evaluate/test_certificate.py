@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,3 +145,80 @@ def test_a_malformed_certificate_is_refused_in_one_line(certificate, tmp_path, c
 def test_a_missing_certificate_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         Certificate.load(tmp_path / "none.json")
+
+
+STORED = Path(__file__).with_name("stored") / "certificate.json"
+
+
+def stored() -> dict:
+    return json.loads(STORED.read_text())
+
+
+def test_a_stored_certificate_is_read_and_written_again_to_the_letter(tmp_path):
+    """Made by `samespace check` before certificates had types; lists cut short."""
+    found = Certificate.load(STORED)
+    found.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == STORED.read_text()
+    assert found["mAP"].update_gain == stored()["metrics"]["mAP"]["update_gain"]
+    assert found.sweep.orders["distance"]["raw"].points[-1].share == 1.0
+
+
+OLDER = {
+    "no sweep and calibrations": lambda value: [value.pop(key) for key in ("sweep", "calibrations")],
+    "no new gallery": lambda value: value.update(
+        backfill=None, sweep=None, flips={**value["flips"], "new": None},
+        curves={**value["curves"], "roc": {**value["curves"]["roc"], "new": None}},
+    ),
+    "no paragon": lambda value: [value.pop("paragon_space"), value["metrics"]["mAP"].update(paragon=None)],
+    "no swap": lambda value: [metric.pop("swap") for metric in value["metrics"].values()],
+    "a benchmark": lambda value: value.update(
+        strict={}, flips={}, curves={}, examples=[], backfill=None, options={"benchmark": "IJB-C", "prefix": False}
+    ),
+    "undeclared": lambda value: value.update(old_space={"id": None, "name": "v", "dim": 64}),
+    "whole numbers": lambda value: value["metrics"]["mAP"].update(control=0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OLDER)
+def test_certificates_without_optional_parts_are_read(case):
+    value = stored()
+    OLDER[case](value)
+    again = Certificate.from_dict(value).to_dict()
+    assert {key: again[key] for key in value if key != "metrics"} == {
+        key: value[key] for key in value if key != "metrics"
+    }
+    assert list(again) == list(Certificate.load(STORED).to_dict())
+
+
+MISTAKEN = {
+    "at the top": (lambda v: v.update(sweeep=None), "certificate: unknown key 'sweeep'; did you mean 'sweep'?"),
+    "in a metric": (
+        lambda v: v["metrics"]["mAP"].update(crosss=1.0),
+        "certificate: 'metrics': 'mAP': unknown key 'crosss'; did you mean 'cross'?",
+    ),
+    "in a stage": (
+        lambda v: v["sweep"]["orders"]["distance"]["raw"]["points"][1].update(sahre=1.0),
+        "'raw': 'points': unknown key 'sahre'; did you mean 'share'?",
+    ),
+    "kind": (lambda v: v["examples"][0].update(kind="mended"), "'examples': item 1: 'kind' should be one of 'fixed'"),
+    "share": (
+        lambda v: v["sweep"]["orders"]["distance"]["raw"]["points"][1].update(share="all"),
+        "'sweep': order 'distance': 'raw': 'points': item 2: 'share' should be a number, got 'all'",
+    ),
+    "lacking": (lambda v: v["flips"]["cross"].pop("positive"), "flip 'cross': 'positive' should be a number, got None"),
+    "calibration": (
+        lambda v: v["calibrations"]["new"].update(slope=-1.0),
+        "calibration 'new': a calibration needs a finite slope above 0",
+    ),
+    "mixed verdict": (lambda v: v["metrics"]["mAP"].update(compatible=False), "the verdict does not follow"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKEN)
+def test_what_is_wrong_in_a_certificate_is_named_with_its_place(case):
+    change, message = MISTAKEN[case]
+    value = stored()
+    change(value)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        Certificate.from_dict(value)
+    assert "\n" not in str(caught.value)

@@ -60,6 +60,10 @@ class MetricResult:
     paragon_lead: Interval | None = None
     swap: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return plain(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedSpace:
@@ -261,7 +265,7 @@ class Certificate:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole certificate as JSON-ready values."""
-        value: dict[str, Any] = plain(self)
+        value = plain(self)
         value = {"format": FORMAT, "samespace": value.pop("version"), **value}
         for key in ("old_space", "new_space", "paragon_space"):
             space = value[key]

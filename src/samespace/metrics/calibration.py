@@ -135,8 +135,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
-        values: dict[str, Any] = plain(self)
-        return values
+        return plain(self)
 
     @classmethod
     def from_dict(cls, value: Any, where: str = "calibration") -> Calibration:

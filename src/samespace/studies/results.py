@@ -15,7 +15,6 @@ from samespace.files import read_json
 from samespace.studies.page import row_name
 from samespace.studies.plan import Plan
 from samespace.studies.study import Column, Pair, Row, Study, Table, cell_test
-from samespace.typed import plain
 
 FORMAT = "samespace.study/1"
 
@@ -112,7 +111,7 @@ def mean_certificate(certificates: Sequence[Certificate]) -> dict[str, Any]:
 
 
 def _mean_metric(metrics: Sequence[MetricResult]) -> dict[str, Any]:
-    value: dict[str, Any] = plain(metrics[0])
+    value = metrics[0].to_dict()
     for key in ("old", "cross", "new", "paragon", "control", "absolute_gain", "update_gain"):
         value[key] = _mean([getattr(metric, key) for metric in metrics])
     value["difference"] = _mean_interval(metrics)
