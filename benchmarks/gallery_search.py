@@ -17,15 +17,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from samespace.gallery.index import hnsw
-from samespace.gallery.index.base import News
+from samespace.gallery.index.base import Advance
 from samespace.gallery.index.local import GRAPH_FROM, LocalSnapshot, LocalSource
+from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Link, NewItem
 from samespace.gallery.search.search import search
@@ -116,20 +117,20 @@ class Gallery:
 
 
 class Kept:
-    """A source whose snapshot stays as it was; it asks the ledger for its epoch, as any search does."""
+    """A source whose snapshot stays as it was; it asks the ledger for its revision, as any search does."""
 
     def __init__(self, source: LocalSource) -> None:
         self.source = source
-        self.moment = source.moment()
+        self.state = source.state()
 
     @contextmanager
-    def snapshot(self) -> Iterator[LocalSnapshot]:
-        """Always the same moment."""
+    def snapshot(self, where: Sequence[Condition] = ()) -> Iterator[LocalSnapshot]:
+        """Always of the same revision."""
         with self.source.ledger.read() as reader:
             reader.revision()
-        yield LocalSnapshot(self.source, self.moment)
+        yield LocalSnapshot(self.source.ledger, self.state, None, self.source.graph_from)
 
-    def maintain(self, advance: News = silent) -> None:
+    def maintain(self, advance: Advance = silent) -> None:
         """Nothing to do."""
 
     def coverage(self) -> dict[int, dict[str, int | str]]:
@@ -191,8 +192,8 @@ def recalls(gallery: Gallery, queries: np.ndarray, k: int = 10) -> str:
             shares = [
                 len(np.intersect1d(a.items[:k], b.items[:k])) / len(a.items[:k]) for a, b in zip(*pair, strict=True)
             ]
-            held = gallery.source.moment().live(generation)
-            parts.append(f"{gallery.spaces[generation - 1].name} ({held} rows) {statistics.fmean(shares):.4f}")
+            served = gallery.source.state().live(generation)
+            parts.append(f"{gallery.spaces[generation - 1].name} ({served} rows) {statistics.fmean(shares):.4f}")
     return "  recall@10: " + ", ".join(parts)
 
 

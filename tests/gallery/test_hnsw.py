@@ -36,7 +36,8 @@ def recall(answer: Answer, made: Made, k: int = 10) -> float:
 
 
 def graphs(source: LocalSource) -> dict[int, str]:
-    return {generation: held.graph.name for generation, held in source.moment().held.items() if held.graph is not None}
+    graphs = {generation: vectors.graph for generation, vectors in source.state().vectors.items()}
+    return {generation: graph.name for generation, graph in graphs.items() if graph is not None}
 
 
 @pytest.mark.parametrize("folder", [True, False])
@@ -75,7 +76,7 @@ def test_a_graph_is_added_to_and_made_anew_when_most_of_it_is_gone(tmp_path: Pat
     assert recall(search(source, QUERIES, made.spaces[2]), made) >= 0.95
     made.remove(sorted(made.vectors[2])[:350])
     source.maintain()
-    graph = source.moment().held[2].graph
+    graph = source.state().vectors[2].graph
     assert graph is not None
     assert graphs(source)[2] != second[2]
     assert len(graph.numbers) == 550
@@ -88,7 +89,7 @@ def test_another_process_reads_the_graph(tmp_path: Path) -> None:
     made = half_way(tmp_path, count=COUNT)
     one = LocalSource(made.ledger, tmp_path / "index", graph_from=500)
     two = LocalSource(made.ledger, tmp_path / "index", graph_from=500)
-    two.moment()
+    two.state()
     one.maintain()
     made.remove(sorted(made.vectors[1])[:2])
     assert graphs(two) == graphs(one) != {}

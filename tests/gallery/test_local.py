@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samespace.gallery.index import compaction, moment, segments
+from samespace.gallery.index import compaction, local_state, segments
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.search.search import search
@@ -29,11 +29,11 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of a few dozen rows, so that small galleries have several."""
     monkeypatch.setattr(segments, "_SEGMENT_ROWS", 64)
     monkeypatch.setattr(segments, "_SEGMENT_BYTES", 1)
-    monkeypatch.setattr(moment, "most_rows", lambda dim: 64)
+    monkeypatch.setattr(local_state, "most_rows", lambda dim: 64)
     monkeypatch.setattr(compaction, "most_rows", lambda dim: 64)
-    monkeypatch.setattr(moment, "_SPILL", 100)
-    monkeypatch.setattr(moment, "_FEW", 10)
-    monkeypatch.setattr(moment, "_PAGE", 32)
+    monkeypatch.setattr(local_state, "_SPILL", 100)
+    monkeypatch.setattr(local_state, "_FEW", 10)
+    monkeypatch.setattr(local_state, "_PAGE", 32)
     monkeypatch.setattr(compaction, "FLUSH", 40)
     monkeypatch.setattr(compaction, "_SMALL", 16)
 
@@ -86,7 +86,7 @@ def test_three_spaces_deep_and_one_without_unit_norm(tmp_path: Path) -> None:
     for generation in (3, 2, 1, 3):
         made.switch(generation)
         check(source, made)
-        assert source.moment().live(1) == {1: 90, 2: 40, 3: 20}[generation]
+        assert source.state().live(1) == {1: 90, 2: 40, 3: 20}[generation]
 
 
 def test_ties_go_by_id_across_spaces(tmp_path: Path) -> None:
@@ -180,13 +180,13 @@ def test_rollback_in_mid_backfill_gives_the_same_bits(tmp_path: Path, small: Non
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "index" / made.spaces[1].id).iterdir()} == files
 
 
-def test_upkeep_sets_dead_rows_apart(tmp_path: Path, small: None) -> None:
+def test_compaction_sets_dead_rows_apart(tmp_path: Path, small: None) -> None:
     made = half_way(tmp_path, share=0.5)
     source = LocalSource(made.ledger, tmp_path / "index")
     source.maintain()
-    shares = [part.live / len(part.segment) for part in source.moment().parts[1]]
+    shares = [part.live / len(part.segment) for part in source.state().parts[1]]
     assert {0.0, 1.0} == set(shares)
-    assert all(part.mask is None for parts in source.moment().parts.values() for part in parts)
+    assert all(part.mask is None for parts in source.state().parts.values() for part in parts)
     assert source.coverage() == {generation: {"indexed": count, "lag": 0, "kind": "exact"} for generation, count in
                                  {1: COUNT, 2: COUNT // 2}.items()}  # fmt: skip
 
@@ -206,7 +206,7 @@ def test_two_sources_on_one_folder_see_each_others_writes(tmp_path: Path, small:
     made.add(["last"], QUERIES[:1, :16] / np.linalg.norm(QUERIES[0, :16]))
     assert "last" in [hit.item for hit in search(two, QUERIES, made.spaces[2], k=COUNT + 1).hits[0]]
     listed = json.loads((tmp_path / "index" / made.spaces[2].id / "manifest.json").read_text())["segments"]
-    assert {segment.name for segment in two.moment().held[2].segments} == {entry["name"] for entry in listed}
+    assert {segment.name for segment in two.state().vectors[2].segments} == {entry["name"] for entry in listed}
     other.close()
 
 
@@ -241,7 +241,7 @@ def test_damaged_files_are_ignored_and_written_anew(
     check(source, made)
     again = LocalSource(made.ledger, tmp_path / "index")
     check(again, made)
-    assert all(sum(map(len, held.fresh)) < compaction.FLUSH for held in again.moment().held.values())
+    assert all(sum(map(len, vectors.fresh)) < compaction.FLUSH for vectors in again.state().vectors.values())
 
 
 def test_index_of_another_gallery_or_of_a_later_ledger_is_not_believed(tmp_path: Path, small: None) -> None:
@@ -406,5 +406,5 @@ def test_each_index_file_is_looked_at_once(tmp_path: Path, small: None, monkeypa
     again = LocalSource(made.ledger, tmp_path / "index")
     again.maintain()
     again.maintain()
-    names = [segment.name for held in source.moment().held.values() for segment in held.segments]
+    names = [segment.name for vectors in source.state().vectors.values() for segment in vectors.segments]
     assert sorted(looked) == sorted(names) != []

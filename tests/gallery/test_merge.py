@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samespace.gallery.index.base import Found
+from samespace.gallery.index.base import Neighbours
 from samespace.gallery.ledger.state import Ints
 from samespace.gallery.search.merge import Merge, merged, ranked
 
@@ -20,9 +20,9 @@ def names(items: Ints) -> list[str]:
     return [f"{(7 * number) % 31:02d}" for number in items.tolist()]
 
 
-def found(scores: list[int], first: int) -> Found:
+def found(scores: list[int], first: int) -> Neighbours:
     values = np.sort(np.array(scores, dtype=np.float64) / 4)[::-1]
-    return Found(np.arange(first, first + len(scores), dtype=np.int64), values)
+    return Neighbours(np.arange(first, first + len(scores), dtype=np.int64), values)
 
 
 @given(old=COARSE, new=COARSE, k=st.integers(1, 30), by=st.sampled_from(["calibrated", "raw"]))

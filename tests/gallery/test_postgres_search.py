@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'samespace[postgres]'")
 
 from samespace.gallery.index import pgvector
-from samespace.gallery.index.base import Found, Source
+from samespace.gallery.index.base import Neighbours, Source
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.index.pgvector import PgvectorSource
 from samespace.gallery.ledger.filters import conditions
@@ -75,7 +75,7 @@ class Filled:
         return [(int(items[place]), float(raw[place])) for place in order if raw[place] >= last]
 
 
-def as_pairs(found: Found) -> list[tuple[int, float]]:
+def as_pairs(found: Neighbours) -> list[tuple[int, float]]:
     return list(zip(found.items.tolist(), found.raw.tolist(), strict=True))
 
 
@@ -92,10 +92,11 @@ def answers(source: Source, queries: Sequence[np.ndarray], k: int = 10) -> list[
 def test_exact_search_equals_the_slow_one_to_the_bit(schema: str, share: float, normalized: bool) -> None:
     filled = Filled(schema, share, normalized=normalized)
     source = PgvectorSource(filled.ledger)
-    with source.snapshot() as snapshot:
+    with source.snapshot(conditions(["label=1", "n<200"])) as snapshot:
         assert snapshot.generations() == [generation for generation in (1, 2) if len(filled.served(generation))]
         assert snapshot.state.query == 2
-        allowed = snapshot.allowed(conditions(["label=1", "n<200"]))
+        allowed = snapshot.allowed
+        assert allowed is not None
         assert allowed.tolist() == [n + 1 for n in range(200) if n % 3 == 1]
         for generation in snapshot.generations():
             queries = vectors(20, filled.spaces[generation].dim, generation)
@@ -153,7 +154,7 @@ def test_a_rollback_brings_the_same_answers_back(schema: str) -> None:
     filled.ledger.close()
 
 
-def test_a_snapshot_stays_at_its_moment(schema: str) -> None:
+def test_a_snapshot_stays_at_its_revision(schema: str) -> None:
     filled = Filled(schema, 0.5)
     source = PgvectorSource(filled.ledger)
     query = vectors(1, 16, 11)
@@ -210,14 +211,14 @@ def test_a_filter_on_items_of_another_space_still_finds_k(schema: str, monkeypat
     few = np.sort(np.random.default_rng(3).choice(filled.served(1), 14, replace=False))
     allowed = np.union1d(filled.moved, few)
     walked: list[bool] = []
-    near = pgvector._Served.near
+    near = pgvector._ServedVectors.near
 
-    def watched(part: pgvector._Served, query: np.ndarray, k: int) -> Found | None:
+    def watched(part: pgvector._ServedVectors, query: np.ndarray, k: int) -> Neighbours | None:
         found = near(part, query, k)
         walked.append(found is not None)
         return found
 
-    monkeypatch.setattr(pgvector._Served, "near", watched)
+    monkeypatch.setattr(pgvector._ServedVectors, "near", watched)
     queries = vectors(5, 16, 21)
     with source.snapshot() as snapshot:
         for k in (10, 20):
@@ -231,10 +232,10 @@ def test_a_filter_on_items_of_another_space_still_finds_k(schema: str, monkeypat
 
 def explained(snapshot: object, generation: int, query: np.ndarray) -> str:
     """The server's plan of an approximate search."""
-    part = pgvector._Served(snapshot._view, snapshot.state, generation, None)  # type: ignore[attr-defined]
-    with pgvector._following_index(part.view, 10, 0.5):
+    part = pgvector._ServedVectors(snapshot._reader, snapshot.state, generation, None)  # type: ignore[attr-defined]
+    with pgvector._following_index(part.reader, 10, 0.5):
         sql, values = part.near_sql(query, 10)
-        return "\n".join(row[0] for row in part.view.session.all(f"EXPLAIN {sql}", values))
+        return "\n".join(row[0] for row in part.reader.session.all(f"EXPLAIN {sql}", values))
 
 
 def test_an_index_left_half_built_is_reported_and_built_anew(schema: str) -> None:

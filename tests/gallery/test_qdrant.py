@@ -111,15 +111,14 @@ def best(served, query, k, normalized):
 
 
 def searched(source, queries, k, *, where=None, exact=True):
-    with source.snapshot() as snapshot:
-        allowed = None if where is None else snapshot.allowed(conditions(where))
+    with source.snapshot(conditions(where)) as snapshot:
         return {
-            generation: told(snapshot.top(generation, queries[generation], k, allowed=allowed, exact=exact))
+            generation: pairs(snapshot.top(generation, queries[generation], k, allowed=snapshot.allowed, exact=exact))
             for generation in snapshot.state.servable
         }
 
 
-def told(found):
+def pairs(found):
     return [list(zip(one.items.tolist(), one.raw.tolist(), strict=True)) for one in found]
 
 
@@ -369,7 +368,7 @@ def test_a_snapshot_holds_still_while_others_write_and_sync(world, queries, memo
         thread.start()
         thread.join()
         found = {
-            generation: told(snapshot.top(generation, queries[generation], 10, allowed=None, exact=True))
+            generation: pairs(snapshot.top(generation, queries[generation], 10, allowed=None, exact=True))
             for generation in (1, 2)
         }
         assert snapshot.state is state
@@ -408,7 +407,7 @@ def test_a_lost_collection_costs_time_only(world, queries, client, scanned):
     assert len(scanned) == 1
     with source.snapshot() as snapshot:
         client.delete_collection(source.points.collection)
-        assert told(snapshot.top(1, queries[1], 10, allowed=None, exact=False)) == right[1]
+        assert pairs(snapshot.top(1, queries[1], 10, allowed=None, exact=False)) == right[1]
     source.rebuild()
     assert source.coverage()[1]["lag"] == 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery.index.local import LocalSnapshot, LocalSource
-from samespace.gallery.ledger.filters import conditions
+from samespace.gallery.ledger.filters import Condition, conditions
 from samespace.gallery.ledger.state import Link
 from samespace.gallery.search.search import search
 
@@ -210,19 +210,27 @@ class Meanwhile(LocalSource):
         self.made = made
 
     @contextmanager
-    def snapshot(self) -> Iterator[LocalSnapshot]:
-        with super().snapshot() as found:
+    def snapshot(self, where: Sequence[Condition] = ()) -> Iterator[LocalSnapshot]:
+        with super().snapshot(where) as snapshot:
             number = len(self.made.metadata)
             self.made.add([f"late-{number}"], made_vectors(1, 32, seed=number), generation=2, shop=["berlin"])
-            yield found
+            yield snapshot
 
 
-def test_filter_and_snapshot_are_of_one_moment(made: Made) -> None:
+def test_filter_and_snapshot_are_of_one_revision(made: Made) -> None:
     source = Meanwhile(made)
-    found = search(source, QUERIES[:1], made.spaces[2], k=200, where={"shop": "berlin"})
-    assert "late-120" in [hit.item for hit in found.hits[0]]
-    assert "late-121" not in [hit.item for hit in search(source, QUERIES[:1], made.spaces[2], k=200).hits[0]]
-    with source.snapshot() as snapshot:
+
+    def items(where: dict[str, str] | None) -> list[str]:
+        return [hit.item for hit in search(source, QUERIES[:1], made.spaces[2], k=200, where=where).hits[0]]
+
+    first = items({"shop": "berlin"})
+    assert len(first) == 60
+    assert "late-120" not in first
+    second = items({"shop": "berlin"})
+    assert "late-120" in second
+    assert "late-121" not in second
+    assert "late-122" not in items(None)
+    with source.snapshot(conditions("shop=berlin")) as snapshot:
         assert snapshot.generations() == [1, 2]
-        with pytest.raises(GalleryError, match="take a new snapshot"):
-            snapshot.allowed(conditions("shop=berlin"))
+        assert snapshot.allowed is not None
+        assert snapshot.ids(snapshot.allowed)[60:] == ["late-120", "late-121", "late-122"]

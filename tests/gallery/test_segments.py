@@ -111,7 +111,9 @@ def test_files_that_no_manifest_lists_are_swept(tmp_path: Path) -> None:
     assert names == {"manifest.json", f"{first['name']}.rows.npy", f"{first['name']}.vectors.npy"}
 
 
-def test_large_files_are_checked_by_sample_and_whole_in_upkeep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_checked_by_sample_and_by_compaction_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(segments, "_CHECK_WHOLE", 0)
     monkeypatch.setattr(compaction, "FLUSH", 40)
     made = half_way(tmp_path)
@@ -124,12 +126,12 @@ def test_large_files_are_checked_by_sample_and_whole_in_upkeep(tmp_path: Path, m
         data[128 + (len(data) - 128) // 150 + 3] ^= 0x7F
         file.write_bytes(data)
     source = LocalSource(made.ledger, tmp_path / "index")
-    assert len(source.moment().held[2].segments) == 1
+    assert len(source.state().vectors[2].segments) == 1
     source.maintain()
     assert search(source, queries, made.spaces[2]).hits == before.hits
-    again = LocalSource(made.ledger, tmp_path / "index").moment()
+    again = LocalSource(made.ledger, tmp_path / "index").state()
     for generation in (1, 2):
-        for segment in again.held[generation].all():
+        for segment in again.vectors[generation].all():
             stored = [made.vectors[generation][name] for name in sorted(made.vectors[generation])]
             assert {row.tobytes() for row in segment.values} <= {row.tobytes() for row in stored}
 

@@ -1,4 +1,4 @@
-"""What one search sees: spaces, leaves, calibrations and vectors as of one moment, whatever store they come from."""
+"""What a search sees of a gallery: a snapshot as of one revision, whatever store the vectors come from."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.gallery.ledger.filters import Condition
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.serving import Generations, serving_generations
 from samespace.progress import silent
 
 Float64s = npt.NDArray[np.float64]
-News = Callable[[int, str], None]
-"""Called with how many more vectors are done, and what is going on, in words."""
+Coverage = dict[int, dict[str, int | str]]
+Advance = Callable[[int, str], None]
+"""Called with how many more vectors are done, and a note of what is going on."""
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Neighbours:
     """The nearest items of one query in one space, best first.
 
     Attributes:
@@ -32,23 +35,67 @@ class Found:
     raw: Float64s
 
 
+@dataclass(frozen=True, eq=False)
+class ServedRows:
+    """Which vector each item has in each servable space, and which space serves it, as of one revision.
+
+    Attributes:
+        revision: of the ledger.
+        rows: for each servable generation the vector row number of each item, by item number; 0 where it has none.
+        serving: the generation that serves each item, by item number; 0 where none does.
+    """
+
+    revision: int
+    rows: dict[int, Ints]
+    serving: Generations
+
+    @classmethod
+    def read(cls, reader: LedgerReader, state: State, before: ServedRows | None, changed: Ints) -> ServedRows:
+        """Read them from the ledger, only as far as items changed since an earlier reading.
+
+        Args:
+            reader: of the ledger.
+            state: as the reader has it.
+            before: an earlier reading, if there is one.
+            changed: numbers of the items that changed since then.
+        """
+        count = reader.next_numbers()[0]
+        rows = {generation: _rows(reader, generation, before, changed, count) for generation in state.servable}
+        return cls(state.revision, rows, serving_generations(rows, state.servable, count))
+
+
+def _rows(reader: LedgerReader, generation: int, before: ServedRows | None, changed: Ints, count: int) -> Ints:
+    known = None if before is None else before.rows.get(generation)
+    if known is not None and not len(changed) and len(known) == count:
+        return known
+    rows, since = np.zeros(count, dtype=np.int64), -1
+    if known is not None and before is not None:
+        rows[: len(known)] = known
+        rows[changed] = 0
+        since = before.revision
+    items, numbers = reader.row_numbers(generation, since)
+    rows[items] = numbers
+    return rows
+
+
 class Snapshot(Protocol):
-    """A gallery at one moment."""
+    """A gallery as of one revision; nothing that is written later shows in it."""
 
     @property
     def state(self) -> State:
-        """Spaces, leaves, calibrations."""
+        """Spaces, permissions, calibrations."""
+        ...
+
+    @property
+    def allowed(self) -> Ints | None:
+        """Numbers of the items that meet the snapshot's conditions, ascending; None where it has no conditions."""
         ...
 
     def generations(self) -> list[int]:
         """Spaces that serve at least one item, ascending."""
         ...
 
-    def allowed(self, where: Sequence[Condition]) -> Ints:
-        """Numbers of the items that meet every condition, ascending, as of this moment."""
-        ...
-
-    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
+    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
         """For each query the `k` items with the highest cosine among those that the space of `generation` serves.
 
         Items that tie with the last one are all returned, so that whoever merges can break ties by id.
@@ -70,11 +117,15 @@ class Snapshot(Protocol):
 class Source(Protocol):
     """Where snapshots come from; safe to use from several threads."""
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """The gallery now: every change that was acknowledged before the call is in it, whoever made it."""
+    def snapshot(self, where: Sequence[Condition] = ()) -> AbstractContextManager[Snapshot]:
+        """The gallery now: every change that was acknowledged before the call is in it, whoever made it.
+
+        Args:
+            where: conditions that select the snapshot's allowed items, all of which an item must meet.
+        """
         ...
 
-    def maintain(self, advance: News = silent) -> None:
+    def maintain(self, advance: Advance = silent) -> None:
         """Bring indexes up to date, where the store keeps any beside the ledger; searches go on meanwhile.
 
         Args:
@@ -83,7 +134,7 @@ class Source(Protocol):
         """
         ...
 
-    def coverage(self) -> dict[int, dict[str, int | str]]:
+    def coverage(self) -> Coverage:
         """Per servable generation, how many rows its index covers (`indexed`), how many it lacks (`lag`), and `kind`.
 
         Rows that are searched exactly, and need no index as they are few, count as covered.
@@ -93,3 +144,9 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def ids_of(reader: LedgerReader, items: Ints) -> list[str]:
+    """Ids of items by number."""
+    known = reader.items(items)
+    return [known[number].id for number in items.tolist()]

@@ -1,4 +1,4 @@
-"""Upkeep of local indexes: rows from memory to files, live rows apart from dead ones, few segments, fresh graphs."""
+"""Compaction of a local index: rows from memory to files, served rows apart from others, few segments, fresh graphs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samespace.errors import GalleryError
-from samespace.gallery.index.base import News
+from samespace.gallery.index.base import Advance
 from samespace.gallery.index.exact import Bools
 from samespace.gallery.index.hnsw import available, grown, lacked, save_graph
-from samespace.gallery.index.moment import Holding, Moment, following, listed_entries
+from samespace.gallery.index.local_state import LatestState, LocalState, SpaceVectors
 from samespace.gallery.index.segments import Segment, SegmentFolder, joined, most_rows
-
-if TYPE_CHECKING:
-    from samespace.gallery.index.local import LocalSource
 
 FLUSH = 8_192
 
@@ -57,29 +53,24 @@ class Plan:
     fresh: tuple[Segment, ...]
 
 
-def plan(moment: Moment, generation: int) -> Plan:
+def plan(state: LocalState, generation: int) -> Plan:
     """Which segments to write anew.
 
     A segment of which between 5 and 92 % is served is split into the rows that are and the rows that are not: the scan
     then passes over the latter at no cost, and they stay on disk, so that a rollback needs no rebuilding. Fresh rows
     become a segment when they are many, and small segments of one kind are joined.
     """
-    holding, valid, parts = moment.held[generation], moment.valid[generation], moment.parts[generation]
-    listed = len(holding.segments)
-    fresh = [_Piece(segment, mask) for segment, mask in zip(holding.fresh, valid[listed:], strict=True)]
-    flush = sum(map(len, fresh)) >= FLUSH
+    vectors, parts = state.vectors[generation], state.parts[generation]
+    listed, flush = len(vectors.segments), _to_flush(state, generation)
     kept: list[Segment] = []
     loose: dict[bool, list[_Piece]] = {True: [], False: []}
     small: dict[bool, list[_Piece]] = {True: [], False: []}
-    for place, segment in enumerate(holding.all()):
-        if place >= listed and not flush:
-            break
-        mask, alive = valid[place], parts[place].alive()
-        current = int(np.count_nonzero(mask))
+    for place, (segment, mask) in enumerate(state.rows(generation)[: None if flush else listed]):
+        served, current = parts[place].alive(), int(np.count_nonzero(mask))
         share = parts[place].live / max(1, current)
         if place >= listed or _DEAD <= share <= _LIVE or current < (1 - _GONE) * len(segment):
-            loose[True].append(_Piece(segment, alive))
-            loose[False].append(_Piece(segment, mask & ~alive))
+            loose[True].append(_Piece(segment, served))
+            loose[False].append(_Piece(segment, mask & ~served))
         elif current < _SMALL:
             small[share > _LIVE].append(_Piece(segment, mask))
         else:
@@ -92,8 +83,14 @@ def plan(moment: Moment, generation: int) -> Plan:
             pieces += small[kind]
         else:
             kept += [piece.segment for piece in small[kind]]
-        made += _grouped(pieces, most_rows(moment.state.spaces[generation].space.dim))
-    return Plan(tuple(kept), tuple(made), () if flush else holding.fresh)
+        made += _grouped(pieces, most_rows(state.gallery.spaces[generation].space.dim))
+    return Plan(tuple(kept), tuple(made), () if flush else vectors.fresh)
+
+
+def _to_flush(state: LocalState, generation: int) -> bool:
+    """Whether the fresh rows of a space are enough for segments of their own."""
+    listed = len(state.vectors[generation].segments)
+    return sum(int(np.count_nonzero(mask)) for mask in state.current[generation][listed:]) >= FLUSH
 
 
 def _grouped(pieces: Sequence[_Piece], most: int) -> list[tuple[_Piece, ...]]:
@@ -108,112 +105,124 @@ def _grouped(pieces: Sequence[_Piece], most: int) -> list[tuple[_Piece, ...]]:
 
 
 class Compaction:
-    """One round of upkeep of a source; rounds of one source take turns."""
+    """One round of compaction; rounds on one index must take turns.
 
-    def __init__(self, source: LocalSource, advance: News) -> None:
-        self.source, self.advance = source, advance
+    Args:
+        latest: state of the index.
+        graph_from: from how many live rows on a space gets an approximate index.
+        advance: called while an approximate index is built; see `base.Source`.
+    """
+
+    def __init__(self, latest: LatestState, graph_from: int, advance: Advance) -> None:
+        self.latest, self.graph_from, self.advance = latest, graph_from, advance
 
     def run(self) -> None:
-        """Bring every servable space up to date, and remove the files of retired ones."""
-        moment = self.source.moment()
-        for stored in moment.state.spaces.values():
-            if stored.retired and (segment_folder := self.source.segment_folder(stored.space)) is not None:
-                shutil.rmtree(segment_folder.folder, ignore_errors=True)
-        for generation in moment.state.servable:
-            segment_folder = self.source.segment_folder(moment.state.spaces[generation].space)
+        """Bring every servable space up to date, and remove the files of retired ones.
+
+        Raises:
+            GalleryError: files cannot be written, for instance because the disk is full.
+        """
+        gallery = self.latest.now().gallery
+        for stored in gallery.spaces.values():
+            if stored.retired and (folder := self.latest.segment_folder(stored.space)) is not None:
+                shutil.rmtree(folder.path, ignore_errors=True)
+        for generation in gallery.servable:
+            folder = self.latest.segment_folder(gallery.spaces[generation].space)
             try:
-                self._weed(generation, segment_folder)
-                self._segments(generation, segment_folder)
-                self._graph(generation, segment_folder)
+                if folder is not None:
+                    self._drop_damaged(generation, folder)
+                self._rewrite(generation, folder)
+                self._build_graph(generation, folder)
             except OSError as error:
                 if error.errno not in _READ_ONLY:
                     raise GalleryError(
-                        f"index files cannot be written to {self.source.folder} ({error.strerror}); searches answer as "
+                        f"index files cannot be written to {self.latest.folder} ({error.strerror}); searches answer as "
                         "before, only slower; make room and maintain again"
                     ) from None
 
-    def _weed(self, generation: int, segment_folder: SegmentFolder | None) -> None:
+    def _drop_damaged(self, generation: int, folder: SegmentFolder) -> None:
         """Drop segments of which a byte is not what was written; each is looked at once."""
-        latest = self.source.latest
-        if segment_folder is None or latest is None or generation not in latest.held:
+        state = self.latest.known
+        if state is None or generation not in state.vectors:
             return
-        entries = {entry["name"]: entry for entry in latest.held[generation].manifest.segments}
-        damaged = set()
-        for segment in latest.held[generation].segments:
-            if segment.name not in segment_folder.sound and not segment_folder.whole(segment, entries[segment.name]):
-                damaged.add(segment.name)
+        vectors = state.vectors[generation]
+        entries = {entry["name"]: entry for entry in vectors.manifest.segments}
+        damaged = {
+            segment.name
+            for segment in vectors.segments
+            if segment.name not in folder.sound and not folder.whole(segment, entries[segment.name])
+        }
         if damaged:
-            with segment_folder.locked():
-                manifest = segment_folder.read()
-                segment_folder.write(
-                    [entry for entry in manifest.segments if entry["name"] not in damaged], manifest.graph
-                )
-            self.source.adopt(generation, latest.held[generation].but(damaged), without=damaged)
+            with folder.locked():
+                manifest = folder.read()
+                kept = [entry for entry in manifest.segments if entry["name"] not in damaged]
+                folder.write(kept, manifest.graph)
+            self.latest.use(generation, vectors.without(damaged), dropped=damaged)
 
-    def _segments(self, generation: int, segment_folder: SegmentFolder | None) -> None:
-        with nullcontext() if segment_folder is None else segment_folder.locked():
-            moment = self._now()
-            if generation not in moment.held:
+    def _rewrite(self, generation: int, folder: SegmentFolder | None) -> None:
+        """Write segments as planned."""
+        with nullcontext() if folder is None else folder.locked():
+            base = self.latest.known
+            with self.latest.ledger.read() as reader:
+                # nothing may be spilled to files here, as that would wait for the lock
+                state = self.latest.following(base, reader)
+            if generation not in state.vectors:
                 return
-            holding = moment.held[generation]
-            todo = plan(moment, generation)
-            if not todo.made and len(listed_entries(holding)) == len(holding.manifest.segments):
+            vectors, planned = state.vectors[generation], plan(state, generation)
+            if not planned.made and len(vectors.entries()) == len(vectors.manifest.segments):
                 return
-            new = _carried_out(todo, holding, segment_folder)
-        self.source.adopt(generation, new)
+            written = _carry_out(planned, vectors, folder)
+        self.latest.use(generation, written)
 
-    def _graph(self, generation: int, segment_folder: SegmentFolder | None) -> None:
+    def _build_graph(self, generation: int, folder: SegmentFolder | None) -> None:
         """Build or extend the approximate index of a space that is large enough for one."""
-        moment = self.source.moment()
-        if generation not in moment.held or not available():
+        state = self.latest.now()
+        if generation not in state.vectors or not available() or not self._graph_is_due(state, generation):
             return
-        old, total = moment.held[generation].graph, sum(map(int, map(np.count_nonzero, moment.valid[generation])))
-        rows = list(zip(moment.held[generation].all(), moment.valid[generation], strict=True))
-        if total < self.source.graph_from:
-            return
-        if old is not None:
-            lag = lacked(old, moment.held[generation].all(), moment.valid[generation])
-            gone = len(old.numbers) + lag - total
-            if lag < max(FLUSH, _LAG * total) and gone < _GONE * len(old.numbers):
-                return
-            old = None if gone >= _GONE * len(old.numbers) else old
-        before = moment.held[generation].manifest.graph
-        # the lock is not held while the graph is built, which may take minutes
-        space = moment.state.spaces[generation].space
+        vectors, space = state.vectors[generation], state.gallery.spaces[generation].space
+        old = None if vectors.graph is None or _many_gone(state, generation) else vectors.graph
 
-        def told(more: int, done: int, rows: int) -> None:
+        def advance(more: int, done: int, rows: int) -> None:
             self.advance(more, f"building the index of {space.name or space.id}: {done:,} of {rows:,} vectors")
 
-        graph = grown(old, rows, space.dim, told)
-        if segment_folder is not None:
-            with segment_folder.locked():
-                manifest = segment_folder.read()
-                if manifest.graph != before:
+        # the lock is not held while the graph is built, which may take minutes
+        graph = grown(old, state.rows(generation), space.dim, advance)
+        if folder is not None:
+            with folder.locked():
+                manifest = folder.read()
+                if manifest.graph != vectors.manifest.graph:
                     return
-                graph, entry = save_graph(segment_folder, graph)
-                segment_folder.write(manifest.segments, entry)
-        self.source.adopt(generation, replace(moment.held[generation], graph=graph))
+                graph, entry = save_graph(folder, graph)
+                folder.write(manifest.segments, entry)
+        self.latest.use(generation, replace(vectors, graph=graph))
 
-    def _now(self) -> Moment:
-        with self.source.ledger.read() as reader:
-            known = self.source.latest
-            state = reader.state(None if known is None else known.state)
-            return following(known, reader, state, self.source.segment_folder, spill=False)
+    def _graph_is_due(self, state: LocalState, generation: int) -> bool:
+        graph, stored = state.vectors[generation].graph, state.stored(generation)
+        if graph is None or stored < self.graph_from:
+            return stored >= self.graph_from
+        return lacked(graph, state.rows(generation)) >= max(FLUSH, _LAG * stored) or _many_gone(state, generation)
 
 
-def _carried_out(todo: Plan, holding: Holding, segment_folder: SegmentFolder | None) -> Holding:
-    segments = list(todo.kept)
+def _many_gone(state: LocalState, generation: int) -> bool:
+    """Whether so many rows of a graph are no longer in the ledger that it should be built anew."""
+    graph = state.vectors[generation].graph
+    assert graph is not None
+    gone = len(graph.numbers) + lacked(graph, state.rows(generation)) - state.stored(generation)
+    return gone >= _GONE * len(graph.numbers)
+
+
+def _carry_out(planned: Plan, vectors: SpaceVectors, folder: SegmentFolder | None) -> SpaceVectors:
+    """The vectors of a space after a plan; segments are written where there is a folder, which must be locked."""
+    segments = list(planned.kept)
     names = {segment.name for segment in segments}
-    entries = [entry for entry in listed_entries(holding) if entry["name"] in names]
-    for group in todo.made:
+    entries = [entry for entry in vectors.entries() if entry["name"] in names]
+    for group in planned.made:
         parts = [piece.segment.take(piece.mask) for piece in group]
-        if segment_folder is None:
+        if folder is None:
             segments.append(joined(parts))
-            continue
-        segment, entry = segment_folder.save(*parts)
-        entries.append(entry)
-        segments.append(segment)
-    if segment_folder is None:
-        return replace(holding, segments=tuple(segments), fresh=todo.fresh)
-    manifest = segment_folder.write(entries, holding.manifest.graph if holding.graph else None)
-    return replace(holding, segments=tuple(segments), fresh=todo.fresh, manifest=manifest)
+        else:
+            segment, entry = folder.save(*parts)
+            segments.append(segment)
+            entries.append(entry)
+    manifest = vectors.manifest if folder is None else vectors.write_manifest(folder, entries)
+    return replace(vectors, segments=tuple(segments), fresh=planned.fresh, manifest=manifest)

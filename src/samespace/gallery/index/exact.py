@@ -7,18 +7,18 @@ again in float64, each row by itself, so that a score never depends on what lies
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from samespace.gallery.index.base import Found
+from samespace.gallery.index.base import Float64s, Neighbours
 from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.state import Ints, Vectors
 
 Bools = npt.NDArray[np.bool_]
-Float64s = npt.NDArray[np.float64]
 
 _BLOCK = 16_384
 _SEED = 2_048
@@ -41,6 +41,11 @@ class Part:
     segment: Segment
     live: int
     mask: Bools | None
+
+    @classmethod
+    def whole(cls, segment: Segment) -> Part:
+        """The part with every row."""
+        return cls(segment, len(segment), None)
 
     @classmethod
     def of(cls, segment: Segment, mask: Bools) -> Part:
@@ -68,8 +73,14 @@ class Candidates:
     part: Ints
     place: Ints
 
+    @classmethod
+    def joined(cls, some: Sequence[Candidates]) -> Candidates:
+        """Those of several together."""
+        columns = ([getattr(one, name) for one in some] for name in ("query", "part", "place"))
+        return cls(*(np.concatenate([np.empty(0, dtype=np.int64), *column]) for column in columns))
 
-def nearest(parts: Sequence[Part], queries: Vectors, k: int) -> list[Found]:
+
+def nearest(parts: Sequence[Part], queries: Vectors, k: int) -> list[Neighbours]:
     """For each query the `k` rows with the highest cosine, and all that tie with the last one.
 
     Args:
@@ -77,35 +88,64 @@ def nearest(parts: Sequence[Part], queries: Vectors, k: int) -> list[Found]:
         queries: (Q, D) float32 unit vectors.
         k: at least 1.
     """
-    found: list[Found] = []
+    results: list[Neighbours] = []
     for start in range(0, len(queries), _QUERIES):
         some = np.ascontiguousarray(queries[start : start + _QUERIES])
-        found += best(parts, some, candidates(parts, some, k), k)
-    return found
+        results += best(parts, some, candidates(parts, some, k), k)
+    return results
+
+
+def nearest_in(segments: Iterable[Segment], queries: Vectors, k: int) -> list[Neighbours]:
+    """The same over all rows of segments that come one after another, so that one at a time is in memory."""
+    results = no_neighbours(len(queries))
+    for segment in segments:
+        results = better_of(results, nearest([Part.whole(segment)], queries, k), k)
+    return results
+
+
+def no_neighbours(queries: int) -> list[Neighbours]:
+    """No item for any query."""
+    return [Neighbours(np.empty(0, dtype=np.int64), np.empty(0))] * queries
+
+
+def better_of(some: Sequence[Neighbours], more: Sequence[Neighbours], k: int) -> list[Neighbours]:
+    """The `k` best of two answers to each query, which share no item, ties with the last one included."""
+    both = []
+    for one, other in zip(some, more, strict=True):
+        items, raw = np.concatenate([one.items, other.items]), np.concatenate([one.raw, other.raw])
+        order = np.lexsort((items, -raw))
+        both.append(_cut(items[order], raw[order], k))
+    return both
+
+
+def _cut(items: Ints, raw: Float64s, k: int) -> Neighbours:
+    """The first `k` of a descending list, and what ties with the last of them."""
+    # ascending as searchsorted needs it, so the ties of the k-th end where -raw first exceeds it
+    end = len(raw) if len(raw) <= k else int(np.searchsorted(-raw, -raw[k - 1], side="right"))
+    return Neighbours(items[:end], raw[:end])
 
 
 def candidates(parts: Sequence[Part], queries: Vectors, k: int) -> Candidates:
     """Rows of which the `k` best of each query are some."""
-    shortlist = _Shortlist(len(queries), k, (queries.shape[1] + 8) * 2.0**-23)
+    shortlist = _Shortlist(len(queries), k, margin(queries.shape[1]))
     for number, part in enumerate(parts):
         for places, block in _blocks(part, len(queries), seeded=shortlist.seeded):
             shortlist.offer(queries @ block.T, number, places, part.mask)
     return shortlist.result()
 
 
-def best(parts: Sequence[Part], queries: Vectors, chosen: Candidates, k: int) -> list[Found]:
+def margin(dim: int) -> float:
+    """More than twice what a float32 dot product of unit vectors can err by."""
+    return (dim + 8) * 2.0**-23
+
+
+def best(parts: Sequence[Part], queries: Vectors, chosen: Candidates, k: int) -> list[Neighbours]:
     """The `k` best candidates of each query by float64 score, ties with the last one included."""
     raw, items = rescored(parts, queries, chosen)
     order = np.lexsort((items, -raw, chosen.query))
     raw, items = raw[order], items[order]
-    ends = np.searchsorted(chosen.query[order], np.arange(len(queries) + 1))
-    found = []
-    for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-        if end - start > k:
-            # descending, so the ties of the k-th end where -raw first exceeds it
-            end = start + int(np.searchsorted(-raw[start:end], -raw[start + k - 1], side="right"))
-        found.append(Found(items[start:end], raw[start:end]))
-    return found
+    ends = np.searchsorted(chosen.query[order], np.arange(len(queries) + 1)).tolist()
+    return [_cut(items[start:end], raw[start:end], k) for start, end in pairwise(ends)]
 
 
 def rescored(parts: Sequence[Part], queries: Vectors, chosen: Candidates) -> tuple[Float64s, Ints]:
@@ -132,15 +172,12 @@ def _blocks(part: Part, queries: int, *, seeded: bool) -> Iterator[tuple[Ints | 
     values, count = part.segment.values, len(part.segment)
     if not part.live:
         return
-    gather = part.mask is not None and part.live < count * (0.35 if queries < _FEW else 0.85)
-    start, size = 0, _BLOCK
-    if not seeded:
-        size = _SEED
-    if gather and part.mask is not None:
+    if part.mask is not None and part.live < count * (0.35 if queries < _FEW else 0.85):
         places = np.flatnonzero(part.mask)
         for start in range(0, len(places), _GATHERED):
             yield places[start : start + _GATHERED], values[places[start : start + _GATHERED]]
         return
+    start, size = 0, _BLOCK if seeded else _SEED
     while start < count:
         yield start, values[start : start + size]
         start, size = start + size, _BLOCK
@@ -181,8 +218,7 @@ class _Shortlist:
     def result(self) -> Candidates:
         """All that is left."""
         if not self._kept:
-            none = np.empty(0, dtype=np.int64)
-            return Candidates(none, none, none)
+            return Candidates.joined([])
         self._tighten()
         query, part, place, _ = self._kept[0]
         return Candidates(query, part, place)

@@ -22,7 +22,7 @@ from uuid import uuid4
 import numpy as np
 
 from samespace.files import replacing
-from samespace.gallery.index.base import Found
+from samespace.gallery.index.base import Neighbours
 from samespace.gallery.index.exact import Bools, Candidates, Part, best, candidates
 from samespace.gallery.index.segments import Segment, SegmentFolder, checksum
 from samespace.gallery.ledger.state import Ints, Vectors
@@ -82,7 +82,7 @@ def available() -> bool:
     return True
 
 
-def approximate(graph: Graph, parts: Sequence[Part], queries: Vectors, k: int, mask: Bools) -> list[Found] | None:
+def approximate(graph: Graph, parts: Sequence[Part], queries: Vectors, k: int, mask: Bools) -> list[Neighbours] | None:
     """The `k` nearest of each query: of the graph's rows by way of the graph, all others by a scan.
 
     Args:
@@ -104,17 +104,13 @@ def approximate(graph: Graph, parts: Sequence[Part], queries: Vectors, k: int, m
     outside = candidates([_tail(part, start) for _, part, start in rest], queries, k)
     places = np.array([place for place, _, _ in rest], dtype=np.int64)
     starts = np.array([start for _, _, start in rest], dtype=np.int64)
-    both = Candidates(
-        np.concatenate([inside.query, outside.query]),
-        np.concatenate([inside.part, places[outside.part]]),
-        np.concatenate([inside.place, outside.place + starts[outside.part]]),
-    )
-    return best(parts, queries, both, k)
+    outside = Candidates(outside.query, places[outside.part], outside.place + starts[outside.part])
+    return best(parts, queries, Candidates.joined([inside, outside]), k)
 
 
 def _located(parts: Sequence[Part], query: Ints, numbers: Ints) -> Candidates:
     """Where rows lie, by row number; those that may not be found are left out."""
-    found = []
+    located = []
     for number, part in enumerate(parts):
         if not part.live:
             continue
@@ -122,25 +118,18 @@ def _located(parts: Sequence[Part], query: Ints, numbers: Ints) -> Candidates:
         hit = part.segment.numbers[place] == numbers
         if part.mask is not None:
             hit &= part.mask[place]
-        found.append((query[hit], np.full(int(np.count_nonzero(hit)), number), place[hit]))
-    if not found:
-        none = np.empty(0, dtype=np.int64)
-        return Candidates(none, none, none)
-    return Candidates(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        located.append(Candidates(query[hit], np.full(int(np.count_nonzero(hit)), number), place[hit]))
+    return Candidates.joined(located)
 
 
 def _tail(part: Part, start: int) -> Part:
     segment = part.segment
-    rest = Segment(
-        segment.numbers[start:], segment.items[start:], segment.checksums[start:], segment.values[start:]
-    )  # fmt: skip
-    return Part.of(rest, part.alive()[start:])
+    return Part.of(segment.take(slice(start, None)), part.alive()[start:])
 
 
-def lacked(graph: Graph, segments: Sequence[Segment], masks: Sequence[Bools]) -> int:
-    """How many rows of the masks a graph does not cover."""
-    pairs = zip(segments, masks, strict=True)
-    return sum(int(np.count_nonzero(mask[graph.beyond(segment) :])) for segment, mask in pairs)
+def lacked(graph: Graph, rows: Sequence[tuple[Segment, Bools]]) -> int:
+    """How many rows of segments with masks a graph does not cover."""
+    return sum(int(np.count_nonzero(mask[graph.beyond(segment) :])) for segment, mask in rows)
 
 
 def grown(
@@ -186,13 +175,13 @@ def grown(
     return Graph(index, numbers, items)
 
 
-def save_graph(segment_folder: SegmentFolder, graph: Graph) -> tuple[Graph, dict[str, Any]]:
+def save_graph(folder: SegmentFolder, graph: Graph) -> tuple[Graph, dict[str, Any]]:
     """Write a graph; itself by its new name, and its entry for the manifest."""
     name = f"graph-{uuid4().hex[:12]}"
     rows = np.stack([graph.numbers, graph.items])
-    with replacing(segment_folder.folder / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
+    with replacing(folder.path / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
         np.save(file, rows, allow_pickle=False)
-    with replacing(segment_folder.folder / f"{name}.faiss") as temporary:
+    with replacing(folder.path / f"{name}.faiss") as temporary:
         try:
             _faiss().write_index(graph.index, str(temporary))
         except RuntimeError as error:
@@ -202,21 +191,21 @@ def save_graph(segment_folder: SegmentFolder, graph: Graph) -> tuple[Graph, dict
     return replace(graph, name=name), {"name": name, "rows": len(graph.numbers), "crc": [checksum(rows), crc]}
 
 
-def load_graph(segment_folder: SegmentFolder, entry: dict[str, Any] | None) -> Graph | None:
+def load_graph(folder: SegmentFolder, entry: dict[str, Any] | None) -> Graph | None:
     """Read a graph; None where there is none, FAISS is not installed, or a byte of it is not what was written."""
     if entry is None or not available():
         return None
     try:
         name, count, (rows_crc, crc) = str(entry["name"]), int(entry["rows"]), entry["crc"]
-        rows = np.load(segment_folder.folder / f"{name}.rows.npy", allow_pickle=False)
-        path = segment_folder.folder / f"{name}.faiss"
+        rows = np.load(folder.path / f"{name}.rows.npy", allow_pickle=False)
+        path = folder.path / f"{name}.faiss"
         # FAISS believes what it reads, lengths included
         if rows.dtype != np.int64 or checksum(rows) != rows_crc or _file_checksum(path) != crc:
             return None
         index = _faiss().read_index(str(path))
     except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError):
         return None
-    if rows.shape != (2, count) or index.ntotal != count or index.d != segment_folder.space.dim or not count:
+    if rows.shape != (2, count) or index.ntotal != count or index.d != folder.space.dim or not count:
         return None
     return Graph(index, rows[0], rows[1], name)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from samespace.gallery.index.base import Found, News
-from samespace.gallery.index.exact import Part, nearest
+from samespace.gallery.index.base import Advance, Coverage, Neighbours, ids_of
+from samespace.gallery.index.exact import margin, nearest_in
 from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, Index, build, indexes
 from samespace.gallery.index.segments import Segment, unit
 from samespace.gallery.ledger.filters import Condition
@@ -62,21 +62,21 @@ class PgvectorSource:
         self.exact_rows = exact_rows
         self._guard = threading.Lock()
         self._state: State | None = None
-        self._ranks: tuple[int, list[int]] = (-1, [])
+        self._generations: tuple[int, list[int]] = (-1, [])
         self._counts: _Counts | None = None
 
     @contextmanager
-    def snapshot(self) -> Iterator[PgvectorSnapshot]:
-        """The gallery now, held still by one transaction."""
+    def snapshot(self, where: Sequence[Condition] = ()) -> Iterator[PgvectorSnapshot]:
+        """The gallery now, as one transaction sees it; see `base.Source`."""
         with self.ledger.read() as reader:
             state = reader.state(self._state)
             with self._guard:
                 if self._state is None or self._state.revision <= state.revision:
                     self._state = state
             reader.session.run(f"SET LOCAL work_mem = '{_SORT_MEMORY}'")
-            yield PgvectorSnapshot(self, reader, state)
+            yield PgvectorSnapshot(self, reader, state, reader.select(where) if where else None)
 
-    def maintain(self, advance: News = silent) -> None:
+    def maintain(self, advance: Advance = silent) -> None:
         """Build the HNSW index of every servable space that has grown out of exact search; searches go on meanwhile.
 
         Args:
@@ -99,16 +99,14 @@ class PgvectorSource:
         with self._guard:
             self._counts = None
 
-    def coverage(self) -> dict[int, dict[str, int | str]]:
-        """Rows that each servable space's index covers; PostgreSQL keeps its indexes in step, so none is lacking."""
-        covered: dict[int, dict[str, int | str]] = {}
+    def coverage(self) -> Coverage:
+        """See `base.Source`; PostgreSQL keeps its indexes in step, so none is lacking."""
+        covered: Coverage = {}
         with self.ledger.read() as reader:
-            state, found = reader.state(), indexes(reader.session)
+            state, indexed = reader.state(), indexes(reader.session)
             for generation in state.servable:
-                kind = "exact"
-                if generation in found:
-                    kind = "hnsw"
-                elif state.spaces[generation].space.dim > MOST_DIMS:
+                kind = "hnsw" if generation in indexed else "exact"
+                if generation not in indexed and state.spaces[generation].space.dim > MOST_DIMS:
                     kind = f"exact (pgvector indexes at most {MOST_DIMS} dimensions)"
                 covered[generation] = {"indexed": reader.stored(generation), "lag": 0, "kind": kind}
         return covered
@@ -118,7 +116,7 @@ class PgvectorSource:
 
     def generations(self, reader: LedgerReader, state: State) -> list[int]:
         """Spaces that serve at least one item, remembered until the revision moves."""
-        revision, known = self._ranks
+        revision, known = self._generations
         if revision == state.revision:
             return known
         known = [
@@ -128,7 +126,7 @@ class PgvectorSource:
                 f"SELECT 1 FROM vector_{generation} v WHERE {served_sql(generation, state.servable)} LIMIT 1"
             )
         ]
-        self._ranks = (state.revision, known)
+        self._generations = (state.revision, known)
         return known
 
     def counts(self, reader: LedgerReader, state: State) -> dict[int, tuple[int, int]]:
@@ -146,58 +144,46 @@ class PgvectorSource:
 
 
 class PgvectorSnapshot:
-    """A gallery at one moment: one transaction of the server."""
+    """See `base.Snapshot`: one transaction of the server."""
 
-    def __init__(self, source: PgvectorSource, reader: LedgerReader, state: State) -> None:
+    def __init__(self, source: PgvectorSource, reader: LedgerReader, state: State, allowed: Ints | None) -> None:
         self._source = source
-        self._view = reader
+        self._reader = reader
         self.state = state
+        self.allowed = allowed
 
     def generations(self) -> list[int]:
         """Spaces that serve at least one item, ascending."""
-        return list(self._source.generations(self._view, self.state))
-
-    def allowed(self, where: Sequence[Condition]) -> Ints:
-        """Numbers of the items that meet every condition, ascending, as of this moment."""
-        return self._view.select(where)
+        return list(self._source.generations(self._reader, self.state))
 
     def ids(self, items: Ints) -> list[str]:
         """Ids of items by number."""
-        known = self._view.items(items)
-        return [known[number].id for number in items.tolist()]
+        return ids_of(self._reader, items)
 
-    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
-        """For each query the `k` items with the highest cosine among those that the space serves, and ties.
-
-        Args:
-            generation: of the space.
-            queries: (Q, D) float32 unit vectors of the space's dimension.
-            k: at least 1.
-            allowed: item numbers to choose from; all where None.
-            exact: look at every vector.
-        """
-        part = _Served(self._view, self.state, generation, allowed)
+    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
+        """See `base.Snapshot`."""
+        rows = _ServedVectors(self._reader, self.state, generation, allowed)
         share = 0.0 if exact else self._share(generation, allowed)
         if share > 0:
-            with _following_index(self._view, k, share):
-                found = [part.near(query, k) for query in queries]
-            return [part.exact(query, k) if one is None else one for one, query in zip(found, queries, strict=True)]
+            with _following_index(self._reader, k, share):
+                near = [rows.near(query, k) for query in queries]
+            return [rows.exact(query, k) if one is None else one for one, query in zip(near, queries, strict=True)]
         if len(queries) >= _BATCH:
-            return part.scan(queries, k)
-        return [part.exact(query, k) for query in queries]
+            return nearest_in(rows.blocks(), queries, k)
+        return [rows.exact(query, k) for query in queries]
 
     def _share(self, generation: int, allowed: Ints | None) -> float:
         """Share of the index's rows that may be returned; 0 where an exact search is the better one."""
-        rows, live = self._source.counts(self._view, self.state).get(generation, (0, 0))
+        rows, live = self._source.counts(self._reader, self.state).get(generation, (0, 0))
         live = live if allowed is None else min(live, len(allowed))
         return live / rows if rows and live >= self._source.exact_rows and live >= EXACT_SHARE * rows else 0.0
 
 
-class _Served:
-    """The rows of one space that serve an item, and are allowed."""
+class _ServedVectors:
+    """The vectors of one space that serve an item, and are allowed."""
 
     def __init__(self, reader: LedgerReader, state: State, generation: int, allowed: Ints | None) -> None:
-        self.view = reader
+        self.reader = reader
         self.generation = generation
         self.space: Space = state.spaces[generation].space
         self.where, self.values = served_sql(generation, state.servable), list[Any]()
@@ -205,10 +191,10 @@ class _Served:
             self.where += " AND v.item = ANY(?)"
             self.values = [allowed.tolist()]
         self.operator = Index.of(self.space).operator
-        # 2 · D · 2⁻²⁴ for products of unit vectors; the server's cosine divides by lengths that err alike
-        self.margin = (self.space.dim + 8) * 2.0**-23 * (1.01 if self.space.normalized else 4.0)
+        # the server's cosine divides by lengths that err like the product
+        self.margin = margin(self.space.dim) * (1.01 if self.space.normalized else 4.0)
 
-    def exact(self, query: Vectors, k: int) -> Found:
+    def exact(self, query: Vectors, k: int) -> Neighbours:
         """By looking at every row; adding zero keeps the server from using an index."""
         count = k + k // 2 + 16
         while True:
@@ -223,7 +209,7 @@ class _Served:
                 return self._best(rows, vectors, query, k)
             count *= 4
 
-    def near(self, query: Vectors, k: int) -> Found | None:
+    def near(self, query: Vectors, k: int) -> Neighbours | None:
         """By the index; None where its walk ended early, as few of the rows that it met are both served and allowed."""
         rows, vectors = self._fetch(*self.near_sql(query, k))
         return self._best(rows, vectors, query, k) if len(rows) == _wanted(k) else None
@@ -236,29 +222,31 @@ class _Served:
             [*self.values, _text(query)],
         )
 
-    def scan(self, queries: Vectors, k: int) -> list[Found]:
-        """By bringing the rows here, once for all queries."""
-        found = [Found(np.empty(0, np.int64), np.empty(0)) for _ in queries]
+    def blocks(self) -> Iterator[Segment]:
+        """All of them, brought here."""
         last = 0
         while True:
             rows, vectors = self._fetch(
-                f"SELECT v.no, v.item, v.value FROM vector_{self.generation} v WHERE {self.where} AND v.no > ? "
+                f"SELECT v.item, v.no, v.value FROM vector_{self.generation} v WHERE {self.where} AND v.no > ? "
                 f"ORDER BY v.no LIMIT {_BLOCK}",
                 [*self.values, last],
             )
             if not rows:
-                return found
-            last = rows[-1][0]
-            items = np.array([row[1] for row in rows], dtype=np.int64)
-            for place, more in enumerate(_nearest(items, unit(vectors, self.space), queries, k)):
-                found[place] = _joined(found[place], more, k)
+                return
+            last = rows[-1][1]
+            yield self._segment(rows, vectors)
 
     def _fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[tuple[Any, ...]], Vectors]:
-        return self.view.engine.vectors(self.view.session, sql, values, self.space.dim)
+        return self.reader.engine.vectors(self.reader.session, sql, values, self.space.dim)
 
-    def _best(self, rows: list[tuple[Any, ...]], vectors: Vectors, query: Vectors, k: int) -> Found:
+    def _best(self, rows: list[tuple[Any, ...]], vectors: Vectors, query: Vectors, k: int) -> Neighbours:
+        return nearest_in([self._segment(rows, vectors)], query[None], k)[0]
+
+    def _segment(self, rows: list[tuple[Any, ...]], vectors: Vectors) -> Segment:
+        """Rows that begin with the item number, for scoring; their row numbers do not matter there."""
+        unused = np.zeros(len(rows), dtype=np.int64)
         items = np.array([row[0] for row in rows], dtype=np.int64)
-        return _nearest(items, unit(vectors, self.space), query[None], k)[0]
+        return Segment(unused, items, unused, unit(vectors, self.space))
 
 
 @contextmanager
@@ -284,19 +272,6 @@ def _wanted(k: int) -> int:
 def _most_scanned(effort: int) -> int:
     """After how many rows of the index a walk ends, though it has not found enough."""
     return max(20_000, 100 * effort)
-
-
-def _nearest(items: Ints, values: Vectors, queries: Vectors, k: int) -> list[Found]:
-    none = np.zeros(len(items), dtype=np.int64)
-    return nearest([Part(Segment(none, items, none, values), len(items), None)], queries, k)
-
-
-def _joined(one: Found, other: Found, k: int) -> Found:
-    items, raw = np.concatenate([one.items, other.items]), np.concatenate([one.raw, other.raw])
-    order = np.lexsort((items, -raw))
-    items, raw = items[order], raw[order]
-    end = len(raw) if len(raw) <= k else int(np.searchsorted(-raw, -raw[k - 1], side="right"))
-    return Found(items[:end], raw[:end])
 
 
 def _text(query: Vectors) -> str:

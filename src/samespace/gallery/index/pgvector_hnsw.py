@@ -36,10 +36,10 @@ class Index:
 
 
 def indexes(session: Session) -> set[int]:
-    """Ranks of the spaces with a complete index, where the extension is new enough to filter while it searches."""
+    """Generations with a complete index, where the extension is new enough to filter while it searches."""
     if session.all("SELECT 1 FROM pg_extension WHERE extname = 'vector' AND extversion < '0.8'"):
         return set()
-    return {generation for generation, valid in _found(session).items() if valid}
+    return {generation for generation, valid in _validity(session).items() if valid}
 
 
 def build(engine: PostgresEngine, generation: int, space: Space) -> bool:
@@ -53,7 +53,7 @@ def build(engine: PostgresEngine, generation: int, space: Space) -> bool:
         turn = [engine.address.schema, generation]
         if not session.all("SELECT pg_try_advisory_lock(hashtext(?), ?::integer)", turn)[0][0]:
             return False
-        valid = _found(session).get(generation)
+        valid = _validity(session).get(generation)
         if valid:
             return False
         if valid is False:
@@ -74,7 +74,8 @@ def build(engine: PostgresEngine, generation: int, space: Space) -> bool:
     return True
 
 
-def _found(session: Session) -> dict[int, bool]:
+def _validity(session: Session) -> dict[int, bool]:
+    """For each generation with an index whether it is complete."""
     rows = session.all(
         "SELECT c.relname, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid "
         "JOIN pg_namespace n ON n.oid = c.relnamespace "

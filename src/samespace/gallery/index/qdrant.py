@@ -1,24 +1,25 @@
 """Search through Qdrant: a derived collection finds candidates, the ledger alone says what is true.
 
-The collection may be stale, incomplete or lost. Every answer of it is checked against the ledger as of the search's
-moment and scored from the ledger's vectors; rows that it does not cover are searched exactly.
+The collection may be stale, incomplete or lost. Every answer of it is checked against the ledger at the snapshot's
+revision and scored from the ledger's vectors; rows that it does not cover are searched exactly.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samespace.errors import GalleryError
-from samespace.gallery.index.base import News
+from samespace.gallery.index.base import Advance, Coverage, ServedRows
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
-from samespace.gallery.index.qdrant_search import QdrantSnapshot, Served
+from samespace.gallery.index.qdrant_search import QdrantSnapshot
 from samespace.gallery.index.qdrant_wire import Point, vector_name
 from samespace.gallery.index.segments import unit
+from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
@@ -64,44 +65,49 @@ class QdrantSource:
         with ledger.read() as reader:
             gallery = reader.meta("gallery") or ""
         self.points = Points(place, collection or f"samespace-{gallery}", gallery, api_key=api_key, timeout=timeout)
-        self._guard, self._compact = threading.Lock(), threading.Lock()
+        self._guard, self._writing = threading.Lock(), threading.Lock()
         self._state: State | None = None
-        self._served: Served | None = None
-        # a collection that was out of sight may have lost points, so the first upkeep counts them
+        self._served: ServedRows | None = None
+        # a collection that was out of sight may have lost points, so the first `maintain` counts them
         self._doubted, self._wrong = True, False
 
     @contextmanager
-    def snapshot(self) -> Iterator[QdrantSnapshot]:
-        """The gallery now; see `snapshot.Source`.
+    def snapshot(self, where: Sequence[Condition] = ()) -> Iterator[QdrantSnapshot]:
+        """The gallery now; see `base.Source`.
 
         Raises:
             GalleryError: the server cannot be reached.
         """
-        # the mark is read before the ledger's moment, so that moment knows all that the mark vouches for
+        # the mark is read before the ledger, so that the ledger's revision includes all that the mark vouches for
         mark = self.points.mark()
         with ExitStack() as stack:
             with self._guard:
                 reader = stack.enter_context(self.ledger.read())
                 self._state = state = reader.state(self._state)
-                self._served = served = Served.at(reader, state, self._served)
+                self._served = served = self._read_served(reader, state)
             covered = np.zeros(len(served.serving), dtype=bool)
             if mark is not None and mark.revision <= state.revision:
                 covered[:] = True
                 covered[reader.items_since(mark.revision)[0]] = False
-            yield QdrantSnapshot(
-                reader, state, served, covered, self.points, scan_below=self.scan_below, doubt=self._doubt
-            )
+            allowed = reader.select(where) if where else None
+            yield QdrantSnapshot(reader, state, allowed, served, covered, self.points, self.scan_below, self._doubt)
 
-    def maintain(self, advance: News = silent) -> None:
+    def _read_served(self, reader: LedgerReader, state: State) -> ServedRows:
+        before = self._served
+        if before is None or before.revision > state.revision:
+            return ServedRows.read(reader, state, None, np.empty(0, dtype=np.int64))
+        return ServedRows.read(reader, state, before, reader.items_since(before.revision)[0])
+
+    def maintain(self, advance: Advance = silent) -> None:
         """Write what changed to the collection, and make it anew if it has lost or altered anything.
 
         Args:
-            advance: called with the vectors of each batch of items that was written; see `snapshot.Source`.
+            advance: called with the vectors of each batch of items that was written; see `base.Source`.
 
         Raises:
             GalleryError: the server cannot be reached, or does not keep what is written.
         """
-        with self._compact:
+        with self._writing:
             for _ in range(3):
                 try:
                     if self._wrong:
@@ -124,28 +130,28 @@ class QdrantSource:
         self._wrong = True
         self.maintain()
 
-    def coverage(self) -> dict[int, dict[str, int | str]]:
-        """See `snapshot.Source`; points are counted in the collection, so lost ones show as lag."""
+    def coverage(self) -> Coverage:
+        """See `base.Source`; points are counted in the collection, so lost ones show as lag."""
         mark = self.points.mark()
         with self.ledger.read() as reader:
             state = reader.state()
             changed = reader.items_since(-1 if mark is None else mark.revision)[0]
             rows = {generation: reader.row_numbers(generation)[0] for generation in state.servable}
-        told: dict[int, dict[str, int | str]] = {}
+        covered: Coverage = {}
         for generation, items in rows.items():
             lag = int(np.isin(items, changed).sum())
             if lag < len(items):
                 present = self._count(vector_name(state.spaces[generation].space.id))
                 lag = max(lag, len(items) - present)
-            told[generation] = {"indexed": len(items) - lag, "lag": lag, "kind": "qdrant"}
-        return told
+            covered[generation] = {"indexed": len(items) - lag, "lag": lag, "kind": "qdrant"}
+        return covered
 
     def close(self) -> None:
-        """Close the connection, unless the client was completed; the ledger stays open."""
+        """Close the connection, unless the client was handed in; the ledger stays open."""
         self.points.close()
 
     def _doubt(self, wrong: bool) -> None:
-        """Let the next upkeep count the points, or make the collection anew where it is proven wrong."""
+        """Let the next `maintain` count the points, or make the collection anew where it is proven wrong."""
         self._doubted, self._wrong = True, self._wrong or wrong
 
     def _count(self, name: str) -> int:
@@ -154,14 +160,14 @@ class QdrantSource:
         except CollectionLost:
             return 0
 
-    def _sync(self, advance: News) -> None:
+    def _sync(self, advance: Advance) -> None:
         with self.ledger.read() as reader:
             state = reader.state()
         mark = self.points.ready(_dims(state))
         if mark.revision > state.revision:  # of a ledger that was set back since
             self._wrong = True
             raise CollectionLost
-        target, said, cursor = state.revision, mark.revision, (mark.revision + 1, 0)
+        target, marked, cursor = state.revision, mark.revision, (mark.revision + 1, 0)
         with self.ledger.read() as reader:
             done, changed = 0, len(reader.items_since(mark.revision)[0])
         while cursor[0] <= target:
@@ -174,9 +180,9 @@ class QdrantSource:
             note = f"writing the collection '{self.points.collection}': {done:,} of {max(done, changed):,} items"
             advance(sum(len(point.vectors) for point in points), note)
             cursor = (state.revision + 1, 0) if ended else (points[-1].revision, points[-1].item)
-            if cursor[0] - 1 > said:
-                said = cursor[0] - 1
-                self.points.set_mark(mark.generation, said)
+            if cursor[0] - 1 > marked:
+                marked = cursor[0] - 1
+                self.points.set_mark(mark.generation, marked)
         self.points.forget([vector_name(kept.space.id) for kept in state.spaces.values() if kept.retired])
 
     def _whole(self) -> bool:

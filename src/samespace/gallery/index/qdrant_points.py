@@ -24,7 +24,7 @@ _MARK = 0
 _OLDEST = (1, 18)
 _PAGE = 1000
 # in-process collections are plain arrays, which threads must not change under each other
-_TURN = threading.RLock()
+_TURNS = threading.RLock()
 
 
 class CollectionLost(Exception):
@@ -66,11 +66,11 @@ class Points:
             GalleryError: the server does not answer, or the collection is of something else.
         """
         try:
-            with self._asking() as client:
-                found = client.retrieve(self.collection, ids=[_MARK], with_payload=True)
+            with self._requests() as client:
+                points = client.retrieve(self.collection, ids=[_MARK], with_payload=True)
         except CollectionLost:
             return None
-        payload = found[0].payload if found else None
+        payload = points[0].payload if points else None
         if not payload:
             return None
         mark = Mark(str(payload["gallery"]), str(payload["generation"]), int(payload["mark"]))
@@ -85,7 +85,7 @@ class Points:
         """Make the collection and the named vectors that it lacks; its mark."""
         from qdrant_client import models as q
 
-        with self._asking() as client:
+        with self._requests() as client:
             if not client.collection_exists(self.collection):
                 self._create(client, dims)
             mark = self.mark()
@@ -106,7 +106,7 @@ class Points:
 
     def forget(self, names: Sequence[str]) -> None:
         """Delete the named vectors of spaces that will not serve again."""
-        with self._asking() as client:
+        with self._requests() as client:
             for name in self._names & set(names):
                 client.delete_vector_name(self.collection, name, wait=True)
                 self._names.discard(name)
@@ -128,7 +128,7 @@ class Points:
             operations.append(q.UpsertOperation(upsert=newer))
         if not operations:
             return
-        with self._asking() as client:
+        with self._requests() as client:
             done = client.batch_update_points(
                 self.collection, operations, wait=True, ordering=q.WriteOrdering.STRONG
             )  # fmt: skip
@@ -136,7 +136,7 @@ class Points:
             raise GalleryError(f"Qdrant at {self.address} did not finish writing in time; nothing is lost, try again")
 
     def set_mark(self, generation: str, revision: int) -> None:
-        """Say that everything up to an revision is written; nothing happens to a later mark or another generation."""
+        """Say that everything up to a revision is written; nothing happens to a later mark or another generation."""
         from qdrant_client import models as q
 
         earlier = q.Filter(
@@ -146,7 +146,7 @@ class Points:
             ]
         )
         payload = {"gallery": self.gallery, "generation": generation, "mark": revision}
-        with self._asking() as client:
+        with self._requests() as client:
             client.upsert(
                 self.collection,
                 [q.PointStruct(id=_MARK, vector={}, payload=payload)],
@@ -183,40 +183,40 @@ class Points:
             )
             for query in queries
         ]
-        with self._asking() as client:
+        with self._requests() as client:
             answers = client.query_batch_points(self.collection, requests)
         return [answered(name, answer.points, limit) for answer in answers]
 
     def touched(self, revision: int) -> Ints:
-        """Items whose point is newer than an revision."""
+        """Items whose point is newer than a revision."""
         from qdrant_client import models as q
 
         newer = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(gt=revision))])
-        found: list[int] = []
+        items: list[int] = []
         offset: Any = None
-        with self._asking() as client:
+        with self._requests() as client:
             while True:
                 page, offset = client.scroll(
                     self.collection, newer, limit=_PAGE, offset=offset, with_payload=False, with_vectors=False
                 )
-                found += [int(point.id) for point in page]
+                items += [int(point.id) for point in page]
                 if offset is None:
-                    return np.array(sorted(found), dtype=np.int64)
+                    return np.array(sorted(items), dtype=np.int64)
 
     def count(self, name: str, *, lacking: Sequence[str] = (), without: Ints | None = None) -> int:
         """How many points have a vector of this name, none of the lacking ones, and are not `without`."""
         chosen = condition(having=name, lacking=lacking, without=without)
-        with self._asking() as client:
+        with self._requests() as client:
             return client.count(self.collection, chosen, exact=True).count
 
     def drop(self) -> None:
         """Delete the collection."""
         self._names.clear()
-        with self._asking() as client:
+        with self._requests() as client:
             client.delete_collection(self.collection)
 
     def close(self) -> None:
-        """Close the connection, unless it was completed."""
+        """Close the connection, unless it was handed in."""
         if self._owned:
             self._client.close()
 
@@ -251,7 +251,7 @@ class Points:
         )
 
     def _check_version(self) -> None:
-        with self._asking() as client:
+        with self._requests() as client:
             version = client.info().version
         if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < _OLDEST:
             raise GalleryError(
@@ -260,10 +260,10 @@ class Points:
             )
 
     @contextmanager
-    def _asking(self) -> Iterator[QdrantClient]:
+    def _requests(self) -> Iterator[QdrantClient]:
         from qdrant_client.http.exceptions import ResponseHandlingException
 
-        with _TURN if self.local else nullcontext():
+        with _TURNS if self.local else nullcontext():
             try:
                 yield self._client
             except (SamespaceError, CollectionLost):

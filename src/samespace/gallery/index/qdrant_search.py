@@ -1,21 +1,20 @@
-"""One search by way of a Qdrant collection, with every answer checked against the ledger as of the search's moment."""
+"""One search by way of a Qdrant collection, with every answer checked against the ledger at the snapshot's revision."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from samespace.gallery.index.base import Found
-from samespace.gallery.index.exact import Bools, Part, nearest
+from samespace.gallery.index.base import Neighbours, ServedRows, ids_of
+from samespace.gallery.index.exact import Bools, better_of, margin, nearest_in, no_neighbours
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_wire import Near, vector_name
 from samespace.gallery.index.segments import Segment
-from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, State, Vectors
-from samespace.gallery.serving import Generations, newer, serving_generations
+from samespace.gallery.serving import newer
 
 _SLACK = 16
 _MOST = 10_000
@@ -23,90 +22,39 @@ _ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
-    """Which space serves which item, as of one moment.
+class QdrantSnapshot:
+    """See `base.Snapshot`.
 
     Attributes:
-        revision: of the ledger.
-        rows: by generation: the row number of each item, by item number; 0 where it has none.
-        serving: generation that serves each item, by item number; 0 for none.
-    """
-
-    revision: int
-    rows: Mapping[int, Ints]
-    serving: Generations
-
-    @classmethod
-    def at(cls, reader: LedgerReader, state: State, before: Served | None) -> Served:
-        """As the ledger has it, read anew only as far as it changed since `before`."""
-        if before is not None and before.revision > state.revision:
-            before = None
-        size = reader.next_numbers()[0]
-        changed = None if before is None else reader.items_since(before.revision)[0]
-        rows: dict[int, Ints] = {}
-        for generation in (generation for generation, kept in state.spaces.items() if not kept.retired):
-            known = None if before is None else before.rows.get(generation)
-            if known is None or changed is None or before is None:
-                known, since = np.zeros(size, dtype=np.int64), -1
-            else:
-                since = before.revision
-                if len(changed) or len(known) < size:
-                    known = np.concatenate([known, np.zeros(size - len(known), dtype=np.int64)])
-                    known[changed] = 0
-            if since < 0 or (changed is not None and len(changed)):
-                items, numbers = reader.row_numbers(generation, since)
-                known[items] = numbers
-            rows[generation] = known
-        return cls(state.revision, rows, serving_generations(rows, state.servable, size))
-
-
-class QdrantSnapshot:
-    """A gallery at one moment; see `snapshot.Snapshot`.
-
-    Args:
-        reader: the ledger at this moment.
-        state: spaces, leaves, calibrations.
-        served: which space serves which item.
+        reader: of the ledger.
+        state: spaces, permissions, calibrations.
+        allowed: items that meet the snapshot's conditions; None where it has none.
+        served: which row of which space serves each item.
         covered: (items,) whether the collection has the item as the ledger has it.
         points: the collection.
         scan_below: up to so many candidates are read from the ledger instead.
         doubt: called where the collection lacks something (False) or proves wrong (True).
     """
 
-    def __init__(
-        self,
-        reader: LedgerReader,
-        state: State,
-        served: Served,
-        covered: Bools,
-        points: Points,
-        *,
-        scan_below: int,
-        doubt: Callable[[bool], None],
-    ) -> None:
-        self.view, self.served, self.covered, self.points = reader, served, covered, points
-        self._state, self._scan_below, self._doubt = state, scan_below, doubt
-
-    @property
-    def state(self) -> State:
-        """Spaces, leaves, calibrations."""
-        return self._state
+    reader: LedgerReader
+    state: State
+    allowed: Ints | None
+    served: ServedRows
+    covered: Bools
+    points: Points
+    scan_below: int
+    doubt: Callable[[bool], None]
 
     def generations(self) -> list[int]:
         """Spaces that serve at least one item, ascending."""
-        return [generation for generation in self._state.servable if bool((self.served.serving == generation).any())]
-
-    def allowed(self, where: Sequence[Condition]) -> Ints:
-        """Numbers of the items that meet every condition, ascending."""
-        return self.view.select(where)
+        return [generation for generation in self.state.servable if bool((self.served.serving == generation).any())]
 
     def ids(self, items: Ints) -> list[str]:
         """Ids of items by number."""
-        known = self.view.items(items)
-        return [known[number].id for number in items.tolist()]
+        return ids_of(self.reader, items)
 
-    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Found]:
-        """For each query the `k` best items that a space serves, with all that tie; see `snapshot.Snapshot`.
+    def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
+        """See `base.Snapshot`.
 
         The collection is asked for more than `k`; the ledger's vectors decide. Where the collection is missing, wrong
         or holds too little, the ledger alone answers.
@@ -117,46 +65,42 @@ class QdrantSnapshot:
             chosen = np.zeros(len(eligible), dtype=bool)
             chosen[allowed] = True
             eligible &= chosen
-        if np.count_nonzero(eligible & self.covered) > max(self._scan_below, k):
-            hunt = _Hunt(self, generation, queries, k, eligible, filtered=allowed is not None, exact=exact)
+        if np.count_nonzero(eligible & self.covered) > max(self.scan_below, k):
+            asked = _CollectionSearch(self, generation, queries, k, eligible, filtered=allowed is not None, exact=exact)
             try:
-                if hunt.run():
-                    return hunt.best
+                if asked.run():
+                    return asked.best
             except CollectionLost:
-                hunt.missing = True
-            if hunt.missing or hunt.wrong:
-                self._doubt(hunt.wrong)
+                asked.missing = True
+            if asked.missing or asked.wrong:
+                self.doubt(asked.wrong)
         return self._scanned(generation, queries, k, np.flatnonzero(eligible))
 
-    def compared(self, generation: int, queries: Vectors, k: int, rows: Rows) -> list[Found]:
-        """The `k` best of these rows for each query."""
-        segment = Segment.of(rows, self._state.spaces[generation].space)
-        return nearest([Part(segment, len(segment), None)], queries, k)
+    def segment(self, generation: int, rows: Rows) -> Segment:
+        """Rows of the ledger, to be compared."""
+        return Segment.of(rows, self.state.spaces[generation].space)
 
     def name(self, generation: int) -> str:
         """Of a space's vectors in the collection."""
-        return vector_name(self._state.spaces[generation].space.id)
+        return vector_name(self.state.spaces[generation].space.id)
 
-    def _scanned(self, generation: int, queries: Vectors, k: int, items: Ints) -> list[Found]:
-        best = nothing(len(queries))
-        for rows in self._rows(generation, items):
-            best = merged(best, self.compared(generation, queries, k, rows), k)
-        return best
+    def _scanned(self, generation: int, queries: Vectors, k: int, items: Ints) -> list[Neighbours]:
+        return nearest_in((self.segment(generation, rows) for rows in self._rows(generation, items)), queries, k)
 
     def _rows(self, generation: int, items: Ints) -> Iterator[Rows]:
         if 2 * len(items) < np.count_nonzero(self.served.rows[generation]):
             for start in range(0, len(items), _ROWS):
-                yield self.view.rows_of(generation, items[start : start + _ROWS])
+                yield self.reader.rows_of(generation, items[start : start + _ROWS])
             return
         wanted = np.zeros(len(self.served.serving), dtype=bool)
         wanted[items] = True
-        for rows in self.view.batches(generation, _ROWS):
+        for rows in self.reader.batches(generation, _ROWS):
             keep = wanted[rows.items]
             contents = tuple(content for content, kept in zip(rows.contents, keep.tolist(), strict=True) if kept)
             yield Rows(rows.numbers[keep], rows.items[keep], rows.values[keep], rows.checksums[keep], contents)
 
 
-class _Hunt:
+class _CollectionSearch:
     """The best items of one space for some queries: ask, check, compare, and ask for more until no better can come."""
 
     def __init__(
@@ -171,7 +115,7 @@ class _Hunt:
         exact: bool,
     ) -> None:
         self.snapshot, self.generation, self.queries, self.k, self.exact = snapshot, generation, queries, k, exact
-        self.best = nothing(len(queries))
+        self.best = no_neighbours(len(queries))
         self.missing = self.wrong = False
         self._indexed = eligible & snapshot.covered
         self._enough = min(k, int(np.count_nonzero(eligible)))
@@ -201,8 +145,8 @@ class _Hunt:
                 items=self._listed,
                 exact=self.exact,
             )
-            self._leave_out_touched()
-            if not self._taken(answers):
+            self._compare_touched()
+            if not self._compare(answers):
                 self.wrong = True
                 return False
             pairs = zip(waiting.tolist(), answers, strict=True)
@@ -213,14 +157,14 @@ class _Hunt:
         self.missing = self.exact and not self._holds_all()
         return not self.missing
 
-    def _leave_out_touched(self) -> None:
-        """Points that others wrote since this moment may hide rows that the ledger still has here: compare those."""
+    def _compare_touched(self) -> None:
+        """Points that others wrote since this revision may hide rows that the ledger still has here: compare those."""
         touched = self.snapshot.points.touched(self.snapshot.state.revision)
         touched = touched[touched < len(self._indexed)]
         self._rest = np.union1d(self._rest, touched[self._indexed[touched]])
         self._indexed[touched] = False
 
-    def _taken(self, answers: Sequence[Near]) -> bool:
+    def _compare(self, answers: Sequence[Near]) -> bool:
         """Compare what was answered and not seen before; False where a point is not a copy of the ledger's row."""
         items, first = np.unique(np.concatenate([near.items for near in answers]), return_index=True)
         known = items < len(self._indexed)
@@ -231,12 +175,13 @@ class _Hunt:
         checksums = np.concatenate([near.checksums for near in answers])[first]
         if (numbers != self.snapshot.served.rows[self.generation][items]).any():
             return False
-        rows = self.snapshot.view.rows_of(self.generation, np.union1d(items, self._rest[~self._seen[self._rest]]))
+        rows = self.snapshot.reader.rows_of(self.generation, np.union1d(items, self._rest[~self._seen[self._rest]]))
         place = np.searchsorted(rows.numbers, numbers)
         if (rows.checksums[place] != checksums).any():
             return False
         self._seen[rows.items] = True
-        self.best = merged(self.best, self.snapshot.compared(self.generation, self.queries, self.k, rows), self.k)
+        more = nearest_in([self.snapshot.segment(self.generation, rows)], self.queries, self.k)
+        self.best = better_of(self.best, more, self.k)
         return True
 
     def _open(self, query: int, near: Near) -> bool:
@@ -247,8 +192,7 @@ class _Hunt:
             return False
         if len(raw) < self._enough:
             return True
-        # float32 scores of unit vectors err by less than this, however they are summed
-        return bool(near.last >= raw[self.k - 1] - (self.queries.shape[1] + 8) * 2.0**-23)
+        return bool(near.last >= raw[self.k - 1] - margin(self.queries.shape[1]))
 
     def _holds_all(self) -> bool:
         """Whether the collection has as many points for this space to serve as the ledger has."""
@@ -260,20 +204,3 @@ class _Hunt:
             return False
         present = points.count(self.snapshot.name(self.generation), lacking=self._lacking, without=without)
         return present == np.count_nonzero((served.serving == self.generation) & covered)
-
-
-def nothing(queries: int) -> list[Found]:
-    """No item for any query."""
-    return [Found(np.empty(0, dtype=np.int64), np.empty(0))] * queries
-
-
-def merged(some: Sequence[Found], more: Sequence[Found], k: int) -> list[Found]:
-    """The `k` best of two answers to each query, which share no item, ties with the last one included."""
-    both = []
-    for one, other in zip(some, more, strict=True):
-        items, raw = np.concatenate([one.items, other.items]), np.concatenate([one.raw, other.raw])
-        order = np.lexsort((items, -raw))
-        if len(order) > k:
-            order = order[raw[order] >= raw[order[k - 1]]]
-        both.append(Found(items[order], raw[order]))
-    return both

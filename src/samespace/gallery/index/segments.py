@@ -127,25 +127,25 @@ class SegmentFolder:
     """
 
     def __init__(self, folder: Path, gallery: str, space: Space, sound: set[str] | None = None) -> None:
-        self.folder = folder
+        self.path = folder
         self.gallery = gallery
         self.space = space
         self.sound = set[str]() if sound is None else sound
-        self.path = folder / "manifest.json"
+        self._manifest = folder / "manifest.json"
 
     def stamp(self) -> tuple[int, int, int] | None:
         """Changes whenever the manifest does."""
         try:
-            found = self.path.stat()
+            status = self._manifest.stat()
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def read(self) -> Manifest:
         """The manifest; an empty one where it is missing, damaged or of another gallery."""
         stamp = self.stamp()
         try:
-            value = read_json(self.path, "the manifest of an index")
+            value = read_json(self._manifest, "the manifest of an index")
             if (value["format"], value["gallery"], value["space"]) != (FORMAT, self.gallery, self.space.id):
                 return Manifest(stamp=stamp)
             segments, graph = value["segments"], value["graph"]
@@ -160,14 +160,14 @@ class SegmentFolder:
         """Let these files count from now on, and remove all others; the lock must be held."""
         upto = max((entry["upto"] for entry in entries), default=0)
         values = {"format": FORMAT, "gallery": self.gallery, "space": self.space.id, "upto": upto}
-        write_json(self.path, values | {"segments": list(entries), "graph": graph})
+        write_json(self._manifest, values | {"segments": list(entries), "graph": graph})
         self._sweep({entry["name"] for entry in entries} | ({graph["name"]} if graph else set()))
         return Manifest(upto, tuple(entries), graph, self.stamp())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other writers out, of this process and of others."""
-        with locked(self.path):
+        with locked(self._manifest):
             yield
 
     def save(self, *parts: Segment) -> tuple[Segment, dict[str, Any]]:
@@ -182,11 +182,11 @@ class SegmentFolder:
             [np.concatenate([getattr(part, column) for part in parts]) for column in ("numbers", "items", "checksums")]
         )
         name = f"segment-{uuid.uuid4().hex[:12]}"
-        with replacing(self.folder / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
+        with replacing(self.path / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
             np.save(file, rows, allow_pickle=False)
         crc = self._stream(name, [part.values for part in parts])
         entry = {"name": name, "rows": rows.shape[1], "upto": int(rows[0, -1]), "crc": [checksum(rows), crc]}
-        mapped = np.load(self.folder / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
+        mapped = np.load(self.path / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
         self.sound.add(name)
         return Segment(rows[0], rows[1], rows[2], mapped.view(np.ndarray), name), entry
 
@@ -194,7 +194,7 @@ class SegmentFolder:
         """Write vectors one part after another, so that they are never in memory twice; their checksum."""
         crc = 0
         header = {"descr": "<f4", "fortran_order": False, "shape": (sum(map(len, parts)), self.space.dim)}
-        with replacing(self.folder / f"{name}.vectors.npy") as temporary, temporary.open("wb") as file:
+        with replacing(self.path / f"{name}.vectors.npy") as temporary, temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for part in parts:
                 values = np.ascontiguousarray(part, dtype="<f4")
@@ -209,8 +209,8 @@ class SegmentFolder:
         """
         try:
             name, count, (rows_crc, _) = str(entry["name"]), int(entry["rows"]), entry["crc"]
-            rows = np.load(self.folder / f"{name}.rows.npy", allow_pickle=False)
-            values = np.load(self.folder / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
+            rows = np.load(self.path / f"{name}.rows.npy", allow_pickle=False)
+            values = np.load(self.path / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError):
             return None
         if rows.dtype != np.int64 or rows.shape != (3, count) or checksum(rows) != rows_crc:
@@ -232,12 +232,11 @@ class SegmentFolder:
         places = np.unique(np.linspace(0, len(segment) - 1, _SAMPLE).astype(np.int64))
         values = segment.values[places]
         if self.space.normalized:
-            found = [checksum(row) for row in values]
-            return bool(found == segment.checksums[places].tolist())
+            return bool([checksum(row) for row in values] == segment.checksums[places].tolist())
         return bool((np.abs((values.astype(np.float64) ** 2).sum(axis=1) - 1) < 1e-3).all())
 
     def _sweep(self, names: set[str]) -> None:
-        for file in self.folder.iterdir():
-            stray = file.name.split(".")[0] not in names and file.name != self.path.name
+        for file in self.path.iterdir():
+            stray = file.name.split(".")[0] not in names and file.name != self._manifest.name
             if stray and not file.name.endswith(".lock"):
                 file.unlink(missing_ok=True)

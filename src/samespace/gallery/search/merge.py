@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from samespace.gallery.index.base import Found
+from samespace.gallery.index.base import Float64s, Neighbours
 from samespace.gallery.ledger.state import Ints
 from samespace.metrics.calibration import Calibration, Scale
 
-Float64s = npt.NDArray[np.float64]
 Merge = Literal["calibrated", "raw"]
 
 
 @dataclass(frozen=True)
 class Hit:
-    """An item that a search found.
+    """An item that a search neighbours.
 
     Attributes:
         item: its id.
@@ -53,51 +51,49 @@ class Ranked:
 
 def ranked(
     place: int,
-    found: Found,
+    neighbours: Neighbours,
     calibration: Calibration | None,
     *,
     scale: Scale,
     min_score: float | None = None,
     min_level: float | None = None,
 ) -> Ranked:
-    """One space's share of a list, on the scale, without what a threshold leaves out.
+    """One space's part of a list, on the scale, without what a threshold leaves out.
 
     Both maps of a calibration are increasing, so a threshold cuts the end off a space's k best: leaving out before
     merging gives the k best of all that pass.
 
     Args:
         place: of the space.
-        found: its k best.
+        neighbours: its k best.
         calibration: of the pair; needed for thresholds.
         scale: of the scores.
         min_score: lowest score on the scale.
         min_level: lowest −log10 of the pair's false-match rate.
     """
     if calibration is None:
-        score = np.full(len(found.raw), np.nan)
-        keep = np.ones(len(found.raw), dtype=np.bool_)
+        score = np.full(len(neighbours.raw), np.nan)
+        keep = np.ones(len(neighbours.raw), dtype=np.bool_)
     else:
-        score = calibration.apply(found.raw, scale)
+        score = calibration.apply(neighbours.raw, scale)
         keep = np.ones(len(score), dtype=np.bool_) if min_score is None else score >= min_score
         if min_level is not None:
-            keep &= calibration.level(found.raw) >= min_level
+            keep &= calibration.level(neighbours.raw) >= min_level
     count = int(np.count_nonzero(keep))
-    return Ranked(np.full(count, place, dtype=np.int64), found.items[keep], found.raw[keep], score[keep])
+    return Ranked(np.full(count, place, dtype=np.int64), neighbours.items[keep], neighbours.raw[keep], score[keep])
 
 
-def merged(
-    shares: Sequence[Ranked], k: int, *, by: Merge, ids: Callable[[Ints], list[str]]
-) -> tuple[Ranked, list[str]]:
-    """The `k` best of all shares with their ids, best first, ties by id.
+def merged(lists: Sequence[Ranked], k: int, *, by: Merge, ids: Callable[[Ints], list[str]]) -> tuple[Ranked, list[str]]:
+    """The `k` best of all lists with their ids, best first, ties by id.
 
     Args:
-        shares: of the spaces; their items are distinct.
+        lists: of the spaces; their items are distinct.
         k: at least 1.
         by: calibrated scores, which must not be NaN, or raw ones.
         ids: ids of items by number.
     """
     place, items, raw, score = (
-        np.concatenate([getattr(share, name) for share in shares]) for name in ("place", "items", "raw", "score")
+        np.concatenate([getattr(one, name) for one in lists]) for name in ("place", "items", "raw", "score")
     )
     key = raw if by == "raw" else score
     if len(key) > k:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from samespace.errors import GalleryError, InputError, SpaceError, suggest
 from samespace.gallery.index.base import Snapshot, Source
 from samespace.gallery.ledger.filters import Where, conditions
-from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.ledger.state import State, Vectors
 from samespace.gallery.search.merge import Hit, Merge, Ranked, merged, ranked
 from samespace.metrics.calibration import Scale
 from samespace.space import Space
@@ -41,7 +42,7 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a search found, all of it as of one moment.
+    """What a search found, all of it as of one revision of the gallery.
 
     Attributes:
         hits: for each query the items found, best first, ties by id.
@@ -95,78 +96,65 @@ def search(
 
     Raises:
         InputError: queries or options that are not legal.
-        SpaceError: the queries are of another space, or a pair of spaces has neither certificate nor leave.
+        SpaceError: the queries are of another space, or nothing allows a pair of spaces to be compared.
         GalleryError: several spaces serve the gallery and a pair lacks its calibration.
     """
     filters = conditions(where)
     _check_options(k, min_score, max_fmr, merge)
-    with source.snapshot() as snapshot:
-        # first of all: it may bring the snapshot up to date
-        allowed = snapshot.allowed(filters) if filters else None
+    with source.snapshot(filters) as snapshot:
         state, generations = snapshot.state, snapshot.generations()
         _require_query_space(state, space)
         vectors = _checked(queries, space)
         pairs = tuple(_pair(state, generation) for generation in generations)
         _require_calibrations(state, generations, merge, threshold=min_score is not None or max_fmr is not None)
+        scale = _scale(scale, state)
         level = None if max_fmr is None else -math.log10(max_fmr)
-        asked = _Asked(int(k), allowed, exact, _scale(scale, state), min_score, level)
-        shares = _shares(snapshot, generations, pairs, vectors, asked)
+        rank = partial(ranked, scale=scale, min_score=min_score, min_level=level)
+        lists = _lists(snapshot, generations, pairs, vectors, int(k), exact=exact, rank=rank)
         # one space without a calibration has no scores, and cosines sort it the same
         by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
-        names = _Names(snapshot, shares)
-        hits = tuple(_hits(share, asked.k, by, names, pairs) for share in shares)
-    return Answer(hits, state.revision, space.id, pairs, asked.scale, merge, _notes(state, generations, pairs, merge))
+        hits = _hits(snapshot, lists, int(k), by, pairs)
+    return Answer(hits, state.revision, space.id, pairs, scale, merge, _notes(state, generations, pairs, merge))
 
 
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """What each space is asked for."""
-
-    k: int
-    allowed: Ints | None
-    exact: bool
-    scale: Scale
-    min_score: float | None
-    min_level: float | None
-
-
-def _shares(
-    snapshot: Snapshot, generations: Sequence[int], pairs: Sequence[Pair], vectors: Vectors, asked: _Asked
+def _lists(
+    snapshot: Snapshot,
+    generations: Sequence[int],
+    pairs: Sequence[Pair],
+    vectors: Vectors,
+    k: int,
+    *,
+    exact: bool,
+    rank: Callable[..., Ranked],
 ) -> list[list[Ranked]]:
-    """For each query what each space contributes."""
+    """For each query the best of each space."""
     state = snapshot.state
-    shares: list[list[Ranked]] = [[] for _ in vectors]
+    lists: list[list[Ranked]] = [[] for _ in vectors]
     for place, (generation, pair) in enumerate(zip(generations, pairs, strict=True)):
         queries = _leading(vectors, pair.dims)
-        found = snapshot.top(generation, queries, asked.k, allowed=asked.allowed, exact=asked.exact)
-        known = state.calibrations.get((state.query, generation))
-        for share, one in zip(shares, found, strict=True):
-            share.append(
-                ranked(place, one, known, scale=asked.scale, min_score=asked.min_score, min_level=asked.min_level)
-            )
-    return shares
+        neighbours = snapshot.top(generation, queries, k, allowed=snapshot.allowed, exact=exact)
+        calibration = state.calibrations.get((state.query, generation))
+        for per_space, one in zip(lists, neighbours, strict=True):
+            per_space.append(rank(place, one, calibration))
+    return lists
 
 
-class _Names:
-    """Ids of items, asked for once for all queries."""
-
-    def __init__(self, snapshot: Snapshot, shares: Sequence[Sequence[Ranked]]) -> None:
-        parts = [share.items for one in shares for share in one]
-        items = np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
-        self._known = dict(zip(items.tolist(), snapshot.ids(items), strict=True))
-
-    def __call__(self, items: Ints) -> list[str]:
-        return [self._known[number] for number in items.tolist()]
-
-
-def _hits(shares: Sequence[Ranked], k: int, by: Merge, names: _Names, pairs: Sequence[Pair]) -> tuple[Hit, ...]:
-    if not shares:
-        return ()
-    best, ids = merged(shares, k, by=by, ids=names)
-    rows = zip(ids, best.score.tolist(), best.raw.tolist(), best.place.tolist(), strict=True)
-    return tuple(
-        Hit(item, None if math.isnan(score) else score, raw, pairs[place].space) for item, score, raw, place in rows
-    )
+def _hits(
+    snapshot: Snapshot, lists: Sequence[Sequence[Ranked]], k: int, by: Merge, pairs: Sequence[Pair]
+) -> tuple[tuple[Hit, ...], ...]:
+    """The merged hits of each query."""
+    if not pairs:
+        return tuple(() for _ in lists)
+    parts = [one.items for per_space in lists for one in per_space]
+    items = np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
+    ids = dict(zip(items.tolist(), snapshot.ids(items), strict=True))
+    hits = []
+    for per_space in lists:
+        best, names = merged(per_space, k, by=by, ids=lambda items: [ids[number] for number in items.tolist()])
+        scores = [None if math.isnan(score) else score for score in best.score.tolist()]
+        spaces = [pairs[place].space for place in best.place.tolist()]
+        hits.append(tuple(map(Hit, names, scores, best.raw.tolist(), spaces)))
+    return tuple(hits)
 
 
 def _check_options(k: Any, min_score: Any, max_fmr: Any, merge: Any) -> None:
@@ -180,11 +168,11 @@ def _check_options(k: Any, min_score: Any, max_fmr: Any, merge: Any) -> None:
         raise InputError(f"max_fmr is a false-match rate between 0 and 1, such as 1e-4, got {max_fmr}")
 
 
-def _scale(scale: Any, state: State) -> Scale:
+def _scale(scale: Scale | None, state: State) -> Scale:
     used = state.settings.get("scale", "logistic") if scale is None else scale
     if used not in get_args(Scale):
         raise InputError(f"unknown scale '{used}'; {suggest(str(used), get_args(Scale))}")
-    return used  # type: ignore[no-any-return]
+    return used
 
 
 def _require_query_space(state: State, space: Space) -> None:
@@ -243,8 +231,8 @@ def _dims(state: State, generation: int) -> int:
         )
     if link.dims != gallery.dim or link.dims > query.dim:
         raise SpaceError(
-            f"the leave for queries of space {query} on items of {gallery} compares {link.dims} dimensions, which does "
-            "not fit; run 'samespace check' again"
+            f"the permission for queries of space {query} on items of {gallery} compares {link.dims} dimensions, which "
+            "does not fit; run 'samespace check' again"
         )
     return link.dims
 

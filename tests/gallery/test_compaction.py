@@ -1,4 +1,4 @@
-"""Upkeep tells what it does while it does it, and coverage tells only of what is lacking."""
+"""Maintaining an index reports its progress, and coverage reports only what is lacking."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from .made import half_way, made_vectors
 COUNT = 700
 
 
-def test_building_a_graph_is_told_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_building_a_graph_is_reported_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("faiss", reason="the extra 'faiss' is not installed")
     monkeypatch.setattr(hnsw, "_ADDED_AT_ONCE", 300)
     made = half_way(tmp_path, count=COUNT, share=0.0)
     source = LocalSource(made.ledger, tmp_path / "index", graph_from=500)
-    told: list[tuple[int, str]] = []
-    source.maintain(lambda done, note: told.append((done, note)))
+    reports: list[tuple[int, str]] = []
+    source.maintain(lambda done, note: reports.append((done, note)))
     name = made.spaces[1].name
-    assert told == [
+    assert reports == [
         (more, f"building the index of {name}: {done} of 700 vectors")
         for more, done in ((0, 0), (300, 300), (300, 600), (100, 700))
     ]
-    told.clear()
-    source.maintain(lambda done, note: told.append((done, note)))
-    assert told == []
+    reports.clear()
+    source.maintain(lambda done, note: reports.append((done, note)))
+    assert reports == []
 
 
-def test_writing_to_qdrant_is_told_batch_by_batch(tmp_path: Path) -> None:
+def test_writing_to_qdrant_is_reported_batch_by_batch(tmp_path: Path) -> None:
     pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
     from qdrant_client import QdrantClient
 
     from samespace.gallery.index.qdrant import QdrantSource
 
     made = half_way(tmp_path, count=COUNT, share=0.5)
-    told: list[tuple[int, str]] = []
-    QdrantSource(made.ledger, QdrantClient(":memory:"), collection="c").maintain(lambda *news: told.append(news))
-    assert sum(done for done, _ in told) == COUNT + COUNT // 2
-    assert told[0][1] == "writing the collection 'c': 256 of 700 items"
-    assert told[-1][1] == "writing the collection 'c': 700 of 700 items"
+    reports: list[tuple[int, str]] = []
+    QdrantSource(made.ledger, QdrantClient(":memory:"), collection="c").maintain(lambda *report: reports.append(report))
+    assert sum(done for done, _ in reports) == COUNT + COUNT // 2
+    assert reports[0][1] == "writing the collection 'c': 256 of 700 items"
+    assert reports[-1][1] == "writing the collection 'c': 700 of 700 items"
 
 
 @pytest.mark.parametrize("folder", [True, False])
