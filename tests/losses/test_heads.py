@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from samespace.errors import InputError
-from samespace.losses import DEFAULT_MARGINS, Margin, MarginHead, apply_margin
-
-MARGINS = get_args(Margin)
+from samespace.losses import MARGINS, Margin, MarginHead, apply_margin
 
 
 def slow_loss(
@@ -25,7 +22,7 @@ def slow_loss(
                 logits.append(vector @ row + (0 if bias is None else bias[j]))
                 continue
             cosine = vector @ row / (vector.norm() * row.norm())
-            logits.append(scale * (apply_margin(cosine, margin, DEFAULT_MARGINS[margin]) if j == label else cosine))
+            logits.append(scale * (apply_margin(cosine, margin, MARGINS[margin].default) if j == label else cosine))
         total = total - logits[label] + torch.stack(logits).logsumexp(0)
     return total / len(labels)
 

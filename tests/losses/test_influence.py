@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from samespace import prototypes
 from samespace.errors import InputError
-from samespace.losses import DEFAULT_MARGINS, InfluenceLoss, Margin, MarginHead, apply_margin
+from samespace.losses import MARGINS, InfluenceLoss, Margin, MarginHead, apply_margin
 
 NAN = math.nan
 
@@ -41,12 +40,12 @@ def slow_influence(
                 logits.append(vector @ prototype + (0 if bias is None else bias[j]))
                 continue
             cosine = vector @ prototype / (vector.norm() * prototype.norm())
-            logits.append(scale * (apply_margin(cosine, margin, DEFAULT_MARGINS[margin]) if j == target else cosine))
+            logits.append(scale * (apply_margin(cosine, margin, MARGINS[margin].default) if j == target else cosine))
         losses.append(torch.stack(logits).logsumexp(0) - logits[at])
     return torch.stack(losses).mean()
 
 
-@pytest.mark.parametrize("margin", get_args(Margin))
+@pytest.mark.parametrize("margin", MARGINS)
 def test_loss_and_gradient_equal_the_definition_with_missing_classes(margin: Margin) -> None:
     torch.manual_seed(0)
     rows: list[list[float] | None] = torch.randn(5, 4).tolist()
@@ -83,7 +82,7 @@ def test_class_map_sends_new_labels_to_old_rows() -> None:
     torch.testing.assert_close(loss_of(embeddings, torch.tensor(labels)), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("margin", get_args(Margin))
+@pytest.mark.parametrize("margin", MARGINS)
 def test_a_batch_without_prototypes_is_zero_and_has_a_graph(margin: Margin) -> None:
     table = torch.tensor([[NAN, NAN], [1.0, 0.0], [NAN, NAN]])
     embeddings = torch.randn(3, 2, requires_grad=True)

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import pytest
 import torch
 
 from samespace.errors import InputError
-from samespace.losses import DEFAULT_MARGINS, Margin, MarginHead, apply_margin
+from samespace.losses import MARGINS, Margin, MarginHead, apply_margin
 from samespace.losses.margins import check_margin
-
-MARGINS = get_args(Margin)
 
 
 def slow_margin(cosine: float, margin: str, value: float) -> float:
@@ -30,7 +27,7 @@ def slow_margin(cosine: float, margin: str, value: float) -> float:
 
 @pytest.mark.parametrize("margin", MARGINS)
 def test_margins_follow_their_definitions(margin: Margin) -> None:
-    value = DEFAULT_MARGINS[margin]
+    value = MARGINS[margin].default
     cosines = torch.linspace(-0.9999, 0.9999, 401, dtype=torch.float64)
     expected = [slow_margin(cosine, margin, value) for cosine in cosines.tolist()]
     torch.testing.assert_close(
@@ -50,7 +47,7 @@ def test_sphereface_with_the_papers_factor_four() -> None:
 @pytest.mark.parametrize("margin", ["sphereface", "cosface", "arcface", "arcface-unguarded"])
 def test_gradients_are_the_derivatives(margin: Margin) -> None:
     cosines = torch.tensor([-0.97, -0.9, -0.5, -0.1, 0.0, 0.3, 0.7, 0.95], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: apply_margin(x, margin, DEFAULT_MARGINS[margin]), (cosines,))
+    assert torch.autograd.gradcheck(lambda x: apply_margin(x, margin, MARGINS[margin].default), (cosines,))
 
 
 def test_straight_through_leaves_the_gradient_alone() -> None:
@@ -69,7 +66,7 @@ def test_only_the_guarded_margin_never_rises_with_the_angle() -> None:
 @pytest.mark.parametrize("margin", MARGINS)
 def test_ends_of_the_cosine_are_finite_with_finite_gradients(margin: Margin, dtype: torch.dtype) -> None:
     cosines = torch.tensor([1.0, -1.0, 1.0000001, -1.0000001], dtype=dtype, requires_grad=True)
-    lowered = apply_margin(cosines, margin, DEFAULT_MARGINS[margin])
+    lowered = apply_margin(cosines, margin, MARGINS[margin].default)
     lowered.sum().backward()
     assert lowered.isfinite().all()
     assert cosines.grad is not None

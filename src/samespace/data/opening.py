@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,20 +23,50 @@ from samespace.data.source import ImageSource
 from samespace.errors import InputError, suggest
 
 GLYPH_OPTIONS = ("classes", "images", "size", "seed", "difficulty")
-FORMAT_OPTIONS = {
-    "rec": (),
-    "list": ("root",),
-    "market1501": ("part",),
-    "msmt17": ("part",),
-    "gldv2": ("part", "clean"),
-    "hf": ("split", "image", "label"),
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of images that a user names before a colon.
+
+    Attributes:
+        usage: what follows the colon, with an example value for each option, such as `DIR[,part=train]`.
+        read: `read(place, **options)` lists the images; options are text.
+    """
+
+    usage: str
+    read: Callable[..., Listing]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options."""
+        return tuple(re.findall(r"(\w+)=", self.usage))
+
+
+def _landmarks(place: str, *, clean: str = "false", **options: str) -> Listing:
+    if clean not in ("true", "false"):
+        raise InputError(f"gldv2: clean must be true or false, got {clean!r}")
+    return landmark_listing(place, clean=clean == "true", **options)
+
+
+FORMATS: dict[str, Format] = {
+    "rec": Format("DIR", record_listing),
+    "list": Format("FILE[,root=DIR]", list_listing),
+    "market1501": Format("DIR[,part=train]", partial(reid_listing, layout="market1501")),
+    "msmt17": Format("DIR[,part=train]", partial(reid_listing, layout="msmt17")),
+    "gldv2": Format("DIR[,part=train,clean=true]", _landmarks),
+    "hf": Format("NAME_OR_FOLDER[,split=train,image=image,label=label]", huggingface_listing),
 }
-KINDS = ("glyphs", *FORMAT_OPTIONS)
-LEGAL = (
-    "a folder of root/class/image, an .npz or .rec file, glyphs[:classes=300,images=40,size=32,seed=0,difficulty=0.5], "
-    "rec:DIR, list:FILE[,root=DIR], market1501:DIR[,part=train], msmt17:DIR[,part=train], "
-    "gldv2:DIR[,part=train,clean=true] or hf:NAME_OR_FOLDER[,split=train,image=image,label=label]"
-)
+"""The one table of formats: a new one is a file with a function that makes a `Listing`, and a line here."""
+
+
+def legal_sources() -> str:
+    """What a user may write for a source of images, for messages."""
+    *most, last = [f"{kind}:{each.usage}" for kind, each in FORMATS.items()]
+    return (
+        "a folder of root/class/image, an .npz or .rec file, glyphs[:classes=300,images=40,size=32,seed=0,"
+        f"difficulty=0.5], {', '.join(most)} or {last}"
+    )
 
 
 def open_source(
@@ -84,11 +117,11 @@ def open_source(
         return FolderSource(path, image_size=image_size, channels=channels, broken=broken)
     if path.is_file() or path.suffix == ".npz":
         return ArraySource.from_npz(path, image_size=image_size, channels=channels)
-    if text in FORMAT_OPTIONS:
+    if text in FORMATS:
         _options(text, "")
-    hint = suggest(text.partition(":")[0], KINDS)
+    hint = suggest(text.partition(":")[0], ["glyphs", *FORMATS])
     meant = f" {hint.partition('?')[0]}?" if hint.startswith("did") else ""
-    raise InputError(f"{text!r} does not exist;{meant} expected {LEGAL}")
+    raise InputError(f"{text!r} does not exist;{meant} expected {legal_sources()}")
 
 
 def open_for_model(
@@ -114,29 +147,19 @@ def holds_encoded(spec: str | Path) -> bool:
 def _kind(spec: str | Path) -> str | None:
     """The word before the colon, where it is one of ours."""
     kind, colon, _ = str(spec).partition(":")
-    return kind if not isinstance(spec, Path) and kind in KINDS and (colon or kind == "glyphs") else None
+    known = kind == "glyphs" or (kind in FORMATS and colon)
+    return kind if known and not isinstance(spec, Path) else None
 
 
 def _listing(kind: str, text: str) -> Listing:
     place, given = _options(kind, text)
-    if kind == "rec":
-        return record_listing(place)
-    if kind == "list":
-        return list_listing(place, given.get("root"))
-    if kind == "market1501":
-        return reid_listing(place, part=given.get("part", "train"), layout="market1501")
-    if kind == "msmt17":
-        return reid_listing(place, part=given.get("part", "train"), layout="msmt17")
-    if kind == "gldv2":
-        clean = _truth("gldv2: clean", given.get("clean", "false"))
-        return landmark_listing(place, part=given.get("part", "train"), clean=clean)
-    return huggingface_listing(place, **given)
+    return FORMATS[kind].read(place, **given)
 
 
 def _options(kind: str, text: str) -> tuple[str, dict[str, str]]:
     """A place and the options after it; the place itself may hold commas."""
     place, *parts = [text] if text and Path(text).exists() else re.split(r",(?=\w+=)", text)
-    legal, given = FORMAT_OPTIONS[kind], dict[str, str]()
+    legal, given = FORMATS[kind].options, dict[str, str]()
     if not place:
         raise InputError(f"{kind}: names no place; expected {kind}:PLACE{''.join(f'[,{name}=…]' for name in legal)}")
     for part in parts:
@@ -147,12 +170,6 @@ def _options(kind: str, text: str) -> tuple[str, dict[str, str]]:
             raise InputError(f"{kind}: give {name!r} once, as {name}=VALUE, got {part!r}")
         given[name] = value
     return place, given
-
-
-def _truth(what: str, value: str) -> bool:
-    if value not in ("true", "false"):
-        raise InputError(f"{what} must be true or false, got {value!r}")
-    return value == "true"
 
 
 def _glyphs(options: str, image_size: int | tuple[int, int] | None, channels: int | None) -> GlyphSource:

@@ -13,7 +13,7 @@ from samespace.losses.contrast import ContrastiveLoss
 from samespace.losses.distillation import BctDistillationLoss, DistillationLoss, LwFLoss
 from samespace.losses.heads import MarginHead
 from samespace.losses.influence import InfluenceLoss
-from samespace.losses.margins import DEFAULT_MARGINS, Margin, apply_margin
+from samespace.losses.margins import MARGINS, Margin, apply_margin
 from samespace.losses.matched import MatchedLoss
 from samespace.losses.matching import MatchingLoss
 from samespace.losses.memory import OldMemory
@@ -22,7 +22,7 @@ from samespace.losses.regression import RegressionLoss
 from samespace.losses.tail import TailLoss
 
 __all__ = [
-    "DEFAULT_MARGINS",
+    "MARGINS",
     "BctDistillationLoss",
     "ContrastiveLoss",
     "DistillationLoss",

@@ -20,7 +20,7 @@ class MarginHead(nn.Module):
     Args:
         num_classes: classes of the training set.
         embedding_dim: dimension of the embeddings.
-        margin: form of the loss, see `Margin`.
+        margin: form of the loss, see `MARGINS`.
         scale: factor on the cosines; plain `softmax` has none and ignores it.
         margin_value: radians (ArcFace), cosine (CosFace) or factor (SphereFace); None = .5, .4, 1.7.
         bias: add a bias to the logits; only for plain `softmax`.

@@ -26,7 +26,7 @@ class InfluenceLoss(nn.Module):
 
     Args:
         prototypes: (num_prototypes, old_dim) floating, rows of any length; NaN rows = no prototype.
-        margin: form of the loss, see `Margin`; `softmax` uses the rows as they are, as an old plain softmax head does.
+        margin: form of the loss, see `MARGINS`; `softmax` uses the rows as they are, as an old plain softmax head does.
         scale: factor on the cosines; plain `softmax` has none and ignores it.
         margin_value: radians (ArcFace), cosine (CosFace) or factor (SphereFace); None = .5, .4, 1.7.
         class_map: (num_new_classes,) whole numbers, the prototype row of each new label, -1 = none; None = labels are

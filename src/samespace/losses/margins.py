@@ -1,46 +1,35 @@
-"""Margin softmax: what each margin does to the cosine of the target class, and the loss over all classes."""
+"""Margin softmax: `MARGINS`, the one table of margins, and the loss over all classes."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from samespace.errors import InputError, suggest
+from samespace.losses import margin_forms
+from samespace.losses.margin_forms import MarginForm
 
-Margin = Literal[
-    "softmax", "norm-softmax", "sphereface", "cosface", "arcface", "arcface-unguarded", "arcface-straight-through"
-]
-"""Forms of the classification loss.
-
-- `softmax`: linear logits W x + b; nothing is normalised, no scale, no margin.
-- `norm-softmax`: scaled cosines without a margin.
-- `sphereface`: cos(m θ), continued so that it falls all the way to θ = π (SphereFace Eq. 7), for any real m >= 1.
-- `cosface`: cos θ - m (BCT's experiments).
-- `arcface`: cos(θ + m); past θ = π - m, where that would rise again, cos θ - m sin m (UniBCT Eq. 4).
-- `arcface-unguarded`: cos(θ + m) everywhere.
-- `arcface-straight-through`: as unguarded, but the margin is outside the gradient, which passes to cos θ unchanged.
-"""
-
-DEFAULT_MARGINS: dict[Margin, float] = {
-    "softmax": 0.0,
-    "norm-softmax": 0.0,
-    "sphereface": 1.7,
-    "cosface": 0.4,
-    "arcface": 0.5,
-    "arcface-unguarded": 0.5,
-    "arcface-straight-through": 0.5,
+MARGINS: dict[str, MarginForm] = {
+    "softmax": MarginForm(None),
+    "norm-softmax": MarginForm(None),
+    "sphereface": MarginForm(margin_forms.multiplied_angle, 1.7, 1.0, math.inf),
+    "cosface": MarginForm(margin_forms.subtracted, 0.4, 0.0, 2.0),
+    "arcface": MarginForm(margin_forms.guarded_angle, 0.5),
+    "arcface-unguarded": MarginForm(margin_forms.added_angle, 0.5),
+    "arcface-straight-through": MarginForm(margin_forms.straight_through_angle, 0.5),
 }
-"""Default margin values: a factor on the angle (SphereFace), a cosine (CosFace), radians (ArcFace).
+"""Forms of the classification loss and their margin values, a factor on the angle, a cosine, or radians.
 
-SphereFace's own m = 4 needs free feature lengths and annealing; 1.7 trains from the start at a fixed scale.
+`softmax` is linear logits W x + b: nothing is normalised, no scale, no margin; `norm-softmax` is scaled cosines without
+a margin. `cosface` is what BCT's experiments use, `arcface` is UniBCT Eq. 4. SphereFace's own m = 4 needs free feature
+lengths and annealing; 1.7 trains from the start at a fixed scale.
 """
 
-EDGE = 1 - 1e-7
-"""Angles are taken of cosines within ±EDGE: arccos has no finite slope at ±1."""
+Margin = str
+"""A name in `MARGINS`."""
 
 
 def check_margin(margin: Margin, margin_value: float | None) -> float:
@@ -49,15 +38,17 @@ def check_margin(margin: Margin, margin_value: float | None) -> float:
     Raises:
         InputError: unknown margin, a value for a margin that has none, or a value out of range.
     """
-    if margin not in get_args(Margin):
-        raise InputError(f"unknown margin {margin!r}; {suggest(str(margin), get_args(Margin))}")
+    if margin not in MARGINS:
+        raise InputError(f"unknown margin {margin!r}; {suggest(str(margin), MARGINS)}")
+    form = MARGINS[margin]
     if margin_value is None:
-        return DEFAULT_MARGINS[margin]
-    if margin in ("softmax", "norm-softmax"):
+        return form.default
+    if form.lower is None:
         raise InputError(f"margin {margin!r} has no margin value; got margin_value={margin_value}")
-    low, high = {"sphereface": (1.0, math.inf), "cosface": (0.0, 2.0)}.get(margin, (0.0, math.pi))
-    if not low <= margin_value < high:
-        raise InputError(f"margin_value {margin_value} for {margin!r}; expected at least {low} and below {high:.4g}")
+    if not form.low <= margin_value < form.high:
+        raise InputError(
+            f"margin_value {margin_value} for {margin!r}; expected at least {form.low} and below {form.high:.4g}"
+        )
     return margin_value
 
 
@@ -77,8 +68,8 @@ def apply_margin(cosine: Tensor, margin: Margin, value: float) -> Tensor:
 
     Args:
         cosine: any shape, floating; cosines between samples and their own class.
-        margin: which form; `softmax` and `norm-softmax` change nothing.
-        value: see `DEFAULT_MARGINS`.
+        margin: a name in `MARGINS`; `softmax` and `norm-softmax` change nothing.
+        value: margin value.
 
     Returns:
         the same shape.
@@ -87,31 +78,8 @@ def apply_margin(cosine: Tensor, margin: Margin, value: float) -> Tensor:
         >>> apply_margin(torch.tensor([0.9, 0.1]), "cosface", 0.4)
         tensor([ 0.5000, -0.3000])
     """
-    if margin == "cosface":
-        return cosine - value
-    if margin == "sphereface":
-        return _multiplied_angle(cosine, value)
-    if margin == "arcface":
-        fallback = cosine - value * math.sin(value)
-        return torch.where(cosine > -math.cos(value), _added_angle(cosine, value), fallback)
-    if margin == "arcface-unguarded":
-        return _added_angle(cosine, value)
-    if margin == "arcface-straight-through":
-        return cosine + (_added_angle(cosine, value) - cosine).detach()
-    return cosine
-
-
-def _added_angle(cosine: Tensor, value: float) -> Tensor:
-    """cos(θ + m)."""
-    inside = cosine.clamp(-EDGE, EDGE)
-    return inside * math.cos(value) - (1 - inside.square()).sqrt() * math.sin(value)
-
-
-def _multiplied_angle(cosine: Tensor, value: float) -> Tensor:
-    """(-1)^k cos(mθ) - 2k for θ in [kπ/m, (k + 1)π/m]."""
-    angle = value * cosine.clamp(-EDGE, EDGE).arccos()
-    turn = (angle / math.pi).floor().detach()
-    return (1 - 2 * (turn % 2)) * angle.cos() - 2 * turn
+    lower = MARGINS[margin].lower
+    return cosine if lower is None else lower(cosine, value)
 
 
 def margin_loss(logits: Tensor, targets: Tensor, *, margin: Margin, scale: float, value: float) -> Tensor:
@@ -127,7 +95,7 @@ def margin_loss(logits: Tensor, targets: Tensor, *, margin: Margin, scale: float
     Returns:
         scalar; zero, still with a graph, where no sample has a target.
     """
-    if margin not in ("softmax", "norm-softmax"):
+    if MARGINS[margin].lower is not None:
         columns = targets.clamp(min=0)
         # Indexed, not gathered: the gradient of gather needs the logits that scatter_ overwrites.
         target = logits[torch.arange(len(columns), device=columns.device), columns]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from samespace.data import ImageSource
-from samespace.errors import InputError, suggest
+from samespace.errors import InputError
 from samespace.train.methods import baselines, bct, unibct
 from samespace.train.methods.method import Method, OldSide, Term
-from samespace.train.sections import CompatibilitySection, HeadSection
+from samespace.train.sections import CompatibilitySection, HeadSection, one_of
 
 METHODS: dict[str, Method] = {
     "none": Method(lambda section, head, source, old: Term(None)),
@@ -43,8 +43,7 @@ def check_section(section: CompatibilitySection) -> None:
     Raises:
         InputError: see above.
     """
-    if section.method not in METHODS:
-        raise InputError(f"compatibility.method is {section.method!r}; {suggest(section.method, METHODS)}")
+    one_of("compatibility.method", section.method, METHODS)
     method = METHODS[section.method]
     given = [name for name in ("old_model", "old_vectors", "old_classifier") if getattr(section, name) is not None]
     if section.method == "none":

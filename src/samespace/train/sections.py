@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from samespace.errors import InputError
-from samespace.losses import Margin
+from samespace.errors import InputError, suggest
+from samespace.losses import MARGINS, Margin
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class HeadSection:
     margin_value: float | None = None
 
     def __post_init__(self) -> None:
-        if self.margin in ("softmax", "norm-softmax") and self.margin_value is not None:
+        one_of("head.margin", self.margin, MARGINS)
+        if MARGINS[self.margin].lower is None and self.margin_value is not None:
             raise InputError(f"head.margin={self.margin} has no margin: remove head.margin_value")
         above_zero("head.scale", self.scale)
 
@@ -171,6 +173,8 @@ class CompatibilitySection:
     prefix: bool = False
 
     def __post_init__(self) -> None:
+        if self.margin is not None:
+            one_of("compatibility.margin", self.margin, MARGINS)
         if self.method == "none":
             return
         at_least("compatibility.warmup_epochs", self.warmup_epochs or 0, 0)
@@ -201,6 +205,13 @@ class RunSection:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_minutes: float = 5.0
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+
+
+def one_of(name: str, value: str, legal: Iterable[str]) -> None:
+    """Refuse a value that is not legal, with the one that was perhaps meant."""
+    legal = list(legal)
+    if value not in legal:
+        raise InputError(f"{name} is {value!r}; {suggest(value, legal)}")
 
 
 def at_least(name: str, value: int, least: int) -> None:
