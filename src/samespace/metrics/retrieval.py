@@ -61,10 +61,17 @@ def average_precision(mates: Floats, others: Floats) -> Floats:
     Returns:
         (Q,) float64; NaN for a row without mates.
     """
-    mates_at_or_above = mates.shape[1] - places(mates, mates)
-    others_at_or_above = others.shape[1] - places(others, mates)
+    return precision_from_counts(mates, others.shape[1] - places(others, mates))
+
+
+def precision_from_counts(mates: Floats, others: Ints) -> Floats:
+    """Average precision of each row from the scores of its mates (Q, M), in any order, padded with −inf.
+
+    `others` (Q, M) are how many non-mates score at least as high as each mate.
+    """
     real = np.isfinite(mates)
-    precision = np.where(real, mates_at_or_above / (mates_at_or_above + others_at_or_above), 0.0)
+    at_or_above = mates.shape[1] - places(np.sort(mates, axis=1), mates)
+    precision = np.where(real, at_or_above / np.maximum(1, at_or_above + others), 0.0)
     count = real.sum(axis=1)
     return np.asarray(precision.sum(axis=1) / np.where(count > 0, count, np.nan))
 

@@ -2,7 +2,7 @@
 
 A block of scores is computed in float32, whose error has a bound that holds for any order of the sums. Scores farther
 than the bound from a threshold are counted as they are; the few that are nearer are computed anew without rounding
-(`protocols.exact`), one by one or, where many are near as among equal vectors, a line of the block at once.
+(`scoring.grid`), one by one or, where many are near as among equal vectors, a line of the block at once.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from samespace.benchmarks.exact import Doubles, on_grid, pair_scores
 from samespace.metrics._arrays import Ints
+from samespace.scoring.grid import Doubles, exact_scores, on_grid
 
 # blocks of these sizes stay in the processor's cache between their product and their count
 _TILE_ITEMS = 8_192
@@ -48,17 +47,17 @@ def count_others(
     order = np.lexsort((item, query))
     present, first = np.unique(query[order], return_index=True)
     ends = np.append(first, len(query))
-    items, levels, found = item[order], thresholds[order], np.zeros(len(query), dtype=np.int64)
+    items, levels, others = item[order], thresholds[order], np.zeros(len(query), dtype=np.int64)
     tile, step = _cut(len(present), len(gallery), queries.shape[1], memory)
     for start in range(0, len(present), step):
         left = on_grid(queries[present[start : start + step]])
         for begin in range(0, len(gallery), tile):
             right = on_grid(gallery[begin : begin + tile])
-            part = _Tile(left, right, items - begin, levels, found)
+            part = _Tile(left, right, items - begin, levels, others)
             for row in range(0, len(left), _BLOCK_QUERIES):
                 part.count(row, ends[start + row : start + min(row + _BLOCK_QUERIES, len(left)) + 1])
-    result = np.empty_like(found)
-    result[order] = found
+    result = np.empty_like(others)
+    result[order] = others
     return result
 
 
@@ -70,35 +69,31 @@ class _Tile:
         right: (g, D) items on the grid.
         items: (P,) place of each listed item in the tile; others lie outside of it.
         levels: (P,) thresholds.
-        found: (P,) counts, added to.
+        others: (P,) counts, added to.
     """
 
-    def __init__(self, left: torch.Tensor, right: torch.Tensor, items: Ints, levels: Doubles, found: Ints) -> None:
-        self.left, self.right, self.items, self.levels, self.found = left, right, items, levels, found
-        self.singles = left.float(), right.float().T
+    def __init__(self, left: Doubles, right: Doubles, items: Ints, levels: Doubles, others: Ints) -> None:
+        self.left, self.right, self.items, self.levels, self.others = left, right, items, levels, others
+        self.singles = left.astype(np.float32), right.astype(np.float32).T
         dim = left.shape[1]
         # rounding of the vectors to float32, of each sum and product, and of the thresholds
         margin = 1.01 * (dim + 8) * 2.0**-24
         self.low, self.high = (levels - margin).astype(np.float32), (levels + margin).astype(np.float32)
-        self.trusted = _full_precision()
 
     def count(self, row: int, ends: Ints) -> None:
         """Count a block of queries from `row` on, whose thresholds lie between the `ends`."""
         rows = slice(row, row + len(ends) - 1)
         exact, unsure = [], []
-        if not self.trusted:
-            exact = list(range(len(ends) - 1))
-        else:
-            scores = torch.mm(self.singles[0][rows], self.singles[1]).numpy()
-            scores[self._listed(ends)] = -np.inf
-            for number, line in enumerate(scores):
-                mine = slice(ends[number], ends[number + 1])
-                sure, which, places = _met(line, self.low[mine], self.high[mine])
-                if len(which) * _ALONE > len(line):
-                    exact.append(number)
-                else:
-                    self.found[mine] += sure
-                    unsure.append((np.full(len(which), row + number), which + mine.start, places))
+        scores = self.singles[0][rows] @ self.singles[1]
+        scores[self._listed(ends)] = -np.inf
+        for number, line in enumerate(scores):
+            mine = slice(ends[number], ends[number + 1])
+            sure, which, places = _met(line, self.low[mine], self.high[mine])
+            if len(which) * _ALONE > len(line):
+                exact.append(number)
+            else:
+                self.others[mine] += sure
+                unsure.append((np.full(len(which), row + number), which + mine.start, places))
         if unsure:
             self._settle(*(np.concatenate(part) for part in zip(*unsure, strict=True)))
         if exact:
@@ -111,16 +106,16 @@ class _Tile:
         return np.arange(len(ends) - 1).repeat(np.diff(ends))[inside], items[inside]
 
     def _settle(self, rows: Ints, which: Ints, places: Ints) -> None:
-        scores = pair_scores(self.left.numpy(), self.right.numpy(), rows, places)
-        np.add.at(self.found, which, scores >= self.levels[which])
+        scores = exact_scores(self.left, self.right, rows, places)
+        np.add.at(self.others, which, scores >= self.levels[which])
 
     def _count_exactly(self, row: int, numbers: list[int], ends: Ints) -> None:
-        scores = (self.left[[row + number for number in numbers]] @ self.right.T).numpy()
+        scores = self.left[[row + number for number in numbers]] @ self.right.T
         for number, line in zip(numbers, scores, strict=True):
             mine = slice(ends[number], ends[number + 1])
             line[self._listed(ends[number : number + 2])[1]] = -np.inf
             line.sort()
-            self.found[mine] += len(line) - np.searchsorted(line, self.levels[mine], side="left")
+            self.others[mine] += len(line) - np.searchsorted(line, self.levels[mine], side="left")
 
 
 def _met(line: Singles, low: Singles, high: Singles) -> tuple[Ints, Ints, Ints]:
@@ -134,14 +129,6 @@ def _met(line: Singles, low: Singles, high: Singles) -> tuple[Ints, Ints, Ints]:
     which = np.arange(len(low)).repeat(doubts)
     slot = np.arange(len(which)) - (doubts.cumsum() - doubts)[which]
     return len(values) - end, which, places[order[begin[which] + slot]]
-
-
-def _full_precision() -> bool:
-    """Whether float32 products are what they say: they can be set to be computed from shorter numbers."""
-    matmul = getattr(torch.backends.mkldnn, "matmul", None)
-    return getattr(matmul, "fp32_precision", "none") in ("none", "ieee") and (
-        torch.get_float32_matmul_precision() == "highest"
-    )
 
 
 def _cut(queries: int, items: int, dim: int, memory: int) -> tuple[int, int]:

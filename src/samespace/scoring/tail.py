@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samespace.metrics._arrays import Floats, Ints
+from samespace.scoring.mates import Mates
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +53,9 @@ class TailCollector:
         if self.seen > 2 * self.size:
             self._compact()
 
-    def finish(self, query_codes: Ints, gallery_codes: Ints, total: int) -> Tail:
-        """The tail in descending order; `total` is the number of impostor pairs in all."""
+    def finish(self, mates: Mates) -> Tail:
+        """The tail in descending order, with the identities of both sides."""
+        total = mates.impostors
         if not self._parts:
             none = np.zeros(0, dtype=np.int64)
             return Tail(np.zeros(0, dtype=np.float32), none, none, none, total == 0)
@@ -61,7 +63,8 @@ class TailCollector:
         scores, row, column = self._parts[0]
         order = np.argsort(-scores)
         place = column[order]
-        return Tail(scores[order], query_codes[row[order]], gallery_codes[place], place, len(scores) == total)
+        identities = mates.query_codes[row[order]], mates.gallery_codes[place]
+        return Tail(scores[order], *identities, place, len(scores) == total)
 
     def _compact(self) -> None:
         scores, row, column = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))

@@ -1,35 +1,81 @@
-"""Scores of listed pairs, and of whole blocks of rows against columns, fast and with bounded memory.
+"""Listed pairs: their scores from tables of float32 products, and TAR at bounds on FAR over them.
 
-Cosines are float32 products, always cut into the same tiles whatever the memory setting, so that no result depends on
-it; each is then rounded to a multiple of 2⁻²⁰, coarser than the noise of the product (about 10⁻⁷), so that equal
-vectors tie, too. What this costs is at most 6·10⁻⁷ of a score.
+Scores are multiples of 2⁻²⁰ that no memory setting changes; this costs at most 6·10⁻⁷ of a cosine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from samespace.errors import InputError
-from samespace.metrics._arrays import Ints
+from samespace.metrics._arrays import Floats, Ints
+from samespace.metrics.verification import allowed_count
+from samespace.scoring.blocks import MEMORY, Units, block_columns, require_table, table_blocks
+from samespace.scoring.grid import TABLE_DIGITS, rounded
+from samespace.scoring.thresholds import Codes, TailTooShort, pair_thresholds, pair_weight, thresholds_at
+from samespace.scoring.weighted import share_above
 
-Units = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.integer[Any]]
-
-MEMORY = 1 << 30
-_TILE_ROWS, _TILE_COLUMNS, _TILE_SCORES = 4096, 1024, 1 << 26
-# adding 12 leaves a float32 no digit below 2⁻²⁰
-_ROUNDER = 12.0
 _DENSE = 0.02
 _CHUNK = 1 << 20
 _CHUNK_VALUES = 1 << 24
+_MARGIN, _SPARE = 1.3, 4096
 
 
-def pair_scores(left: Units, right: Units, first: Codes, second: Codes, *, memory: int = MEMORY) -> Units:
+class PairScores:
+    """Scores of a list of pairs under one pair of models; all are kept, only the highest are ever sorted.
+
+    Args:
+        genuine: (p,) scores of pairs of one identity.
+        genuine_identity: (p,) that identity.
+        impostor: (n,) scores of pairs of unlike identities.
+        identities: gives the identities of the first and of the second of each, (n,) both; called only where weights
+            differ.
+    """
+
+    def __init__(
+        self, genuine: Units, genuine_identity: Ints, impostor: Units, identities: Callable[[], tuple[Codes, Codes]]
+    ) -> None:
+        self.genuine, self.genuine_identity = genuine, genuine_identity
+        self.impostor, self.identities = impostor, identities
+        self._tail: tuple[Units, tuple[Codes, Codes]] | None = None
+
+    def tar(self, rates: Sequence[Fraction], counts: Ints) -> list[Floats]:
+        """TAR at each rate under each row of `counts` (r, identities): (r,) float64 each, NaN without such pairs."""
+        if (counts == 1).all():
+            levels = [np.full(len(counts), level) for level in thresholds_at(self.impostor, rates)]
+            usable = np.full(len(counts), self.impostor.size > 0)
+        else:
+            total = pair_weight(*self.identities(), counts)
+            levels, usable = self._thresholds(rates, total, counts), total > 0
+        shares = [share_above(self.genuine, self.genuine_identity, level, counts) for level in levels]
+        return [np.where(usable, share, np.nan) for share in shares]
+
+    def _thresholds(self, rates: Sequence[Fraction], total: Ints, counts: Ints) -> list[Floats]:
+        size = _SPARE + int(_MARGIN * max(allowed_count(rate, len(self.impostor)) for rate in rates))
+        while True:
+            scores, sides = self._highest(min(size, len(self.impostor)))
+            try:
+                return pair_thresholds(rates, scores, sides, len(scores) == len(self.impostor), total, counts)
+            except TailTooShort:
+                size *= 2
+
+    def _highest(self, size: int) -> tuple[Units, tuple[Codes, Codes]]:
+        """At least the `size` highest impostor scores, descending, with their identities; kept for the next call."""
+        if self._tail is None or len(self._tail[0]) < size:
+            cut = len(self.impostor) - size
+            chosen = np.argpartition(self.impostor, cut)[cut:] if cut else np.arange(size)
+            chosen = chosen[np.argsort(-self.impostor[chosen], kind="stable")]
+            first, second = self.identities()
+            self._tail = self.impostor[chosen], (first[chosen], second[chosen])
+        return self._tail
+
+
+def table_scores(left: Units, right: Units, first: Codes, second: Codes, *, memory: int = MEMORY) -> Units:
     """Cosine of each listed pair.
 
     Where the list fills more than a fiftieth of the table of its distinct first and distinct second items, that table
@@ -48,15 +94,15 @@ def pair_scores(left: Units, right: Units, first: Codes, second: Codes, *, memor
     Raises:
         InputError: shapes that do not fit, a row out of range, or `memory` below 1.
     """
-    _require(left, right, memory)
+    require_table(left, right, memory)
     if first.shape != second.shape or first.ndim != 1:
         raise InputError(f"first and second should be one each per pair, got shapes {first.shape} and {second.shape}")
     rows, row = compact(first, len(left))
     columns, column = compact(second, len(right))
     if not worth_a_table(len(first), len(rows) * len(columns)):
-        return _dots(left, right, first, second)
+        return _one_by_one(left, right, first, second)
     lookup = Lookup(row, column, len(rows), len(columns), memory)
-    for start, block in score_blocks(left[rows], right[columns], memory=memory):
+    for start, block in table_blocks(left[rows], right[columns], memory=memory):
         lookup.add(start, block)
     return lookup.scores
 
@@ -94,39 +140,7 @@ def places_of(rows: Ints, items: Codes, count: int) -> npt.NDArray[np.int32]:
     """The place of each of `items` among `rows`, all below `count`; −1 for one that is not there."""
     table = np.full(count, -1, dtype=np.int32)
     table[rows] = np.arange(len(rows), dtype=np.int32)
-    return np.asarray(torch.from_numpy(table).index_select(0, torch.from_numpy(items)).numpy())
-
-
-def score_blocks(rows: Units, columns: Units, *, memory: int = MEMORY) -> Iterator[tuple[int, Units]]:
-    """Cosine of all `rows` (R, D) with each of `columns` (C, D), some columns at a time.
-
-    Yields:
-        (first column, (R, c) float32 multiples of 2⁻²⁰); the array is the caller's to use up. At least one tile is made
-        at a time, 256 MB or 64 columns, even where `memory` is less.
-    """
-    _require(rows, columns, memory)
-    tile, step = _tile_columns(len(rows)), block_columns(len(rows), memory)
-    left = torch.from_numpy(np.ascontiguousarray(rows))
-    buffer = torch.empty(tile * min(len(rows), _TILE_ROWS))
-    for first in range(0, len(columns), step):
-        width = min(step, len(columns) - first)
-        block = torch.empty((len(rows), width))
-        for start in range(0, width, tile):
-            stop = min(start + tile, width)
-            right = torch.from_numpy(np.ascontiguousarray(columns[first + start : first + stop])).T
-            for row in range(0, len(rows), _TILE_ROWS):
-                part = left[row : row + _TILE_ROWS]
-                product = buffer[: len(part) * (stop - start)].view(len(part), stop - start)
-                torch.mm(part, right, out=product)
-                out = block[row : row + _TILE_ROWS, start:stop]
-                torch.sub(product.add_(_ROUNDER), _ROUNDER, out=out)
-        yield first, np.asarray(block.numpy())
-
-
-def block_columns(rows: int, memory: int) -> int:
-    """How many columns `score_blocks` makes at a time for so many rows."""
-    tile = _tile_columns(rows)
-    return max(1, memory // (4 * max(1, rows) * tile)) * tile
+    return np.asarray(table.take(items))
 
 
 class Lookup:
@@ -137,7 +151,7 @@ class Lookup:
         column: (P,) its column.
         rows: how many rows the table has.
         columns: how many columns.
-        memory: as given to `score_blocks`.
+        memory: as given to `table_blocks`.
     """
 
     def __init__(self, row: Codes, column: Codes, rows: int, columns: int, memory: int) -> None:
@@ -152,44 +166,28 @@ class Lookup:
 
     def add(self, start: int, block: Units) -> None:
         """Take what the block that starts at column `start` holds."""
-        if self._order is None:
-            self._take(slice(0, len(self.row)), start, block)
-            return
-        place = start // self._step
-        self._take(self._order[self._ends[place] : self._ends[place + 1]], start, block)
+        pairs: slice | Ints = slice(0, len(self.row))
+        if self._order is not None:
+            place = start // self._step
+            pairs = self._order[self._ends[place] : self._ends[place + 1]]
+        # torch shares a look-up out over threads
+        import torch
 
-    def _take(self, pairs: slice | Ints, start: int, block: Units) -> None:
         table = torch.from_numpy(block)
         count = pairs.stop if isinstance(pairs, slice) else len(pairs)
         for first in range(0, count, _CHUNK):
             part: Any = slice(first, first + _CHUNK)
             if not isinstance(pairs, slice):
                 part = pairs[part]
-            # torch shares these out over threads
             place = torch.from_numpy(self.row[part]).long().mul_(block.shape[1])
             place.add_(torch.from_numpy(self.column[part])).sub_(start)
             self.scores[part] = torch.take(table, place).numpy()
 
 
-def _dots(left: Units, right: Units, first: Codes, second: Codes) -> Units:
-    out = np.empty(len(first), dtype=np.float32)
+def _one_by_one(left: Units, right: Units, first: Codes, second: Codes) -> Units:
+    scores = np.empty(len(first), dtype=np.float32)
     step = max(1, _CHUNK_VALUES // max(1, left.shape[1]))
     for start in range(0, len(first), step):
         part = slice(start, start + step)
-        dots = np.einsum("ij,ij->i", left[first[part]], right[second[part]])
-        out[part] = (dots + np.float32(_ROUNDER)) - np.float32(_ROUNDER)
-    return out
-
-
-def _tile_columns(rows: int) -> int:
-    return max(64, min(_TILE_COLUMNS, _TILE_SCORES // max(1, rows)))
-
-
-def _require(left: Units, right: Units, memory: int) -> None:
-    for side in (left, right):
-        if side.ndim != 2 or side.dtype != np.float32:
-            raise InputError(f"vectors to score should be (items, dims) float32, got {side.dtype} {side.shape}")
-    if left.shape[1] != right.shape[1]:
-        raise InputError(f"vectors to score should agree in dimension, got {left.shape[1]} and {right.shape[1]}")
-    if memory < 1:
-        raise InputError(f"memory should be at least 1 byte, got {memory}")
+        scores[part] = np.einsum("ij,ij->i", left[first[part]], right[second[part]])
+    return rounded(scores, TABLE_DIGITS)

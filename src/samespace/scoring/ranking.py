@@ -2,7 +2,7 @@
 
 Only relevant and ignored pairs are listed. The score of a relevant pair becomes a threshold, and one pass over blocks
 of query × gallery scores counts the items at or above each; what is ignored is then taken off. No ranking is sorted, no
-queries × gallery matrix is kept, and because scores are exact (`protocols.exact`) neither the memory allowed nor the
+queries × gallery matrix is kept, and because scores are exact (`scoring.grid`) neither the memory allowed nor the
 number of threads changes a result.
 
 Two definitions of average precision are in use: the mean of the precisions at the relevant items (`average_precision`,
@@ -18,56 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samespace.benchmarks.counting import count_others
-from samespace.benchmarks.exact import Doubles, pair_scores
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints, Mask
 from samespace.metrics.bootstrap import ratio, weigh
+from samespace.scoring.counting import count_others
+from samespace.scoring.grid import Doubles, exact_scores
+from samespace.scoring.mates import Pairs
 
 MEMORY = 1 << 29
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Listed pairs of a query and a gallery item, each once.
-
-    Attributes:
-        query: (P,) row of the query.
-        item: (P,) row of the gallery item.
-    """
-
-    query: Ints
-    item: Ints
-
-    def __len__(self) -> int:
-        return len(self.query)
-
-    @classmethod
-    def of_equal(cls, queries: Ints, gallery: Ints) -> Pairs:
-        """All pairs with the same value in `queries` (Q,) and `gallery` (G,).
-
-        Example:
-            >>> pairs = Pairs.of_equal(np.array([7, 3]), np.array([3, 7, 3]))
-            >>> pairs.query.tolist(), pairs.item.tolist()
-            ([0, 1, 1], [1, 0, 2])
-        """
-        order = np.argsort(gallery, kind="stable")
-        first = np.searchsorted(gallery, queries, side="left", sorter=order)
-        count = np.searchsorted(gallery, queries, side="right", sorter=order) - first
-        query = np.repeat(np.arange(len(queries)), count)
-        slot = np.arange(len(query)) - np.repeat(np.cumsum(count) - count, count)
-        return cls(query=query, item=order[np.repeat(first, count) + slot])
-
-    @classmethod
-    def of_lists(cls, lists: list[Ints]) -> Pairs:
-        """Pairs of query 0, 1, … with each item of its list."""
-        query = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
-        item = np.concatenate([np.zeros(0, np.int64), *lists]).astype(np.int64)
-        return cls(query=query, item=item)
-
-    def subset(self, keep: Mask) -> Pairs:
-        """The pairs where `keep` (P,) is true."""
-        return Pairs(query=self.query[keep], item=self.item[keep])
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +121,7 @@ class Ranking:
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
+class CountedPairs:
     """Listed pairs with their scores, and how many gallery items score at least as high; several rankings in one.
 
     Attributes:
@@ -205,14 +163,14 @@ class Scan:
         )
 
 
-def scan(
+def count_pairs(
     queries: npt.NDArray[Any],
     gallery: npt.NDArray[Any],
     pairs: Pairs,
     *,
     counted: Mask | None = None,
     memory: int = MEMORY,
-) -> Scan:
+) -> CountedPairs:
     """Score the listed pairs and count, over the whole gallery, the items at or above each score.
 
     Args:
@@ -227,13 +185,13 @@ def scan(
     """
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
         raise InputError(f"queries and gallery should agree in dimension, got {queries.shape} and {gallery.shape}")
-    scores = pair_scores(queries, gallery, pairs.query, pairs.item, memory=memory // 2)
+    scores = exact_scores(queries, gallery, pairs.query, pairs.item, memory=memory // 2)
     wanted = np.flatnonzero(np.ones(len(pairs), dtype=bool) if counted is None else counted)
     above = np.full(len(pairs), -1, dtype=np.int64)
     query, levels = pairs.query[wanted], scores[wanted]
     others = count_others(queries, gallery, query, pairs.item[wanted], levels, memory)
     above[wanted] = others + _at_or_above(query, levels, query, levels)
-    return Scan(queries=len(queries), pairs=pairs, scores=scores, above=above)
+    return CountedPairs(queries=len(queries), pairs=pairs, scores=scores, above=above)
 
 
 def rank(
@@ -258,22 +216,15 @@ def rank(
 
     Example:
         >>> queries, gallery = np.eye(2), np.array([[0.6, 0.8], [1.0, 0.0], [0.8, 0.6]])
-        >>> found = rank(queries, gallery, Pairs.of_equal(np.array([5, 7]), np.array([5, 6, 7])))
-        >>> found.rank().tolist(), found.average_precision().tolist()
+        >>> ranking = rank(queries, gallery, Pairs.of_equal(np.array([5, 7]), np.array([5, 6, 7])))
+        >>> ranking.rank().tolist(), ranking.average_precision().tolist()
         ([3, 2], [0.3333333333333333, 0.5])
     """
     ignored = Pairs.of_lists([]) if ignored is None else ignored
     query = np.concatenate([relevant.query, ignored.query])
     both = Pairs(query=query, item=np.concatenate([relevant.item, ignored.item]))
     kept = np.arange(len(both)) < len(relevant)
-    return scan(queries, gallery, both, counted=kept, memory=memory).ranking(kept, ~kept)
-
-
-def weighted_mean(values: Floats, units: Ints, counts: Ints) -> Floats:
-    """Mean of the values (Q,) of queries, NaN left out, where each counts as often as its unit, (r,) float64."""
-    usable = ~np.isnan(values)
-    total = counts @ weigh(units, np.where(usable, values, 0.0), counts.shape[1])
-    return ratio(total, counts @ weigh(units, usable, counts.shape[1]))
+    return count_pairs(queries, gallery, both, counted=kept, memory=memory).ranking(kept, ~kept)
 
 
 def _at_or_above(query: Ints, thresholds: Doubles, other: Ints, scores: Doubles) -> Ints:
