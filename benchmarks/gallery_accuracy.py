@@ -20,8 +20,7 @@ import yaml
 from gallery_accuracy_page import write_page
 from samespace.data import allocate, holdout, open_source, part
 from samespace.errors import InputError
-from samespace.evaluate.sweep import SHARES
-from samespace.evaluate.sweep_result import area
+from samespace.evaluate.sweep import SHARES, area
 from samespace.files import write_text
 from samespace.metrics import Calibration, average_precision, calibrate
 from samespace.models import Embedder

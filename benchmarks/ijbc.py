@@ -26,8 +26,8 @@ import torch
 
 from samespace.benchmarks.ijb import IJB
 from samespace.benchmarks.ijb_files import IJBMeta
-from samespace.benchmarks.verification import thresholds
 from samespace.metrics import tar_at_far
+from samespace.scoring.thresholds import thresholds_at
 
 IMAGES, DIM = 469_375, 512
 GALLERY, PROBES = (1_772, 1_759), 19_593
@@ -255,7 +255,7 @@ def compare_curves(seed: int = 1) -> tuple[float, float]:
 
     def ours() -> list[float]:
         genuine, impostor = score[same], score[~same]
-        levels = thresholds(impostor, [Fraction(rate) for rate in RATES])
+        levels = thresholds_at(impostor, [Fraction(rate) for rate in RATES])
         return [float(np.mean(genuine > level)) for level in levels]
 
     for turn in "abc":

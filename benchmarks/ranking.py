@@ -28,9 +28,10 @@ import numpy as np
 import torch
 
 from prototypes import peak_above_start
-from samespace.benchmarks.exact import unit_rows
-from samespace.benchmarks.ranking import MEMORY, Pairs, rank
 from samespace.benchmarks.reid import RANKS, Reid
+from samespace.scoring.mates import Pairs
+from samespace.scoring.ranking import MEMORY, rank
+from samespace.scoring.units import unit_rows
 
 AGREEMENT = 1e-6
 QUERIES, GALLERY, PEOPLE, CAMERAS, DISTRACTORS = 3_368, 15_913, 750, 6, 2_798

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samespace.benchmarks import pairs
 from samespace.benchmarks.ijb import IJB
 from samespace.benchmarks.ijb_files import IJBMeta
 from samespace.errors import InputError
 from samespace.evaluate.templates import pool
 from samespace.metrics import rank_k, tar_at_far, tpir_at_fpir
+from samespace.scoring import blocks
 
 RATES = {f"TAR@FAR=1e-{power}": Fraction(1, 10**power) for power in range(1, 7)}
 
@@ -141,13 +141,13 @@ def test_pairs_and_searches_share_one_table_without_changing_a_value(monkeypatch
     assert benchmark.people.tables.shared
     prepared = benchmark.prepare(make_vectors(benchmark))
     tables = []
-    original = pairs.score_blocks
+    original = blocks.table_blocks
 
     def counted(rows, columns, **options):
         tables.append(len(rows) * len(columns))
         return original(rows, columns, **options)
 
-    monkeypatch.setattr("samespace.benchmarks.ijb_found.score_blocks", counted)
+    monkeypatch.setattr("samespace.benchmarks.ijb_scores.table_blocks", counted)
     together = benchmark.run(prepared, prepared).values(ones(benchmark), benchmark.metrics)
     assert tables == [30 * 9]
     # equal vectors in another array, as when a model is checked against itself
@@ -158,7 +158,7 @@ def test_pairs_and_searches_share_one_table_without_changing_a_value(monkeypatch
 
 @pytest.mark.parametrize("memory", [1, 3_000, 1 << 30])
 def test_memory_changes_no_value(monkeypatch, memory):
-    monkeypatch.setattr(pairs, "_tile_columns", lambda rows: 8)
+    monkeypatch.setattr(blocks, "_tile_columns", lambda rows: 8)
     meta = make_meta(4, probes=50)
     expected = IJB.of(meta)
     queries, gallery = (expected.prepare(make_vectors(expected, seed)) for seed in (1, 2))

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samespace import VectorSet
-from samespace.benchmarks.exact import unit_rows
 from samespace.benchmarks.landmark_files import read_gldv2, read_revisited
 from samespace.benchmarks.landmarks import DEPTHS, Landmarks, by_stem
 from samespace.errors import InputError
+from samespace.scoring.units import unit_rows
 
 
 def truth(seed: int, queries: int, index: int) -> dict[str, Any]:

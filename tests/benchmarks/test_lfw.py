@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samespace.benchmarks.exact import unit_rows
 from samespace.benchmarks.lfw import LFW, accuracy
 from samespace.errors import InputError
 from samespace.metrics import tar_at_far
+from samespace.scoring.units import unit_rows
 
 LINES = [
     "2 2",

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samespace.benchmarks.exact import unit_rows
 from samespace.benchmarks.reid import RANKS, Reid
 from samespace.errors import InputError
+from samespace.scoring.units import unit_rows
 
 
 def reference(vectors: np.ndarray, people: tuple, cameras: tuple) -> dict[str, float]:

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, replace
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 
 from samespace.errors import InputError
 from samespace.evaluate import check
-from samespace.evaluate.check import judge
+from samespace.evaluate.verdict import judge, overall
+from samespace.metrics import mean_average_precision
 from samespace.vectors import VectorSet
 
 NAMES = ["rank@1", "mAP", "TAR@FAR=1e-2", "TPIR@FPIR=0.1", "TPIR-merged@FPIR=0.1"]
@@ -106,6 +108,18 @@ def test_the_verdict_needs_every_metric():
     assert result.update_gain_interval is None
 
 
+def test_a_mixed_verdict_is_not_compatible(make):
+    easy = make(identities=20, queries=60, gallery=200, strangers=0, dim=32, old_noise=0.8, new_noise=0.5)
+    mixed = check(**easy.sets(), metrics=["mAP", "rank@1"], **FAST)
+    assert mixed["rank@1"].old == mixed["rank@1"].cross == 1.0
+    assert [result.compatible for result in mixed.metrics.values()] == [True, False]
+    assert not mixed.compatible
+    yes, no = mixed.metrics.values()
+    assert overall({"a": yes, "b": yes}, 20)[0]
+    assert not overall({"a": no, "b": yes}, 20)[0]
+    assert not overall({"a": yes, "b": yes}, 1)[0]
+
+
 def test_a_paragon_ahead_beyond_the_noise_gives_a_gain_with_its_interval():
     draws = {"old": np.array([0.4, 0.5]), "cross": np.array([0.5, 0.6]), "paragon": np.array([0.8, 0.7])}
     result = judge("rank@1", {"old": 0.45, "cross": 0.55, "paragon": 0.75}, draws, 0.0, 0.5)
@@ -172,14 +186,25 @@ def test_the_backfill_curve_runs_from_the_cross_test_to_the_new_model(world, cer
     assert len(tar.points) == 3
 
 
-def test_a_half_backfilled_gallery_scores_as_that_gallery_would(world):
-    half = check(**world.sets("new_gallery"), metrics=["mAP"], backfill_steps=2, **FAST).backfill.points[1]
-    classes = np.unique(world.gallery.labels)
-    replaced = np.random.default_rng(0).permutation(len(classes)) < len(classes) // 2
-    new = replaced[np.searchsorted(classes, world.gallery.labels)]
-    mixed = values_of(world.gallery, np.where(new[:, None], world.new_gallery.vectors, world.gallery.vectors))
-    expected = check(queries=world.queries, gallery=mixed, baseline=world.baseline, metrics=["mAP"], **FAST)
-    assert half.values["mAP"] == pytest.approx(expected["mAP"].cross)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_stage_of_a_backfill_scores_as_a_gallery_would_whose_classes_are_replaced_in_one_order(make, seed):
+    few = make(identities=4, queries=40, gallery=24, strangers=0, old_noise=1.5)
+    options = FAST | {"metrics": ["mAP"], "backfill_steps": 4, "seed": seed}
+    curve = [stage.values["mAP"] for stage in check(**few.sets("new_gallery"), **options).backfill.points]
+    classes = np.unique(few.gallery.labels)
+    scores = {}
+    for chosen in (set(some) for size in range(5) for some in combinations(classes.tolist(), size)):
+        new = np.isin(few.gallery.labels, list(chosen))
+        mixed = values_of(few.gallery, np.where(new[:, None], few.new_gallery.vectors, few.gallery.vectors))
+        cosines = values_of(few.queries, few.queries.vectors)._unit(16) @ mixed._unit(16).T
+        scores[frozenset(chosen)] = mean_average_precision(cosines, few.queries.labels, few.gallery.labels)
+    assert len({round(value, 9) for value in scores.values()}) == 16
+    fitting = [
+        order
+        for order in permutations(classes.tolist())
+        if [scores[frozenset(order[:stage])] for stage in range(5)] == pytest.approx(curve)
+    ]
+    assert len(fitting) == 1
 
 
 def test_a_prefix_meets_old_items_by_the_slice_and_new_items_whole(world):

@@ -9,21 +9,21 @@ from samespace.evaluate.metric_names import parse, parse_all
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "k", "rate"),
+    ("name", "kind", "argument"),
     [
-        ("rank@1", "rank", 1, 0),
-        ("rank@20", "rank", 20, 0),
-        ("mAP", "mAP", 0, 0),
-        ("TAR@FAR=1e-4", "TAR", 0, Fraction(1, 10_000)),
-        ("TAR@FAR=0.001", "TAR", 0, Fraction(1, 1000)),
-        ("TAR@FAR=0", "TAR", 0, 0),
-        ("TPIR@FPIR=1e-2", "TPIR", 0, Fraction(1, 100)),
-        ("TPIR-merged@FPIR=.3", "TPIR-merged", 0, Fraction(3, 10)),
+        ("rank@1", "rank", 1),
+        ("rank@20", "rank", 20),
+        ("mAP", "mAP", 0),
+        ("TAR@FAR=1e-4", "TAR", Fraction(1, 10_000)),
+        ("TAR@FAR=0.001", "TAR", Fraction(1, 1000)),
+        ("TAR@FAR=0", "TAR", 0),
+        ("TPIR@FPIR=1e-2", "TPIR", Fraction(1, 100)),
+        ("TPIR-merged@FPIR=.3", "TPIR-merged", Fraction(3, 10)),
     ],
 )
-def test_a_name_says_what_is_measured(name, kind, k, rate):
+def test_a_name_says_what_is_measured(name, kind, argument):
     metric = parse(name)
-    assert (metric.name, metric.kind, metric.k, metric.rate) == (name, kind, k, rate)
+    assert (metric.name, metric.kind, metric.argument) == (name, kind, argument)
 
 
 @pytest.mark.parametrize(

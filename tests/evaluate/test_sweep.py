@@ -10,67 +10,67 @@ import pytest
 from samespace.errors import InputError
 from samespace.evaluate import Certificate, check
 from samespace.evaluate.calibrations import FoldLines, fold_lines
-from samespace.evaluate.inputs import Trial, align
+from samespace.evaluate.inputs import AlignedSets, align
 from samespace.evaluate.metric_names import parse
-from samespace.evaluate.protocol import MateIndex, scan
-from samespace.evaluate.replicates import point
-from samespace.evaluate.sweep import SHARES, Sweep, backfill_turns
-from samespace.evaluate.sweep_result import area
+from samespace.evaluate.sweep import SHARES, Sweep, area, backfill_turns
 from samespace.metrics import matches, mean_average_precision, rank_k, tar_at_far, tpir_at_fpir
+from samespace.scoring.mates import BlockMates
+from samespace.scoring.scores import collect_scores
 
 METRICS = ("rank@1", "mAP", "TAR@FAR=2e-2")
 
 
-def swept(world: Any, block_size: int, tail: int) -> tuple[Trial, Sweep, dict[str, Any], dict[str, Any]]:
-    trial = align(**world.sets("new_gallery"))
-    lines = fold_lines(trial, seed=3)
-    sweep = Sweep(trial, lines, seed=3)
+def swept(world: Any, block_size: int, tail: int) -> tuple[AlignedSets, Sweep, dict[str, Any], dict[str, Any]]:
+    aligned = align(**world.sets("new_gallery"))
+    lines = fold_lines(aligned, seed=3)
+    sweep = Sweep(aligned, lines, seed=3)
     whole: dict[str, list[Any]] = {"cross": [], "new": []}
 
-    def keep(start: int, blocks: Any, index: MateIndex) -> None:
+    def keep(start: int, blocks: Any, block: BlockMates) -> None:
         for name, rows in whole.items():
             rows.append(blocks[name].copy())
 
-    found = scan(trial, ["old", "cross", "new"], tail, block_size=block_size, observers=[keep, sweep])
-    return trial, sweep, found, {name: np.concatenate(rows) for name, rows in whole.items()}
+    pairs = {name: aligned.pairs[name] for name in ("old", "cross", "new")}
+    found = collect_scores(pairs, aligned.mates, tail, block_size=block_size, observers=[keep, sweep])
+    return aligned, sweep, found, {name: np.concatenate(rows) for name, rows in whole.items()}
 
 
 @pytest.mark.parametrize(("block_size", "tail"), [(90, 100_000), (7, 100_000), (13, 2500)])
 def test_every_stage_equals_a_search_of_the_mixed_gallery(make: Any, block_size: int, tail: int) -> None:
     world = make(old_noise=0.9, new_noise=0.7)
-    trial, sweep, found, scores = swept(world, block_size, tail)
+    aligned, sweep, found, scores = swept(world, block_size, tail)
     lines = sweep.lines
-    odds = {name: lines.odds(rows, trial.query_codes, pair) for pair, (name, rows) in enumerate(scores.items())}
+    odds = {name: lines.odds(rows, aligned.mates.query_codes, pair) for pair, (name, rows) in enumerate(scores.items())}
     checked = 0
-    for (order, merge), stages in sweep.outcomes(found["cross"], found["new"]).items():
-        turn = backfill_turns(trial, order, 3)
+    for (order, merge), stages in sweep.stages(found["cross"], found["new"]).items():
+        turn = backfill_turns(aligned, order, 3)
         source = scores if merge == "raw" else odds
-        for share, outcome in stages.items():
+        for share, mixture in stages.items():
             mixed = np.where(turn < round(share * len(turn)), source["new"], source["cross"])
-            given = mixed, trial.query_codes, trial.gallery_codes
+            given = mixed, aligned.mates.query_codes, aligned.mates.gallery_codes
             where = (order, merge, share)
-            assert point(parse("mAP"), outcome, trial) == pytest.approx(mean_average_precision(*given)), where
+            assert parse("mAP").value(mixture) == pytest.approx(mean_average_precision(*given)), where
             one = matches(*given)
-            assert point(parse("rank@1"), outcome, trial) == pytest.approx(rank_k(*given, 1)), where
-            np.testing.assert_array_equal(outcome.found.rank, one.rank)
-            np.testing.assert_allclose(outcome.found.other, one.other, rtol=1e-5)
-            genuine = trial.query_codes[:, None] == trial.gallery_codes[None]
-            assert point(parse("TAR@FAR=2e-2"), outcome, trial) == pytest.approx(
+            assert parse("rank@1").value(mixture) == pytest.approx(rank_k(*given, 1)), where
+            np.testing.assert_array_equal(mixture.matches.rank, one.rank)
+            np.testing.assert_allclose(mixture.matches.other, one.other, rtol=1e-5)
+            genuine = aligned.mates.query_codes[:, None] == aligned.mates.gallery_codes[None]
+            assert parse("TAR@FAR=2e-2").value(mixture) == pytest.approx(
                 tar_at_far(mixed[genuine], mixed[~genuine], 0.02)
             ), where
-            assert point(parse("TPIR@FPIR=1e-1"), outcome, trial) == pytest.approx(tpir_at_fpir(*given, 0.1)), where
+            assert parse("TPIR@FPIR=1e-1").value(mixture) == pytest.approx(tpir_at_fpir(*given, 0.1)), where
             checked += 1
     assert checked == 3 * 2 * 4
 
 
 def test_calibrations_see_no_identity_they_are_used_on(make: Any) -> None:
     world = make(identities=40, queries=160, gallery=160, strangers=0)
-    trial = align(**world.sets("new_gallery"))
-    before = fold_lines(trial, seed=5)
+    aligned = align(**world.sets("new_gallery"))
+    before = fold_lines(aligned, seed=5)
     assert set(np.bincount(before.fold)) == {20}
     # spoil all vectors of one half: the lines used on that half stay, those used on the other change
     spoilt = world.queries.vectors.copy()
-    own = before.fold[trial.query_codes] == 0
+    own = before.fold[aligned.mates.query_codes] == 0
     spoilt[own] += np.random.default_rng(0).normal(size=spoilt[own].shape).astype(np.float32)
     other = align(
         **world.but(queries=type(world.queries)(**{**vars(world.queries), "vectors": spoilt})).sets("new_gallery")
@@ -89,22 +89,22 @@ def test_lines_and_their_inverse() -> None:
 
 
 def test_orders_are_what_they_say(make: Any) -> None:
-    trial = align(**make().sets("new_gallery"))
-    count = len(trial.gallery_codes)
-    assert backfill_turns(trial, "random", 0).tolist() != backfill_turns(trial, "random", 1).tolist()
+    aligned = align(**make().sets("new_gallery"))
+    count = len(aligned.mates.gallery_codes)
+    assert backfill_turns(aligned, "random", 0).tolist() != backfill_turns(aligned, "random", 1).tolist()
     for order in ("random", "distance", "centre"):
-        assert sorted(backfill_turns(trial, order, 0)) == list(range(count))
-    vectors = trial.gallery.take(trial.gallery_order)
+        assert sorted(backfill_turns(aligned, order, 0)) == list(range(count))
+    vectors = aligned.gallery.take(aligned.gallery_order)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    mates = trial.gallery_codes[:, None] == trial.gallery_codes[None]
+    mates = aligned.mates.gallery_codes[:, None] == aligned.mates.gallery_codes[None]
     np.fill_diagonal(mates, False)
     centre = mates @ unit
     near = (unit * centre).sum(axis=1) / np.linalg.norm(centre, axis=1)
-    assert (np.diff(near[np.argsort(backfill_turns(trial, "distance", 0))]) >= -1e-6).all()
-    first = np.argsort(backfill_turns(trial, "centre", 0))[: len(np.unique(trial.gallery_codes))]
-    assert len(np.unique(trial.gallery_codes[first])) == len(first)
+    assert (np.diff(near[np.argsort(backfill_turns(aligned, "distance", 0))]) >= -1e-6).all()
+    first = np.argsort(backfill_turns(aligned, "centre", 0))[: len(np.unique(aligned.mates.gallery_codes))]
+    assert len(np.unique(aligned.mates.gallery_codes[first])) == len(first)
     for place in first:
-        assert near[place] >= near[trial.gallery_codes == trial.gallery_codes[place]].max() - 1e-6
+        assert near[place] >= near[aligned.mates.gallery_codes == aligned.mates.gallery_codes[place]].max() - 1e-6
 
 
 def test_the_area_of_a_straight_line_is_one_half() -> None:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from samespace.metrics._arrays import Floats, Ints
 
 
-class Found(Protocol):
-    """What one pair of models found on a benchmark: enough to give every metric under any weights of the units."""
+class BenchmarkScores(Protocol):
+    """The scores of one pair of models on a benchmark, from which every metric comes under any weights of the units."""
 
     def values(self, counts: Ints, names: Sequence[str]) -> dict[str, Floats]:
         """The named metrics under each row of weights; all ones give the value itself, resampled counts its replicates.
@@ -65,7 +65,7 @@ class Benchmark(Protocol):
         """
         ...
 
-    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> Found:
+    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> BenchmarkScores:
         """Compare what two models prepared, (M, D) each: `queries` by one, `gallery` by the other.
 
         In 1:1 comparisons `queries` give the first of each pair and `gallery` the second.

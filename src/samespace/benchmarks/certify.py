@@ -8,21 +8,19 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import numpy as np
-import numpy.typing as npt
 
 from samespace.benchmarks.base import Benchmark
 from samespace.errors import InputError, suggest
 from samespace.evaluate.certificate import Certificate, MetricResult
-from samespace.evaluate.check import described_space, judge
+from samespace.evaluate.check import described_space
 from samespace.evaluate.inputs import require_dims
-from samespace.evaluate.vectors import random_rotation
+from samespace.evaluate.verdict import FEW_IDENTITIES, control_cautions, judge, overall
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.bootstrap import resamples
+from samespace.scoring.blocks import Units
+from samespace.scoring.units import random_rotation
 from samespace.vectors import VectorSet
 
-Units = npt.NDArray[np.float32]
-
-_FEW_IDENTITIES = 20
 _TURN_ROWS = 8192
 
 
@@ -73,21 +71,20 @@ def certify(
     draws: dict[str, dict[str, Floats]] = {}
     ones = np.ones((1, benchmark.identities), dtype=np.int64)
     for done, (test, sides) in enumerate(tests.items(), 1):
-        found = benchmark.run(*sides())
-        points[test] = {name: float(value[0]) for name, value in found.values(ones, names).items()}
+        scores = benchmark.run(*sides())
+        points[test] = {name: float(value[0]) for name, value in scores.values(ones, names).items()}
         if test not in ("swap", "control"):
             parts = [
-                found.values(counts, names)
+                scores.values(counts, names)
                 for counts in resamples(benchmark.identities, replicates=replicates, seed=seed)
             ]
             draws[test] = {name: np.concatenate([part[name] for part in parts]) for name in names}
         if progress is not None:
             progress(done, len(tests))
-    results = {name: _judged(name, points, draws, confidence) for name in names}
-    if benchmark.identities < 2:
-        results = {name: replace(result, compatible=False) for name, result in results.items()}
+    judged = {name: _judged(name, points, draws, confidence) for name in names}
+    compatible, results = overall(judged, benchmark.identities)
     return Certificate(
-        compatible=all(result.compatible for result in results.values()),
+        compatible=compatible,
         metrics=results,
         old_space=described_space(old),
         new_space=described_space(new),
@@ -156,7 +153,7 @@ def _leading(vectors: Units, dim: int) -> Units:
 
 
 def _turned(vectors: Units, cut: int | None, seed: int) -> Units:
-    rotation = random_rotation(vectors.shape[1], seed).numpy()
+    rotation = random_rotation(vectors.shape[1], seed)
     turned = np.empty_like(vectors)
     for start in range(0, len(vectors), _TURN_ROWS):
         turned[start : start + _TURN_ROWS] = vectors[start : start + _TURN_ROWS] @ rotation
@@ -183,16 +180,9 @@ def _notes(benchmark: Benchmark, prepared: dict[str, Units], results: dict[str, 
                 f"{empty} of {len(vectors)} templates or images have no direction in the {role} vectors: they score "
                 "0 with everything."
             )
-    if benchmark.identities < _FEW_IDENTITIES:
+    if benchmark.identities < FEW_IDENTITIES:
         notes.append(f"Only {benchmark.identities} identities: the intervals rest on few and may be too narrow.")
-    for name, result in results.items():
-        bounds = result.intervals["old"]
-        if bounds is not None and result.control >= bounds[0]:
-            notes.append(
-                f"{name}: randomly rotated new vectors reach {result.control:.4f}, not clearly below the old model's "
-                f"{result.old:.4f}; this metric tells little here."
-            )
-    return notes
+    return notes + control_cautions(results, "vectors")
 
 
 def _names(benchmark: Benchmark, metrics: Sequence[str] | None) -> list[str]:

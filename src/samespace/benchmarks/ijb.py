@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.benchmarks.ijb_files import IJBMeta, IJBName, read_meta
-from samespace.benchmarks.ijb_found import IJBFound
-from samespace.benchmarks.pairs import MEMORY, Units
+from samespace.benchmarks.ijb_scores import IJBScores
 from samespace.benchmarks.people import People
 from samespace.errors import InputError, suggest
 from samespace.evaluate.metric_names import parse
 from samespace.evaluate.templates import pool
 from samespace.metrics._arrays import Ints
 from samespace.metrics.verification import allowed_count
+from samespace.scoring.blocks import MEMORY, Units
 
 Weights = Literal["none", "detector"]
 
@@ -152,7 +152,7 @@ class IJB:
     def notes(self) -> tuple[str, ...]:
         """What the lists lack or contradict, and points that they hardly support."""
         impostors = int((~self.people.genuine).sum())
-        few = [name for name in VERIFICATION if allowed_count(parse(name).rate, impostors) < 1]
+        few = [name for name in VERIFICATION if allowed_count(parse(name).argument, impostors) < 1]
         notes = [*self.people.notes]
         if few:
             notes.append(
@@ -177,6 +177,6 @@ class IJB:
             normalize=self.normalize,
         ).vectors
 
-    def run(self, queries: Units, gallery: Units) -> IJBFound:
+    def run(self, queries: Units, gallery: Units) -> IJBScores:
         """Compare templates by two models; what is not asked of the result is not computed."""
-        return IJBFound(self.people, queries, gallery, self.memory)
+        return IJBScores(self.people, queries, gallery, self.memory)

@@ -1,4 +1,4 @@
-"""What one pair of models finds on IJB: scores of the pairs, and what every probe finds in each gallery."""
+"""Scores of one pair of models on IJB: of the listed pairs, and the best matches of every probe in each gallery."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from samespace.benchmarks.pairs import Lookup, Units, pair_scores, score_blocks
 from samespace.benchmarks.people import People
-from samespace.benchmarks.search import Alarm, GalleryList, Search, search_value
-from samespace.benchmarks.verification import PairsFound
-from samespace.evaluate.metric_names import parse
+from samespace.evaluate.metric_names import Metric, parse
 from samespace.metrics._arrays import Floats, Ints
-from samespace.metrics.identification import Matches
+from samespace.metrics.bootstrap import weigh
+from samespace.metrics.identification import Matches, TpirProtocol
+from samespace.scoring.blocks import Units, table_blocks
+from samespace.scoring.pairs import Lookup, PairScores, table_scores
+from samespace.scoring.search import GalleryList, Search
+from samespace.scoring.weighted import rank_k, tpir_at_fpir
 
 _MERGED = "merged"
 
 
-class IJBFound:
-    """What one pair of models finds; computed when first asked for.
+class IJBScores:
+    """Scores of one pair of models, computed when first asked for.
 
     Where the lists make it worth while, as those of IJB do, pairs and searches look into one table of scores. A cross
     test has the new model on the first of a pair in 1:1 but on the probes in 1:N: two tables of one layout, so that
@@ -34,12 +36,12 @@ class IJBFound:
     def __init__(self, people: People, queries: Units, gallery: Units, memory: int) -> None:
         self.people, self.memory = people, memory
         self._queries, self._gallery = queries, gallery
-        self._pairs: PairsFound | None = None
+        self._pairs: PairScores | None = None
         self._searches: dict[str, Matches] = {}
 
     def values(self, counts: Ints, names: Sequence[str]) -> dict[str, Floats]:
         """The named metrics under each row of weights (r, identities), (r,) float64 each."""
-        rates = {name: parse(name).rate for name in names if name.startswith("TAR@")}
+        rates = {name: parse(name).argument for name in names if name.startswith("TAR@")}
         wanted = {gallery for name in names if name not in rates for gallery in self._galleries(name)}
         pairs, searches = self.measure(pairs=bool(rates), searches=wanted)
         result = {name: self._search(name, searches, counts) for name in names if name not in rates}
@@ -49,7 +51,7 @@ class IJBFound:
 
     def measure(
         self, *, pairs: bool = True, searches: Collection[str] = ()
-    ) -> tuple[PairsFound | None, dict[str, Matches]]:
+    ) -> tuple[PairScores | None, dict[str, Matches]]:
         """Make the scores that are asked for and not there yet.
 
         Args:
@@ -57,7 +59,7 @@ class IJBFound:
             searches: names of the galleries to search, `merged` for all of them as one.
 
         Returns:
-            The scores of the pairs, None where not asked for, and what every probe finds in each gallery.
+            The scores of the pairs, None where not asked for, and the matches of every probe in each gallery.
         """
         due = [name for name in searches if name not in self._searches]
         if pairs and self._pairs is None:
@@ -67,8 +69,8 @@ class IJBFound:
                 due = [name for name in due if name not in together]
             else:
                 first, second = self.people.first, self.people.second
-                scores = pair_scores(self._queries, self._gallery, first, second, memory=self.memory)
-                self._pairs = _pairs_found(self.people, scores)
+                scores = table_scores(self._queries, self._gallery, first, second, memory=self.memory)
+                self._pairs = _split(self.people, scores)
         if due:
             self._scan(self._gallery, self._queries, pairs=False, searches=due)
         return self._pairs if pairs else None, {name: self._searches[name] for name in searches}
@@ -80,8 +82,7 @@ class IJBFound:
     def _search(self, name: str, searches: Mapping[str, Matches], counts: Ints) -> Floats:
         """A 1:N metric, the mean over the galleries it is about."""
         metric, identity = parse(name.replace("-merged", "")), self.people.identity[self.people.probe].astype(np.int64)
-        alarm: Alarm = "merged" if "-merged" in name else "open-set"
-        each = [search_value(metric, searches[part], identity, counts, alarm) for part in self._galleries(name)]
+        each = [_search_value(metric, searches[part], identity, counts, name) for part in self._galleries(name)]
         return np.asarray(np.mean(each, axis=0))
 
     def _scan(self, left: Units, right: Units, *, pairs: bool, searches: Sequence[str]) -> None:
@@ -89,13 +90,13 @@ class IJBFound:
         people, tables = self.people, self.people.tables
         lookup = _lookup(people, self.memory) if pairs else None
         probes = _Searches(people, searches)
-        for start, block in score_blocks(left[tables.rows], right[tables.columns], memory=self.memory):
+        for start, block in table_blocks(left[tables.rows], right[tables.columns], memory=self.memory):
             if lookup is not None:
                 lookup.add(start, block)
             probes.add(start, block)
         if lookup is not None:
-            self._pairs = _pairs_found(people, lookup.scores)
-        self._searches |= probes.finish()
+            self._pairs = _split(people, lookup.scores)
+        self._searches |= {name: search.matches for name, search in probes.searches.items()}
 
 
 class _Searches:
@@ -110,7 +111,7 @@ class _Searches:
         if _MERGED in names:
             subjects = np.concatenate([gallery.subject for gallery in people.galleries])
             parts.append((GalleryList(_MERGED, people.gallery_templates, subjects), 0))
-        self._searches = {
+        self.searches = {
             gallery.name: Search(
                 gallery, slice(first, first + len(gallery.template)), people.probe, people.probe_subject
             )
@@ -120,16 +121,22 @@ class _Searches:
 
     def add(self, start: int, block: Units) -> None:
         """Take the scores of the columns from `start` on; columns beyond the probes are nothing to it."""
-        for search in self._searches.values():
+        for search in self.searches.values():
             search.add(start, block[:, : max(0, self._count - start)])
 
-    def finish(self) -> dict[str, Matches]:
-        """What was gathered, by gallery."""
-        return {name: search.finish() for name, search in self._searches.items()}
+
+def _search_value(metric: Metric, matches: Matches, identity: Ints, counts: Ints, name: str) -> Floats:
+    """A rank or TPIR metric in one gallery; NaN where no weight falls on probes that could raise an alarm."""
+    if not metric.has_threshold:
+        return rank_k(matches, identity, counts, int(metric.argument))
+    protocol: TpirProtocol = "merged" if "-merged" in name else "open-set"
+    value = tpir_at_fpir(matches, identity, counts, metric.argument, protocol)
+    alarms = np.ones_like(matches.mated) if protocol == "merged" else ~matches.mated
+    return np.where(counts @ weigh(identity, alarms, counts.shape[1]) > 0, value, np.nan)
 
 
-def _pairs_found(people: People, scores: Units) -> PairsFound:
-    return PairsFound(
+def _split(people: People, scores: Units) -> PairScores:
+    return PairScores(
         genuine=scores[people.genuine],
         genuine_identity=people.identity[people.first[people.genuine]].astype(np.int64),
         impostor=scores[~people.genuine],

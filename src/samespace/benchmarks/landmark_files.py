@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.benchmarks.landmarks import DEPTHS, Landmarks, Setting
-from samespace.benchmarks.ranking import MEMORY, Pairs
 from samespace.benchmarks.safe_pickle import load_plain
 from samespace.errors import InputError
 from samespace.files import require_file
 from samespace.metrics._arrays import Ints
+from samespace.scoring.mates import Pairs
+from samespace.scoring.ranking import MEMORY
 
 _KINDS = ("easy", "hard", "junk")
 # which lists are to be found and which take no place (Radenović et al., CVPR 2018, section 3.3)
@@ -50,8 +51,8 @@ def read_revisited(path: str | Path, *, name: str, memory: int = MEMORY) -> Land
     index, queries = _names(truth["imlist"], f"{file}: 'imlist'"), _names(truth["qimlist"], f"{file}: 'qimlist'")
     entries = truth["gnd"]
     if not isinstance(entries, list) or len(entries) != len(queries):
-        found = len(entries) if isinstance(entries, list) else type(entries).__name__
-        raise InputError(f"{file}: 'gnd' should have an entry for each of {len(queries)} queries, got {found}")
+        got = len(entries) if isinstance(entries, list) else type(entries).__name__
+        raise InputError(f"{file}: 'gnd' should have an entry for each of {len(queries)} queries, got {got}")
     lists: dict[str, list[Ints]] = {kind: [] for kind in _KINDS}
     boxes = []
     for row, entry in enumerate(entries):
@@ -84,9 +85,9 @@ def _revisited(
     kind_of = np.repeat(np.array(_KINDS), [len(parts[kind]) for kind in _KINDS])
     settings, notes = [], []
     for setting, (relevant, ignored) in _SETTINGS.items():
-        found = np.isin(kind_of, relevant)
-        settings.append(Setting(f"-{setting}", relevant=found, ignored=np.isin(kind_of, ignored)))
-        if empty := len(queries) - len(np.unique(pairs.query[found])):
+        wanted = np.isin(kind_of, relevant)
+        settings.append(Setting(f"-{setting}", relevant=wanted, ignored=np.isin(kind_of, ignored)))
+        if empty := len(queries) - len(np.unique(pairs.query[wanted])):
             notes.append(f"{setting}: {empty} queries have no image to be found and were left out.")
     if not any(setting.relevant.any() for setting in settings):
         raise InputError(f"{name}: no query has an image to be found")
@@ -205,13 +206,13 @@ def _one(folder: Path, patterns: tuple[str, ...], what: str) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; expected one with {what}, {patterns[0]}")
     for pattern in patterns:
-        found = sorted(folder.glob(pattern))
-        if len(found) > 1:
+        files = sorted(folder.glob(pattern))
+        if len(files) > 1:
             raise InputError(
-                f"{folder} has several files {pattern}: {', '.join(path.name for path in found)}; keep one"
+                f"{folder} has several files {pattern}: {', '.join(path.name for path in files)}; keep one"
             )
-        if found:
-            return found[0]
+        if files:
+            return files[0]
     raise InputError(f"{folder} lacks {what}, {' or '.join(patterns)}")
 
 

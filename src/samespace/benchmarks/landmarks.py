@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samespace.benchmarks.exact import unit_rows
-from samespace.benchmarks.ranking import MEMORY, Pairs, Ranking, scan, weighted_mean
 from samespace.metrics._arrays import Floats, Ints, Mask
+from samespace.scoring.mates import Pairs
+from samespace.scoring.ranking import MEMORY, Ranking, count_pairs
+from samespace.scoring.units import unit_rows
+from samespace.scoring.weighted import weighted_mean
 from samespace.vectors import VectorSet
 
 DEPTHS = (1, 5, 10)
@@ -75,17 +77,19 @@ class Landmarks:
         """
         return unit_rows(vectors, rows, self.ids)
 
-    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> LandmarksFound:
+    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> LandmarkScores:
         """Search the index images of one model with the query images of another, (N, D) each; one scan for all."""
         wanted = np.logical_or.reduce([setting.relevant for setting in self.settings])
-        found = scan(queries[: self.queries], gallery[self.queries :], self.pairs, counted=wanted, memory=self.memory)
-        rankings = {setting.suffix: found.ranking(setting.relevant, setting.ignored) for setting in self.settings}
-        return LandmarksFound(rankings, self.queries)
+        counted = count_pairs(
+            queries[: self.queries], gallery[self.queries :], self.pairs, counted=wanted, memory=self.memory
+        )
+        rankings = {setting.suffix: counted.ranking(setting.relevant, setting.ignored) for setting in self.settings}
+        return LandmarkScores(rankings, self.queries)
 
 
 @dataclass(frozen=True, eq=False)
-class LandmarksFound:
-    """What one pair of models found: a ranking by suffix of the setting."""
+class LandmarkScores:
+    """The rankings by one pair of models, by the suffix of their setting."""
 
     rankings: Mapping[str, Ranking]
     queries: int
@@ -109,8 +113,8 @@ def by_stem(vectors: VectorSet, ids: npt.NDArray[np.str_]) -> VectorSet:
     """The set with file names brought to the form of `ids`: without folder and suffix, where they are only so found.
 
     Example:
-        >>> found = by_stem(VectorSet.from_arrays(np.eye(2), ids=["jpg/a.jpg", "jpg/b.jpg"]), np.array(["b"]))
-        >>> found.ids.tolist()
+        >>> named = by_stem(VectorSet.from_arrays(np.eye(2), ids=["jpg/a.jpg", "jpg/b.jpg"]), np.array(["b"]))
+        >>> named.ids.tolist()
         ['a', 'b']
     """
     if not vectors.has_ids or np.isin(ids, vectors.ids).all():

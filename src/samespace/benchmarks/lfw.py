@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samespace.benchmarks.exact import Doubles, pair_scores, unit_rows
 from samespace.errors import InputError
 from samespace.evaluate.metric_names import parse
-from samespace.evaluate.replicates import query_thresholds, weight_above
 from samespace.files import require_file
 from samespace.metrics._arrays import Floats, Ints, Mask
 from samespace.metrics.bootstrap import ratio
+from samespace.scoring.grid import Doubles, exact_scores
+from samespace.scoring.thresholds import query_thresholds
+from samespace.scoring.units import unit_rows
+from samespace.scoring.weighted import share_above
 
 RATES = ("1e-3", "1e-2", "1e-1")
 
@@ -114,14 +116,14 @@ class LFW:
         """
         return unit_rows(vectors, rows, self.ids)
 
-    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> LFWFound:
+    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> LFWScores:
         """Compare the first image of each pair by one model with the second by another."""
-        return LFWFound(self, pair_scores(queries, gallery, self.first, self.second))
+        return LFWScores(self, exact_scores(queries, gallery, self.first, self.second))
 
 
 @dataclass(frozen=True, eq=False)
-class LFWFound:
-    """What one pair of models found.
+class LFWScores:
+    """The scores of the pairs by one pair of models.
 
     Attributes:
         pairs: the benchmark.
@@ -152,10 +154,9 @@ class LFWFound:
 
     def _tar(self, name: str, weights: Ints) -> Floats:
         same, rows = self.pairs.same, np.arange(len(self.scores))
-        thresholds = query_thresholds(parse(name).rate, self.scores[~same], rows[~same], weights)
-        above = weight_above(self.scores[same], rows[same], thresholds, weights)
+        thresholds = query_thresholds(parse(name).argument, self.scores[~same], rows[~same], weights)
         usable = weights[:, ~same].any(axis=1)
-        return np.where(usable, ratio(above, weights[:, same].sum(axis=1)), np.nan)
+        return np.where(usable, share_above(self.scores[same], rows[same], thresholds, weights), np.nan)
 
 
 def accuracy(scores: Floats, same: Mask, fold: Ints, weights: Ints) -> Floats:
@@ -193,10 +194,10 @@ def accuracy(scores: Floats, same: Mask, fold: Ints, weights: Ints) -> Floats:
 
 
 def _header(lines: list[list[str]], path: Path) -> tuple[int, int]:
-    found = lines[0] if lines else []
-    if len(found) != 2 or not all(word.isdecimal() for word in found):
+    header = lines[0] if lines else []
+    if len(header) != 2 or not all(word.isdecimal() for word in header):
         raise InputError(f"{path}: the first line should be two numbers, folds and pairs, such as '10 300'")
-    folds, each = int(found[0]), int(found[1])
+    folds, each = int(header[0]), int(header[1])
     if folds < 2 or each < 1:
         raise InputError(f"{path}: a threshold is chosen on other folds, so there must be two or more, got {folds}")
     return folds, each

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.benchmarks.ijb_files import IJBMeta
-from samespace.benchmarks.pairs import distinct, places_of, worth_a_table
-from samespace.benchmarks.search import GalleryList
 from samespace.errors import InputError
 from samespace.metrics._arrays import Ints
+from samespace.scoring.pairs import distinct, places_of, worth_a_table
+from samespace.scoring.search import GalleryList
 
 Codes = npt.NDArray[np.int32]
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samespace.benchmarks.exact import unit_rows
-from samespace.benchmarks.ranking import MEMORY, Pairs, Ranking, rank, weighted_mean
 from samespace.data.reid import Layout, read_reid
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints, Mask, as_labels, encode
+from samespace.scoring.mates import Pairs
+from samespace.scoring.ranking import MEMORY, Ranking, rank
+from samespace.scoring.units import unit_rows
+from samespace.scoring.weighted import weighted_mean
 
 JUNK = -1
 RANKS = (1, 5, 10)
@@ -62,13 +64,13 @@ class Reid:
         Raises:
             InputError: no such folder, names of another form, or no query that could be answered.
         """
-        found = read_reid(folder, layout=layout)
-        query, gallery = found.part == "query", found.part == "gallery"
+        listing = read_reid(folder, layout=layout)
+        query, gallery = listing.part == "query", listing.part == "gallery"
         return cls.of(
             name=name,
-            identity=(found.identity[query], found.identity[gallery]),
-            camera=(found.camera[query], found.camera[gallery]),
-            ids=(found.ids[query], found.ids[gallery]),
+            identity=(listing.identity[query], listing.identity[gallery]),
+            camera=(listing.camera[query], listing.camera[gallery]),
+            ids=(listing.ids[query], listing.ids[gallery]),
             memory=memory,
         )
 
@@ -140,15 +142,17 @@ class Reid:
         """
         return unit_rows(vectors, rows, self.ids)
 
-    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> ReidFound:
+    def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> ReidScores:
         """Search the gallery images of one model with the query images of another, (N, D) each."""
-        found = rank(queries[: self.queries], gallery[self.queries :], self.relevant, self.ignored, memory=self.memory)
-        return ReidFound(found, self.units)
+        ranking = rank(
+            queries[: self.queries], gallery[self.queries :], self.relevant, self.ignored, memory=self.memory
+        )
+        return ReidScores(ranking, self.units)
 
 
 @dataclass(frozen=True, eq=False)
-class ReidFound:
-    """What one pair of models found.
+class ReidScores:
+    """The ranking by one pair of models.
 
     Attributes:
         ranking: where the images to be found stand.

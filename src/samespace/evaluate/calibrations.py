@@ -8,31 +8,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from samespace.errors import InputError
-from samespace.evaluate.inputs import Trial
-from samespace.evaluate.protocol import MateIndex, Outcome, score_blocks
+from samespace.evaluate.inputs import AlignedSets
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.calibration import Calibration, calibrate
+from samespace.scoring.blocks import score_blocks
+from samespace.scoring.scores import Scores
 
 _SAMPLE_PAIRS = 2_000_000
 _FEWEST_QUERIES = 512
 _KEPT = 200_000
 
 
-def learn(outcomes: Mapping[str, Outcome | None]) -> tuple[dict[str, Calibration], list[str]]:
+def learn(tests: Mapping[str, Scores | None]) -> tuple[dict[str, Calibration], list[str]]:
     """The calibration of each pair of models from all pairs of items, and a note for each that cannot be calibrated.
 
     Log-odds rest on all genuine pairs and the impostor sample, levels on the tail and the sample below it.
     """
-    found, notes = {}, []
-    for name, outcome in outcomes.items():
-        if outcome is None:
+    calibrations, notes = {}, []
+    for name, scores in tests.items():
+        if scores is None:
             continue
-        sample = outcome.sample[:: max(1, len(outcome.sample) // (2 * _KEPT))]
+        sample = scores.sample[:: max(1, len(scores.sample) // (2 * _KEPT))]
+        impostors = scores.mates.impostors
         try:
-            found[name] = calibrate(outcome.genuine, sample, tail=outcome.tail.scores, impostors=outcome.impostors)
+            calibrations[name] = calibrate(scores.genuine, sample, tail=scores.tail.scores, impostors=impostors)
         except InputError as error:
             notes.append(f"No calibration of the {name} pair: {error}.")
-    return found, notes
+    return calibrations, notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,31 +68,32 @@ class FoldLines:
         return self.slope[fold, pair], self.intercept[fold, pair]
 
 
-def fold_lines(trial: Trial, *, seed: int, block_size: int | None = None) -> FoldLines:
+def fold_lines(aligned: AlignedSets, *, seed: int, block_size: int | None = None) -> FoldLines:
     """Learn the calibrations of a sweep in a short pass over evenly spaced queries, about two million pairs.
 
     Raises:
         InputError: a half has too few pairs, or its genuine scores do not lie above its impostors'.
     """
-    fold = np.random.default_rng(seed).permutation(trial.identities) % 2
-    gallery_fold = fold[trial.gallery_codes]
-    count = min(len(trial.query_codes), max(_FEWEST_QUERIES, _SAMPLE_PAIRS // len(trial.gallery_codes)))
-    rows = (np.arange(count) * (len(trial.query_codes) / count)).astype(np.int64)
-    pairs = {name: (trial.pairs[name][0].subset(rows), trial.pairs[name][1]) for name in ("cross", "new")}
+    who = aligned.mates
+    fold = np.random.default_rng(seed).permutation(who.identities) % 2
+    gallery_fold = fold[who.gallery_codes]
+    count = min(len(who.query_codes), max(_FEWEST_QUERIES, _SAMPLE_PAIRS // len(who.gallery_codes)))
+    rows = (np.arange(count) * (len(who.query_codes) / count)).astype(np.int64)
+    pairs = {name: (aligned.pairs[name][0].subset(rows), aligned.pairs[name][1]) for name in ("cross", "new")}
     kept: dict[tuple[str, int], tuple[list[Floats], list[Floats]]] = {
         (name, side): ([], []) for name in pairs for side in (0, 1)
     }
-    thin = max(1, count * len(trial.gallery_codes) // (4 * _KEPT))
+    thin = max(1, count * len(who.gallery_codes) // (4 * _KEPT))
     for start, blocks in score_blocks(pairs, block_size):
         some = rows[start : start + len(blocks["cross"])]
-        index = MateIndex.of_rows(trial, some)
-        query_fold = fold[trial.query_codes[some]]
+        block = who.block(some)
+        query_fold = fold[who.query_codes[some]]
         for name, scores in blocks.items():
-            genuine = scores[index.row, index.place]
-            scores[index.row, index.place] = np.nan
+            genuine = scores[block.row, block.place]
+            scores[block.row, block.place] = np.nan
             for side in (0, 1):
                 mates, others = kept[name, side]
-                mates.append(genuine[index.keep & (query_fold[index.row] == side)])
+                mates.append(genuine[block.keep & (query_fold[block.row] == side)])
                 own = scores[np.ix_(query_fold == side, gallery_fold == side)].ravel()[::thin]
                 others.append(own[~np.isnan(own)])
     slope, intercept = np.empty((2, 2)), np.empty((2, 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -12,35 +11,31 @@ import numpy as np
 from samespace.errors import InputError
 from samespace.evaluate.backfill_curve import Backfill
 from samespace.evaluate.calibrations import fold_lines, learn
-from samespace.evaluate.certificate import (
-    BackfillCurve,
-    BackfillPoint,
-    Certificate,
-    CheckedSpace,
-    Interval,
-    MetricResult,
-)
-from samespace.evaluate.choice import choose_metrics
+from samespace.evaluate.certificate import BackfillCurve, BackfillPoint, Certificate, CheckedSpace, MetricResult
 from samespace.evaluate.curves import curves
 from samespace.evaluate.examples import examples as choose_examples
-from samespace.evaluate.inputs import Trial, align
-from samespace.evaluate.metric_names import Metric, parse
-from samespace.evaluate.pooled import pool_sides
-from samespace.evaluate.protocol import Outcome, impostor_pairs, scan
-from samespace.evaluate.replicates import TailTooShort, point, replicate
+from samespace.evaluate.inputs import AlignedSets, align
+from samespace.evaluate.metric_names import Metric, choose_metrics, parse
 from samespace.evaluate.strict_criterion import StrictCounter
-from samespace.evaluate.sweep import Sweep
-from samespace.evaluate.sweep_result import sweep_result
-from samespace.metrics._arrays import Floats
-from samespace.metrics.bootstrap import interval, ratio
-from samespace.metrics.compatibility import absolute_gain, criterion, update_gain
+from samespace.evaluate.sweep import Sweep, sweep_result
+from samespace.evaluate.templates import pool_sides
+from samespace.evaluate.verdict import (
+    FEW_IDENTITIES,
+    TESTS,
+    Replicates,
+    control_cautions,
+    judge,
+    overall,
+    replicate,
+)
 from samespace.metrics.flips import Flips, flips
 from samespace.metrics.verification import allowed_count
+from samespace.scoring.mates import Mates
+from samespace.scoring.scores import Scores, collect_scores
+from samespace.scoring.thresholds import TailTooShort
 from samespace.vectors import VectorSet
 
-_TESTS = ("old", "cross", "new", "paragon")
-_FEW_IDENTITIES = 20
-# a stage with a tenth of its items on one side finds its false accepts among ten times as many of that side
+# a stage with a tenth of its items on one side has its false accepts among ten times as many of that side
 _MIXED_TAIL = 15
 
 
@@ -101,7 +96,7 @@ def check(
     queries, gallery, baseline = sets["queries"], sets["gallery"], sets["baseline"]
     new_gallery = sets.get("new_gallery")
     paragon = (sets["paragon queries"], sets["paragon gallery"]) if paragon else None
-    trial = align(
+    aligned = align(
         queries=queries,
         gallery=gallery,
         baseline=baseline,
@@ -110,55 +105,60 @@ def check(
         prefix=prefix,
         seed=seed,
     )
-    chosen, notes = choose_metrics(metrics, trial)
-    notes = [*pooling, *trial.notes, *_undeclared(gallery, baseline), *_undeclared(queries, new_gallery), *notes]
-    quota = _quota(chosen, trial)
+    mates = aligned.mates
+    chosen, notes = choose_metrics(metrics, mates)
+    notes = [*pooling, *aligned.notes, *_undeclared(gallery, baseline), *_undeclared(queries, new_gallery), *notes]
+    quota = _quota(chosen, mates)
     strict = StrictCounter()
     backfill, sweep = None, None
     if new_gallery is not None:
-        backfill = Backfill(trial, backfill_steps, _quota(chosen[:1], trial) + 1, seed)
-        sweep, refusal = _sweep(trial, seed, block_size)
+        backfill = Backfill(mates, backfill_steps, _quota(chosen[:1], mates) + 1, seed)
+        sweep, refusal = _sweep(aligned, seed, block_size)
         notes.extend(refusal)
-    outcomes = scan(
-        trial,
-        list(trial.pairs),
-        max(_tail_size(quota), _MIXED_TAIL * _quota(chosen[:1], trial)) if sweep else _tail_size(quota),
+    tests = collect_scores(
+        aligned.pairs,
+        mates,
+        max(_tail_size(quota), _MIXED_TAIL * _quota(chosen[:1], mates)) if sweep else _tail_size(quota),
         block_size=block_size,
         sampled=True,
         observers=[strict, *(observer for observer in (backfill, sweep) if observer)],
         progress=progress and (lambda done: progress(done, len(queries))),
     )
-    control = outcomes.pop("control")
-    outcomes, resampled = _replicate(trial, chosen, outcomes, quota, replicates, seed, block_size)
-    results = {}
-    for metric in chosen:
-        measured = {test: point(metric, outcome, trial) for test, outcome in outcomes.items()}
-        draws = {test: resampled[metric.name, test] for test in outcomes}
-        results[metric.name] = judge(metric.name, measured, draws, point(metric, control, trial), confidence)
-    calibrations, uncalibrated = learn({test: outcomes.get(test) for test in ("old", "cross", "new")})
+    control = tests.pop("control")
+    tests, draws = _replicate(aligned, chosen, tests, quota, replicates, seed, block_size)
+    results = {
+        metric.name: judge(
+            metric.name,
+            {test: metric.value(scores) for test, scores in tests.items()},
+            {test: draws[metric.name, test] for test in tests},
+            metric.value(control),
+            confidence,
+        )
+        for metric in chosen
+    }
+    calibrations, uncalibrated = learn({test: tests.get(test) for test in ("old", "cross", "new")})
     notes.extend(uncalibrated)
     swept = None
     if sweep is not None:
         swept, left_out = sweep_result(
-            sweep, _followed(chosen), outcomes, trial, replicates=replicates, seed=seed, confidence=confidence
+            sweep, _on_curves(chosen), tests, replicates=replicates, seed=seed, confidence=confidence
         )
         notes.extend(left_out)
-    mated = len(np.unique(trial.query_codes[trial.mate_counts() > 0]))
-    if mated < 2:
-        results = {name: replace(result, compatible=False) for name, result in results.items()}
+    mated = len(np.unique(mates.query_codes[mates.counts > 0]))
+    compatible, results = overall(results, mated)
     return Certificate(
-        compatible=all(result.compatible for result in results.values()),
+        compatible=compatible,
         metrics=results,
         old_space=described_space(gallery),
         new_space=described_space(queries),
         paragon_space=None if paragon is None else described_space(paragon[0]),
-        data=_data(trial),
+        data=_data(mates),
         options={"prefix": prefix},
-        strict=strict.shares(trial),
-        flips={test: _flips(outcomes, test) for test in ("cross", "new")},
-        backfill=None if backfill is None else _curve(backfill, chosen, outcomes, trial),
-        curves=curves({test: outcomes.get(test) for test in _TESTS}),
-        examples=choose_examples(trial, outcomes, examples, seed),
+        strict=strict.shares(mates),
+        flips={test: _flips(tests, test) for test in ("cross", "new")},
+        backfill=None if backfill is None else _curve(backfill, chosen, tests),
+        curves=curves({test: tests.get(test) for test in TESTS}),
+        examples=choose_examples(aligned, tests, examples, seed),
         notes=(*notes, *_cautions(results, mated)),
         seed=seed,
         replicates=replicates,
@@ -170,73 +170,30 @@ def check(
     )
 
 
-def judge(
-    name: str, measured: Mapping[str, float], draws: Mapping[str, Floats], control: float, confidence: float
-) -> MetricResult:
-    """Turn the values of a metric and its bootstrap replicates into a verdict.
-
-    Args:
-        name: the metric.
-        measured: its value under each test that was run: old, cross, and perhaps new and paragon.
-        draws: (replicates,) values of each test under the same resamples.
-        control: its value under the rotated cross test.
-        confidence: of the intervals.
-
-    Raises:
-        InputError: no resample defines the metric.
-    """
-    old, cross, paragon = measured["old"], measured["cross"], measured.get("paragon")
-    gained = draws["cross"] - draws["old"]
-    if np.isnan(gained).all():
-        raise InputError(f"{name}: no resample of identities holds one with mates; use more replicates or more data")
-    difference = interval(gained, confidence)
-    lead: Interval | None = None
-    gain: float | None = None
-    gain_interval: Interval | None = None
-    if paragon is not None:
-        ahead = draws["paragon"] - draws["old"]
-        lead = interval(ahead, confidence)
-        gain = update_gain(cross, old, paragon) if lead[0] > 0 else None
-        gain_interval = interval(ratio(gained, ahead), confidence) if gain is not None else None
-    return MetricResult(
-        old=old,
-        cross=cross,
-        new=measured.get("new"),
-        paragon=paragon,
-        control=control,
-        difference=difference,
-        absolute_gain=absolute_gain(cross, old),
-        update_gain=gain,
-        update_gain_interval=gain_interval,
-        criterion=criterion(cross, old),
-        compatible=difference[0] > 0,
-        intervals={test: interval(draws[test], confidence) if test in draws else None for test in _TESTS},
-        paragon_lead=lead,
-    )
-
-
 def _replicate(
-    trial: Trial,
+    aligned: AlignedSets,
     chosen: list[Metric],
-    outcomes: dict[str, Outcome],
+    tests: dict[str, Scores],
     quota: int,
     replicates: int,
     seed: int,
     block_size: int | None,
-) -> tuple[dict[str, Outcome], dict[tuple[str, str], Floats]]:
+) -> tuple[dict[str, Scores], Replicates]:
     """Bootstrap every metric; where a resample needs more of the impostor tail, keep more and start over."""
     size = _tail_size(quota)
     while True:
         try:
-            return outcomes, replicate(chosen, outcomes, trial, replicates=replicates, seed=seed)
+            return tests, replicate(chosen, tests, replicates=replicates, seed=seed)
         except TailTooShort:
             size *= 4
-            outcomes = scan(trial, list(outcomes), size, block_size=block_size, sampled=True)
+            pairs = {test: aligned.pairs[test] for test in tests}
+            tests = collect_scores(pairs, aligned.mates, size, block_size=block_size, sampled=True)
 
 
-def _quota(chosen: list[Metric], trial: Trial) -> int:
-    rates = [metric.rate for metric in chosen if metric.kind == "TAR"]
-    return max((allowed_count(rate, impostor_pairs(trial)) for rate in rates), default=0)
+def _quota(chosen: list[Metric], mates: Mates) -> int:
+    """How many impostor pairs the metrics with the highest rate accept."""
+    rates = [metric.argument for metric in chosen if metric.reads_tail]
+    return max((allowed_count(rate, mates.impostors) for rate in rates), default=0)
 
 
 def _tail_size(quota: int) -> int:
@@ -244,62 +201,53 @@ def _tail_size(quota: int) -> int:
     return max(3 * quota + 1024, 4096)
 
 
-def _sweep(trial: Trial, seed: int, block_size: int | None) -> tuple[Sweep | None, list[str]]:
+def _sweep(aligned: AlignedSets, seed: int, block_size: int | None) -> tuple[Sweep | None, list[str]]:
     """The sweep, or a note that says why there is none."""
     try:
-        return Sweep(trial, fold_lines(trial, seed=seed, block_size=block_size), seed), []
+        return Sweep(aligned, fold_lines(aligned, seed=seed, block_size=block_size), seed), []
     except InputError as error:
         return None, [f"No sweep over backfill shares: {error}."]
 
 
-def _followed(chosen: list[Metric]) -> list[Metric]:
+def _on_curves(chosen: list[Metric]) -> list[Metric]:
     """The metrics a backfill curve shows."""
     return list({metric.name: metric for metric in (parse("rank@1"), parse("mAP"), chosen[0])}.values())
 
 
-def _curve(backfill: Backfill, chosen: list[Metric], outcomes: Mapping[str, Outcome], trial: Trial) -> BackfillCurve:
-    shown = _followed(chosen)
+def _curve(backfill: Backfill, chosen: list[Metric], tests: Mapping[str, Scores]) -> BackfillCurve:
+    shown = _on_curves(chosen)
     points = [
-        BackfillPoint(share, {metric.name: point(metric, outcome, trial) for metric in shown})
-        for share, outcome in backfill.outcomes(outcomes["cross"], outcomes["new"])
+        BackfillPoint(share, {metric.name: metric.value(scores) for metric in shown})
+        for share, scores in backfill.stages(tests["cross"], tests["new"])
     ]
     return BackfillCurve(tuple(metric.name for metric in shown), tuple(points))
 
 
-def _flips(outcomes: Mapping[str, Outcome], test: str) -> Flips | None:
-    if test not in outcomes:
+def _flips(tests: Mapping[str, Scores], test: str) -> Flips | None:
+    if test not in tests:
         return None
-    before, after = outcomes["old"].found, outcomes[test].found
-    return flips(before.rank[before.mated] == 1, after.rank[before.mated] == 1)
+    return flips(tests["old"].matches.right_at_first, tests[test].matches.right_at_first)
 
 
 def _cautions(results: Mapping[str, MetricResult], mated: int) -> list[str]:
     notes = []
     if mated < 2:
         notes.append("Only one identity has mates: nothing can be said of others, so no metric counts as compatible.")
-    elif mated < _FEW_IDENTITIES:
+    elif mated < FEW_IDENTITIES:
         notes.append(f"Only {mated} identities have mates: the intervals rest on few and may be too narrow.")
-    for name, result in results.items():
-        bounds = result.intervals["old"]
-        if bounds is not None and result.control >= bounds[0]:
-            notes.append(
-                f"{name}: randomly rotated new queries reach {result.control:.4f}, not clearly below the old model's "
-                f"{result.old:.4f}; this metric tells little here."
-            )
-    return notes
+    return notes + control_cautions(results, "queries")
 
 
-def _data(trial: Trial) -> dict[str, int]:
-    mates = trial.mate_counts()
+def _data(mates: Mates) -> dict[str, int]:
     return {
-        "queries": len(trial.query_codes),
-        "gallery": len(trial.gallery_codes),
-        "identities": trial.identities,
-        "mated_queries": int((mates > 0).sum()),
-        "unmated_queries": int((mates == 0).sum()),
-        "genuine_pairs": int(mates.sum()),
-        "impostor_pairs": impostor_pairs(trial),
-        "self_matches_dropped": int((trial.self_place >= 0).sum()),
+        "queries": len(mates.query_codes),
+        "gallery": len(mates.gallery_codes),
+        "identities": mates.identities,
+        "mated_queries": int((mates.counts > 0).sum()),
+        "unmated_queries": int((mates.counts == 0).sum()),
+        "genuine_pairs": int(mates.counts.sum()),
+        "impostor_pairs": mates.impostors,
+        "self_matches_dropped": int((mates.self_place >= 0).sum()),
     }
 
 

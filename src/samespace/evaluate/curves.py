@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from samespace.evaluate.certificate import Curves, Densities, Histograms, Roc, Values
-from samespace.evaluate.protocol import Outcome
 from samespace.metrics._arrays import Floats
 from samespace.metrics.verification import allowed_count
+from samespace.scoring.scores import Scores
 
 _BINS = 50
 _FINE_BINS = 1000
@@ -17,49 +17,50 @@ _POINTS = 80
 _RANKS = 20
 
 
-def curves(outcomes: Mapping[str, Outcome | None]) -> Curves:
+def curves(tests: Mapping[str, Scores | None]) -> Curves:
     """All plot data of a certificate.
 
     Args:
-        outcomes: by name of the test: old, cross, new, paragon; None where it was not run.
+        tests: scores by the name of the test, old, cross, new and paragon; None where it was not run.
     """
     return Curves(
-        roc={name: None if outcome is None else _roc(outcome) for name, outcome in outcomes.items()},
-        cmc={name: None if outcome is None else _cmc(outcome) for name, outcome in outcomes.items()},
-        histograms=_histograms({name: outcomes[name] for name in ("old", "cross", "new")}),
+        roc={name: None if scores is None else _roc(scores) for name, scores in tests.items()},
+        cmc={name: None if scores is None else _cmc(scores) for name, scores in tests.items()},
+        histograms=_histograms({name: tests[name] for name in ("old", "cross", "new")}),
     )
 
 
-def _roc(outcome: Outcome) -> Roc | None:
+def _roc(scores: Scores) -> Roc | None:
     """True accept rates at rates from one impostor to all; exact in the kept tail, from the sample below it."""
-    if outcome.impostors == 0:
+    impostors = scores.mates.impostors
+    if impostors == 0:
         return None
-    rates = np.minimum(np.geomspace(1 / outcome.impostors, 1.0, _POINTS), 1.0)
-    sample = np.append(np.sort(outcome.sample)[::-1], -np.inf)
-    tail = outcome.tail.scores
+    rates = np.minimum(np.geomspace(1 / impostors, 1.0, _POINTS), 1.0)
+    sample = np.append(np.sort(scores.sample)[::-1], -np.inf)
+    tail = scores.tail.scores
     thresholds = []
     for rate in rates:
-        allowed = allowed_count(float(rate), outcome.impostors)
+        allowed = allowed_count(float(rate), impostors)
         if allowed < len(tail):
             thresholds.append(tail[allowed])
         else:
             thresholds.append(sample[allowed_count(float(rate), len(sample) - 1)])
-    mates = np.sort(outcome.genuine)
+    mates = np.sort(scores.genuine)
     tar = 1.0 - np.searchsorted(mates, np.asarray(thresholds, dtype=mates.dtype), side="right") / len(mates)
     return Roc(far=tuple(rates.tolist()), tar=tuple(np.maximum.accumulate(tar).tolist()))
 
 
-def _cmc(outcome: Outcome) -> Values:
-    rank = outcome.found.rank[outcome.found.mated]
+def _cmc(scores: Scores) -> Values:
+    rank = scores.matches.rank[scores.matches.mated]
     return tuple(float(np.mean(rank <= k)) for k in range(1, _RANKS + 1))
 
 
-def _histograms(outcomes: Mapping[str, Outcome | None]) -> Histograms:
+def _histograms(tests: Mapping[str, Scores | None]) -> Histograms:
     """Densities over fifty bins that span what occurs, gathered in bins fine enough to be joined evenly."""
     fine = {
-        name: {"genuine": _count(outcome.genuine), "impostor": _count(outcome.sample)}
-        for name, outcome in outcomes.items()
-        if outcome is not None
+        name: {"genuine": _count(scores.genuine), "impostor": _count(scores.sample)}
+        for name, scores in tests.items()
+        if scores is not None
     }
     occupied = np.flatnonzero(sum(counts for kinds in fine.values() for counts in kinds.values()))
     joined = -(-(int(occupied[-1]) - int(occupied[0]) + 1) // _BINS)

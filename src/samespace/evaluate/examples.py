@@ -1,4 +1,4 @@
-"""Example queries: what the old and the new model find, chosen without a hand on the scale."""
+"""Example queries: the best items of the gallery under the old and the new model, for queries drawn at random."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any, get_args
 import numpy as np
 
 from samespace.evaluate.certificate import Example, Hit, Item, Kind
-from samespace.evaluate.inputs import Trial
-from samespace.evaluate.protocol import Outcome, score_blocks
-from samespace.evaluate.vectors import Ints
-from samespace.metrics._arrays import Floats
+from samespace.evaluate.inputs import AlignedSets
+from samespace.metrics._arrays import Floats, Ints
+from samespace.scoring.blocks import score_blocks
+from samespace.scoring.scores import Scores
 
 _SHOWN = 5
 
 
-def examples(trial: Trial, outcomes: Mapping[str, Outcome], count: int, seed: int) -> tuple[Example, ...]:
+def examples(aligned: AlignedSets, tests: Mapping[str, Scores], count: int, seed: int) -> tuple[Example, ...]:
     """Up to `count` mated queries, taken in turn from those an update fixes, breaks, leaves wrong and leaves right.
 
     Within a kind they are drawn at random from the seed. Each shows the best five items of the gallery under the
     old model, across models, and where there is a new gallery under the new one.
     """
-    chosen = _choose(outcomes["old"].found.rank, outcomes["cross"].found.rank, count, seed)
+    chosen = _choose(tests["old"].matches.rank, tests["cross"].matches.rank, count, seed)
     if not chosen:
         return ()
     rows = np.array([row for row, _ in chosen], dtype=np.int64)
-    tests: list[str] = [name for name in ("old", "cross", "new") if name in trial.pairs]
-    pairs = {name: (trial.pairs[name][0].subset(rows), trial.pairs[name][1]) for name in tests}
+    shown: list[str] = [name for name in ("old", "cross", "new") if name in aligned.pairs]
+    pairs = {name: (aligned.pairs[name][0].subset(rows), aligned.pairs[name][1]) for name in shown}
     scores: dict[str, list[Floats]] = {name: [] for name in pairs}
     for _, blocks in score_blocks(pairs):
         for name, block in blocks.items():
@@ -35,9 +35,9 @@ def examples(trial: Trial, outcomes: Mapping[str, Outcome], count: int, seed: in
     whole = {name: np.concatenate(parts) for name, parts in scores.items()}
     return tuple(
         Example(
-            query=Item(str(trial.queries.ids[row]), _plain(trial.queries.labels, row)),
+            query=Item(str(aligned.queries.ids[row]), _plain(aligned.queries.labels, row)),
             kind=kind,
-            **{name: _best(trial, whole[name][place], row) for name in tests},
+            **{name: _best(aligned, whole[name][place], row) for name in shown},
         )
         for place, (row, kind) in enumerate(chosen)
     )
@@ -61,17 +61,17 @@ def _choose(old: Ints, cross: Ints, count: int, seed: int) -> list[tuple[int, Ki
     ]
 
 
-def _best(trial: Trial, scores: Floats, row: int) -> tuple[Hit, ...]:
+def _best(aligned: AlignedSets, scores: Floats, row: int) -> tuple[Hit, ...]:
     scores = scores.copy()
-    if trial.self_place[row] >= 0:
-        scores[trial.self_place[row]] = -np.inf
+    if aligned.mates.self_place[row] >= 0:
+        scores[aligned.mates.self_place[row]] = -np.inf
     best = np.argsort(-scores, kind="stable")[:_SHOWN]
     return tuple(
         Hit(
-            id=str(trial.gallery.ids[trial.gallery_order[place]]),
-            label=_plain(trial.gallery.labels, int(trial.gallery_order[place])),
+            id=str(aligned.gallery.ids[aligned.gallery_order[place]]),
+            label=_plain(aligned.gallery.labels, int(aligned.gallery_order[place])),
             score=float(scores[place]),
-            mate=bool(trial.gallery_codes[place] == trial.query_codes[row]),
+            mate=bool(aligned.mates.gallery_codes[place] == aligned.mates.query_codes[row]),
         )
         for place in best
         if np.isfinite(scores[place])

@@ -8,47 +8,31 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError, SpaceError
-from samespace.evaluate.vectors import Ints, UnitVectors, random_rotation
-from samespace.metrics._arrays import encode
+from samespace.metrics._arrays import Ints, encode
+from samespace.scoring.mates import Mates
+from samespace.scoring.units import UnitVectors, random_rotation
 from samespace.vectors import VectorSet
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """Aligned inputs of a check. The gallery stands sorted by identity, so that mates are neighbours.
+class AlignedSets:
+    """The sets of a check, checked against each other and in one order.
 
     Attributes:
         queries: the new queries, whose order is the order of all queries.
         gallery: the old gallery, in its own order.
-        query_codes: (Q,) identity numbers of the queries.
-        gallery_codes: (G,) identity numbers of the gallery, ascending.
-        gallery_order: (G,) row in `gallery` of each place.
-        self_place: (Q,) place of the query's own item in the gallery; −1 where it is not there.
-        identities: how many identities there are in all.
+        gallery_order: (G,) row in `gallery` of each place, so that the gallery stands sorted by identity.
+        mates: the identities of queries and of the gallery in that order, and which items are in both.
         pairs: query and gallery vectors by the name of the test: old, cross, control, and where given new and paragon.
         notes: what the user should know about the inputs.
     """
 
     queries: VectorSet
     gallery: VectorSet
-    query_codes: Ints
-    gallery_codes: Ints
     gallery_order: Ints
-    self_place: Ints
-    identities: int
+    mates: Mates
     pairs: dict[str, tuple[UnitVectors, UnitVectors]]
     notes: list[str] = field(default_factory=list)
-
-    def mate_range(self) -> tuple[Ints, Ints]:
-        """First place and one past the last place of each query's identity in the gallery, (Q,) each."""
-        first = np.searchsorted(self.gallery_codes, self.query_codes, side="left")
-        last = np.searchsorted(self.gallery_codes, self.query_codes, side="right")
-        return first.astype(np.int64), last.astype(np.int64)
-
-    def mate_counts(self) -> Ints:
-        """How many mates each query has in the gallery, itself left out, (Q,)."""
-        first, last = self.mate_range()
-        return np.asarray(last - first - (self.self_place >= 0))
 
 
 def align(
@@ -60,7 +44,7 @@ def align(
     paragon: tuple[VectorSet, VectorSet] | None = None,
     prefix: bool = False,
     seed: int = 0,
-) -> Trial:
+) -> AlignedSets:
     """Check the sets against each other and bring them into one order.
 
     Raises:
@@ -97,23 +81,25 @@ def align(
     for vectors in {id(side): side for name, sides in pairs.items() if name != "control" for side in sides}.values():
         vectors.check()
     places = _self_places(queries, gallery, query_codes, codes, order)
-    trial = Trial(
-        queries=queries,
-        gallery=gallery,
+    mates = Mates(
         query_codes=query_codes,
         gallery_codes=codes[order],
-        gallery_order=order,
         self_place=places,
         identities=int(max(query_codes.max(), codes.max())) + 1,
-        pairs=pairs,
-        notes=_notes(queries, gallery, places),
     )
-    if not (trial.mate_counts() > 0).any():
+    if not (mates.counts > 0).any():
         raise InputError(
             f"no query has a mate: {queries.name} and {gallery.name} share no label (first query label "
             f"'{query_labels[0]}', first gallery label '{gallery_labels[0]}') besides items matched with themselves"
         )
-    return trial
+    return AlignedSets(
+        queries=queries,
+        gallery=gallery,
+        gallery_order=order,
+        mates=mates,
+        pairs=pairs,
+        notes=_notes(queries, gallery, places),
+    )
 
 
 def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: str) -> Ints:
@@ -128,7 +114,13 @@ def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: st
             f"expected, got {len(other)}"
         )
     by_id = reference.has_ids and other.has_ids
-    rows = _rows_by_id(reference, other, role, other_role) if by_id else np.arange(len(other))
+    rows = other.rows_of(reference.ids) if by_id else np.arange(len(other))
+    missing = rows < 0
+    if missing.any():
+        raise InputError(
+            f"{other_role} ({other.name}) lacks {int(missing.sum())} items of {role} ({reference.name}), "
+            f"the first with id '{reference.ids[int(np.argmax(missing))]}'"
+        )
     if reference.labels is None or other.labels is None:
         if not by_id:
             raise InputError(
@@ -146,22 +138,13 @@ def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: st
     return rows
 
 
-def _rows_by_id(reference: VectorSet, other: VectorSet, role: str, other_role: str) -> Ints:
-    rows = other.rows_of(reference.ids)
-    missing = rows < 0
-    if missing.any():
-        raise InputError(
-            f"{other_role} ({other.name}) lacks {int(missing.sum())} items of {role} ({reference.name}), "
-            f"the first with id '{reference.ids[int(np.argmax(missing))]}'"
-        )
-    return rows
-
-
 def _self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gallery_codes: Ints, order: Ints) -> Ints:
     places = np.full(len(queries), -1, dtype=np.int64)
     if not (queries.has_ids and gallery.has_ids):
         return places
-    _, mine, theirs = np.intersect1d(queries.ids, gallery.ids, return_indices=True)
+    row = gallery.rows_of(queries.ids)
+    mine = np.flatnonzero(row >= 0)
+    theirs = row[mine]
     differ = query_codes[mine] != gallery_codes[theirs]
     if differ.any():
         item = int(mine[int(np.argmax(differ))])

@@ -1,12 +1,12 @@
-"""The strict criterion over all pairs of a trial, counted block by block."""
+"""The strict criterion over all pairs of a check, counted block by block."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from samespace.evaluate.inputs import Trial
-from samespace.evaluate.protocol import Blocks, MateIndex, impostor_pairs
 from samespace.metrics.compatibility import StrictShares
+from samespace.scoring.blocks import Blocks
+from samespace.scoring.mates import BlockMates, Mates
 
 
 class StrictCounter:
@@ -16,19 +16,19 @@ class StrictCounter:
         self._kept = np.zeros(2, dtype=np.int64)
         self._improved = np.zeros(2, dtype=np.int64)
 
-    def __call__(self, start: int, blocks: Blocks, index: MateIndex) -> None:
+    def __call__(self, start: int, blocks: Blocks, block: BlockMates) -> None:
         """Count one block; mates are taken out of the totals to leave pairs of unlike identities."""
         old, cross = blocks["old"], blocks["cross"]
-        before, after = old[index.row, index.place], cross[index.row, index.place]
+        before, after = old[block.row, block.place], cross[block.row, block.place]
         kept, improved = np.count_nonzero(cross <= old), np.count_nonzero(cross < old)
         negative = kept - np.count_nonzero(after <= before), improved - np.count_nonzero(after < before)
-        before, after = before[index.keep], after[index.keep]
+        before, after = before[block.keep], after[block.keep]
         self._kept += np.array([np.count_nonzero(after >= before), negative[0]])
         self._improved += np.array([np.count_nonzero(after > before), negative[1]])
 
-    def shares(self, trial: Trial) -> StrictShares:
+    def shares(self, mates: Mates) -> StrictShares:
         """The counts as shares of the pairs of their kind."""
-        totals = int(trial.mate_counts().sum()), impostor_pairs(trial)
+        totals = int(mates.counts.sum()), mates.impostors
         kept, improved = (
             [int(count) / total if total else None for count, total in zip(counts, totals, strict=True)]
             for counts in (self._kept, self._improved)

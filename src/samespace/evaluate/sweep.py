@@ -1,4 +1,4 @@
-"""The sweep: what a search finds while a gallery is re-embedded item by item, merged raw or calibrated.
+"""The sweep: how well a gallery is searched while it is re-embedded item by item, merged raw or calibrated.
 
 A stage differs from the next only in which items are new. So the gallery is put in the order of the backfill, the
 impostor scores of each group of items that are replaced together are sorted once, and the impostors above a mate are
@@ -9,40 +9,51 @@ merges.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
 from samespace.evaluate.calibrations import FoldLines
-from samespace.evaluate.inputs import Trial
-from samespace.evaluate.protocol import Blocks, MateIndex, Outcome
-from samespace.evaluate.tail import Tail
+from samespace.evaluate.certificate import Interval, SweepCurve, SweepPoint, SweepResult
+from samespace.evaluate.inputs import AlignedSets
+from samespace.evaluate.metric_names import Metric
+from samespace.evaluate.verdict import Replicates, replicate
 from samespace.metrics._arrays import Floats, Ints, Mask
+from samespace.metrics.bootstrap import interval
+from samespace.metrics.flips import flips
 from samespace.metrics.identification import Matches
-from samespace.metrics.retrieval import places
-from samespace.prototypes.outliers import distance_to_centre, turn_in_class
+from samespace.metrics.retrieval import places, precision_from_counts
+from samespace.scoring.blocks import Blocks
+from samespace.scoring.mates import BlockMates
+from samespace.scoring.scores import Scores
+from samespace.scoring.tail import Tail
+from samespace.scoring.thresholds import TailTooShort
 
+_SLOW_REPLICATES = 300
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 Order = Literal["random", "distance", "centre"]
 Merge = Literal["calibrated", "raw"]
 
 
-def backfill_turns(trial: Trial, order: Order, seed: int) -> Ints:
+def backfill_turns(aligned: AlignedSets, order: Order, seed: int) -> Ints:
     """The turn of each place of the gallery in a backfill, (G,), 0 first; ties in random order.
 
     `random`: as drawn from the seed. `distance`: farthest from the old centre of its class first. `centre`: of each
     class the item next to the old centre first, then the second of each.
     """
-    count = len(trial.gallery_codes)
+    count = len(aligned.gallery_order)
     tie = np.random.default_rng(seed).permutation(count)
     key = np.zeros(count, dtype=np.float32)
     if order != "random":
+        from samespace.prototypes.outliers import distance_to_centre, turn_in_class
+
         codes = np.empty(count, dtype=np.int64)
-        codes[trial.gallery_order] = trial.gallery_codes
-        vectors = trial.gallery.vectors
-        found = -distance_to_centre(vectors, codes) if order == "distance" else turn_in_class(vectors, codes)
-        key = found[trial.gallery_order]
+        codes[aligned.gallery_order] = aligned.mates.gallery_codes
+        vectors = aligned.gallery.vectors
+        by_row = -distance_to_centre(vectors, codes) if order == "distance" else turn_in_class(vectors, codes)
+        key = by_row[aligned.gallery_order]
     turn = np.empty(count, dtype=np.int64)
     turn[np.lexsort((tie, key))] = np.arange(count)
     return turn
@@ -59,41 +70,52 @@ class _Plan:
 
 
 class _Stage:
-    """What the queries find at one stage under one merge."""
+    """The best matches and the precision of each query at one stage under one merge."""
 
     def __init__(self, count: int) -> None:
-        self.rank = np.zeros(count, dtype=np.int64)
-        self.mate = np.full(count, -np.inf, dtype=np.float32)
-        self.other = np.full(count, -np.inf, dtype=np.float32)
+        self.matches = Matches(
+            rank=np.zeros(count, dtype=np.int64),
+            mate=np.full(count, -np.inf, dtype=np.float32),
+            other=np.full(count, -np.inf, dtype=np.float32),
+        )
         self.precision = np.full(count, np.nan)
+
+    def fill(self, rows: Ints, mates: Floats, above: Ints, other: Floats) -> None:
+        """Take the scores of the mates of some queries (q, M), the impostors above each, and the best of those."""
+        nearest = np.where(np.isfinite(mates), above, np.iinfo(np.int32).max).min(axis=1)
+        best = mates.max(axis=1)
+        self.matches.rank[rows] = np.where(np.isfinite(best), 1 + nearest, 0)
+        self.matches.mate[rows] = best
+        self.matches.other[rows] = other
+        self.precision[rows] = precision_from_counts(mates, above)
 
 
 class Sweep:
     """Scores the stages between none and all of a backfill; an observer of a scan of `cross` and `new`."""
 
-    def __init__(self, trial: Trial, lines: FoldLines, seed: int) -> None:
-        self.trial, self.lines = trial, lines
-        count = len(trial.gallery_codes)
+    def __init__(self, aligned: AlignedSets, lines: FoldLines, seed: int) -> None:
+        self.mates, self.lines = aligned.mates, lines
+        count = len(self.mates.gallery_codes)
         ends = tuple(round(share * count) for share in SHARES[1:])
         self.plans: dict[Order, _Plan] = {}
         for order in get_args(Order):
-            turn = backfill_turns(trial, order, seed)
+            turn = backfill_turns(aligned, order, seed)
             group = np.searchsorted(ends, turn, side="right")
             self.plans[order] = _Plan(column=np.argsort(turn), place=turn, ends=ends, group=group)
         self._stages = {
-            (order, merge, stage): _Stage(len(trial.query_codes))
+            (order, merge, stage): _Stage(len(self.mates.query_codes))
             for order in self.plans
             for merge in get_args(Merge)
             for stage in range(1, len(SHARES) - 1)
         }
 
-    def __call__(self, start: int, blocks: Blocks, index: MateIndex) -> None:
+    def __call__(self, start: int, blocks: Blocks, block: BlockMates) -> None:
         """Take one block of every stage of every order."""
         rows = np.arange(start, start + len(blocks["cross"]))
-        shape = len(rows), max(1, int(index.slot.max(initial=-1)) + 1)
-        kept = index.row[index.keep], index.slot[index.keep]
-        own = index.row[index.keep], index.place[index.keep]
-        identity = self.trial.query_codes[rows]
+        shape = len(rows), block.width
+        kept = block.row[block.keep], block.slot[block.keep]
+        own = block.row[block.keep], block.place[block.keep]
+        identity = self.mates.query_codes[rows]
         mates: list[Floats] = []
         for name in ("cross", "new"):
             scores = np.full(shape, np.inf, dtype=np.float32)
@@ -107,11 +129,11 @@ class Sweep:
         real[kept] = True
         for order, plan in self.plans.items():
             group = np.zeros(shape, dtype=np.int64)
-            group[kept] = plan.group[index.place[index.keep]]
+            group[kept] = plan.group[block.place[block.keep]]
             above, best = [], []
             for pair, name in enumerate(("cross", "new")):
                 counted, highest = _count_by_group(
-                    blocks[name], plan, index, np.concatenate([mates[pair], raw[pair], calibrated[pair]], axis=1)
+                    blocks[name], plan, block, np.concatenate([mates[pair], raw[pair], calibrated[pair]], axis=1)
                 )
                 above.append(counted)
                 best.append(highest)
@@ -124,30 +146,29 @@ class Sweep:
                     tops = [best[0][:, stage:].max(axis=1), best[1][:, :stage].max(axis=1)]
                     if merge == "calibrated":
                         tops = [self.lines.odds(top, identity, pair) for pair, top in enumerate(tops)]
-                    _fill(self._stages[order, merge, stage], rows, met, total, np.maximum(*tops))
+                    self._stages[order, merge, stage].fill(rows, met, total, np.maximum(*tops))
 
-    def outcomes(self, cross: Outcome, new: Outcome) -> dict[tuple[Order, Merge], dict[float, Outcome]]:
-        """The outcome of each share between none and all, by order and merge.
+    def stages(self, cross: Scores, new: Scores) -> dict[tuple[Order, Merge], dict[float, Scores]]:
+        """The scores of each share between none and all, by order and merge.
 
         Genuine scores and the tail are joined from those of `cross` and `new`; the tail goes as deep as both do.
         """
-        index = MateIndex.of(self.trial, 0, len(self.trial.query_codes))
-        place = index.place[index.keep]
-        query = self.trial.query_codes[index.row[index.keep]]
-        found: dict[tuple[Order, Merge], dict[float, Outcome]] = {}
+        block = self.mates.block(np.arange(len(self.mates.query_codes)))
+        place = block.place[block.keep]
+        query = self.mates.query_codes[block.row[block.keep]]
+        stages: dict[tuple[Order, Merge], dict[float, Scores]] = {}
         for (order, merge, stage), state in self._stages.items():
             replaced = self.plans[order].group < stage
             genuine = [self._scale(merge, pair, one.genuine, query) for pair, one in enumerate((cross, new))]
-            found.setdefault((order, merge), {})[SHARES[stage]] = Outcome(
-                found=Matches(rank=state.rank, mate=state.mate, other=state.other),
+            stages.setdefault((order, merge), {})[SHARES[stage]] = Scores(
+                mates=self.mates,
+                matches=state.matches,
                 precision=state.precision,
                 genuine=np.where(replaced[place], genuine[1], genuine[0]),
-                genuine_identity=cross.genuine_identity,
                 tail=self._tail(merge, (cross.tail, new.tail), replaced),
-                impostors=cross.impostors,
                 sample=np.zeros(0, dtype=np.float32),
             )
-        return found
+        return stages
 
     def _scale(self, merge: Merge, pair: int, scores: Floats, identity: Ints) -> Floats:
         return self.lines.odds(scores, identity, pair) if merge == "calibrated" else scores
@@ -161,10 +182,8 @@ class Sweep:
             kept.append(replaced[tail.place] == bool(pair))
             if not tail.complete:
                 # halves map differently, so the tail is whole only above the higher image of its end
-                last, either = (
-                    np.repeat(tail.scores[-1:], 2),
-                    np.array([np.argmin(self.lines.fold), np.argmax(self.lines.fold)]),
-                )
+                last = np.repeat(tail.scores[-1:], 2)
+                either = np.array([np.argmin(self.lines.fold), np.argmax(self.lines.fold)])
                 floor = max(floor, float(self._scale(merge, pair, last, either).max()))
         kept = [keep & (values > floor) for keep, values in zip(kept, scores, strict=True)]
 
@@ -177,13 +196,13 @@ class Sweep:
         return Tail(values[order], joined("query"), joined("gallery"), joined("place"), complete)
 
 
-def _count_by_group(scores: Floats, plan: _Plan, index: MateIndex, thresholds: Floats) -> tuple[Ints, Floats]:
+def _count_by_group(scores: Floats, plan: _Plan, block: BlockMates, thresholds: Floats) -> tuple[Ints, Floats]:
     """Impostors at or above each threshold (q, T) among the items of each group, (q, T, groups), and the best of each.
 
     Counts are cumulative over the groups: [..., g] is of the first g of them.
     """
     ordered = np.take(scores, plan.column, axis=1)
-    ordered[index.row, plan.place[index.place]] = -np.inf
+    ordered[block.row, plan.place[block.place]] = -np.inf
     counted = np.zeros((*thresholds.shape, len(plan.ends) + 1), dtype=np.int32)
     best = np.full((len(scores), len(plan.ends)), -np.inf, dtype=np.float32)
     first = 0
@@ -206,14 +225,97 @@ def _above(above: list[Ints], stage: int, offset: int, width: int, replaced: Mas
     return np.where(replaced, as_new, as_old)
 
 
-def _fill(state: _Stage, rows: Ints, mates: Floats, above: Ints, other: Floats) -> None:
-    """Rank of the best mate and average precision, ties grouped as in `metrics.retrieval`."""
-    real = np.isfinite(mates)
-    count = real.sum(axis=1)
-    ahead = mates.shape[1] - places(np.sort(mates, axis=1), mates)
-    precision = np.where(real, ahead / np.maximum(1, ahead + above), 0.0).sum(axis=1)
-    nearest = np.where(real, above, np.iinfo(np.int32).max).min(axis=1)
-    state.rank[rows] = np.where(count > 0, 1 + nearest, 0)
-    state.mate[rows] = mates.max(axis=1)
-    state.other[rows] = other
-    state.precision[rows] = precision / np.where(count > 0, count, np.nan)
+def sweep_result(
+    sweep: Sweep,
+    shown: Sequence[Metric],
+    scores: Mapping[str, Scores],
+    *,
+    replicates: int,
+    seed: int,
+    confidence: float,
+) -> tuple[SweepResult, list[str]]:
+    """The stages of every order and merge, and notes.
+
+    Each point holds the values, the negative flips at rank 1 against the old system, and by metric the intervals of
+    stage − start and of end − stage over resamples of identities. Start and end are the cross and the self test.
+    `area` is (mean over shares − start) / (end − start), by trapezoids, None where the end is not above the start;
+    `holds` says whether no stage lies provably below the start.
+
+    Args:
+        sweep: after the scan.
+        shown: metrics to follow.
+        scores: of the tests old, cross and new.
+        replicates: bootstrap resamples; at most 300 for metrics with a threshold.
+        seed: of the resamples.
+        confidence: of the intervals.
+    """
+    stages = {
+        (order, merge): {0.0: scores["cross"], **between, 1.0: scores["new"]}
+        for (order, merge), between in sweep.stages(scores["cross"], scores["new"]).items()
+    }
+    named = {
+        _name(order, merge, share): stage
+        for (order, merge), points in stages.items()
+        for share, stage in points.items()
+    }
+    notes = []
+    try:
+        draws = _draws(shown, named, replicates, seed)
+    except TailTooShort:
+        notes.append("The sweep leaves out TAR: it needs more impostor scores than are kept.")
+        shown = [metric for metric in shown if not metric.reads_tail]
+        draws = _draws(shown, named, replicates, seed)
+    right = scores["old"].matches.right_at_first
+    orders: dict[str, dict[str, SweepCurve]] = {}
+    for (order, merge), points in stages.items():
+        curve = []
+        for share, stage in points.items():
+            here, start, end = (_name(order, merge, at) for at in (share, SHARES[0], SHARES[-1]))
+            curve.append(
+                SweepPoint(
+                    share=share,
+                    values={metric.name: metric.value(stage) for metric in shown},
+                    negative_flips=flips(right, stage.matches.right_at_first).negative,
+                    since_start=_gaps(draws, here, start, shown, confidence),
+                    to_end=_gaps(draws, end, here, shown, confidence),
+                )
+            )
+        orders.setdefault(order, {})[merge] = SweepCurve(
+            points=tuple(curve),
+            area={metric.name: area([at.values[metric.name] for at in curve]) for metric in shown},
+            holds={metric.name: all(at.since_start[metric.name][1] >= 0 for at in curve) for metric in shown},
+        )
+    return SweepResult("logistic", tuple(metric.name for metric in shown), orders), notes
+
+
+def _draws(shown: Sequence[Metric], named: Mapping[str, Scores], replicates: int, seed: int) -> Replicates:
+    """Replicates of every metric; fewer of those that place a threshold anew each time, which is slow."""
+    quick = [metric for metric in shown if not metric.has_threshold]
+    slow = [metric for metric in shown if metric.has_threshold]
+    few = min(replicates, _SLOW_REPLICATES)
+    return replicate(quick, named, replicates=replicates, seed=seed) | replicate(slow, named, replicates=few, seed=seed)
+
+
+def area(values: Sequence[float], shares: Sequence[float] = SHARES) -> float | None:
+    """Normalised area under a backfill curve, (mean − start) / (end − start); None where the end is not above.
+
+    A straight line has 0.5; above it the gain comes early. Above 1 a mixed gallery beats the finished one.
+
+    Example:
+        >>> area([0.2, 0.6, 0.6], [0.0, 0.5, 1.0])
+        0.75
+    """
+    if not values[-1] > values[0]:
+        return None
+    mean = float(np.trapezoid(values, shares)) / (shares[-1] - shares[0])
+    return round((mean - values[0]) / (values[-1] - values[0]), 12)
+
+
+def _name(order: str, merge: str, share: float) -> str:
+    """One name for the ends, which all orders and merges have in common."""
+    return f"{order} {merge} {share}" if 0 < share < 1 else str(share)
+
+
+def _gaps(draws: Replicates, here: str, there: str, shown: Sequence[Metric], confidence: float) -> dict[str, Interval]:
+    """The interval of value(here) − value(there) of each metric."""
+    return {metric.name: interval(draws[metric.name, here] - draws[metric.name, there], confidence) for metric in shown}

@@ -3,23 +3,26 @@
 An image's vector is brought to length one and multiplied by its weight; a medium's vector is the mean of its images'
 (all frames of a video are one medium), a template's the mean of its media's, brought to length one. Means divide by
 how many there are, not by the sum of weights, as the benchmarks' published scripts do. All of it is one sparse
-product, taken over blocks of images.
+product, taken over blocks of images, which torch shares out over threads: it is imported where templates are pooled.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints, Mask, encode
+from samespace.vectors import VectorSet
+
+if TYPE_CHECKING:
+    import torch
 
 # fixed, so that sums are made in one order whatever else happens
 _READ_ROWS = 4096
@@ -74,6 +77,8 @@ def pool(
         >>> pool(frames, [7, 7, 7], [1, 1, 2]).vectors.round(3).tolist()
         [[0.7070000171661377, 0.7070000171661377]]
     """
+    import torch
+
     names = np.asarray(templates)
     entries = _entries(vectors, len(names), media, images, weights)
     listed, code = np.unique(names, return_inverse=True)
@@ -87,6 +92,82 @@ def pool(
     lengths[empty] = torch.inf
     pooled = sums.div_(lengths.float()[:, None])
     return Pooled(vectors=np.asarray(pooled.numpy()), templates=listed, empty=np.asarray(empty.numpy()), unusable=bad)
+
+
+def pool_sides(
+    queries: Mapping[str, VectorSet | None], gallery: Mapping[str, VectorSet | None]
+) -> tuple[dict[str, VectorSet], list[str]]:
+    """Pool the sets of each side that has templates; the others stay what they are.
+
+    Args:
+        queries: the sets of the query side by their role; None where there is none.
+        gallery: the sets of the gallery side.
+
+    Returns:
+        All sets that there are by role, and a note for each side that was pooled.
+
+    Raises:
+        InputError: some sets of a side have templates and others none, or a template cannot be pooled.
+    """
+    sets: dict[str, VectorSet] = {}
+    notes = []
+    for what, given in (("Queries", queries), ("Gallery", gallery)):
+        side = {role: source for role, source in given.items() if source is not None}
+        with_templates = [role for role, source in side.items() if source.templates is not None]
+        without = [role for role in side if role not in with_templates]
+        if with_templates and without:
+            first, other = with_templates[0], without[0]
+            raise InputError(
+                f"{first} ({side[first].name}) has templates and {other} ({side[other].name}) has none; "
+                "give all sets of a side the same templates, or none"
+            )
+        sets |= {role: pooled(source) if with_templates else source for role, source in side.items()}
+        if with_templates:
+            role = with_templates[0]
+            notes.append(
+                f"{what}: {len(side[role]):,} vectors were pooled into {len(sets[role]):,} templates, each the mean "
+                "of its unit vectors, and each template is one item."
+            )
+    return sets, notes
+
+
+def pooled(source: VectorSet) -> VectorSet:
+    """One unit vector per template: the mean of its items' unit vectors, with the template as id and their label.
+
+    Raises:
+        InputError: a template's items have unlike labels, or its vectors are zero or cancel each other.
+    """
+    assert source.templates is not None
+    result = pool(source.vectors, source.templates, np.arange(len(source)))
+    if result.empty.any():
+        template = result.templates[int(np.argmax(result.empty))]
+        raise InputError(f"{source.name}: template '{template}' has no direction: its vectors are zero or cancel")
+    return VectorSet.from_arrays(
+        result.vectors,
+        labels=None if source.labels is None else _labels(source, result.templates),
+        ids=result.templates,
+        space=source.space,
+        name=source.name,
+    )
+
+
+def _labels(source: VectorSet, templates: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The label of each template."""
+    assert source.labels is not None
+    assert source.templates is not None
+    which = np.searchsorted(templates, source.templates)
+    first = np.full(len(templates), -1, dtype=np.int64)
+    rows = np.arange(len(source))[::-1]
+    first[which[rows]] = rows
+    codes = encode(source.labels)[0]
+    differ = codes != codes[first[which]]
+    if differ.any():
+        row = int(np.argmax(differ))
+        raise InputError(
+            f"{source.name}: template '{templates[which[row]]}' holds items of two labels, "
+            f"'{source.labels[first[which[row]]]}' and '{source.labels[row]}'; a template is of one identity"
+        )
+    return np.asarray(source.labels[first])
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +205,8 @@ def _sums(
     vectors: npt.NDArray[Any], entries: _Entries, code: Ints, count: int, normalize: bool
 ) -> tuple[torch.Tensor, Floats, Ints]:
     """Sums per template, (count, D) float32; the sum of lengths that went into each; images without a direction."""
+    import torch
+
     share = entries.weight / _medium_sizes(code, entries.medium)
     order = np.argsort(entries.image, kind="stable") if (np.diff(entries.image) < 0).any() else slice(None)
     image, code, share = entries.image[order], code[order], share[order]
@@ -133,14 +216,14 @@ def _sums(
     ends = np.searchsorted(image, np.arange(0, len(vectors) + _READ_ROWS, _READ_ROWS))
 
     def work(place: int) -> _Part:
-        part = slice(ends[place], ends[place + 1])
-        return _product(vectors, place * _READ_ROWS, image[part], code[part], share[part], normalize)
+        some = slice(ends[place], ends[place + 1])
+        return _product(vectors, place * _READ_ROWS, image[some], code[some], share[some], normalize)
 
-    for found in _in_order(work, np.flatnonzero(np.diff(ends)).tolist()):
-        bad.append(found.unusable)
-        if found.sums is not None:
-            sums.index_add_(0, torch.from_numpy(found.code), found.sums)
-            scale[found.code] += found.scale
+    for part in _in_order(work, np.flatnonzero(np.diff(ends)).tolist()):
+        bad.append(part.unusable)
+        if part.sums is not None:
+            sums.index_add_(0, torch.from_numpy(part.code), part.sums)
+            scale[part.code] += part.scale
     return sums, scale, np.concatenate(bad) if bad else np.zeros(0, dtype=np.int64)
 
 
@@ -156,6 +239,8 @@ class _Part:
 
 def _in_order(work: Callable[[int], _Part], places: list[int]) -> Iterator[_Part]:
     """The work on each block, a few blocks at once, given back in their order."""
+    import torch
+
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as workers:
         ahead: deque[Future[_Part]] = deque()
@@ -169,6 +254,8 @@ def _in_order(work: Callable[[int], _Part], places: list[int]) -> Iterator[_Part
 
 def _product(vectors: npt.NDArray[Any], start: int, image: Ints, code: Ints, share: Floats, normalize: bool) -> _Part:
     """A sparse matrix of shares, templates × images, times the block of images that starts at row `start`."""
+    import torch
+
     values = np.asarray(vectors[start : start + _READ_ROWS], dtype=np.float32)
     # torch warns of arrays that it must not write to, such as a memory map
     block = torch.from_numpy(values if values.flags.writeable else values.copy())

@@ -34,6 +34,11 @@ class Matches:
         """Which queries have a mate in the gallery."""
         return np.asarray(self.rank > 0)
 
+    @property
+    def right_at_first(self) -> Mask:
+        """Whether the best match of each mated query is a mate, (mated,)."""
+        return np.asarray(self.rank[self.mated] == 1)
+
 
 def matches(scores: Any, query_labels: Any, gallery_labels: Any, *, exclude: Any = None) -> Matches:
     """Find each query's best mate, the rank of that mate, and its best non-mate.

@@ -1,4 +1,4 @@
-"""Blocks of scores: queries × gallery for several pairs of models in float64, or one table of float32 scores in tiles."""
+"""Blocks of scores: queries × gallery of several pairs of models in float64, or one table of float32 scores."""
 
 from __future__ import annotations
 

@@ -179,9 +179,9 @@ class Lookup:
             part: Any = slice(first, first + _CHUNK)
             if not isinstance(pairs, slice):
                 part = pairs[part]
-            place = torch.from_numpy(self.row[part]).long().mul_(block.shape[1])
-            place.add_(torch.from_numpy(self.column[part])).sub_(start)
-            self.scores[part] = torch.take(table, place).numpy()
+            at = torch.from_numpy(self.row[part]).long().mul_(block.shape[1])
+            at.add_(torch.from_numpy(self.column[part])).sub_(start)
+            self.scores[part] = torch.take(table, at).numpy()
 
 
 def _one_by_one(left: Units, right: Units, first: Codes, second: Codes) -> Units:

@@ -149,7 +149,7 @@ def pair_weight(first: Codes, second: Codes, counts: Ints) -> Ints:
     kind = np.float32 if int(table.max()) * identities * int(counts.max()) < _EXACT else np.float64
     rows = counts.astype(kind)
     products = rows @ table.reshape(identities, identities).astype(kind)
-    return np.einsum("ri,ri->r", products, rows, dtype=np.float64).astype(np.int64)
+    return np.asarray((products.astype(np.float64) * rows).sum(axis=1), dtype=np.int64)
 
 
 def places_by_weight(first: Codes, second: Codes, counts: Ints, allowed: Ints) -> Ints:

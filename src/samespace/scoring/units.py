@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,8 +111,7 @@ def unit_rows(
     for start in range(0, count, _READ_ROWS):
         part = slice(start, min(start + _READ_ROWS, count))
         block = np.asarray(vectors[part] if rows is None else vectors[rows[part]], dtype=np.float64)
-        names = np.arange(start, part.stop) if ids is None else ids[part]
-        result[part] = _scaled(block, lambda row, names=names: f"the vector of image '{names[row]}'")
+        result[part] = _scaled(block, partial(_named, ids, start))
     return result
 
 
@@ -120,6 +120,10 @@ def random_rotation(dim: int, seed: int) -> Doubles:
     gaussian = np.random.default_rng(seed).standard_normal((dim, dim))
     q, r = np.linalg.qr(gaussian)
     return np.asarray(q * np.where(np.diag(r) < 0, -1.0, 1.0))
+
+
+def _named(ids: npt.NDArray[np.str_] | None, start: int, row: int) -> str:
+    return f"the vector of image '{start + row if ids is None else ids[start + row]}'"
 
 
 def _scaled(values: Doubles, name: Callable[[int], str], part: str = "") -> Doubles:

@@ -7,19 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samespace.benchmarks import verification
-from samespace.benchmarks.verification import PairsFound, impostor_weight, places_by_weight, thresholds
 from samespace.metrics import tar_at_far, threshold_at_far
+from samespace.scoring import pairs as listed
+from samespace.scoring import thresholds
+from samespace.scoring.pairs import PairScores
+from samespace.scoring.thresholds import pair_weight, places_by_weight, thresholds_at
 
 RATES = [Fraction(text) for text in ("0", "1e-3", "1e-2", "0.1", "0.29", "0.9")]
 
 
-def found(seed: int, *, genuine: int = 40, impostors: int = 400, identities: int = 9) -> PairsFound:
+def made(seed: int, *, genuine: int = 40, impostors: int = 400, identities: int = 9) -> PairScores:
     generator = np.random.default_rng(seed)
     first = generator.integers(identities, size=impostors).astype(np.int32)
     second = (first + generator.integers(1, identities, size=impostors)).astype(np.int32) % identities
     second = second.astype(np.int32)
-    return PairsFound(
+    return PairScores(
         genuine=generator.normal(0.6, 0.4, genuine).round(1).astype(np.float32),
         genuine_identity=generator.integers(identities, size=genuine),
         impostor=generator.normal(0, 0.4, impostors).round(1).astype(np.float32),
@@ -27,7 +29,7 @@ def found(seed: int, *, genuine: int = 40, impostors: int = 400, identities: int
     )
 
 
-def repeated(pairs: PairsFound, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def repeated(pairs: PairScores, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pairs written out as often as their weights say."""
     genuine = np.repeat(pairs.genuine, row[pairs.genuine_identity])
     first, second = pairs.identities()
@@ -37,12 +39,12 @@ def repeated(pairs: PairsFound, row: np.ndarray) -> tuple[np.ndarray, np.ndarray
 @given(st.integers(0, 10**6), st.integers(1, 300))
 def test_several_thresholds_at_once_are_those_of_the_metric(seed, count):
     scores = np.random.default_rng(seed).integers(-5, 6, count).astype(np.float32) / 8
-    assert thresholds(scores, RATES) == [threshold_at_far(scores, rate) for rate in RATES]
+    assert thresholds_at(scores, RATES) == [threshold_at_far(scores, rate) for rate in RATES]
 
 
 @given(st.integers(0, 10**6))
 def test_all_ones_give_the_metric_itself(seed):
-    pairs = found(seed)
+    pairs = made(seed)
     values = pairs.tar(RATES, np.ones((2, 9), dtype=np.int64))
     for value, rate in zip(values, RATES, strict=True):
         assert value.tolist() == [tar_at_far(pairs.genuine, pairs.impostor, rate)] * 2
@@ -50,7 +52,7 @@ def test_all_ones_give_the_metric_itself(seed):
 
 @given(st.integers(0, 10**6))
 def test_weights_count_as_if_every_pair_were_written_out_so_often(seed):
-    pairs = found(seed)
+    pairs = made(seed)
     counts = np.random.default_rng(seed + 1).integers(0, 4, size=(6, 9))
     values = pairs.tar(RATES, counts)
     for rate, column in zip(RATES, values, strict=True):
@@ -63,11 +65,11 @@ def test_weights_count_as_if_every_pair_were_written_out_so_often(seed):
 
 
 def test_a_tail_that_proves_too_short_is_taken_longer(monkeypatch):
-    monkeypatch.setattr(verification, "_SPARE", 1)
-    monkeypatch.setattr(verification, "_MARGIN", 0.1)
-    monkeypatch.setattr(verification, "_LEAST_SEGMENT", 3)
-    monkeypatch.setattr(verification, "_CHUNK_WEIGHTS", 7)
-    pairs = found(3, impostors=3_000)
+    monkeypatch.setattr(listed, "_SPARE", 1)
+    monkeypatch.setattr(listed, "_MARGIN", 0.1)
+    monkeypatch.setattr(thresholds, "_LEAST_SEGMENT", 3)
+    monkeypatch.setattr(thresholds, "_CHUNK_WEIGHTS", 7)
+    pairs = made(3, impostors=3_000)
     counts = np.random.default_rng(4).integers(0, 5, size=(20, 9))
     for rate, column in zip(RATES, pairs.tar(RATES, counts), strict=True):
         assert column.tolist() == pytest.approx([tar_at_far(*repeated(pairs, row), rate) for row in counts])
@@ -75,11 +77,11 @@ def test_a_tail_that_proves_too_short_is_taken_longer(monkeypatch):
 
 @pytest.mark.parametrize("identities", [4, 400])
 def test_the_weight_of_all_impostors_is_their_sum_of_products(monkeypatch, identities):
-    monkeypatch.setattr(verification, "_CHUNK_PAIRS", 50)
+    monkeypatch.setattr(thresholds, "_CHUNK_BYTES", 50)
     generator = np.random.default_rng(5)
     first, second = (generator.integers(identities, size=200).astype(np.int32) for _ in range(2))
     counts = generator.integers(0, 9, size=(7, identities))
-    assert impostor_weight(first, second, counts).tolist() == (counts[:, first] * counts[:, second]).sum(1).tolist()
+    assert pair_weight(first, second, counts).tolist() == (counts[:, first] * counts[:, second]).sum(1).tolist()
 
 
 def test_large_weights_are_summed_exactly():
@@ -91,7 +93,7 @@ def test_large_weights_are_summed_exactly():
 
 
 def test_no_impostor_or_no_genuine_weight_is_undefined():
-    pairs = found(6, identities=3)
+    pairs = made(6, identities=3)
     values = pairs.tar([Fraction(1, 10)], np.array([[1, 0, 0], [0, 0, 0], [1, 1, 2]]))[0]
     assert np.isnan(values[:2]).all()
     assert np.isfinite(values[2])

@@ -5,11 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samespace.evaluate import vectors as vectors_module
-from samespace.evaluate.inputs import align
+from samespace.evaluate.inputs import AlignedSets, align
 from samespace.evaluate.metric_names import parse
-from samespace.evaluate.protocol import impostor_pairs, scan
-from samespace.evaluate.replicates import TailTooShort, point
 from samespace.evaluate.strict_criterion import StrictCounter
 from samespace.metrics import (
     matches,
@@ -19,7 +16,16 @@ from samespace.metrics import (
     tar_at_far,
     tpir_at_fpir,
 )
+from samespace.scoring import blocks as blocks_module
+from samespace.scoring import scores as scores_module
+from samespace.scoring import units
+from samespace.scoring.scores import Scores, collect_scores
+from samespace.scoring.thresholds import TailTooShort
 from samespace.vectors import VectorSet
+
+
+def scan(aligned: AlignedSets, names: list[str], tail_size: int, **options: object) -> dict[str, Scores]:
+    return collect_scores({name: aligned.pairs[name] for name in names}, aligned.mates, tail_size, **options)
 
 
 def dense(queries: VectorSet, gallery: VectorSet) -> np.ndarray:
@@ -63,8 +69,8 @@ def test_the_blocked_scan_finds_what_the_whole_matrix_says(seed, grid, text, blo
     queries, gallery = random_sets(seed, grid=grid, text=text)
     if mateless(queries, gallery):
         return
-    trial = align(queries=queries, gallery=gallery, baseline=queries)
-    outcome = scan(trial, ["cross"], 10**6, block_size=block_size)["cross"]
+    aligned = align(queries=queries, gallery=gallery, baseline=queries)
+    measured = scan(aligned, ["cross"], 10**6, block_size=block_size)["cross"]
     own = queries.ids[:, None] == gallery.ids[None]
     scores = dense(queries, gallery)
     labels = queries.labels, gallery.labels
@@ -72,13 +78,13 @@ def test_the_blocked_scan_finds_what_the_whole_matrix_says(seed, grid, text, blo
     strangers = queries.labels[:, None] != gallery.labels[None]
 
     expected = matches(scores, *labels, exclude=own)
-    np.testing.assert_array_equal(outcome.found.rank, expected.rank)
-    np.testing.assert_allclose(outcome.found.mate, expected.mate, atol=1e-6)
-    np.testing.assert_allclose(outcome.found.other, expected.other, atol=1e-6)
-    np.testing.assert_allclose(np.sort(outcome.genuine), np.sort(scores[mates]), atol=1e-6)
-    np.testing.assert_allclose(outcome.tail.scores, np.sort(scores[strangers])[::-1], atol=1e-6)
-    assert outcome.tail.complete
-    assert outcome.impostors == impostor_pairs(trial) == strangers.sum()
+    np.testing.assert_array_equal(measured.matches.rank, expected.rank)
+    np.testing.assert_allclose(measured.matches.mate, expected.mate, atol=1e-6)
+    np.testing.assert_allclose(measured.matches.other, expected.other, atol=1e-6)
+    np.testing.assert_allclose(np.sort(measured.genuine), np.sort(scores[mates]), atol=1e-6)
+    np.testing.assert_allclose(measured.tail.scores, np.sort(scores[strangers])[::-1], atol=1e-6)
+    assert measured.tail.complete
+    assert measured.mates.impostors == strangers.sum()
 
     for name, value in {
         "rank@1": rank_k(scores, *labels, exclude=own),
@@ -86,24 +92,24 @@ def test_the_blocked_scan_finds_what_the_whole_matrix_says(seed, grid, text, blo
         "mAP": mean_average_precision(scores, *labels, exclude=own),
         "TPIR-merged@FPIR=0.25": tpir_at_fpir(scores, *labels, 0.25, protocol="merged", exclude=own),
     }.items():
-        assert point(parse(name), outcome, trial) == pytest.approx(value, abs=1e-12), name
+        assert parse(name).value(measured) == pytest.approx(value, abs=1e-12), name
     if strangers.any():
         expected_tar = tar_at_far(scores[mates], scores[strangers], 0.1)
-        assert point(parse("TAR@FAR=0.1"), outcome, trial) == pytest.approx(expected_tar)
+        assert parse("TAR@FAR=0.1").value(measured) == pytest.approx(expected_tar)
     if (expected.rank == 0).any():
         expected_tpir = tpir_at_fpir(scores, *labels, 0.25, exclude=own)
-        assert point(parse("TPIR@FPIR=0.25"), outcome, trial) == pytest.approx(expected_tpir)
+        assert parse("TPIR@FPIR=0.25").value(measured) == pytest.approx(expected_tpir)
 
 
 def test_genuine_scores_carry_the_identity_of_their_pair(world):
-    trial = align(**world.sets())
-    outcome = scan(trial, ["cross"], 10, block_size=7)["cross"]
+    aligned = align(**world.sets())
+    measured = scan(aligned, ["cross"], 10, block_size=7)["cross"]
     scores = dense(world.queries, world.gallery)
-    for code in np.unique(outcome.genuine_identity):
-        rows = np.flatnonzero(trial.query_codes == code)
-        columns = trial.gallery_order[trial.gallery_codes == code]
+    for code in np.unique(measured.genuine_identity):
+        rows = np.flatnonzero(aligned.mates.query_codes == code)
+        columns = aligned.gallery_order[aligned.mates.gallery_codes == code]
         np.testing.assert_allclose(
-            np.sort(outcome.genuine[outcome.genuine_identity == code]),
+            np.sort(measured.genuine[measured.genuine_identity == code]),
             np.sort(scores[np.ix_(rows, columns)].ravel()),
             atol=1e-6,
         )
@@ -111,36 +117,36 @@ def test_genuine_scores_carry_the_identity_of_their_pair(world):
 
 @pytest.mark.parametrize("block_size", [1, 7, 64, 1000])
 def test_the_tail_holds_the_largest_impostor_scores_with_their_identities(world, block_size):
-    trial = align(**world.sets())
-    tail = scan(trial, ["old"], 50, block_size=block_size)["old"].tail
+    aligned = align(**world.sets())
+    tail = scan(aligned, ["old"], 50, block_size=block_size)["old"].tail
     scores = dense(world.baseline, world.gallery)
     strangers = world.baseline.labels[:, None] != world.gallery.labels[None]
     place = np.argsort(np.where(strangers, -scores, np.inf), axis=None)[:50]
     row, column = np.divmod(place, len(world.gallery))
     np.testing.assert_allclose(tail.scores, scores.ravel()[place], atol=1e-6)
-    codes = trial.gallery_codes[np.argsort(trial.gallery_order)]
-    np.testing.assert_array_equal(tail.query, trial.query_codes[row])
+    codes = aligned.mates.gallery_codes[np.argsort(aligned.gallery_order)]
+    np.testing.assert_array_equal(tail.query, aligned.mates.query_codes[row])
     np.testing.assert_array_equal(tail.gallery, codes[column])
     assert not tail.complete
 
 
 def test_a_tail_too_short_for_the_rate_says_so(world):
-    trial = align(**world.sets())
-    outcome = scan(trial, ["old"], 5)["old"]
+    aligned = align(**world.sets())
+    measured = scan(aligned, ["old"], 5)["old"]
     with pytest.raises(TailTooShort):
-        point(parse("TAR@FAR=1e-2"), outcome, trial)
+        parse("TAR@FAR=1e-2").value(measured)
 
 
 def test_block_size_and_rereading_large_sets_change_nothing(world, monkeypatch):
-    trial = align(**world.sets("new_gallery"))
-    whole = scan(trial, ["cross", "new"], 100, sampled=True)
-    monkeypatch.setattr(vectors_module, "_CACHE_BYTES", 0)
-    monkeypatch.setattr(vectors_module, "_READ_ROWS", 11)
+    aligned = align(**world.sets("new_gallery"))
+    whole = scan(aligned, ["cross", "new"], 100, sampled=True)
+    monkeypatch.setattr(units, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(units, "_READ_ROWS", 11)
     again = align(**world.sets("new_gallery"))
     for block_size in (1, 13, 200):
         cut = scan(again, ["cross", "new"], 100, block_size=block_size, sampled=True)
         for name in ("cross", "new"):
-            np.testing.assert_array_equal(cut[name].found.rank, whole[name].found.rank)
+            np.testing.assert_array_equal(cut[name].matches.rank, whole[name].matches.rank)
             np.testing.assert_allclose(cut[name].precision, whole[name].precision, rtol=1e-12)
             np.testing.assert_allclose(cut[name].genuine, whole[name].genuine, atol=1e-6)
             np.testing.assert_allclose(cut[name].tail.scores, whole[name].tail.scores, atol=1e-6)
@@ -153,24 +159,22 @@ def test_a_collapsed_model_finds_nothing_whatever_the_blocks(world):
         VectorSet.from_arrays(np.tile(one, (len(s), 1)), labels=s.labels, ids=s.ids)
         for s in (world.queries, world.gallery)
     )
-    trial = align(queries=queries, gallery=gallery, baseline=queries)
+    aligned = align(queries=queries, gallery=gallery, baseline=queries)
     for block_size in (1, 3, 90):
-        outcome = scan(trial, ["cross"], 1000, block_size=block_size)["cross"]
-        assert point(parse("rank@1"), outcome, trial) == 0.0
-        assert point(parse("TAR@FAR=1e-2"), outcome, trial) == 0.0
+        measured = scan(aligned, ["cross"], 1000, block_size=block_size)["cross"]
+        assert parse("rank@1").value(measured) == 0.0
+        assert parse("TAR@FAR=1e-2").value(measured) == 0.0
 
 
 def test_large_data_is_sampled_for_plots_by_whole_queries(world, monkeypatch):
-    from samespace.evaluate import protocol
-
-    monkeypatch.setattr(protocol, "_SAMPLE_PAIRS", 2500)
-    trial = align(**world.sets())
+    monkeypatch.setattr(scores_module, "_SAMPLE_PAIRS", 2500)
+    aligned = align(**world.sets())
     stride = -(-len(world.queries) * len(world.gallery) // 2500)
-    scores = dense(world.queries, world.gallery)[::stride]
+    table = dense(world.queries, world.gallery)[::stride]
     strangers = (world.queries.labels[:, None] != world.gallery.labels[None])[::stride]
     for block_size in (1, 4, 90):
-        outcome = scan(trial, ["cross"], 10, block_size=block_size, sampled=True)["cross"]
-        np.testing.assert_allclose(np.sort(outcome.sample), np.sort(scores[strangers]), atol=1e-6)
+        measured = scan(aligned, ["cross"], 10, block_size=block_size, sampled=True)["cross"]
+        np.testing.assert_allclose(np.sort(measured.sample), np.sort(table[strangers]), atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -181,34 +185,32 @@ def test_strict_shares_are_counted_over_all_pairs_but_those_of_one_item(seed):
     baseline, _ = random_sets(seed)
     rolled = np.roll(baseline.vectors, 1, axis=0)
     baseline = VectorSet.from_arrays(rolled, labels=queries.labels, ids=queries.ids)
-    trial = align(queries=queries, gallery=gallery, baseline=baseline)
+    aligned = align(queries=queries, gallery=gallery, baseline=baseline)
     counter = StrictCounter()
-    scan(trial, ["old", "cross"], 1, block_size=3, observers=[counter])
+    scan(aligned, ["old", "cross"], 1, block_size=3, observers=[counter])
     expected = strict_criterion(
         dense(queries, gallery),
         dense(baseline, gallery),
         queries.labels[:, None] == gallery.labels[None],
         exclude=queries.ids[:, None] == gallery.ids[None],
     )
-    assert counter.shares(trial) == expected
+    assert counter.shares(aligned.mates) == expected
 
 
 def test_a_large_gallery_is_read_once_for_many_queries_and_all_pairs_that_share_it(world, monkeypatch):
-    from samespace.evaluate import protocol
-
-    trial = align(**world.sets())
+    aligned = align(**world.sets())
     names = ["old", "cross", "control"]
-    whole = scan(trial, names, 100)
-    monkeypatch.setattr(protocol, "_BLOCK_BYTES", 1)
-    monkeypatch.setattr(protocol, "_PASS_BYTES", 1)
+    whole = scan(aligned, names, 100)
+    monkeypatch.setattr(blocks_module, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks_module, "_PASS_BYTES", 1)
     reads, sizes = [], []
-    gallery = trial.pairs["old"][1]
+    gallery = aligned.pairs["old"][1]
     blocks = gallery.blocks
     monkeypatch.setattr(gallery, "blocks", lambda *size: reads.append(1) or blocks(*size))
-    cut = scan(trial, names, 100, observers=[lambda start, scores, index: sizes.append(len(scores["old"]))])
+    cut = scan(aligned, names, 100, observers=[lambda start, scores, index: sizes.append(len(scores["old"]))])
     assert len(reads) == -(-len(world.queries) // 64)
     assert sizes == [1] * len(world.queries)
     for name in names:
-        np.testing.assert_array_equal(cut[name].found.rank, whole[name].found.rank)
+        np.testing.assert_array_equal(cut[name].matches.rank, whole[name].matches.rank)
         np.testing.assert_array_equal(cut[name].genuine, whole[name].genuine)
         np.testing.assert_array_equal(cut[name].tail.scores, whole[name].tail.scores)

@@ -8,7 +8,7 @@ import pytest
 from samespace import VectorSet
 from samespace.errors import InputError
 from samespace.evaluate import Certificate, check
-from samespace.evaluate.pooled import pooled
+from samespace.evaluate.templates import pooled
 
 
 def frames(side: str, seed: int, noise: float) -> dict[str, np.ndarray]:

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samespace.benchmarks.exact import unit_rows
-from samespace.benchmarks.ranking import Pairs, Ranking, rank, scan, weighted_mean
 from samespace.errors import InputError
 from samespace.metrics import cmc, mean_average_precision
+from samespace.scoring.mates import Pairs
+from samespace.scoring.ranking import Ranking, count_pairs, rank
+from samespace.scoring.units import unit_rows
+from samespace.scoring.weighted import weighted_mean
 
 
 def world(seed: int, queries: int, gallery: int, *, tied: bool) -> tuple[np.ndarray, ...]:
@@ -129,11 +131,11 @@ def test_queries_without_relevant_items_are_left_out_of_a_mean():
 def test_a_pair_cannot_be_relevant_and_ignored():
     both = Pairs.of_lists([np.array([0])])
     with pytest.raises(InputError, match="both relevant"):
-        scan(np.eye(2)[:1], np.eye(2), both).ranking(np.array([True]), np.array([True]))
+        count_pairs(np.eye(2)[:1], np.eye(2), both).ranking(np.array([True]), np.array([True]))
 
 
 def test_pairs_that_were_not_counted_cannot_be_relevant():
-    looked = scan(np.eye(2)[:1], np.eye(2), Pairs.of_lists([np.array([0])]), counted=np.array([False]))
+    looked = count_pairs(np.eye(2)[:1], np.eye(2), Pairs.of_lists([np.array([0])]), counted=np.array([False]))
     with pytest.raises(InputError, match="not counted"):
         looked.ranking(np.array([True]))
 

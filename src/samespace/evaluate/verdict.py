@@ -1,0 +1,101 @@
+"""The verdict: bootstrap replicates of every metric, and whether cross − old lies above zero in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from samespace.errors import InputError
+from samespace.evaluate.certificate import Interval, MetricResult
+from samespace.evaluate.metric_names import Metric
+from samespace.metrics._arrays import Floats
+from samespace.metrics.bootstrap import interval, ratio, resamples
+from samespace.metrics.compatibility import absolute_gain, criterion, update_gain
+from samespace.scoring.scores import Scores
+
+TESTS = ("old", "cross", "new", "paragon")
+FEW_IDENTITIES = 20
+
+Replicates = dict[tuple[str, str], Floats]
+
+
+def replicate(metrics: Sequence[Metric], scores: Mapping[str, Scores], *, replicates: int, seed: int) -> Replicates:
+    """Every metric of every pair of models over the same resamples of identities.
+
+    Returns:
+        {(metric name, pair name): (replicates,) float64}; NaN where a resample leaves a metric undefined.
+
+    Raises:
+        TailTooShort: too few impostor scores are kept.
+    """
+    identities = next(iter(scores.values())).mates.identities
+    parts: dict[tuple[str, str], list[Floats]] = {}
+    for counts in resamples(identities, replicates=replicates, seed=seed):
+        for metric in metrics:
+            for pair, some in scores.items():
+                parts.setdefault((metric.name, pair), []).append(metric.values(some, counts))
+    return {key: np.concatenate(part) for key, part in parts.items()}
+
+
+def judge(
+    name: str, measured: Mapping[str, float], draws: Mapping[str, Floats], control: float, confidence: float
+) -> MetricResult:
+    """Turn the values of a metric and its bootstrap replicates into a verdict.
+
+    Args:
+        name: the metric.
+        measured: its value under each test that was run: old, cross, and perhaps new and paragon.
+        draws: (replicates,) values of each test under the same resamples.
+        control: its value under the rotated cross test.
+        confidence: of the intervals.
+
+    Raises:
+        InputError: no resample defines the metric.
+    """
+    old, cross, paragon = measured["old"], measured["cross"], measured.get("paragon")
+    gained = draws["cross"] - draws["old"]
+    if np.isnan(gained).all():
+        raise InputError(f"{name}: no resample of identities holds one with mates; use more replicates or more data")
+    difference = interval(gained, confidence)
+    lead: Interval | None = None
+    gain: float | None = None
+    gain_interval: Interval | None = None
+    if paragon is not None:
+        ahead = draws["paragon"] - draws["old"]
+        lead = interval(ahead, confidence)
+        gain = update_gain(cross, old, paragon) if lead[0] > 0 else None
+        gain_interval = interval(ratio(gained, ahead), confidence) if gain is not None else None
+    return MetricResult(
+        old=old,
+        cross=cross,
+        new=measured.get("new"),
+        paragon=paragon,
+        control=control,
+        difference=difference,
+        absolute_gain=absolute_gain(cross, old),
+        update_gain=gain,
+        update_gain_interval=gain_interval,
+        criterion=criterion(cross, old),
+        compatible=difference[0] > 0,
+        intervals={test: interval(draws[test], confidence) if test in draws else None for test in TESTS},
+        paragon_lead=lead,
+    )
+
+
+def overall(results: Mapping[str, MetricResult], identities: int) -> tuple[bool, dict[str, MetricResult]]:
+    """Whether every metric is compatible, and the results; with a single identity that has mates no metric is."""
+    if identities < 2:
+        results = {name: replace(result, compatible=False) for name, result in results.items()}
+    return all(result.compatible for result in results.values()), dict(results)
+
+
+def control_cautions(results: Mapping[str, MetricResult], what: str) -> list[str]:
+    """A note for each metric on which randomly rotated new vectors are not clearly below the old model."""
+    return [
+        f"{name}: randomly rotated new {what} reach {result.control:.4f}, not clearly below the old model's "
+        f"{result.old:.4f}; this metric tells little here."
+        for name, result in results.items()
+        if (bounds := result.intervals["old"]) is not None and result.control >= bounds[0]
+    ]
