@@ -211,12 +211,12 @@ def _fill(gallery: Gallery, model: Embedder, source: ArraySource) -> None:
 def _switch(gallery: Gallery, space: Space) -> None:
     """Upgrade as a benchmark may: the certificate and the calibrations are made up."""
     from samespace.gallery.ledger.state import Link
-    from samespace.gallery.upgrade.upgrade import open_upgrade, plan
+    from samespace.gallery.upgrade.upgrade import NewSpace, open_upgrade, plan
     from samespace.metrics.calibration import calibrate
 
     draw = np.random.default_rng(3)
     made_up = calibrate(draw.normal(0.5, 0.1, 1000), draw.normal(0.0, 0.1, 1000))
-    plan(gallery.ledger, space)
+    plan(gallery.ledger, NewSpace(space))
     dims = gallery.space.dim
     with gallery.ledger.write() as writer:
         writer.put_link(Link(2, 1, dims, {"created": "made up"}))

@@ -191,7 +191,7 @@ class Story:
         with ledger.read() as reader:
             state = reader.state()
         if state.spaces[state.query].space != NEW:
-            upgrade_module.plan(ledger, NEW)
+            upgrade_module.plan(ledger, upgrade_module.NewSpace(NEW))
             with ledger.write() as writer:
                 generation = writer.state().generation_of(NEW)
                 assert generation is not None

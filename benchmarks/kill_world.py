@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from samespace.gallery import Gallery
-from samespace.gallery.backfill.worker import Batch, FromVectors
-from samespace.gallery.ingest.add import _content_of_vector
+from samespace.gallery.backfill.vector_source import FromVectors, Prepared
+from samespace.gallery.ingest.images import content_of_vector
 from samespace.gallery.ledger.state import Claim
 from samespace.metrics.calibration import Calibration, calibrate
 from samespace.space import Space
@@ -100,7 +100,7 @@ class World:
 
 def contents_of(vectors: VectorSet) -> list[str]:
     """Content of items that were added by their vectors."""
-    return [_content_of_vector(value) for value in vectors.take(np.arange(len(vectors)))]
+    return [content_of_vector(value) for value in vectors.take(np.arange(len(vectors)))]
 
 
 def _checksum(value: np.ndarray) -> int:
@@ -153,7 +153,7 @@ class SlowVectors:
     def __post_init__(self) -> None:
         self._first, self._later = FromVectors(self.world.new, NEW), FromVectors(self.world.changed, NEW)
 
-    def take(self, claims: list[Claim]) -> Batch:
+    def take(self, claims: list[Claim]) -> Prepared:
         """Look up what each item shows now."""
         time.sleep(0.005)
         self.taken.append([claim.id for claim in claims])
@@ -162,7 +162,7 @@ class SlowVectors:
         parts = [
             vector_source.take(some) for vector_source, some in ((self._first, rest), (self._later, again)) if some
         ]
-        return Batch(
+        return Prepared(
             [claim for part in parts for claim in part.claims],
             lambda: np.concatenate([part.embed() for part in parts]),
             {},

@@ -25,9 +25,9 @@ def loaded_after(code: str, *arguments: str) -> list[str]:
     return done.stdout.splitlines()[-1].split()[1:]
 
 
-def loaded_by(*command: str) -> list[str]:
+def loaded_by(*command: str, exit_code: int = 0) -> list[str]:
     """Which heavy packages a command has loaded at its end."""
-    code = "from samespace.cli.main import run\nassert run(sys.argv[1:]) == 0"
+    code = f"from samespace.cli.main import run\nassert run(sys.argv[1:]) == {exit_code}"
     return loaded_after(code, *command)
 
 
@@ -62,3 +62,9 @@ def test_searching_by_vectors(folder: Path) -> None:
 
 def test_adding_vectors(folder: Path) -> None:
     assert loaded_by("gallery", "add", str(folder / "gallery"), str(folder / "vectors")) == []
+
+
+def test_checking_vectors(folder: Path) -> None:
+    vectors = str(folder / "vectors")
+    command = ("check", "--queries", vectors, "--gallery", vectors, "--baseline", vectors)
+    assert loaded_by(*command, exit_code=1) == []

@@ -319,13 +319,13 @@ def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, 
     from samespace.gallery.ingest import add, store
 
     monkeypatch.setattr(add.add_vectors, "__kwdefaults__", {**add.add_vectors.__kwdefaults__, "batch_size": 4})
-    store, calls = store._store_batch, []
+    store_batch, calls = store._store_batch, []
 
     def interrupted(*given):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return store(*given)
+        return store_batch(*given)
 
     told("gallery create g --space i1")
     monkeypatch.setattr(store, "_store_batch", interrupted)

@@ -20,7 +20,8 @@ from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill.limits import LatencyBudget, RateLimit
 from samespace.gallery.backfill.order import priorities, read_order
 from samespace.gallery.backfill.run import Job, list_work, run_many, shares_of
-from samespace.gallery.backfill.worker import Batch, FromVectors, Worker, release_dead
+from samespace.gallery.backfill.vector_source import FromVectors, Prepared
+from samespace.gallery.backfill.worker import Worker, release_dead
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Claim, WorkerStatus
 from samespace.gallery.ledger.writer import LedgerWriter
@@ -116,10 +117,10 @@ class TestLoop:
     @pytest.mark.parametrize("part", ["take", "embed"])
     def test_an_error_ends_the_run_and_frees_the_claims(self, gallery: Gallery, part: str) -> None:
         class Failing:
-            def take(self, claims: list[Claim]) -> Batch:
+            def take(self, claims: list[Claim]) -> Prepared:
                 if part == "take":
                     raise InputError("the disk of the images is gone")
-                return Batch(claims, self.embed, {})
+                return Prepared(claims, self.embed, {})
 
             def embed(self) -> np.ndarray:
                 raise InputError("the disk of the images is gone")
@@ -132,8 +133,8 @@ class TestLoop:
 
     def test_an_error_of_the_writer_ends_the_run(self, gallery: Gallery) -> None:
         class Wrong:
-            def take(self, claims: list[Claim]) -> Batch:
-                return Batch(claims, lambda: np.zeros((len(claims), 3), dtype=np.float32)[:0], {})
+            def take(self, claims: list[Claim]) -> Prepared:
+                return Prepared(claims, lambda: np.zeros((len(claims), 3), dtype=np.float32)[:0], {})
 
         list_work(gallery.ledger, "random")
         with pytest.raises((ValueError, IndexError)):
@@ -182,15 +183,15 @@ class TestLoop:
                 self.seen: list[int] = []
                 self.vector_source = FromVectors(items(NEW), NEW)
 
-            def take(self, claims: list[Claim]) -> Batch:
+            def take(self, claims: list[Claim]) -> Prepared:
                 self.seen += [claim.item for claim in claims]
-                return Batch(claims, lambda: self.embed(claims), {})
+                return Prepared(claims, lambda: self.embed(claims), {})
 
             def embed(self, claims: list[Claim]) -> np.ndarray:
                 time.sleep(1.2)
                 return self.vector_source.take(claims).embed()
 
-        monkeypatch.setattr("samespace.gallery.backfill.worker._BEAT_SECONDS", 0.1)
+        monkeypatch.setattr("samespace.gallery.backfill.worker._HEARTBEAT_SECONDS", 0.1)
         list_work(gallery.ledger, "random")
         vector_source, results = Slow(), []
         one = Worker(gallery.ledger, 2, vector_source, Limits(batch_size=50, lease=0.4, items=100))
@@ -208,8 +209,8 @@ class TestLoop:
 
     def test_says_when_only_failed_items_are_left(self, gallery: Gallery) -> None:
         class Broken:
-            def take(self, claims: list[Claim]) -> Batch:
-                return Batch([], lambda: np.empty((0, 0), np.float32), {claim.item: "broken" for claim in claims})
+            def take(self, claims: list[Claim]) -> Prepared:
+                return Prepared([], lambda: np.empty((0, 0), np.float32), {claim.item: "broken" for claim in claims})
 
         list_work(gallery.ledger, "random")
         done = Worker(gallery.ledger, 2, Broken(), Limits()).run()
@@ -221,7 +222,7 @@ class TestLoop:
         whole = FromVectors(items(NEW), NEW)
 
         class Sparing:
-            def take(self, claims: list[Claim]) -> Batch:
+            def take(self, claims: list[Claim]) -> Prepared:
                 return whole.take(claims[1:])
 
         list_work(gallery.ledger, "random")

@@ -10,7 +10,8 @@ import pytest
 
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill.run import list_work
-from samespace.gallery.backfill.worker import FromVectors, Worker
+from samespace.gallery.backfill.vector_source import FromVectors
+from samespace.gallery.backfill.worker import Worker
 from samespace.vectors import VectorSet
 
 from .world import NEW, OLD, certificate, items, queries

@@ -14,7 +14,7 @@ from samespace.data import ArraySource, FolderSource
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery import Added, Gallery, Limits
 from samespace.gallery.ingest.add import add_images
-from samespace.gallery.ingest.images import Encoder, Images, another_image, content_of
+from samespace.gallery.ingest.images import Images, ItemEmbedder, another_image, content_of
 from samespace.gallery.upgrade.model_check import require_lineage, require_same_model
 
 from .world import CLASSES, EACH, NEW, OLD, THIRD, Projection, certificate, items, pixels, queries, source
@@ -26,8 +26,8 @@ def put(gallery: Gallery, *models: Projection, images: ArraySource | FolderSourc
     """Add images by models that are at hand as objects."""
     opened = Images(images or source())
     state = gallery.state
-    encoders = {state.generation_of(model.space): (Encoder(model), opened) for model in models}
-    return add_images(gallery.ledger, opened, encoders, labelled=True, **more)
+    embedders = {state.generation_of(model.space): ItemEmbedder(model, opened) for model in models}
+    return add_images(gallery.ledger, embedders, labelled=True, **more)
 
 
 @pytest.fixture
@@ -89,23 +89,23 @@ class TestAdding:
 class TestCanaries:
     def test_are_recorded_and_compared(self, gallery: Gallery) -> None:
         images = Images(source())
-        first = require_same_model(gallery.ledger, 1, Encoder(Projection(OLD)), images)
+        first = require_same_model(gallery.ledger, 1, ItemEmbedder(Projection(OLD), images))
         assert (first.checked, first.recorded) == (32, 32)
-        again = require_same_model(gallery.ledger, 1, Encoder(Projection(OLD)), images)
+        again = require_same_model(gallery.ledger, 1, ItemEmbedder(Projection(OLD), images))
         assert (again.checked, again.recorded) == (32, 0)
         assert again.worst == pytest.approx(1, abs=1e-6)
 
     def test_catch_a_model_that_is_not_what_it_claims(self, gallery: Gallery) -> None:
         impostor = Projection(OLD, seed=5)
         with pytest.raises(SpaceError, match="is not the one that made its vectors"):
-            require_same_model(gallery.ledger, 1, Encoder(impostor), Images(source()))
+            require_same_model(gallery.ledger, 1, ItemEmbedder(impostor, Images(source())))
 
     def test_a_model_of_another_space_is_refused_by_name(self, gallery: Gallery) -> None:
         with pytest.raises(SpaceError, match="expected the model of space"):
-            require_same_model(gallery.ledger, 1, Encoder(Projection(NEW)), Images(source()))
+            require_same_model(gallery.ledger, 1, ItemEmbedder(Projection(NEW), Images(source())))
 
     def test_leave_out_images_that_are_gone(self, gallery: Gallery) -> None:
-        found = require_same_model(gallery.ledger, 1, Encoder(Projection(OLD)), Images(_first(50)))
+        found = require_same_model(gallery.ledger, 1, ItemEmbedder(Projection(OLD), Images(_first(50))))
         assert 0 < found.checked < 32
 
     def test_a_foreign_model_of_the_certified_name_is_refused_at_the_upgrade(self, gallery: Gallery) -> None:
@@ -114,7 +114,7 @@ class TestCanaries:
         assert gallery.space == OLD
 
     def test_kinship_of_the_true_successor_is_whole(self, gallery: Gallery) -> None:
-        share = require_lineage(gallery.ledger, 1, Encoder(Projection(NEW)), Images(source()), OLD.dim)
+        share = require_lineage(gallery.ledger, 1, ItemEmbedder(Projection(NEW), Images(source())), OLD.dim)
         assert share is not None
         assert share > 0.9
 
@@ -182,10 +182,10 @@ class TestBackfill:
                 return super().embed(given)
 
         from samespace.gallery.backfill.run import list_work, run_one
-        from samespace.gallery.backfill.worker import FromImages
+        from samespace.gallery.backfill.vector_source import FromImages
 
         list_work(gallery.ledger, "random")
-        vector_source = FromImages(Encoder(Busy(NEW)), Images(source()))
+        vector_source = FromImages(ItemEmbedder(Busy(NEW), Images(source())))
         done = run_one(gallery.ledger, vector_source, Limits(batch_size=COUNT), source=gallery.source)
         assert (done.stored, done.changed, done.left) == (COUNT - 2, 1, 0)
         with gallery.ledger.read() as reader:
@@ -244,7 +244,7 @@ class TestContent:
                 return super().embed(images)[:, :5]
 
         with pytest.raises(InputError, match="gave vectors of shape"):
-            Encoder(Short(THIRD)).vectors(source().load([0]))
+            ItemEmbedder(Short(THIRD), Images(source())).vectors(source().load([0]))
 
 
 def _first(count: int) -> ArraySource:

@@ -211,14 +211,14 @@ class TestItemsDuringAnUpgrade:
 
     def test_images_are_the_same_to_a_model_that_sees_them_at_another_size(self, gallery: Gallery) -> None:
         from samespace.gallery.ingest.add import add_images
-        from samespace.gallery.ingest.images import Encoder, Images
+        from samespace.gallery.ingest.images import Images, ItemEmbedder
 
         images, labels = pixels()
         small = ArraySource(images, labels, ids=[f"photo-{row}" for row in range(200)])
         large = ArraySource(images.repeat(2, axis=1).repeat(2, axis=2), labels, ids=small.ids.tolist())
-        model = Encoder(Projection(OLD))
-        add_images(gallery.ledger, Images(small), {1: (model, Images(small))}, labelled=True)
-        again = add_images(gallery.ledger, Images(large), {1: (model, Images(small))}, labelled=True)
+        model = Projection(OLD)
+        add_images(gallery.ledger, {1: ItemEmbedder(model, Images(small))}, labelled=True)
+        again = add_images(gallery.ledger, {1: ItemEmbedder(model, Images(large))}, labelled=True)
         assert (again.added, again.updated, again.present) == (0, 0, 200)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1], None, np.int64(3)])

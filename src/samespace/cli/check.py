@@ -64,7 +64,6 @@ def check(
 
     Exit status: 0 the new model is compatible on every metric, 1 it is not, 2 wrong use or bad input.
     """
-    from samespace.data.lookup import image_lookup
     from samespace.evaluate import check as run_check
     from samespace.report import print_certificate, write_report
     from samespace.vectors import VectorSet
@@ -75,7 +74,11 @@ def check(
         raise click.UsageError("--images are shown in the report: add --report DIR.")
     if report is not None and report.exists() and not report.is_dir():
         raise click.UsageError(f"--report {report} is a file; name a folder.")
-    lookup = None if images is None else image_lookup(open_at(images, _SHOWN_PIXELS, "skip"))
+    lookup = None
+    if images is not None:
+        from samespace.data.lookup import image_lookup
+
+        lookup = image_lookup(open_at(images, _SHOWN_PIXELS, "skip"))
     paragon = None
     if paragon_queries is not None and paragon_gallery is not None:
         paragon = (VectorSet.load(paragon_queries), VectorSet.load(paragon_gallery))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.run import Backfilled
-from samespace.gallery.backfill.worker import Limits
 from samespace.gallery.doctor import Diagnosis, Finding
 from samespace.gallery.gallery import Gallery
 from samespace.gallery.ingest.store import Added

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,7 +11,8 @@ import numpy as np
 
 from samespace.errors import SamespaceError
 from samespace.gallery.index.base import Source
-from samespace.gallery.ingest.images import Encoder, Images
+from samespace.gallery.ingest.checks import damaged
+from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Rows, State
@@ -62,7 +62,7 @@ def examine(
     ledger: Ledger,
     source: Source,
     *,
-    encoders: dict[int, tuple[Encoder, Images]] | None = None,
+    embedders: Mapping[int, ItemEmbedder] | None = None,
     repair: bool = False,
     advance: Bar = silent,
 ) -> Diagnosis:
@@ -71,7 +71,7 @@ def examine(
     Args:
         ledger: of the gallery.
         source: of its indexes.
-        encoders: model and images by generation, to re-embed the canaries.
+        embedders: by generation, to re-embed the canaries.
         repair: bring the indexes up to date; the ledger is never changed.
         advance: called with how many more vectors were read.
     """
@@ -86,8 +86,8 @@ def examine(
             if not kept.retired:
                 found += _vectors(reader, state, generation, advance)
         found += _work(reader, state)
-    for generation, (encoder, images) in (encoders or {}).items():
-        found.append(_canaries(ledger, state, generation, encoder, images))
+    for generation, embedder in (embedders or {}).items():
+        found.append(_canaries(ledger, state, generation, embedder))
     if repair:
         source.maintain(lambda rows, note: advance(0, note))
     found += _indexes(source, state, repair)
@@ -138,7 +138,7 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
     total = torn = bent = 0
     for rows in reader.batches(generation):
         total += len(rows.items)
-        torn += _torn(rows)
+        torn += damaged(rows)
         bent += _bent(rows) if space.normalized else int((~np.isfinite(rows.values).all(axis=1)).sum())
         advance(len(rows.items))
     orphans = reader.orphans(generation)
@@ -152,12 +152,6 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
         yield Finding("error", f"{space}: {orphans:,} vectors of items that are gone or have changed", again)
     if not (torn or bent or orphans):
         yield Finding("ok", f"{space}: {total:,} vectors, checksums and norms right, no orphans")
-
-
-def _torn(rows: Rows) -> int:
-    values = np.ascontiguousarray(rows.values, dtype="<f4")
-    found = np.fromiter((zlib.crc32(row.tobytes()) for row in values), dtype=np.int64, count=len(values))
-    return int((found != rows.checksums).sum())
 
 
 def _bent(rows: Rows) -> int:
@@ -184,9 +178,9 @@ def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:
         )
 
 
-def _canaries(ledger: Ledger, state: State, generation: int, encoder: Encoder, images: Images) -> Finding:
+def _canaries(ledger: Ledger, state: State, generation: int, embedder: ItemEmbedder) -> Finding:
     try:
-        found = require_same_model(ledger, generation, encoder, images)
+        found = require_same_model(ledger, generation, embedder)
     except SamespaceError as error:
         return Finding("error", str(error), "give the model that made the vectors")
     if not found.checked:

@@ -19,27 +19,19 @@ from samespace.gallery.backfill import run
 from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.order import Custom, Order
 from samespace.gallery.backfill.ray import run_on_ray
-from samespace.gallery.backfill.run import Advance, Backfilled
-from samespace.gallery.backfill.vector_source import FromImages, FromVectors
+from samespace.gallery.backfill.run import Backfilled
+from samespace.gallery.backfill.vector_source import FromImages, FromVectors, VectorSource
 from samespace.gallery.doctor import Diagnosis
 from samespace.gallery.index.base import Source
 from samespace.gallery.index.open import open_source_of, require_index
 from samespace.gallery.ingest.add import Metadata, add_images, add_vectors
-from samespace.gallery.ingest.images import Encoder, Images
+from samespace.gallery.ingest.checks import generation_of, require_calibrated
+from samespace.gallery.ingest.images import ImagesLike, ItemEmbedder, ModelLike
 from samespace.gallery.ingest.store import Added
 from samespace.gallery.ledger.filters import Where
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, Upgrade
-from samespace.gallery.models import (
-    ImagesLike,
-    ModelLike,
-    absolute,
-    encoder_of,
-    encoders_at_hand,
-    generation_of,
-    job_of,
-    new_model,
-)
+from samespace.gallery.models import absolute, embedder_of, embedders_at_hand, job_of, new_space
 from samespace.gallery.search.calibration import calibrate_pair
 from samespace.gallery.search.rerank import rerank as rerank_hits
 from samespace.gallery.search.search import Answer, Merge, search
@@ -47,8 +39,7 @@ from samespace.gallery.search.traffic import Traffic
 from samespace.gallery.status import Status, status
 from samespace.gallery.upgrade import upgrade
 from samespace.gallery.upgrade.model_check import Canaries, require_same_model
-from samespace.gallery.upgrade.permissions import require_calibrated
-from samespace.gallery.upgrade.plan import Plan, items_until, sweep_of
+from samespace.gallery.upgrade.plan import Plan, items_worth
 from samespace.gallery.upgrade.seal import Sealed, seal
 from samespace.gallery.upgrade.upgrade import Switched
 from samespace.metrics.calibration import Calibration, Scale
@@ -93,7 +84,7 @@ class Gallery:
             ledger.close()
             raise
         self._traffic = Traffic(ledger)
-        self._seen: tuple[tuple[Any, ...], tuple[Encoder, Images]] | None = None
+        self._trusted: tuple[tuple[Any, ...], ItemEmbedder] | None = None
 
     @classmethod
     def create(
@@ -124,11 +115,13 @@ class Gallery:
             raise InputError(f"there is no scale '{scale}'; legal: logistic, fmr")
         folder = None
         if model is not None:
-            encoder = Encoder.load(model, "cpu")
-            folder = encoder.folder
-            if space is not None and space != encoder.space:
-                raise SpaceError(f"the model is of space {encoder.space}, not of {space}")
-            space = encoder.space
+            from samespace.models import Embedder, resolve_model
+
+            folder = resolve_model(model)
+            given = Embedder.load(folder).space
+            if space is not None and space != given:
+                raise SpaceError(f"the model is of space {given}, not of {space}")
+            space = given
         if space is None:
             raise InputError("a gallery needs its first space; give a model folder or vectors that declare their space")
         if index is not None:
@@ -205,10 +198,8 @@ class Gallery:
             SpaceError: vectors of an undeclared or unknown space, or none of the query space.
             InputError: ids missing, vectors of the wrong shape or length, an item that is there with another content.
         """
-        found = add_vectors(self.ledger, vectors, also, metadata=metadata, update=update, advance=advance)
-        if found.added or found.updated or found.filled:
-            self._compact(advance)
-        return found
+        added = add_vectors(self.ledger, vectors, also, metadata=metadata, update=update, advance=advance)
+        return self._compacted(added, advance)
 
     def add_images(
         self,
@@ -235,15 +226,11 @@ class Gallery:
         Raises:
             GalleryError: the query space's model is not at hand.
         """
-        encoders = encoders_at_hand(self.ledger, images, device)
-        state = self.state
-        found = add_images(
-            self.ledger, encoders[state.query][1], encoders,
+        added = add_images(
+            self.ledger, embedders_at_hand(self.state, images, device),
             labelled=labelled, metadata=metadata, update=update, batch_size=batch_size, advance=advance,
         )  # fmt: skip
-        if found.added or found.updated or found.filled:
-            self._compact(advance)
-        return found
+        return self._compacted(added, advance)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items; how many. A backfill that has one in hand cannot bring it back.
@@ -273,7 +260,7 @@ class Gallery:
         exact: bool = False,
         count: bool = True,
     ) -> Answer:
-        """Find the best items for each query, over all spaces that serve, as of one moment.
+        """Find the best items for each query, over all spaces that serve, as of one snapshot.
 
         Args:
             queries: vectors of the query space.
@@ -330,9 +317,8 @@ class Gallery:
         if depth < k:
             raise InputError(f"the first stage should find at least the {k} hits wanted, got depth={depth}")
         answer = self.search(queries, k=depth, where=where, scale=scale)
-        encoder, opened = self._trusted(self.state.query, model, images, device)
-        vectors = queries.take(np.arange(len(queries)))
-        return rerank_hits(self.ledger, answer, vectors, encoder, opened, k=k, scale=scale)
+        embedder = self._checked_embedder(self.state, model, images, device)
+        return rerank_hits(self.ledger, answer, queries.take(np.arange(len(queries))), embedder, k=k, scale=scale)
 
     def calibrate(
         self, queries: VectorSet, gallery: VectorSet, *, certificate: Certificate | None = None
@@ -356,8 +342,9 @@ class Gallery:
         Raises:
             SpaceError: the model is not the one that made the vectors.
         """
-        generation = self.state.query if space is None else generation_of(self.state, space)
-        return require_same_model(self.ledger, generation, *encoder_of(self.ledger, generation, None, None, device))
+        state = self.state
+        generation = state.query if space is None else generation_of(state, space)
+        return require_same_model(self.ledger, generation, embedder_of(state, generation, None, None, device))
 
     def plan(
         self,
@@ -379,11 +366,10 @@ class Gallery:
             accept_uncertified: accept pairs without a certificate.
             device: of the model.
         """
-        new, opened = new_model(self.ledger, model, images, device)
+        new = new_space(self.state, model, images, device)
         return upgrade.plan(
-            self.ledger, new, certificates,
-            images=opened, order=order, accept_uncertified=accept_uncertified, actor=_actor(),
-        )  # fmt: skip
+            self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified, actor=_actor()
+        )
 
     def upgrade(
         self,
@@ -409,14 +395,14 @@ class Gallery:
             SpaceError: a pair without a certificate, or a model that is not what it claims to be.
             GalleryError: nothing was planned, or the upgrade is not possible now.
         """
+        state = self.state
         if model is None:
-            kept = upgrade.planned(self.state, self.ledger.location)
+            kept = upgrade.planned(state, self.ledger.location)
             model = kept.model or kept.space
-        new, opened = new_model(self.ledger, model, images, device)
+        new = new_space(state, model, images, device)
         return upgrade.open_upgrade(
-            self.ledger, new, certificates,
-            images=opened, order=order, accept_uncertified=accept_uncertified, actor=_actor(),
-        )  # fmt: skip
+            self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified, actor=_actor()
+        )
 
     def backfill(
         self,
@@ -432,7 +418,7 @@ class Gallery:
         retry: bool = False,
         seed: int = 0,
         device: str = "auto",
-        advance: Advance = lambda done, note: None,
+        advance: Bar = silent,
         stop: threading.Event | None = None,
     ) -> Backfilled:
         """Give items without a vector of the query space one, until none is left or a limit is reached.
@@ -464,27 +450,21 @@ class Gallery:
             raise InputError(f"workers should be at least 1, got {workers}")
         state = self.state
         require_calibrated(state)
-        if vectors is not None:
-            if generation_of(state, vectors.space, vectors.name) != state.query:
-                raise SpaceError(f"expected vectors of space {state.spaces[state.query].space}, got {vectors.space}")
-            vector_source: FromVectors | FromImages = FromVectors(vectors, state.spaces[state.query].space)
-        else:
-            vector_source = FromImages(*self._trusted(state.query, model, images, device))
+        vector_source = self._vector_source(state, vectors, model, images, device)
         if retry:
             with self.ledger.write() as writer:
                 writer.retry(state.query)
         run.list_work(self.ledger, order, seed=seed)
         if epsilon is not None:
-            most = self._worth(epsilon, order)
+            most = items_worth(self.ledger, epsilon, order)
             if not most:
                 return Backfilled(0, 0, {}, 0.0, 0, f"the gain that remains is below {epsilon:g} by the check set")
             limits = replace(limits, items=min(most, limits.items or most))
         if workers == 1 and on == "processes":
             return run.run_one(self.ledger, vector_source, limits, source=self.source, advance=advance, stop=stop)
-        job = job_of(self.ledger, vectors, model, images, limits, device)
-        if on == "ray":
-            return run_on_ray(self.ledger, job, workers, source=self.source, advance=advance)
-        return run.run_many(self.ledger, job, workers, source=self.source, advance=advance)
+        job = job_of(self.ledger, state, vectors, model, images, limits, device)
+        run_workers = run_on_ray if on == "ray" else run.run_many
+        return run_workers(self.ledger, job, workers, source=self.source, advance=advance)
 
     def pause(self) -> Upgrade:
         """Let the workers of the upgrade wait before they claim more."""
@@ -512,9 +492,9 @@ class Gallery:
         Raises:
             GalleryError: no upgrade is under way, or items lack the new vector.
         """
-        found = seal(self.ledger, partial=partial, actor=_actor(), advance=advance)
+        sealed = seal(self.ledger, partial=partial, actor=_actor(), advance=advance)
         self._compact(advance)
-        return found
+        return sealed
 
     def status(self) -> Status:
         """Spaces, items, upgrade, work, workers, rate and time left."""
@@ -531,12 +511,13 @@ class Gallery:
             device: of the models.
             advance: called with how many more vectors were read.
         """
-        encoders = {}
-        if models:
-            for generation, kept in self.state.spaces.items():
-                if kept.model is not None and not kept.retired:
-                    encoders[generation] = encoder_of(self.ledger, generation, None, None, device)
-        return doctor.examine(self.ledger, self.source, encoders=encoders, repair=repair, advance=advance)
+        state = self.state
+        embedders = {
+            generation: embedder_of(state, generation, None, None, device)
+            for generation, kept in state.spaces.items()
+            if models and kept.model is not None and not kept.retired
+        }
+        return doctor.examine(self.ledger, self.source, embedders=embedders, repair=repair, advance=advance)
 
     def maintain(self, *, advance: Bar = silent) -> None:
         """Bring the indexes up to date; searches go on meanwhile.
@@ -554,37 +535,37 @@ class Gallery:
         """
         self._traffic.write()
 
-    def _trusted(
-        self, generation: int, model: ModelLike | None, images: ImagesLike | None, device: str
-    ) -> tuple[Encoder, Images]:
-        """A model of a space with its images, whose canaries this gallery has seen; loaded and looked at once."""
-        asked = (generation, model, images, device)
-        if self._seen is None or any(one is not other for one, other in zip(asked, self._seen[0], strict=True)):
-            found = encoder_of(self.ledger, generation, model, images, device)
-            require_same_model(self.ledger, generation, *found)
-            self._seen = (asked, found)
-        return self._seen[1]
+    def _vector_source(
+        self, state: State, vectors: VectorSet | None, model: ModelLike | None, images: ImagesLike | None, device: str
+    ) -> VectorSource:
+        """Where a backfill takes its vectors from."""
+        if vectors is None:
+            return FromImages(self._checked_embedder(state, model, images, device))
+        if generation_of(state, vectors.space, vectors.name) != state.query:
+            raise SpaceError(f"expected vectors of space {state.spaces[state.query].space}, got {vectors.space}")
+        return FromVectors(vectors, state.spaces[state.query].space)
+
+    def _checked_embedder(
+        self, state: State, model: ModelLike | None, images: ImagesLike | None, device: str
+    ) -> ItemEmbedder:
+        """The model of the query space with the images, its canaries compared; loaded and checked once."""
+        asked = (state.query, model, images, device)
+        if self._trusted is None or any(one is not other for one, other in zip(asked, self._trusted[0], strict=True)):
+            embedder = embedder_of(state, state.query, model, images, device)
+            require_same_model(self.ledger, state.query, embedder)
+            self._trusted = (asked, embedder)
+        return self._trusted[1]
+
+    def _compacted(self, added: Added, advance: Bar) -> Added:
+        if added.added or added.updated or added.filled:
+            self._compact(advance)
+        return added
 
     def _compact(self, advance: Bar) -> None:
         """Bring the indexes up to date after a change that is stored already."""
-        # an index that lags is slow, not wrong, and `status` and `doctor` tell of it; the change stands
+        # an index that lags is slow, not wrong, and `status` and `doctor` report it; the change stands
         with suppress(GalleryError, OSError):
-            self.source.maintain(lambda rows, note: advance(0, note))
-
-    def _worth(self, epsilon: float, order: Order | Custom | None) -> int:
-        """How many more items to embed until the gain that remains is below `epsilon`."""
-        state = self.state
-        sweep = sweep_of(state, state.query)
-        if sweep is None:
-            raise GalleryError(
-                "no certificate of this upgrade has a sweep, so the gain that remains is unknown; leave out epsilon, "
-                "or run 'samespace check' with --new-gallery"
-            )
-        current = state.upgrade
-        name = order if isinstance(order, str) else current.order if current is not None else "random"
-        with self.ledger.read() as reader:
-            done, items = reader.stored(state.query), reader.live()
-        return max(0, items_until(sweep, name, epsilon, items) - done)
+            self.maintain(advance=advance)
 
 
 def _actor() -> str:

@@ -97,11 +97,8 @@ def tail(own: Tensor, comparison: Comparison, *, far: float, sharpness: float) -
     some = real.any()
     threshold = torch.where(some, torch.where(real, highest, torch.inf).amin(), 0.0).detach()
     above = torch.where(real, functional.softplus(sharpness * (highest - threshold)), 0).sum() / real.sum().clamp(min=1)
-    if own.device.type == "cpu":
-        missing = functional.softplus(sharpness * (threshold - comparison.scores[comparison.genuine])).sum()
-    else:  # the same over all pairs: picking some makes the host wait for the device
-        missing = (functional.softplus(sharpness * (threshold - comparison.scores)) * comparison.genuine).sum()
-    missed = functional.softplus(sharpness * (threshold - own)).sum() + missing
+    missing = functional.softplus(sharpness * (threshold - comparison.scores))
+    missed = functional.softplus(sharpness * (threshold - own)).sum() + (missing * comparison.genuine).sum()
     below = missed / (len(own) + comparison.genuine.sum())
     return torch.where(some, above + below, 0 * below) / sharpness
 

@@ -12,8 +12,6 @@ from samespace.cli.gallery.options import ORDERS, console, device_option, galler
 from samespace.cli.output import json_option, write_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from samespace.gallery.backfill.order import Custom, Order
     from samespace.progress import Bar
 
@@ -119,11 +117,11 @@ def _order(order: str | None) -> Order | Custom | None:
     return read_order(Path(order))
 
 
-def _with_notes(advance: Bar) -> Callable[[int, str], None]:
+def _with_notes(advance: Bar) -> Bar:
     """A note stays on the bar until the worker goes on."""
     waiting = False
 
-    def report(done: int, note: str) -> None:
+    def report(done: int, note: str = "") -> None:
         nonlocal waiting
         advance(done, note or ("embedding" if waiting and done else ""))
         waiting = bool(note) or (waiting and not done)

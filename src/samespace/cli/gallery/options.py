@@ -115,9 +115,9 @@ def calibrate_pairs(gallery: Gallery, pairs: Pairs) -> None:
 
 def register(gallery: Gallery, given: str | Space, certificates: Sequence[Certificate], accept: bool) -> None:
     """Make the new space known to the gallery, so that its scores can be calibrated before queries use it."""
-    from samespace.gallery.ingest.images import Encoder
+    from samespace.gallery.ingest.images import load_embedder
     from samespace.space import Space
 
-    space = given if isinstance(given, Space) else Encoder.load(given, "cpu").space
+    space = given if isinstance(given, Space) else load_embedder(given, "cpu").space
     if gallery.state.generation_of(space) is None:
         gallery.plan(space, certificates, accept_uncertified=accept)

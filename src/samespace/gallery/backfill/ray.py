@@ -1,16 +1,17 @@
-"""A backfill on a Ray cluster: actors that run the same loop as every other worker. Needs the extra `ray`."""
+"""A backfill on a Ray cluster: actors that do the work of every other worker. Needs the extra `ray`."""
 
 from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
 from typing import Any
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.backfill.run import Backfilled, Job, maintained, run_job, shares_of, summary
+from samespace.gallery.backfill.run import Backfilled, Job, follow, maintained, run_job, shares_of, summary
+from samespace.gallery.backfill.worker import Progress
 from samespace.gallery.index.base import Source
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.progress import Bar, silent
 
 _POLL_SECONDS = 0.5
 
@@ -24,12 +25,12 @@ def run_on_ray(
     cpus: float = 1.0,
     gpus: float = 0.0,
     address: str | None = None,
-    advance: Callable[[int, str], None] = lambda done, note: None,
+    advance: Bar = silent,
 ) -> Backfilled:
     """Let actors of a Ray cluster work until the list is empty or a limit is reached.
 
     Each actor opens the gallery, the model and the images by the names in `job`, so these must mean the same on every
-    machine: PostgreSQL, or a folder that all share. An actor that dies takes nothing with it.
+    machine: PostgreSQL, or a folder that all share. An actor that dies loses nothing.
 
     Args:
         ledger: of the gallery.
@@ -52,26 +53,26 @@ def run_on_ray(
     try:
         with ledger.read() as reader:
             generation = reader.state().query
-            before = reader.stored(generation)
         began = time.monotonic()
         actor = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Actor)
-        shares = shares_of(job, workers)
-        actors = [actor.remote() for _ in shares]
-        waiting = [one.run.remote(share) for one, share in zip(actors, shares, strict=True)]
-        done, errors = [], []
+        # the list keeps the actors alive
+        actors = [(actor.remote(), share) for share in shares_of(job, workers)]
+        waiting = [one.run.remote(share) for one, share in actors]
+        done: list[Progress] = []
+        errors: list[str] = []
+
+        def running() -> bool:
+            nonlocal waiting
+            ready, waiting = ray.wait(waiting, timeout=_POLL_SECONDS)
+            for one in ready:
+                try:
+                    done.append(ray.get(one))
+                except ray.exceptions.RayError as error:
+                    errors.append(_reason(error))
+            return bool(waiting)
+
         with maintained(source, advance):
-            seen = before
-            while waiting:
-                ready, waiting = ray.wait(waiting, timeout=_POLL_SECONDS)
-                for one in ready:
-                    try:
-                        done.append(ray.get(one))
-                    except ray.exceptions.RayError as error:
-                        errors.append(_reason(error))
-                with ledger.read() as reader:
-                    now = reader.stored(generation)
-                advance(now - seen, "")
-                seen = now
+            follow(ledger, generation, running, advance)
         if not done:
             raise GalleryError(f"every actor failed: {errors[0]}")
         ended = done[0].ended + (f"; {len(errors)} of {len(actors)} actors failed: {errors[0]}" if errors else "")

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import multiprocessing
+import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
 
 from samespace.errors import GalleryError, SamespaceError
+from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.order import Custom, Order, priorities
-from samespace.gallery.backfill.worker import FromImages, Limits, Progress, VectorSource, Worker
+from samespace.gallery.backfill.vector_source import FromImages, VectorSource
+from samespace.gallery.backfill.worker import Progress, Worker
 from samespace.gallery.index.base import Source
-from samespace.gallery.ingest.images import Encoder
+from samespace.gallery.index.open import open_source_of
+from samespace.gallery.ingest.images import Images, ItemEmbedder, load_embedder
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.search.search import search
+from samespace.progress import Bar, silent
 
 _LISTED_AT_ONCE = 20_000
 _MAINTAIN_SECONDS = 20.0
 _POLL_SECONDS = 0.2
-
-Advance = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,11 @@ def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) ->
         state = reader.state()
         items = reader.unserved([state.query])
         listed = reader.listed(state.query)
-        upgrade = state.upgrade
-        if order is None:
-            chosen: Order | Custom = upgrade.order if upgrade is not None else "random"  # type: ignore[assignment]
-            fresh = items if len(listed) < len(items) else items[:0]
-        else:
-            chosen, fresh = order, items
-    if not len(fresh):
+    upgrade = state.upgrade
+    if not len(items) or (order is None and len(listed) >= len(items)):
         return len(items)
-    values = priorities(ledger, state, items, chosen, seed=seed)
+    upgrade_order: Any = upgrade.order if upgrade is not None else "random"
+    values = priorities(ledger, state, items, upgrade_order if order is None else order, seed=seed)
     if order is None:
         new = ~np.isin(items, listed)
         items, values = items[new], values[new]
@@ -96,15 +96,16 @@ def run_one(
     limits: Limits,
     *,
     source: Source,
-    advance: Advance = lambda done, note: None,
+    advance: Bar = silent,
     stop: threading.Event | None = None,
 ) -> Backfilled:
     """Work in this process until the list is empty or a limit is reached."""
     with ledger.read() as reader:
         generation = reader.state().query
-    loop = Worker(ledger, generation, vector_source, limits, probe=prober(ledger, source), advance=advance, stop=stop)
+    probe = prober(ledger, source)
+    worker = Worker(ledger, generation, vector_source, limits, probe=probe, advance=advance, stop=stop)
     with maintained(source, advance):
-        progress = loop.run()
+        progress = worker.run()
     return summary(ledger, generation, [progress], progress.seconds, progress.ended)
 
 
@@ -113,7 +114,7 @@ class Job:
     """What a worker in another process needs, all of it as text and numbers.
 
     Attributes:
-        location: of the gallery, with whatever opens it: never show it.
+        location: of the gallery, with its password if it has one: never show it.
         model: folder of the model.
         images: of the items, as a user writes them.
         limits: of this worker.
@@ -128,41 +129,27 @@ class Job:
 
 
 def run_job(job: Job, stop: threading.Event | None = None) -> Progress:
-    """The loop of one worker: what every process and every cluster actor runs.
+    """Do the work of one worker: what every process and every cluster actor runs.
 
     Raises:
         SamespaceError: the model, the images or the gallery cannot be used.
     """
-    from samespace.gallery.index.open import open_source_of
-
-    ledger = Ledger.open(job.location)
-    try:
-        encoder = Encoder.load(job.model, job.device)
+    with closing(Ledger.open(job.location)) as ledger:
+        model = load_embedder(job.model, job.device)
+        vector_source = FromImages(ItemEmbedder(model, Images.open(job.images, model)))
         with ledger.read() as reader:
             generation = reader.state().query
-        vector_source = FromImages(encoder, encoder.images(job.images))
-        source = open_source_of(ledger) if job.limits.p95 is not None else None
-        probe = prober(ledger, source) if source is not None else (lambda: None)
-        try:
+        if job.limits.p95 is None:
+            return Worker(ledger, generation, vector_source, job.limits, stop=stop).run()
+        with closing(open_source_of(ledger)) as source:
+            probe = prober(ledger, source)
             return Worker(ledger, generation, vector_source, job.limits, probe=probe, stop=stop).run()
-        finally:
-            if source is not None:
-                source.close()
-    finally:
-        ledger.close()
 
 
-def run_many(
-    ledger: Ledger,
-    job: Job,
-    workers: int,
-    *,
-    source: Source,
-    advance: Advance = lambda done, note: None,
-) -> Backfilled:
+def run_many(ledger: Ledger, job: Job, workers: int, *, source: Source, advance: Bar = silent) -> Backfilled:
     """Let several processes work until the list is empty or a limit is reached.
 
-    A process that dies takes nothing with it: what it had claimed is claimed by the others.
+    A process that dies loses nothing: what it had claimed is claimed by the others.
 
     Raises:
         GalleryError: every worker failed; the first reason.
@@ -172,12 +159,21 @@ def run_many(
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
     processes = [context.Process(target=_process, args=(share, results)) for share in shares_of(job, workers)]
+    done: list[Progress] = []
+    errors: list[str] = []
+
+    def running() -> bool:
+        with suppress(queue.Empty):
+            result = results.get(timeout=_POLL_SECONDS)
+            (errors if isinstance(result, str) else done).append(result)
+        return any(process.is_alive() for process in processes) or not results.empty()
+
     began = time.monotonic()
     for process in processes:
         process.start()
     try:
         with maintained(source, advance):
-            done, errors = _watch(ledger, generation, processes, results, advance)
+            follow(ledger, generation, running, advance)
     except BaseException:
         for process in processes:
             process.terminate()
@@ -186,26 +182,21 @@ def run_many(
         for process in processes:
             process.join()
     died = [process.exitcode for process in processes if process.exitcode not in (0, None)]
-    ended = _ending(done, errors, died, len(processes))
-    return summary(ledger, generation, done, time.monotonic() - began, ended)
+    return summary(ledger, generation, done, time.monotonic() - began, _ending(done, errors, died, len(processes)))
 
 
-def _watch(
-    ledger: Ledger, generation: int, processes: Sequence[BaseProcess], results: Any, advance: Advance
-) -> tuple[list[Progress], list[str]]:
-    """Report progress until every worker is over; what those that ended did, and why others failed."""
-    done: list[Progress] = []
-    errors: list[str] = []
+def follow(ledger: Ledger, generation: int, running: Callable[[], bool], advance: Bar) -> None:
+    """Report what workers elsewhere have stored and what they are doing, until `running` says that they are over."""
     with ledger.read() as reader:
         seen = reader.stored(generation)
-    while any(process.is_alive() for process in processes) or not results.empty():
-        _collect(results, done, errors, _POLL_SECONDS)
+    more = True
+    while more:
+        more = running()
         with ledger.read() as reader:
             now = reader.stored(generation)
             notes = {worker.note for worker in reader.workers(time.time() - 10)}
         advance(now - seen, ", ".join(sorted(notes - {"embedding", ""})))
         seen = now
-    return done, errors
 
 
 def _ending(done: list[Progress], errors: list[str], died: Sequence[int | None], workers: int) -> str:
@@ -244,22 +235,20 @@ def shares_of(job: Job, workers: int) -> list[Job]:
 
 def prober(ledger: Ledger, source: Source) -> Callable[[], object]:
     """A search like a user's, with a stored vector as the query."""
-    from samespace.gallery.search.search import search
-
     with ledger.read() as reader:
         state = reader.state()
         some = [reader.rows_after(generation, 0, 16).values for generation in reversed(state.servable)]
-    found = next((values for values in some if len(values)), None)
+    stored = next((values for values in some if len(values)), None)
 
     def probe() -> object:
         with source.snapshot() as snapshot:
             now = snapshot.state
             dim = now.spaces[now.query].space.dim
-        if found is None:
+        if stored is None:
             return None
         query = np.zeros((1, dim), dtype=np.float32)
-        width = min(dim, found.shape[1])
-        query[0, :width] = found[np.random.default_rng().integers(len(found)), :width]
+        width = min(dim, stored.shape[1])
+        query[0, :width] = stored[np.random.default_rng().integers(len(stored)), :width]
         query /= max(float(np.linalg.norm(query)), 1e-12)
         return search(source, query, now.spaces[now.query].space, k=10, merge="raw")
 
@@ -267,12 +256,10 @@ def prober(ledger: Ledger, source: Source) -> Callable[[], object]:
 
 
 def _process(job: Job, results: Any) -> None:
-    import signal
-
     import torch
 
     stop = threading.Event()
-    # Ctrl-C reaches the whole group; a worker then hands in what it has and ends
+    # Ctrl-C reaches the whole group; a worker then stores what it has and ends
     signal.signal(signal.SIGINT, lambda number, frame: stop.set())
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     torch.set_num_threads(1)
@@ -282,54 +269,38 @@ def _process(job: Job, results: Any) -> None:
         results.put(str(error))
 
 
-def _collect(results: Any, done: list[Progress], errors: list[str], timeout: float) -> None:
-    import queue
-
-    try:
-        found = results.get(timeout=timeout)
-    except queue.Empty:
-        return
-    if isinstance(found, str):
-        errors.append(found)
-    else:
-        done.append(found)
-
-
 @contextmanager
-def maintained(source: Source, advance: Advance) -> Iterator[None]:
+def maintained(source: Source, advance: Bar) -> Iterator[None]:
     """Keep the indexes up to date while the block runs, and bring them up to date at its end, saying so."""
     over = threading.Event()
 
-    def upkeep(news: Advance) -> None:
+    def maintain(progress: Bar) -> None:
         # an index that lags is slow, not wrong, and the work itself is stored: it goes on
         with suppress(SamespaceError, OSError):
-            source.maintain(news)
+            source.maintain(progress)
 
-    def keep() -> None:
+    def repeat() -> None:
         while not over.wait(_MAINTAIN_SECONDS):
-            upkeep(lambda rows, note: None)
+            maintain(silent)
 
-    thread = threading.Thread(target=keep, daemon=True)
+    thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
-    upkeep(lambda rows, note: advance(0, note))
+    maintain(lambda rows, note="": advance(0, note))
 
 
 def summary(ledger: Ledger, generation: int, parts: list[Progress], seconds: float, ended: str) -> Backfilled:
     """What several workers did, as one."""
     with ledger.read() as reader:
         left = reader.work(generation, time.time()).open
-    failed: dict[str, str] = {}
-    for part in parts:
-        failed.update(part.failed)
     return Backfilled(
         stored=sum(part.completed.stored for part in parts),
         changed=sum(part.completed.changed for part in parts),
-        failed=failed,
+        failed={name: reason for part in parts for name, reason in part.failed.items()},
         seconds=seconds,
         left=left,
         ended=ended,

@@ -10,7 +10,7 @@ import numpy as np
 
 from samespace.errors import InputError
 from samespace.gallery.ingest.checks import require_vectors
-from samespace.gallery.ingest.images import Encoder, Images, another_image
+from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Claim, Ints, Vectors
@@ -21,46 +21,51 @@ _AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Images of claimed items, ready to be embedded."""
+class Prepared:
+    """Claimed items that are ready to be embedded.
+
+    Attributes:
+        claims: of the items that `embed` gives vectors for.
+        embed: makes their vectors, (len(claims), D) float32.
+        failed: reason by item number, of those that cannot be embedded.
+    """
 
     claims: list[Claim]
     embed: Callable[[], Vectors]
     failed: dict[int, str]
 
+    def covering(self, claims: list[Claim]) -> Prepared:
+        """With every claimed item: those that a vector source left out count as failed."""
+        left = {claim.item for claim in claims} - {claim.item for claim in self.claims} - set(self.failed)
+        return replace(self, failed={**self.failed, **dict.fromkeys(sorted(left), "no vector was supplied")})
+
 
 class VectorSource(Protocol):
     """Where the vectors of claimed items come from."""
 
-    def take(self, claims: list[Claim]) -> Batch:
-        """Fetch what is needed for these items; runs beside the embedding of the batch before."""
+    def take(self, claims: list[Claim]) -> Prepared:
+        """Read what these items need to be embedded; runs while the items before them are embedded."""
         ...
 
 
 class FromImages:
-    """Vectors by a model from images.
+    """Vectors that a model makes from images.
 
     Args:
-        encoder: the model.
-        images: of the items, as the model takes them.
+        embedder: the model with the items' images.
     """
 
-    def __init__(self, encoder: Encoder, images: Images) -> None:
-        self.encoder, self.images = encoder, images
+    def __init__(self, embedder: ItemEmbedder) -> None:
+        self.embedder = embedder
 
-    def take(self, claims: list[Claim]) -> Batch:
+    def take(self, claims: list[Claim]) -> Prepared:
         """Read the images of these items."""
-        loaded = self.images.load([claim.id for claim in claims])
-        failed = {claims[place].item: reason for place, reason in loaded.missing.items()}
-        kept = []
-        for slot, (place, content) in enumerate(zip(loaded.places, loaded.contents, strict=True)):
-            if another_image(claims[place].content, content):
-                failed[claims[place].item] = "the image is not the one that was added; add the item again with update"
-            else:
-                kept.append(slot)
-        pixels = loaded.pixels if len(kept) == len(loaded.places) else loaded.pixels[kept]
-        chosen = [claims[loaded.places[slot]] for slot in kept]
-        return Batch(chosen, lambda: self.encoder.vectors(pixels), failed)
+        loaded = self.embedder.images.load([claim.id for claim in claims], [claim.content for claim in claims])
+        return Prepared(
+            [claims[place] for place in loaded.places],
+            lambda: self.embedder.vectors(loaded.pixels),
+            {claims[place].item: reason for place, reason in loaded.missing.items()},
+        )
 
 
 class FromVectors:
@@ -75,53 +80,50 @@ class FromVectors:
         if not vectors.has_ids:
             raise InputError(f"{vectors.name} has no ids; a backfill finds vectors by item id")
         self.vectors, self.space = vectors, space
-        self._order = np.argsort(vectors.ids, kind="stable")
-        self._sorted = vectors.ids[self._order]
 
     def items(self, reader: LedgerReader) -> Ints:
         """Numbers of the gallery's items that have a vector here, ascending."""
-        found: list[int] = []
-        for start in range(0, len(self._sorted), _AT_ONCE):
-            known = reader.find(self._sorted[start : start + _AT_ONCE].tolist())
-            found += [item.number for item in known.values() if not item.deleted]
-        return np.array(sorted(found), dtype=np.int64)
+        numbers: list[int] = []
+        for start in range(0, len(self.vectors), _AT_ONCE):
+            known = reader.find(self.vectors.ids[start : start + _AT_ONCE].tolist())
+            numbers += [item.number for item in known.values() if not item.deleted]
+        return np.array(sorted(numbers), dtype=np.int64)
 
-    def take(self, claims: list[Claim]) -> Batch:
-        """Find the vectors of these items; those without one are left out."""
-        wanted = np.asarray([claim.id for claim in claims], dtype=np.str_)
-        place = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        found = self._sorted[place] == wanted
-        values = self.vectors.take(self._order[place[found]])
-        require_vectors(values, self.space, self.vectors.name, wanted[found])
-        return Batch([claims[slot] for slot in np.flatnonzero(found)], lambda: values, {})
+    def take(self, claims: list[Claim]) -> Prepared:
+        """Look up the vectors of these items; those without one are left out."""
+        rows = self.vectors.rows_of([claim.id for claim in claims])
+        chosen = [claim for claim, row in zip(claims, rows, strict=True) if row >= 0]
+        values = self.vectors.take(rows[rows >= 0])
+        require_vectors(values, self.space, self.vectors.name, [claim.id for claim in chosen])
+        return Prepared(chosen, lambda: values, {})
 
 
-class Wanted:
-    """The open items of which a set of vectors knows, in the order of the work list, so that no other is claimed."""
+class Listed:
+    """The items on the work list that a set of vectors can serve, in the order of the list.
+
+    Args:
+        ledger: of the gallery.
+        generation: whose work list.
+        vector_source: the set of vectors.
+    """
 
     def __init__(self, ledger: Ledger, generation: int, vector_source: FromVectors) -> None:
-        self._ledger, self._rank, self._supply = ledger, generation, vector_source
+        self._ledger, self._generation, self._vector_source = ledger, generation, vector_source
         self._known: Ints | None = None
         self._ahead = np.empty(0, dtype=np.int64)
 
-    def again(self) -> bool:
-        """Look at the list anew; whether anything is on it."""
+    def reload(self) -> bool:
+        """Read the list again; whether anything is on it."""
         with self._ledger.read() as reader:
             if self._known is None:
-                self._known = self._supply.items(reader)
-            listed = reader.open_work(self._rank)
+                self._known = self._vector_source.items(reader)
+            listed = reader.open_work(self._generation)
         self._ahead = listed[np.isin(listed, self._known)]
         return len(self._ahead) > 0
 
     def next(self, count: int) -> list[int]:
-        """The next items; none when all were tried."""
+        """The next items; none once all were tried."""
         if self._known is None:
-            self.again()
+            self.reload()
         some, self._ahead = self._ahead[:count], self._ahead[count:]
         return [int(item) for item in some]
-
-
-def accounted(claims: list[Claim], batch: Batch) -> Batch:
-    """A batch in which every claimed item has its place: what a vector source left out counts as failed."""
-    left = {claim.item for claim in claims} - {claim.item for claim in batch.claims} - set(batch.failed)
-    return replace(batch, failed={**batch.failed, **dict.fromkeys(sorted(left), "no vector was supplied")})

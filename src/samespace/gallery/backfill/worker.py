@@ -1,4 +1,4 @@
-"""The worker loop of a backfill: claim, read, embed, complete; the work list in the ledger is the checkpoint."""
+"""One worker of a backfill: claim, read, embed, store; the work list in the ledger is the checkpoint."""
 
 from __future__ import annotations
 
@@ -16,32 +16,28 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.backfill.limits import LatencyBudget, Limits, RateLimit
-from samespace.gallery.backfill.vector_source import Batch, FromImages, FromVectors, VectorSource, Wanted, accounted
+from samespace.gallery.backfill.vector_source import FromVectors, Listed, Prepared, VectorSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Claim, Completed, State, Vectors, Work, WorkerStatus
-
-__all__ = [
-    "Batch",
-    "FromImages",
-    "FromVectors",
-    "Limits",
-    "Progress",
-    "VectorSource",
-    "Worker",
-    "is_dead",
-    "release_dead",
-]
+from samespace.progress import Bar, silent
 
 _POLL_SECONDS = 0.5
 _WAIT_SECONDS = 0.05
 _OTHERS_SECONDS = 0.2
-_BEAT_SECONDS = 2.0
+_HEARTBEAT_SECONDS = 2.0
 _AHEAD = 2
 
 
 @dataclass
 class Progress:
-    """How far a worker has come."""
+    """What a worker has done so far.
+
+    Attributes:
+        completed: what became of the vectors that it made.
+        failed: reason by id of the items that it could not embed.
+        seconds: how long it took.
+        ended: why it ended.
+    """
 
     completed: Completed = field(default_factory=Completed)
     failed: dict[str, str] = field(default_factory=dict)
@@ -55,11 +51,11 @@ class Worker:
     Args:
         ledger: of the gallery.
         generation: of the space to embed for.
-        vector source: where vectors come from.
+        vector_source: where vectors come from.
         limits: when to end or wait.
         probe: one search, for the latency budget.
         advance: called with how many more items are done, and a note.
-        stop: set from outside to end the run after the batch in hand.
+        stop: set from outside to end the run after the items at work.
     """
 
     def __init__(
@@ -70,7 +66,7 @@ class Worker:
         limits: Limits,
         *,
         probe: Callable[[], object] = lambda: None,
-        advance: Callable[[int, str], None] = lambda done, note: None,
+        advance: Bar = silent,
         stop: threading.Event | None = None,
     ) -> None:
         self.ledger, self.generation, self.vector_source, self.limits = ledger, generation, vector_source, limits
@@ -79,26 +75,26 @@ class Worker:
         self._advance = advance
         self._budget = LatencyBudget(limits.p95, probe)
         self._speed = RateLimit(limits.rate)
-        self._wanted = Wanted(ledger, generation, vector_source) if isinstance(vector_source, FromVectors) else None
+        self._listed = Listed(ledger, generation, vector_source) if isinstance(vector_source, FromVectors) else None
         self._progress = Progress()
         self._claimed = 0
-        self._in_hand: set[int] = set()
-        self._guard = threading.Lock()
+        self._at_work: set[int] = set()
+        self._at_work_lock = threading.Lock()
         self._note = ""
         self._began = time.monotonic()
         self._started = time.time()
         self._over = threading.Event()
         self._errors: list[BaseException] = []
-        self._loaded: queue.Queue[Batch | None] = queue.Queue(_AHEAD)
-        self._embedded: queue.Queue[tuple[Batch, Vectors] | None] = queue.Queue(_AHEAD)
+        self._loaded: queue.Queue[Prepared | None] = queue.Queue(_AHEAD)
+        self._embedded: queue.Queue[tuple[Prepared, Vectors] | None] = queue.Queue(_AHEAD)
 
     def run(self) -> Progress:
         """Work until there is nothing left to claim, a limit is reached or `stop` is set."""
         release_dead(self.ledger, self.generation)
         steps = (self._load, self._write)
         threads = [threading.Thread(target=self._guarded, args=(step,), daemon=True) for step in steps]
-        keeper = threading.Thread(target=self._keep, daemon=True)
-        for thread in (*threads, keeper):
+        heart = threading.Thread(target=self._stay_alive, daemon=True)
+        for thread in (*threads, heart):
             thread.start()
         try:
             self._embed()
@@ -107,12 +103,12 @@ class Worker:
             raise
         finally:
             self._embedded.put(None)
-            self._drain()
+            self._drain_loaded()
             for thread in threads:
                 thread.join()
             self._over.set()
-            keeper.join()
-            self._leave()
+            heart.join()
+            self._release()
         if self._errors:
             raise self._errors[0]
         self._progress.seconds = time.monotonic() - self._began
@@ -125,7 +121,9 @@ class Worker:
             self._errors.append(error)
             self.stop.set()
             if step == self._write:
-                self._drop()
+                # nobody may wait for a writer that has failed
+                while self._embedded.get() is not None:
+                    pass
 
     def _load(self) -> None:
         try:
@@ -134,34 +132,34 @@ class Worker:
                 if claims is None:
                     break
                 if claims:
-                    self._loaded.put(accounted(claims, self.vector_source.take(claims)))
+                    self._loaded.put(self.vector_source.take(claims).covering(claims))
         finally:
             self._loaded.put(None)
 
     def _embed(self) -> None:
-        while (batch := self._loaded.get()) is not None:
-            vectors = batch.embed() if batch.claims else np.empty((0, 0), dtype=np.float32)
-            self._embedded.put((batch, vectors))
+        while (prepared := self._loaded.get()) is not None:
+            vectors = prepared.embed() if prepared.claims else np.empty((0, 0), dtype=np.float32)
+            self._embedded.put((prepared, vectors))
 
     def _write(self) -> None:
         while (done := self._embedded.get()) is not None:
-            self._complete(*done)
+            self._store(*done)
 
-    def _keep(self) -> None:
-        """Say that this worker is alive and hold its claims, however long a batch takes."""
-        while not self._over.wait(min(_BEAT_SECONDS, self.limits.lease / 3)):
-            # a store that is busy or away for a moment fails the work itself, or nothing
+    def _stay_alive(self) -> None:
+        """Record that this worker is alive and renew the leases of its claims, however long embedding takes."""
+        while not self._over.wait(min(_HEARTBEAT_SECONDS, self.limits.lease / 3)):
+            # where the database stays unreachable, the work itself fails
             with suppress(GalleryError):
                 self._heartbeat()
 
     def _claim(self) -> list[Claim] | None:
-        """The next items; none at all for now; or None at the end."""
+        """The next items; an empty list where there are none yet; None at the end."""
         with self.ledger.read() as reader:
             state = reader.state()
         count = self._may_claim(state)
         if count <= 0:
             return None
-        if note := self._held_back(state):
+        if note := self._reason_to_wait(state):
             self._say(note)
             self._advance(0, note)
             self.stop.wait(_POLL_SECONDS)
@@ -170,7 +168,7 @@ class Worker:
             # nothing is claimed before its time: a lease runs for work, not for waiting
             self.stop.wait(min(pause, _POLL_SECONDS))
             return []
-        claims = self._take(count)
+        claims = self._claim_listed(count)
         if not claims:
             return self._await_others()
         self._claimed += len(claims)
@@ -178,16 +176,16 @@ class Worker:
         self._say("embedding")
         return claims
 
-    def _held_back(self, state: State) -> str:
+    def _reason_to_wait(self, state: State) -> str:
         """Why no work may be claimed now; empty if it may."""
         if state.upgrade is not None and state.upgrade.paused:
             return "paused"
         return f"waiting for searches (p95 {self._budget.p95:.0f} ms)" if self._budget.exceeded() else ""
 
-    def _take(self, count: int) -> list[Claim]:
-        if self._wanted is None:
+    def _claim_listed(self, count: int) -> list[Claim]:
+        if self._listed is None:
             return self._claim_among(None, count)
-        while some := self._wanted.next(count):
+        while some := self._listed.next(count):
             if claims := self._claim_among(some, count):
                 return claims
         return []
@@ -196,8 +194,8 @@ class Worker:
         now = time.time()
         with self.ledger.claiming() as writer:
             claims = writer.claim(self.generation, self.owner, count, now=now, lease=self.limits.lease, among=items)
-        with self._guard:
-            self._in_hand.update(claim.item for claim in claims)
+        with self._at_work_lock:
+            self._at_work.update(claim.item for claim in claims)
         return claims
 
     def _may_claim(self, state: State) -> int:
@@ -216,13 +214,13 @@ class Worker:
         return count
 
     def _await_others(self) -> list[Claim] | None:
-        """Nothing is free: end, unless claims are out that may yet come to nothing, this worker's own included."""
-        if self._in_hand:
+        """Nothing can be claimed: end, unless claimed items may become free again, this worker's own included."""
+        if self._at_work:
             self.stop.wait(_WAIT_SECONDS)
             return []
         with self.ledger.read() as reader:
             work = reader.work(self.generation, time.time())
-        if not work.open or (self._wanted is not None and not self._wanted.again()):
+        if not work.open or (self._listed is not None and not self._listed.reload()):
             self._progress.ended = self._progress.ended or self._nothing_left(work)
             return None
         release_dead(self.ledger, self.generation)
@@ -237,78 +235,64 @@ class Worker:
             return f"nothing is left but {work.failed:,} items that could not be embedded; try them again with --retry"
         return "nothing is left"
 
-    def _complete(self, batch: Batch, vectors: Vectors) -> None:
+    def _store(self, prepared: Prepared, vectors: Vectors) -> None:
         with self.ledger.write() as writer:
-            completed = (
-                writer.complete(self.generation, batch.claims, vectors, owner=self.owner)
-                if batch.claims
-                else Completed()
-            )
-            writer.fail(self.generation, self.owner, batch.failed)
-        names = self._names(batch)
+            completed = Completed()
+            if prepared.claims:
+                completed = writer.complete(self.generation, prepared.claims, vectors, owner=self.owner)
+            writer.fail(self.generation, self.owner, prepared.failed)
+        if prepared.failed:
+            with self.ledger.read() as reader:
+                items = reader.items(list(prepared.failed)).values()
+            self._progress.failed.update({item.id: prepared.failed[item.number] for item in items})
         self._progress.completed += completed
-        self._progress.failed.update(names)
-        with self._guard:
-            self._in_hand.difference_update(claim.item for claim in batch.claims)
-            self._in_hand.difference_update(batch.failed)
+        with self._at_work_lock:
+            self._at_work.difference_update(claim.item for claim in prepared.claims)
+            self._at_work.difference_update(prepared.failed)
         self._advance(completed.stored + completed.present, "")
 
-    def _names(self, batch: Batch) -> dict[str, str]:
-        if not batch.failed:
-            return {}
-        with self.ledger.read() as reader:
-            return {item.id: batch.failed[item.number] for item in reader.items(list(batch.failed)).values()}
-
     def _say(self, note: str) -> None:
-        """Let others know what this worker is doing, at once if that is new."""
+        """Record what this worker is doing, at once if that is new."""
         if note != self._note:
             self._note = note
             self._heartbeat()
 
     def _heartbeat(self) -> None:
         now = time.time()
-        with self._guard:
-            held = sorted(self._in_hand)
+        with self._at_work_lock:
+            claimed = sorted(self._at_work)
         worker = WorkerStatus(
             self.owner, self.generation, self._started, now, self._progress.completed.stored,
             len(self._progress.failed), self._note,
         )  # fmt: skip
         with self.ledger.claiming() as writer:
             writer.heartbeat(worker)
-            writer.renew(self.generation, self.owner, held, now + self.limits.lease)
+            writer.renew(self.generation, self.owner, claimed, now + self.limits.lease)
 
-    def _leave(self) -> None:
-        """Give back what was claimed and not embedded; a worker that was killed leaves that to the lease."""
+    def _release(self) -> None:
+        """Free what was claimed and not embedded; the claims of a worker that was killed end with their lease."""
         try:
             with self.ledger.write() as writer:
                 writer.release_owned(self.generation, self.owner)
-                writer.end_worker(self.owner)
+                writer.leave(self.owner)
         except GalleryError as error:
             self._errors.append(error)
 
-    def _drain(self) -> None:
-        """Let a loader that waits for room see that the run is over."""
-        while True:
-            try:
-                if self._loaded.get_nowait() is None:
-                    return
-            except queue.Empty:
-                return
-
-    def _drop(self) -> None:
-        """Keep taking what is embedded, so that nobody waits for a writer that has failed."""
-        while self._embedded.get() is not None:
-            pass
+    def _drain_loaded(self) -> None:
+        """Make room for a loader that waits for it, so that it sees that the run is over."""
+        with suppress(queue.Empty):
+            while self._loaded.get_nowait() is not None:
+                pass
 
 
 def release_dead(ledger: Ledger, generation: int) -> int:
-    """Take back the claims of workers of this machine whose process is gone; other machines' wait for their lease."""
+    """Free the claims of workers of this machine whose process is gone; other machines' end with their lease."""
     with ledger.read() as reader:
         dead = [owner for owner in reader.owners(generation) if is_dead(owner)]
     for owner in dead:
         with ledger.write() as writer:
             writer.release_owned(generation, owner)
-            writer.end_worker(owner)
+            writer.leave(owner)
     return len(dead)
 
 
@@ -322,5 +306,5 @@ def is_dead(owner: str) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
+        pass
     return False

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import psycopg
 
+from samespace.gallery.ledger.engine import Session
 from samespace.gallery.ledger.postgres import PostgresEngine
-from samespace.gallery.ledger.reader import Session
 from samespace.space import Space
 
 MOST_DIMS = 2000
@@ -49,7 +49,7 @@ def build(engine: PostgresEngine, generation: int, space: Space) -> bool:
     """
     if space.dim > MOST_DIMS:
         return False
-    with engine.outside_transaction() as session:
+    with engine.alone() as session:
         turn = [engine.address.schema, generation]
         if not session.all("SELECT pg_try_advisory_lock(hashtext(?), ?::integer)", turn)[0][0]:
             return False

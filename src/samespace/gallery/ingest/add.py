@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError, SpaceError
 from samespace.gallery.ingest.checks import require_vectors
-from samespace.gallery.ingest.images import CONTENT, Encoder, Images, another_image
+from samespace.gallery.ingest.images import ItemEmbedder, content_of_vector, same_content
 from samespace.gallery.ingest.store import Added, Batch, store
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.state import NewItem, State
+from samespace.gallery.ledger.state import NewItem, State, Vectors
 from samespace.progress import Advance, silent
 from samespace.vectors import VectorSet
+
+if TYPE_CHECKING:
+    import torch
 
 _BATCH = 5000
 
@@ -64,7 +66,7 @@ def add_vectors(
                 require_vectors(values, state.spaces[generation].space, sets[generation].name, first.ids[rows])
             labels = [None] * (rows.stop - start) if first.labels is None else first.labels[rows].astype(str).tolist()
             items = [
-                NewItem(name, _content_of_vector(value), label, (metadata or {}).get(name, {}))
+                NewItem(name, content_of_vector(value), label, (metadata or {}).get(name, {}))
                 for name, value, label in zip(first.ids[rows].tolist(), taken[state.query], labels, strict=True)
             ]
             yield Batch(items, taken)
@@ -74,8 +76,7 @@ def add_vectors(
 
 def add_images(
     ledger: Ledger,
-    images: Images,
-    encoders: Mapping[int, tuple[Encoder, Images]],
+    embedders: Mapping[int, ItemEmbedder],
     *,
     labelled: bool,
     metadata: Metadata | None = None,
@@ -87,8 +88,7 @@ def add_images(
 
     Args:
         ledger: where to.
-        images: what to add, as the query space's model sees it.
-        encoders: model and images as it sees them, by generation; the query space's among them.
+        embedders: by generation; the images of the query space's embedder are the ones to add.
         labelled: store the source's classes as labels.
         metadata: by item id.
         update: replace items whose image has changed.
@@ -97,6 +97,7 @@ def add_images(
     """
     with ledger.read() as reader:
         state = reader.state()
+    images = embedders[state.query].images
     source, skipped = images.source, dict[str, str]()
     classes = np.asarray(source.classes)
 
@@ -114,19 +115,26 @@ def add_images(
                 )
                 for place, content in zip(loaded.places, loaded.contents, strict=True)
             ]
-            fresh = _fresh(ledger, items, encoders)
+            fresh = _fresh(ledger, items, embedders)
             advance(len(names) - len(items))
-            chosen = [items[place] for place in fresh]
-            vectors = {state.query: encoders[state.query][0].vectors(loaded.pixels[fresh])} if fresh else {}
-            for generation, (encoder, others) in encoders.items():
-                if generation != state.query and fresh:
-                    again = others.load([item.id for item in chosen])
-                    if not again.missing:
-                        vectors[generation] = encoder.vectors(again.pixels)
             yield Batch([item for place, item in enumerate(items) if place not in set(fresh)], {})
-            yield Batch(chosen, vectors)
+            chosen = [items[place] for place in fresh]
+            yield Batch(chosen, _embedded(embedders, state.query, chosen, loaded.pixels[fresh]) if fresh else {})
 
     return store(ledger, state, batches(), update=update, advance=advance) + Added(skipped=skipped)
+
+
+def _embedded(
+    embedders: Mapping[int, ItemEmbedder], query: int, items: Sequence[NewItem], pixels: torch.Tensor
+) -> dict[int, Vectors]:
+    """Vectors of items by every model; the images of the others than the query space's are read at their own size."""
+    vectors = {query: embedders[query].vectors(pixels)}
+    for generation, embedder in embedders.items():
+        if generation != query:
+            again = embedder.images.load([item.id for item in items])
+            if not again.missing:
+                vectors[generation] = embedder.vectors(again.pixels)
+    return vectors
 
 
 def _fresh(ledger: Ledger, items: Sequence[NewItem], generations: Iterable[int]) -> list[int]:
@@ -141,12 +149,8 @@ def _fresh(ledger: Ledger, items: Sequence[NewItem], generations: Iterable[int])
         if (old := known.get(item.id)) is None
         or old.deleted
         or not all(old.number in some for some in having)
-        or not _same_image(old.content, item.content)
+        or not same_content(old.content, item.content)
     ]
-
-
-def _same_image(recorded: str, found: str) -> bool:
-    return recorded == found or (recorded.startswith(f"{CONTENT}:") and not another_image(recorded, found))
 
 
 def _by_generation(state: State, sets: Sequence[VectorSet]) -> dict[int, VectorSet]:
@@ -171,21 +175,15 @@ def _matched(first: VectorSet, other: VectorSet) -> npt.NDArray[np.int64]:
     for given in (first, other):
         if not given.has_ids:
             raise InputError(f"{given.name} has no ids; items of a gallery need names: add 'ids' to the file")
-    if first is other or np.array_equal(first.ids, other.ids):
+    if first is other:
         return np.arange(len(first))
-    order = np.argsort(other.ids)
-    place = np.minimum(np.searchsorted(other.ids[order], first.ids), len(other) - 1)
-    rows = order[place]
-    lacking = other.ids[rows] != first.ids
+    rows = other.rows_of(first.ids)
+    lacking = rows < 0
     if lacking.any():
         raise InputError(f"{other.name} lacks the item '{first.ids[int(np.argmax(lacking))]}' of {first.name}")
-    return np.asarray(rows, dtype=np.int64)
+    return rows
 
 
 def _known_metadata(metadata: Metadata | None, first: VectorSet) -> None:
     if metadata and len(foreign := set(metadata) - set(first.ids.tolist())):
         raise InputError(f"metadata names the item '{min(foreign)}', which {first.name} lacks")
-
-
-def _content_of_vector(vector: npt.NDArray[np.float32]) -> str:
-    return f"vector:{hashlib.sha256(vector.data).hexdigest()[:32]}"

@@ -1,14 +1,15 @@
-"""What vectors must be like before a space takes them."""
+"""What is checked before a gallery takes vectors: their space, their shape and length, that searches stay possible."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from samespace.errors import InputError
-from samespace.gallery.ledger.state import Vectors
+from samespace.errors import GalleryError, InputError, SpaceError
+from samespace.gallery.ledger.state import Rows, State, Vectors
 from samespace.space import Space
 
 _NORM_SLACK = 1e-3
@@ -37,3 +38,41 @@ def require_vectors(values: Vectors, space: Space, name: str, ids: Sequence[str]
             f"{name}: the vector of '{ids[place]}' has length {lengths[place]:.4g}, but space {space} is of unit "
             "vectors; normalise them, or check that they are of this model"
         )
+
+
+def generation_of(state: State, space: Space | None, name: str = "the model") -> int:
+    """The generation of a space that vectors or a model declare.
+
+    Raises:
+        SpaceError: it is undeclared, or the gallery does not know it.
+    """
+    if space is None:
+        raise SpaceError(f"{name} declares no space; embed with 'samespace embed', which records it")
+    generation = state.generation_of(space)
+    if generation is None:
+        known = ", ".join(str(kept.space) for kept in state.spaces.values())
+        raise SpaceError(f"{name}: the gallery does not know the space {space}; it has {known}")
+    return generation
+
+
+def require_calibrated(state: State) -> None:
+    """Refuse what would leave a gallery of several spaces that cannot be searched.
+
+    Raises:
+        GalleryError: scores of the spaces that serve cannot be brought to a common scale.
+    """
+    lacking = [generation for generation in state.servable if (state.query, generation) not in state.calibrations]
+    if lacking and len(state.servable) > 1:
+        pairs = ", ".join(str(state.spaces[generation].space) for generation in lacking)
+        raise GalleryError(
+            f"a gallery of several spaces cannot be searched without calibrations, and queries of "
+            f"{state.spaces[state.query].space} have none for {pairs}; run 'samespace gallery calibrate' for each, or "
+            "upgrade with a certificate made with --new-gallery"
+        )
+
+
+def damaged(rows: Rows) -> int:
+    """How many stored vectors are not what was written."""
+    values = np.ascontiguousarray(rows.values, dtype="<f4")
+    checksums = np.fromiter((zlib.crc32(row.tobytes()) for row in values), dtype=np.int64, count=len(values))
+    return int((checksums != rows.checksums).sum())

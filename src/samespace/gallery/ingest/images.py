@@ -1,4 +1,4 @@
-"""Images of a gallery's items: found by id, looked at again before they are embedded, broken ones named."""
+"""Images of a gallery's items, found by id, and the model that embeds them; unreadable images are named one by one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +15,19 @@ from samespace.errors import InputError, SamespaceError
 from samespace.gallery.ingest.checks import require_vectors
 from samespace.metrics._arrays import as_numpy
 from samespace.space import Space
+from samespace.vectors import find_ids
 
 if TYPE_CHECKING:
     import torch
 
     from samespace.data import ImageSource
+    from samespace.models import Embedder
 
-CONTENT = "pixels"
+_PIXELS = "pixels:"
 
 
 class Model(Protocol):
-    """What turns images into vectors of one space."""
+    """What turns images into vectors of one space: a `samespace.Embedder`, or the user's own."""
 
     @property
     def space(self) -> Space:
@@ -37,55 +39,20 @@ class Model(Protocol):
         ...
 
 
-class Encoder:
-    """A model whose space is worked out once.
+ModelLike: TypeAlias = Model | str | Path
+ImagesLike: TypeAlias = "ImageSource | str | Path"
 
-    Args:
-        model: a `samespace.Embedder`, or anything with `space` and `embed`.
-        folder: where the model lies, if it does.
+
+def load_embedder(folder: str | Path, device: str = "auto") -> Embedder:
+    """Load a model folder, or that of a finished training, onto a device.
+
+    Raises:
+        InputError: it is no whole model folder, or there is no such device.
     """
+    from samespace.models import Embedder, resolve_model
+    from samespace.models.extract import pick_device
 
-    def __init__(self, model: Model, folder: str | None = None) -> None:
-        self.model = model
-        self.folder = folder
-        self.space = model.space
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str = "auto") -> Encoder:
-        """Load a model folder.
-
-        Raises:
-            InputError: it is no whole model folder.
-        """
-        from samespace.models import Embedder, resolve_model
-        from samespace.models.extract import pick_device
-
-        place = resolve_model(folder)
-        return cls(Embedder.load(place).to(pick_device(device)), str(place))
-
-    def vectors(self, images: torch.Tensor) -> npt.NDArray[np.float32]:
-        """Vectors (B, D) float32 of images (B, C, H, W) uint8.
-
-        Raises:
-            InputError: the model gives another shape, or vectors that its space cannot hold.
-        """
-        vectors = as_numpy(self.model.embed(images)).astype(np.float32, copy=False)
-        if vectors.shape != (len(images), self.space.dim):
-            raise InputError(
-                f"the model of space {self.space} gave vectors of shape {vectors.shape} for {len(images)} images"
-            )
-        require_vectors(vectors, self.space, "the model's output", [f"image {row}" for row in range(len(images))])
-        return vectors
-
-    def images(self, spec: str | Path | ImageSource) -> Images:
-        """Open images as this model takes them."""
-        from samespace.data import open_for_model
-
-        if not isinstance(spec, (str, Path)):
-            return Images(spec)
-        preprocessing = getattr(self.model, "preprocessing", None)
-        size, channels = getattr(preprocessing, "size", None), getattr(preprocessing, "channels", None)
-        return Images(open_for_model(spec, size, channels=channels, broken="skip"))
+    return Embedder.load(resolve_model(folder)).to(pick_device(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +62,7 @@ class Loaded:
     Attributes:
         places: positions in the ids asked for, of the images below.
         pixels: (n, C, H, W) uint8.
-        contents: what stands for each image in the ledger.
+        contents: the ledger's content of each image.
         missing: reason by position.
     """
 
@@ -115,26 +82,39 @@ class Images:
     def __init__(self, source: ImageSource) -> None:
         self.source = source
         self._order = np.argsort(source.ids, kind="stable")
-        self._sorted = source.ids[self._order]
         self._skipped = dict(getattr(source, "skipped", ()))
 
-    def rows(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """The row of each id, -1 where the source lacks it."""
-        if not len(ids):
-            return np.empty(0, dtype=np.int64)
-        wanted = np.asarray(ids, dtype=np.str_)
-        place = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        found = self._sorted[place] == wanted
-        return np.where(found, self._order[place], -1).astype(np.int64)
+    @classmethod
+    def open(cls, images: ImagesLike, model: Model) -> Images:
+        """Open images, at the size and with the channels that a model takes."""
+        from samespace.data import open_for_model
 
-    def load(self, ids: Sequence[str]) -> Loaded:
-        """Read the images of these ids; one that cannot be read spoils no other."""
-        rows = self.rows(ids)
+        if not isinstance(images, (str, Path)):
+            return cls(images)
+        preprocessing = getattr(model, "preprocessing", None)
+        size, channels = getattr(preprocessing, "size", None), getattr(preprocessing, "channels", None)
+        return cls(open_for_model(images, size, channels=channels, broken="skip"))
+
+    def load(self, ids: Sequence[str], contents: Sequence[str] | None = None) -> Loaded:
+        """Read the images of these ids; one that cannot be read, or is not the one recorded, spoils no other.
+
+        Args:
+            ids: of the items.
+            contents: what the ledger has recorded for each; images are compared with it where it is given.
+        """
+        rows = find_ids(self.source.ids, self._order, ids)
         missing = {place: self._absent(ids[place]) for place in np.flatnonzero(rows < 0).tolist()}
         places = np.flatnonzero(rows >= 0).tolist()
         pixels = self._read(places, rows, missing)
         places = [place for place in places if place not in missing]
-        return Loaded(places, pixels, [content_of(image) for image in pixels], missing)
+        read = [content_of(image) for image in pixels]
+        if contents is not None:
+            kept = [slot for slot, place in enumerate(places) if not another_image(contents[place], read[slot])]
+            if len(kept) < len(places):
+                for place in set(places) - {places[slot] for slot in kept}:
+                    missing[place] = "the image is not the one that was added; add the item again with update"
+                places, pixels, read = [places[slot] for slot in kept], pixels[kept], [read[slot] for slot in kept]
+        return Loaded(places, pixels, read, missing)
 
     def _absent(self, name: str) -> str:
         reason = self._skipped.get(name)
@@ -143,32 +123,73 @@ class Images:
     def _read(self, places: list[int], rows: npt.NDArray[np.int64], missing: dict[int, str]) -> torch.Tensor:
         import torch
 
-        if not places:
-            return torch.empty((0, *self.source.image_shape), dtype=torch.uint8)
+        read = [torch.empty((0, *self.source.image_shape), dtype=torch.uint8)]
         try:
-            return self.source.load(rows[places])
+            return self.source.load(rows[places]) if places else read[0]
         except (SamespaceError, OSError):
             # one of them is at fault; read them singly to learn which
-            read = []
             for place in places:
                 try:
                     read.append(self.source.load(rows[[place]]))
                 except (SamespaceError, OSError) as error:
                     missing[place] = f"the image cannot be read: {_reason(error)}"
-            return torch.cat(read) if read else torch.empty((0, *self.source.image_shape), dtype=torch.uint8)
+            return torch.cat(read)
+
+
+class ItemEmbedder:
+    """A model with the images of the items: item ids in, vectors of one space out.
+
+    Args:
+        model: makes the vectors.
+        images: of the items, as the model takes them.
+    """
+
+    def __init__(self, model: Model, images: Images) -> None:
+        self.model, self.images = model, images
+        # an Embedder hashes its weights to tell its space
+        self.space = model.space
+
+    def vectors(self, images: torch.Tensor) -> npt.NDArray[np.float32]:
+        """Vectors (B, D) float32 of images (B, C, H, W) uint8.
+
+        Raises:
+            InputError: the model gives another shape, or vectors that its space does not allow.
+        """
+        vectors = as_numpy(self.model.embed(images)).astype(np.float32, copy=False)
+        if vectors.shape != (len(images), self.space.dim):
+            raise InputError(
+                f"the model of space {self.space} gave vectors of shape {vectors.shape} for {len(images)} images"
+            )
+        require_vectors(vectors, self.space, "the model's output", [f"image {row}" for row in range(len(images))])
+        return vectors
 
 
 def content_of(image: torch.Tensor) -> str:
-    """What stands for an image in the ledger: its size and the sha256 of its pixels."""
+    """What the ledger records of an image: its size and the sha256 of its pixels."""
     shape = "x".join(str(side) for side in image.shape)
-    digest = hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:32]
-    return f"{CONTENT}:{shape}:{digest}"
+    return f"{_PIXELS}{shape}:{hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:32]}"
+
+
+def content_of_vector(vector: npt.NDArray[np.float32]) -> str:
+    """What the ledger records of an item that was added by its vector."""
+    return f"vector:{hashlib.sha256(vector.data).hexdigest()[:32]}"
+
+
+def same_content(recorded: str, found: str) -> bool | None:
+    """Whether an item still is what was recorded; None where a vector was recorded and an image is given, or so.
+
+    Images brought to unlike sizes, for unlike models, cannot be told apart and count as the same.
+    """
+    if recorded == found:
+        return True
+    if recorded.startswith(_PIXELS) and found.startswith(_PIXELS):
+        return recorded.split(":")[1] != found.split(":")[1]
+    return None
 
 
 def another_image(recorded: str, found: str) -> bool:
-    """Whether an image is provably not the one recorded; images brought to unlike sizes cannot be told apart."""
-    kind, _, rest = recorded.partition(":")
-    return kind == CONTENT and rest.partition(":")[0] == found.split(":")[1] and recorded != found
+    """Whether an image is provably not the one recorded."""
+    return same_content(recorded, found) is False
 
 
 def _reason(error: Exception) -> str:

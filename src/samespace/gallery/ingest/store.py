@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from samespace.errors import InputError, SpaceError
-from samespace.gallery.ingest.images import CONTENT, another_image
+from samespace.gallery.ingest.checks import require_calibrated
+from samespace.gallery.ingest.images import same_content
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Ints, Item, NewItem, State, Vectors
 from samespace.gallery.ledger.writer import LedgerWriter
-from samespace.gallery.upgrade.permissions import require_calibrated
 from samespace.progress import Advance
 
 _SAME = 1e-4
@@ -155,12 +155,8 @@ def _verdicts(
 def _by_content(item: NewItem, old: Item | None) -> Verdict:
     if old is None or old.deleted:
         return "new"
-    if old.content == item.content:
-        return "same"
-    if old.content.startswith(f"{CONTENT}:") and item.content.startswith(f"{CONTENT}:"):
-        # images brought to unlike sizes for unlike models cannot be told apart
-        return "changed" if another_image(old.content, item.content) else "same"
-    return "unknown"
+    same = same_content(old.content, item.content)
+    return "unknown" if same is None else "same" if same else "changed"
 
 
 def _conflict(name: str, verdict: Verdict, state: State) -> str:

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from typing import Any, TypeAlias
+from functools import lru_cache, reduce
+from typing import Any
 
 from samespace.errors import GalleryError, InputError
 
 try:
     import psycopg
-    from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 except ImportError:
     raise InputError("galleries on PostgreSQL need psycopg: pip install 'samespace[postgres]'") from None
 
 from samespace.gallery.ledger import postgres_copy
-from samespace.gallery.ledger.filters import Scalar
-from samespace.gallery.ledger.pool import OneChange, Pool
+from samespace.gallery.ledger.engine import Session, Turns
+from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.postgres_address import parsed
-from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors, starting
-from samespace.gallery.ledger.schema import POSTGRES, postgres_vectors
+from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors
+from samespace.gallery.ledger.postgres_pool import Connection, Pool
+from samespace.gallery.ledger.sqlite import TABLES
 from samespace.gallery.ledger.state import Ints, Vectors
 
-Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
-
+_LARGEST = 16000
+# longer rows do not fit on a page of 8 KiB
+_ON_PAGE = 1900
 _AT_ONCE = 500
-_MOST_DIMS = 16000
-_KEPT_OPEN = 8
-_RECOVERY_SECONDS = 30.0
+_INSERT = re.compile(r"(?P<head>INSERT INTO .* VALUES )(?P<marks>\([^()]*\))(?P<tail>.*)", re.DOTALL)
+_DIALECT = {
+    "INTEGER PRIMARY KEY AUTOINCREMENT": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "INTEGER": "BIGINT",
+    "REAL": "DOUBLE PRECISION",
+    "BLOB": "BYTEA",
+    "metadata TEXT": "metadata JSONB",
+    " WITHOUT ROWID": "",
+}
 _RELATIONS = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
 _EXTENSION = (
     "SELECT n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
@@ -45,47 +52,23 @@ class PostgresSession:
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Every row of a query."""
-        return self.connection.execute(_placeholders(sql), values).fetchall()
+        return self.connection.execute(_translated(sql, bool(values)), values or None).fetchall()
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute a statement; how many rows it touched."""
-        return self.connection.execute(_placeholders(sql), values).rowcount
+        return self.connection.execute(_translated(sql, bool(values)), values or None).rowcount
 
     def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute a statement for each row of values."""
-        with self.connection.cursor() as cursor:
-            cursor.executemany(_placeholders(sql), rows)
-
-    def insert(self, table: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> None:
-        """Append rows to a table: by COPY, which knows no conflicts, or by statements of many rows."""
-        if not conflict:
-            with self.connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN".encode()) as copy:
-                for row in rows:
-                    copy.write_row(row)
+        several = _INSERT.fullmatch(sql)
+        if several is None:
+            with self.connection.cursor() as cursor:
+                cursor.executemany(_translated(sql, True), rows)
             return
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
-            marks = ", ".join([f"({', '.join('?' * len(part[0]))})"] * len(part))
-            self.run(f"INSERT INTO {table} VALUES {marks} {conflict}", [value for row in part for value in row])
-
-    def insert_vectors(
-        self, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
-    ) -> None:
-        """Append rows to a space's vectors."""
-        sql = f"COPY vector_{generation} FROM STDIN (FORMAT BINARY)".encode()
-        with self.connection.cursor() as cursor, cursor.copy(sql) as copy:
-            for piece in postgres_copy.rows(numbers, items, contents, values):
-                copy.write(piece)
-
-    def vectors(self, sql: str, values: Sequence[Any], dim: int) -> tuple[list[tuple[Any, ...]], Vectors]:
-        """Rows of a query whose last column is a vector, and these vectors (N, dim).
-
-        Raises:
-            ValueError: a stored vector has another length.
-        """
-        with self.connection.cursor(binary=True) as cursor:
-            rows = cursor.execute(_placeholders(sql), values).fetchall()
-        return rows, postgres_copy.unpacked([row[-1] for row in rows], dim)
+            marks = ", ".join([several["marks"]] * len(part))
+            self.run(several["head"] + marks + several["tail"], [value for row in part for value in row])
 
 
 class PostgresEngine:
@@ -108,9 +91,8 @@ class PostgresEngine:
         self.read_only = read_only
         self._path = f'"{self.address.schema}"'
         self._fresh = create
-        self.skip_locked = "FOR UPDATE SKIP LOCKED"
-        self._change = OneChange()
-        self._pool = Pool(self._connect, _reusable, keep=_KEPT_OPEN)
+        self._turns = Turns()
+        self._pool = Pool(self.address)
         try:
             with self._explained():
                 connection = self._pool.take()
@@ -122,7 +104,7 @@ class PostgresEngine:
 
     @contextmanager
     def reading(self) -> Iterator[PostgresSession]:
-        """A transaction that sees the database as of its start throughout."""
+        """A transaction that sees one moment of the database throughout."""
         with self._transaction("REPEATABLE READ READ ONLY", "") as session:
             yield session
 
@@ -130,28 +112,33 @@ class PostgresEngine:
     def writing(self) -> Iterator[PostgresSession]:
         """A transaction that writes: whole or not at all, flushed to disk when the block ends.
 
-        Writers lock the row of `clock` in turn, so that revisions rise in the order of commits.
+        Writers take turns at the row of the clock, so that revisions rise in the order of commits.
         """
         self._check_writable()
         # whoever makes a gallery finds no clock yet
         turn = "SELECT pg_advisory_xact_lock(7310018)" if self._fresh else "SELECT 1 FROM clock WHERE id = 1 FOR UPDATE"
-        with self._change.begun(self.location), self._transaction("READ COMMITTED", turn) as session:
+        with self._turns.taken(self.location), self._transaction("READ COMMITTED", turn) as session:
             yield session
         self._fresh = False
 
     @contextmanager
-    def claiming(self) -> Iterator[PostgresSession]:
+    def picking(self) -> Iterator[PostgresSession]:
         """A transaction that only claims work: it does not wait for writers, nor they for it."""
         self._check_writable()
         with self._transaction("READ COMMITTED", "") as session:
             yield session
 
-    def create_tables(self, session: Any) -> None:
+    def claiming(self, session: Session) -> str:
+        """Rows that another worker is claiming are passed over."""
+        return "FOR UPDATE SKIP LOCKED"
+
+    def create_tables(self, session: Session) -> None:
         """The schema, the extension, the fixed tables.
 
         Raises:
             GalleryError: the server has no pgvector.
         """
+        assert isinstance(session, PostgresSession)
         self._check_new(session.connection)
         if not session.all("SELECT 1 FROM pg_namespace WHERE nspname = ?", [self.address.schema]):
             session.run(f'CREATE SCHEMA "{self.address.schema}"')
@@ -162,18 +149,58 @@ class PostgresEngine:
                 raise no_vectors(error, self.address) from error
         self._find_extension(session.connection)
         session.run(f"SET LOCAL search_path TO {self._path}")
-        session.run(POSTGRES)
+        session.run(reduce(lambda sql, pair: sql.replace(*pair), _DIALECT.items(), TABLES))
 
-    def vector_table(self, generation: int, dim: int) -> list[str]:
-        """Statements that make the table of a space's vectors."""
-        if dim > _MOST_DIMS:
-            raise InputError(f"{self.location}: pgvector keeps vectors of at most {_MOST_DIMS} dimensions, got {dim}")
-        return postgres_vectors(generation, dim)
+    def create_vectors(self, session: Session, generation: int, dim: int) -> None:
+        """The table of a space's vectors."""
+        if dim > _LARGEST:
+            raise InputError(f"{self.location}: pgvector keeps vectors of at most {_LARGEST} dimensions, got {dim}")
+        session.run(
+            f"CREATE TABLE vector_{generation} (no BIGINT PRIMARY KEY, item BIGINT NOT NULL UNIQUE, "
+            f"content TEXT NOT NULL, crc BIGINT NOT NULL, value vector({dim}) NOT NULL)"
+        )
+        if dim <= _ON_PAGE:
+            # kept beside the row: scans would otherwise look up every vector in a second table
+            session.run(f"ALTER TABLE vector_{generation} ALTER COLUMN value SET STORAGE PLAIN")
 
-    def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
+    def insert_items(self, session: Session, rows: Sequence[Sequence[Any]]) -> None:
+        """Append to `item`."""
+        assert isinstance(session, PostgresSession)
+        with session.connection.cursor() as cursor, cursor.copy("COPY item FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def insert_vectors(
+        self, session: Session, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
+    ) -> None:
+        """Append rows to a space's vectors."""
+        assert isinstance(session, PostgresSession)
+        sql = f"COPY vector_{generation} FROM STDIN (FORMAT BINARY)".encode()
+        with session.connection.cursor() as cursor, cursor.copy(sql) as copy:
+            for piece in postgres_copy.rows(numbers, items, contents, values):
+                copy.write(piece)
+
+    def vectors(
+        self, session: Session, sql: str, values: Sequence[Any], dim: int
+    ) -> tuple[list[tuple[Any, ...]], Vectors]:
+        """Rows of a query whose last column is a vector."""
+        assert isinstance(session, PostgresSession)
+        with session.connection.cursor(binary=True) as cursor:
+            rows = cursor.execute(_translated(sql, bool(values)), values or None).fetchall()
+        vectors = postgres_copy.unpacked([row[-1] for row in rows], dim)
+        if vectors is None:
+            raise GalleryError(f"{self.location}: a stored vector has the wrong length; run 'samespace gallery doctor'")
+        return rows, vectors
+
+    def condition(self, condition: Condition) -> tuple[str, list[Any]]:
         """A filter condition on `item` as SQL with its values."""
-        if key == "label":
-            return f'label COLLATE "C" {operator} ?', [str(value)]
+        values = list(condition.value) if isinstance(condition.value, tuple) else [condition.value]
+        if condition.operator == "in":
+            parts = [self.condition(Condition(condition.key, "=", value)) for value in values]
+            return "(" + " OR ".join(sql for sql, _ in parts) + ")", [v for _, given in parts for v in given]
+        value = values[0]
+        if condition.key == "label":
+            return f'label COLLATE "C" {condition.operator} ?', [str(value)]
         kind, cast, given = "number", "numeric", str(value)
         if isinstance(value, bool):
             kind, cast = "boolean", "boolean"
@@ -186,8 +213,8 @@ class PostgresEngine:
         return (
             # only a CASE keeps the cast away from values of other kinds
             f"CASE WHEN jsonb_typeof(metadata -> ?::text) = '{kind}' "
-            f"THEN (metadata ->> ?::text)::{cast} {operator} ?::{cast} ELSE FALSE END",
-            [key, key, given],
+            f"THEN (metadata ->> ?::text)::{cast} {condition.operator} ?::{cast} ELSE FALSE END",
+            [condition.key, condition.key, given],
         )
 
     def size(self) -> int:
@@ -201,7 +228,7 @@ class PostgresEngine:
         return int(rows[0][0])
 
     def check(self) -> Iterator[str]:
-        """What can damage or has damaged the data, as far as the server tells, a line each."""
+        """What the server says against itself, a line each."""
         with self.reading() as session:
             for setting in ("fsync", "full_page_writes"):
                 if session.all("SELECT current_setting(?)", [setting]) == [("off",)]:
@@ -219,25 +246,20 @@ class PostgresEngine:
                 yield f"the index {name} was left half-built; it is not used, and the next maintenance builds it anew"
 
     @contextmanager
-    def outside_transaction(self) -> Iterator[PostgresSession]:
-        """A connection outside any transaction, for statements that PostgreSQL refuses within one."""
+    def alone(self) -> Iterator[PostgresSession]:
+        """A connection outside any transaction, for what PostgreSQL does not do within one."""
         self._check_writable()
         with self._explained():
-            connection = self._pool.new()
+            connection = self._pool.connect()
             try:
                 connection.execute(f"SET search_path TO {self._path}".encode())
                 yield PostgresSession(connection)
             finally:
-                connection.close()
-                self._pool.give(connection)
+                self._pool.drop(connection)
 
     def close(self) -> None:
         """Close every connection."""
         self._pool.close()
-
-    def discard(self) -> None:
-        """Close; tables that were not made are gone with their transaction."""
-        self.close()
 
     @contextmanager
     def _transaction(self, mode: str, turn: str) -> Iterator[PostgresSession]:
@@ -246,7 +268,7 @@ class PostgresEngine:
             f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'; {turn}"
         ).encode()
         with self._explained():
-            connection = self._begun(begin)
+            connection = self._pool.begun(begin)
             try:
                 yield PostgresSession(connection)
                 # after an error that the caller swallowed the server rolls back and calls it a success
@@ -258,42 +280,6 @@ class PostgresEngine:
                 raise
             finally:
                 self._pool.give(connection)
-
-    def _begun(self, begin: bytes) -> Connection:
-        """A connection with an open transaction; a new one where the server has closed the one that was kept."""
-        for take in (self._pool.take, self._pool.new):
-            connection = take()
-            try:
-                connection.execute(begin)
-                return connection
-            except BaseException as error:
-                lost = connection.broken and isinstance(error, psycopg.OperationalError)
-                with suppress(psycopg.Error):
-                    connection.rollback()
-                self._pool.give(connection)
-                if not lost or take == self._pool.new:
-                    raise
-        raise AssertionError
-
-    def _connect(self) -> Connection:
-        """A new connection; waits for a server that is starting or recovering."""
-        limit = time.monotonic() + _RECOVERY_SECONDS
-        while True:
-            try:
-                connection = psycopg.connect(self.address.server, autocommit=True, prepare_threshold=None)
-                break
-            except psycopg.OperationalError as error:
-                if not starting(error) or time.monotonic() > limit:
-                    raise
-                time.sleep(0.1)
-        # one width for all whole numbers, so that lists of them stay lists to the planner
-        connection.adapters.register_dumper(int, Int8Dumper)
-        connection.adapters.register_dumper(int, Int8BinaryDumper)
-        connection.execute(
-            "SELECT set_config('synchronous_commit', 'on', false), set_config('client_encoding', 'UTF8', false) "
-            "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-        )
-        return connection
 
     def _check_new(self, connection: Connection) -> None:
         there = {row[0] for row in connection.execute(_RELATIONS, [self.address.schema])}
@@ -335,11 +321,6 @@ class PostgresEngine:
             raise explained(error, self.address) from error
 
 
-def _reusable(connection: Connection) -> bool:
-    return not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-
-
 @lru_cache(maxsize=4096)
-def _placeholders(sql: str) -> bytes:
-    """SQL with the placeholders of psycopg, which also wants each percent sign twice."""
-    return sql.replace("%", "%%").replace("?", "%s").encode()
+def _translated(sql: str, with_values: bool) -> bytes:
+    return (sql.replace("%", "%%").replace("?", "%s") if with_values else sql).encode()

@@ -1,10 +1,9 @@
-"""What a ledger holds, as values."""
+"""What a ledger stores and tells, as values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
-from operator import add
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -40,7 +39,7 @@ class StoredSpace:
 
 @dataclass(frozen=True)
 class Link:
-    """Permission to compare queries of one space with vectors of another.
+    """The leave to compare queries of one space with vectors of another.
 
     Attributes:
         query: generation of the query space.
@@ -63,10 +62,10 @@ class Upgrade:
         number: counts the upgrades of a gallery.
         old: generation of the space that queries used before.
         new: generation of the space that queries use after.
-        state: planned, open, rolled back, being sealed or sealed.
+        state: where the upgrade stands.
         paused: whether workers wait.
         order: of the backfill.
-        plan: what the upgrade needs and costs, JSON-ready.
+        plan: what `plan` found, JSON-ready.
         started: when queries switched, seconds since 1970; None while planned.
         ended: when it was sealed or rolled back.
     """
@@ -84,7 +83,7 @@ class Upgrade:
 
 @dataclass(frozen=True)
 class State:
-    """Everything about a gallery but its items, read in one transaction.
+    """Everything about a gallery but its items, read at one moment.
 
     Attributes:
         revision: number of the last change that a search could notice.
@@ -127,7 +126,7 @@ class State:
 
     @property
     def upgrade(self) -> Upgrade | None:
-        """The upgrade to the present query space that is open or being sealed, if any."""
+        """The upgrade that brought the present query space, unless there was none or it is over."""
         for upgrade in reversed(self.upgrades):
             if upgrade.new == self.query and upgrade.state in ("open", "sealing"):
                 return upgrade
@@ -172,7 +171,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Claim:
-    """An item that a worker has claimed: its vector is expected before the lease ends."""
+    """An item that a worker has claimed: embed it and hand the vector in before the lease ends."""
 
     item: int
     id: str
@@ -227,7 +226,13 @@ class Completed:
 
     def __add__(self, other: Completed) -> Completed:
         """Counts of both."""
-        return Completed(*map(add, astuple(self), astuple(other)))
+        return Completed(
+            self.stored + other.stored,
+            self.present + other.present,
+            self.changed + other.changed,
+            self.gone + other.gone,
+            self.lost + other.lost,
+        )
 
 
 @dataclass(frozen=True)

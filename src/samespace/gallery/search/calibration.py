@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError
+from samespace.gallery.ingest.checks import generation_of
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.models import generation_of
 from samespace.metrics._arrays import encode
 from samespace.metrics.calibration import Calibration, calibrate
 from samespace.space import Links, Space, require_comparable

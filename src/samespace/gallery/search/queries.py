@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samespace.errors import GalleryError, SpaceError
-from samespace.gallery.ingest.images import Encoder
+from samespace.gallery.ingest.images import Images, ItemEmbedder, load_embedder
 from samespace.gallery.ledger.state import State
 from samespace.progress import Advance, silent
 from samespace.vectors import VectorSet
@@ -44,14 +44,15 @@ def embed_queries(
             f"the gallery remembers no model of space {kept.space}; embed the images with 'samespace embed' and give "
             "the vectors"
         )
-    encoder = Encoder.load(kept.model, device)
-    if encoder.space != kept.space:
-        raise SpaceError(f"{kept.model} holds a model of space {encoder.space} now, expected one of {kept.space}")
-    source = encoder.images(images).source
+    model = load_embedder(kept.model, device)
+    embedder = ItemEmbedder(model, Images.open(images, model))
+    if embedder.space != kept.space:
+        raise SpaceError(f"{kept.model} holds a model of space {embedder.space} now, expected one of {kept.space}")
+    source = embedder.images.source
     vectors = np.empty((len(source), kept.space.dim), dtype=np.float32)
     for start in range(0, len(source), batch_size):
         rows = np.arange(start, min(start + batch_size, len(source)))
-        vectors[rows] = encoder.vectors(source.load(rows))
+        vectors[rows] = embedder.vectors(source.load(rows))
         advance(len(rows))
     return VectorSet.from_arrays(
         vectors, labels=np.asarray(source.classes)[source.labels], ids=source.ids, space=kept.space, name=source.name

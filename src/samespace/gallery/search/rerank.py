@@ -8,20 +8,20 @@ from dataclasses import replace
 import numpy as np
 
 from samespace.errors import GalleryError
-from samespace.gallery.backfill.worker import FromImages
+from samespace.gallery.backfill.vector_source import FromImages
 from samespace.gallery.index.segments import unit
-from samespace.gallery.ingest.images import Encoder, Images
+from samespace.gallery.ingest.checks import require_calibrated
+from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Claim, State, Vectors
 from samespace.gallery.search.search import Answer, Hit
-from samespace.gallery.upgrade.permissions import require_calibrated
 from samespace.metrics.calibration import Scale
 
 _AT_ONCE = 256
 
 
 def rerank(
-    ledger: Ledger, answer: Answer, queries: Vectors, encoder: Encoder, images: Images, *, k: int, scale: Scale | None
+    ledger: Ledger, answer: Answer, queries: Vectors, embedder: ItemEmbedder, *, k: int, scale: Scale | None
 ) -> Answer:
     """Score the hits of a first stage in the query space itself, embedding those that have no vector of it yet.
 
@@ -32,8 +32,7 @@ def rerank(
         ledger: of the gallery.
         answer: of the first stage, with more hits than are wanted.
         queries: (Q, D) float32, those of the first stage.
-        encoder: model of the query space.
-        images: of the items.
+        embedder: model of the query space, with the items' images.
         k: hits wanted.
         scale: of the scores; the gallery's own by default.
 
@@ -52,7 +51,7 @@ def rerank(
     units = unit(queries, replace(state.spaces[state.query].space, normalized=False))
     vectors = dict(zip(rows.items.tolist(), rows.values, strict=True))
     lacking = [Claim(item.number, item.id, item.content) for item in known.values() if item.number not in vectors]
-    vectors |= _embed(ledger, state.query, FromImages(encoder, images), lacking)
+    vectors |= _embed(ledger, state.query, FromImages(embedder), lacking)
     named = {name: vectors[item.number] for name, item in known.items() if item.number in vectors}
     return replace(
         answer,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samespace.errors import SpaceError
-from samespace.gallery.ingest.images import Encoder, Images, another_image
+from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Vectors
@@ -32,20 +32,20 @@ class Canaries:
     recorded: int
 
 
-def require_same_model(ledger: Ledger, generation: int, encoder: Encoder, images: Images) -> Canaries:
+def require_same_model(ledger: Ledger, generation: int, embedder: ItemEmbedder) -> Canaries:
     """Compare what a model gives for the canaries of a space with what it gave before.
 
-    Where a space has none yet, they are chosen among the items and recorded. Vectors of the canaries that the space
-    holds, whoever made them, are compared too. Images that are gone or that have changed are left out.
+    Where a space has no canaries yet, they are chosen among the items and recorded. The stored vectors of these items,
+    whoever made them, are compared too. Images that are gone or that have changed are left out.
 
     Raises:
-        SpaceError: the model is of another space, or its vectors are not those that the space holds.
+        SpaceError: the model is of another space, or its vectors are not those that are stored.
     """
     with ledger.read() as reader:
         state = reader.state()
         kept = state.spaces[generation]
-        if encoder.space != kept.space:
-            raise SpaceError(f"expected the model of space {kept.space}, got one of {encoder.space}")
+        if embedder.space != kept.space:
+            raise SpaceError(f"expected the model of space {kept.space}, got one of {embedder.space}")
         items, before = reader.canaries(generation)
         known = len(items)
         if not known:
@@ -57,7 +57,7 @@ def require_same_model(ledger: Ledger, generation: int, encoder: Encoder, images
         ids = {item.number: (item.id, item.content) for item in reader.items(items).values()}
     present = [place for place, number in enumerate(items.tolist()) if number in ids]
     items, before, stored = items[present], before[present], stored[present]
-    now, places = _embed(encoder, images, [ids[number] for number in items.tolist()])
+    now, places = _embed(embedder, [ids[number] for number in items.tolist()])
     items = items[places]
     # the lower of the two cosines; NaN where there is neither a canary nor a stored vector
     cosines = np.fmin(_cosines(before[places], now), _cosines(stored[places], now))
@@ -78,7 +78,7 @@ def require_same_model(ledger: Ledger, generation: int, encoder: Encoder, images
     return Canaries(checked=int(had.sum()), worst=worst, recorded=recorded)
 
 
-def require_lineage(ledger: Ledger, old: int, encoder: Encoder, images: Images, dims: int) -> float | None:
+def require_lineage(ledger: Ledger, old: int, embedder: ItemEmbedder, dims: int) -> float | None:
     """Refuse a new model whose vectors have nothing to do with the stored ones: a foreign one of the same dimension.
 
     The new vector of an image should be nearer to the stored vector of that image than to those of most others.
@@ -94,7 +94,7 @@ def require_lineage(ledger: Ledger, old: int, encoder: Encoder, images: Images, 
         items = _choose(reader)
         rows = reader.rows_of(old, items)
         ids = {item.number: (item.id, item.content) for item in reader.items(rows.items).values()}
-    now, places = _embed(encoder, images, [ids[number] for number in rows.items.tolist()])
+    now, places = _embed(embedder, [ids[number] for number in rows.items.tolist()])
     if len(places) < _COUNT // 2:
         return None
     scores = _unit(now[:, :dims]) @ _unit(rows.values[places][:, :dims]).T
@@ -102,7 +102,7 @@ def require_lineage(ledger: Ledger, old: int, encoder: Encoder, images: Images, 
     share = float(np.mean(own > np.median(scores, axis=1)))
     if share < _FINDING:
         raise SpaceError(
-            f"vectors of the new model {encoder.space} do not go with the stored ones: only {share:.0%} of "
+            f"vectors of the new model {embedder.space} do not go with the stored ones: only {share:.0%} of "
             f"{len(places)} canary images come out nearer to their own stored vector than to most others (unrelated "
             "vectors reach 50 %); is this the model that was certified?"
         )
@@ -117,16 +117,12 @@ def _choose(reader: LedgerReader) -> Ints:
     return numbers[np.linspace(0, len(numbers) - 1, _COUNT).astype(np.int64)]
 
 
-def _embed(encoder: Encoder, images: Images, wanted: list[tuple[str, str]]) -> tuple[Vectors, list[int]]:
-    loaded = images.load([name for name, _ in wanted])
-    same = [
-        slot
-        for slot, (place, content) in enumerate(zip(loaded.places, loaded.contents, strict=True))
-        if not another_image(wanted[place][1], content)
-    ]
-    if not same:
-        return np.empty((0, encoder.space.dim), dtype=np.float32), []
-    return encoder.vectors(loaded.pixels[same]), [loaded.places[slot] for slot in same]
+def _embed(embedder: ItemEmbedder, items: list[tuple[str, str]]) -> tuple[Vectors, list[int]]:
+    """Vectors of items given by (id, content), and which of them these are; changed images are left out."""
+    loaded = embedder.images.load([name for name, _ in items], [content for _, content in items])
+    if not loaded.places:
+        return np.empty((0, embedder.space.dim), dtype=np.float32), []
+    return embedder.vectors(loaded.pixels), loaded.places
 
 
 def _unit(vectors: Vectors) -> Vectors:

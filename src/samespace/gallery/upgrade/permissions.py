@@ -1,4 +1,4 @@
-"""Leave to compare: which certificates and calibrations an upgrade needs, and storing them."""
+"""Which pairs of spaces an upgrade may compare, by which certificates and calibrations; and storing them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from samespace.errors import GalleryError, SpaceError
+from samespace.errors import SpaceError
 from samespace.gallery.ledger.state import Link, State
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.metrics.calibration import Calibration
@@ -17,29 +17,60 @@ if TYPE_CHECKING:
 
 _KEPT = ("format", "created", "compatible", "old_space", "new_space", "metrics", "data", "options", "sweep", "notes")
 
+Pair = tuple[int, int]
+"""Generation of the queries, generation of the vectors that they search."""
+
 
 @dataclass(frozen=True)
 class Permissions:
-    """What stands between a new space and the spaces that a gallery holds.
+    """Which pairs of a new space with the spaces that serve may be compared.
 
     Attributes:
         links: pairs that a certificate allows.
         accepted: pairs without one that the user accepts.
         refused: why each of the other pairs is not allowed, a sentence each.
         revoked: pairs of which a certificate now says no, whatever an earlier one said.
-        calibrations: by (query generation, gallery generation), from the certificates.
+        calibrations: from the certificates, with where each comes from.
         uncalibrated: pairs whose scores cannot be brought to a common scale.
     """
 
-    links: tuple[Link, ...] = ()
-    accepted: tuple[Link, ...] = ()
-    refused: tuple[str, ...] = ()
-    revoked: tuple[tuple[int, int], ...] = ()
-    calibrations: dict[tuple[int, int], tuple[Calibration, str]] = field(default_factory=dict)
-    uncalibrated: tuple[tuple[int, int], ...] = ()
+    links: list[Link] = field(default_factory=list)
+    accepted: list[Link] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    revoked: list[Pair] = field(default_factory=list)
+    calibrations: dict[Pair, tuple[Calibration, str]] = field(default_factory=dict)
+    uncalibrated: list[Pair] = field(default_factory=list)
+
+    def require(self) -> None:
+        """Refuse where a pair is not allowed.
+
+        Raises:
+            SpaceError: which pairs, and what to do.
+        """
+        if self.refused:
+            raise SpaceError("; ".join(self.refused))
+
+    def store(self, writer: LedgerWriter) -> None:
+        """Write down what is allowed and what is not, with the calibrations."""
+        for query, gallery in self.revoked:
+            writer.drop_link(query, gallery)
+        for link in (*self.links, *self.accepted):
+            writer.put_link(link)
+        for (query, gallery), (calibration, source) in self.calibrations.items():
+            writer.put_calibration(query, gallery, calibration, source)
+
+    def lines(self, state: State) -> tuple[str, ...]:
+        """What allows each pair of spaces, a line each."""
+        certified = [
+            f"{state.spaces[link.gallery].space}: certificate of {(link.certificate or {}).get('created', '')}, "
+            f"{link.dims} dimensions compared"
+            for link in self.links
+        ]
+        accepted = [f"{state.spaces[link.gallery].space}: accepted without a certificate" for link in self.accepted]
+        return (*certified, *accepted)
 
 
-def examine(
+def permissions_for(
     state: State, new: int, space: Space, certificates: Sequence[Certificate], *, accept_uncertified: bool = False
 ) -> Permissions:
     """Which pairs of a new space with those that serve now are allowed, and by what.
@@ -51,8 +82,7 @@ def examine(
         certificates: of checks, one for each pair; those given at an earlier plan count as well.
         accept_uncertified: accept pairs of one dimension that no certificate allows.
     """
-    links, accepted, refused, revoked = [], [], [], []
-    calibrations: dict[tuple[int, int], tuple[Calibration, str]] = {}
+    result = Permissions()
     for generation in state.servable:
         old = state.spaces[generation].space
         if old == space:
@@ -61,62 +91,21 @@ def examine(
         earlier = state.links.get((new, generation))
         accepts = accept_uncertified and old.dim == space.dim
         if given is not None:
-            calibrations |= _calibrations(given, generation, new, state, leave=given.compatible or accepts)
+            allowed = given.compatible or accepts
+            result.calibrations.update(_calibrations(given, generation, new, state, allowed=allowed))
         if given is not None and given.compatible:
-            links.append(Link(new, generation, old.dim, _kept(given)))
+            result.links.append(Link(new, generation, old.dim, _kept(given)))
         elif given is None and earlier is not None and earlier.certificate is not None:
-            links.append(earlier)
+            result.links.append(earlier)
         elif accepts:
-            accepted.append(Link(new, generation, old.dim))
+            result.accepted.append(Link(new, generation, old.dim))
         else:
-            revoked += [(new, generation)] if given is not None else []
-            refused.append(_reason(given, old, space, accept_uncertified))
-    known = {*state.calibrations, *calibrations}
-    needed = [(new, generation) for generation in (*state.servable, new)]
-    return Permissions(
-        tuple(links),
-        tuple(accepted),
-        tuple(refused),
-        tuple(revoked),
-        calibrations,
-        tuple(pair for pair in needed if pair not in known),
-    )
-
-
-def grant(writer: LedgerWriter, leave: Permissions) -> None:
-    """Store what an examination found."""
-    for query, gallery in leave.revoked:
-        writer.drop_link(query, gallery)
-    for link in (*leave.links, *leave.accepted):
-        writer.put_link(link)
-    for (query, gallery), (calibration, source) in leave.calibrations.items():
-        writer.put_calibration(query, gallery, calibration, source)
-
-
-def require_calibrated(state: State) -> None:
-    """Refuse what would leave a gallery of several spaces that cannot be searched.
-
-    Raises:
-        GalleryError: scores of the spaces that serve cannot be brought to a common scale.
-    """
-    lacking = [generation for generation in state.servable if (state.query, generation) not in state.calibrations]
-    if lacking and len(state.servable) > 1:
-        pairs = ", ".join(str(state.spaces[generation].space) for generation in lacking)
-        raise GalleryError(
-            f"a gallery of several spaces cannot be searched without calibrations, and queries of "
-            f"{state.spaces[state.query].space} have none for {pairs}; run 'samespace gallery calibrate' for each, or "
-            "upgrade with a certificate made with --new-gallery"
-        )
-
-
-def require(leave: Permissions) -> None:
-    """Refuse where a pair is not allowed.
-
-    Raises:
-        SpaceError: which pairs, and what to do.
-    """
-    if leave.refused:
-        raise SpaceError("; ".join(leave.refused))
+            if given is not None:
+                result.revoked.append((new, generation))
+            result.refused.append(_reason(given, old, space, accept_uncertified))
+    known = {*state.calibrations, *result.calibrations}
+    result.uncalibrated.extend(pair for one in (*state.servable, new) if (pair := (new, one)) not in known)
+    return result
 
 
 def _of_pair(certificate: Certificate, old: Space, new: Space) -> bool:
@@ -124,18 +113,18 @@ def _of_pair(certificate: Certificate, old: Space, new: Space) -> bool:
 
 
 def _calibrations(
-    certificate: Certificate, old: int, new: int, state: State, *, leave: bool
-) -> dict[tuple[int, int], tuple[Calibration, str]]:
+    certificate: Certificate, old: int, new: int, state: State, *, allowed: bool
+) -> dict[Pair, tuple[Calibration, str]]:
     source = f"certificate of {certificate.created}"
     pairs = {"cross": (new, old), "new": (new, new), "old": (old, old)}
-    found = {}
+    calibrations = {}
     for test, value in certificate.calibrations.items():
         pair = pairs[test]
         # what it says of the old space alone holds whatever the verdict; but thresholds were set by the calibration
         # that is there, and an upgrade does not move them
-        if pair not in state.calibrations if pair == (old, old) else leave:
-            found[pair] = (value, source)
-    return found
+        if pair not in state.calibrations if pair == (old, old) else allowed:
+            calibrations[pair] = (value, source)
+    return calibrations
 
 
 def _kept(certificate: Certificate) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from samespace.gallery.ingest.images import Encoder, Images
+from samespace.errors import GalleryError
+from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
-from samespace.gallery.ledger.state import State
+from samespace.gallery.ledger.state import Link, State
 from samespace.gallery.upgrade.permissions import Permissions
 from samespace.space import Space
 
@@ -69,39 +70,33 @@ def draft(
     reader: LedgerReader,
     state: State,
     generation: int,
-    space: Space,
-    leave: Permissions,
-    order: str | None,
-    rate: float | None,
+    permissions: Permissions,
+    *,
+    order: str | None = None,
+    rate: float | None = None,
 ) -> Plan:
     """What an upgrade would do and cost, not yet numbered.
 
     Args:
-        reader: the gallery, one moment of it.
-        state: as of that moment.
+        reader: of the gallery.
+        state: as that reader sees it, the new space included.
         generation: of the new space.
-        space: the new space.
-        leave: what stands between it and the spaces that serve.
+        permissions: which of its pairs with the spaces that serve are allowed.
         order: of the backfill; by default the one with the largest area in the certificate's sweep.
         rate: images per second, if it was measured.
     """
-    items = reader.live()
+    space, items = state.spaces[generation].space, reader.live()
     to_embed = items - reader.stored(generation)
-    sweep = _sweep(leave, state)
+    sweep = _sweep_from(permissions.links, state.query)
     metric = None if sweep is None else str(sweep["metrics"][0])
     curves = {} if sweep is None else {name: tried["calibrated"] for name, tried in sweep["orders"].items()}
     areas = {name: tried["area"][metric] for name, tried in curves.items() if tried["area"][metric] is not None}
-    best = max(areas, key=lambda name: areas[name]) if areas else "random"
-    chosen = order or best
+    chosen = order or (max(areas, key=lambda name: areas[name]) if areas else "random")
     shown = curves.get(chosen, curves.get("random"))
-    missing = list(leave.refused)
-    if leave.uncalibrated:
-        missing.append(
-            "calibrations of "
-            + ", ".join(f"{state.spaces[g].space.id if g in state.spaces else space.id} for {space.id}"
-                        for _, g in leave.uncalibrated)
-            + ": make the certificate with --new-gallery, or give --calibrate"
-        )  # fmt: skip
+    missing = list(permissions.refused)
+    if permissions.uncalibrated:
+        pairs = ", ".join(f"{state.spaces[other].space.id} for {space.id}" for _, other in permissions.uncalibrated)
+        missing.append(f"calibrations of {pairs}: make the certificate with --new-gallery, or give --calibrate")
     return Plan(
         upgrade=0,
         old=state.spaces[state.query].space,
@@ -109,28 +104,44 @@ def draft(
         items=items,
         to_embed=to_embed,
         rate=rate,
-        seconds=None if not rate else to_embed / rate,
+        seconds=to_embed / rate if rate else None,
         bytes=to_embed * (4 * space.dim + _OVERHEAD),
         order=chosen,
         metric=metric,
-        curve=()
-        if shown is None
-        else tuple({"share": at["share"], "value": at["values"][metric]} for at in shown["points"]),
+        curve=tuple({"share": at["share"], "value": at["values"][metric]} for at in shown["points"]) if shown else (),
         areas=areas,
-        holds=None if shown is None else bool(shown["holds"][metric]),
-        pairs=pairs_of(leave, state),
+        holds=bool(shown["holds"][metric]) if shown else None,
+        pairs=permissions.lines(state),
         missing=tuple(missing),
     )
 
 
-def sweep_of(state: State, query: int) -> Mapping[str, Any] | None:
-    """The sweep of the certificate that links a query space with the one before it; None where there is none."""
-    before = state.parent(query)
-    link = state.links.get((query, before)) if before is not None else None
-    return None if link is None or link.certificate is None else _sweep_in(link.certificate)
+def items_worth(ledger: Ledger, epsilon: float, order: object) -> int:
+    """How many more items to embed until the gain that remains, by the certificate's check set, is below `epsilon`.
+
+    Args:
+        ledger: of the gallery.
+        epsilon: of the sweep's first metric.
+        order: of the backfill; anything but a name stands for the upgrade's.
+
+    Raises:
+        GalleryError: no certificate of the upgrade has a sweep.
+    """
+    with ledger.read() as reader:
+        state = reader.state()
+        done, items = reader.stored(state.query), reader.live()
+    links = [link for link in state.links.values() if link.query == state.query]
+    sweep = _sweep_from(links, state.parent(state.query))
+    if sweep is None:
+        raise GalleryError(
+            "no certificate of this upgrade has a sweep, so the gain that remains is unknown; leave out epsilon, "
+            "or run 'samespace check' with --new-gallery"
+        )
+    name = order if isinstance(order, str) else state.upgrade.order if state.upgrade is not None else "random"
+    return max(0, _items_until(sweep, name, epsilon, items) - done)
 
 
-def items_until(sweep: Mapping[str, Any], order: str, epsilon: float, items: int) -> int:
+def _items_until(sweep: Mapping[str, Any], order: str, epsilon: float, items: int) -> int:
     """How many items of a gallery must be re-embedded until the gain that remains is below `epsilon`.
 
     The gain that remains at a share of the gallery is taken from the check set: the upper end of the interval of
@@ -153,17 +164,7 @@ def items_until(sweep: Mapping[str, Any], order: str, epsilon: float, items: int
     return 0
 
 
-def pairs_of(leave: Permissions, state: State) -> tuple[str, ...]:
-    """What allows each pair of spaces, a line each."""
-    lines = []
-    for link in leave.links:
-        made = (link.certificate or {}).get("created", "")
-        lines.append(f"{state.spaces[link.gallery].space}: certificate of {made}, {link.dims} dimensions compared")
-    lines += [f"{state.spaces[link.gallery].space}: accepted without a certificate" for link in leave.accepted]
-    return tuple(lines)
-
-
-def measured_rate(ledger: Ledger, encoder: Encoder, images: Images) -> float | None:
+def measured_rate(ledger: Ledger, embedder: ItemEmbedder) -> float | None:
     """Images per second, reading included, over a few seconds."""
     with ledger.read() as reader:
         numbers, _ = reader.labels()
@@ -171,10 +172,10 @@ def measured_rate(ledger: Ledger, encoder: Encoder, images: Images) -> float | N
         ids = [item.id for item in reader.items(some).values()]
     done, began = 0, time.monotonic()
     for warm, start in enumerate(range(0, len(ids), _TRIAL_BATCH)):
-        loaded = images.load(ids[start : start + _TRIAL_BATCH])
+        loaded = embedder.images.load(ids[start : start + _TRIAL_BATCH])
         if not loaded.places:
             continue
-        encoder.vectors(loaded.pixels)
+        embedder.vectors(loaded.pixels)
         if warm == 0 and len(ids) > 2 * _TRIAL_BATCH:
             began = time.monotonic()
             continue
@@ -184,18 +185,11 @@ def measured_rate(ledger: Ledger, encoder: Encoder, images: Images) -> float | N
     return done / max(time.monotonic() - began, 1e-6) if done else None
 
 
-def _sweep(leave: Permissions, state: State) -> Mapping[str, Any] | None:
-    """The expected curves, from the certificate against the space that queries use now."""
-    for link in leave.links:
-        if link.gallery == state.query and link.certificate is not None:
-            return _sweep_in(link.certificate)
-    return None
-
-
-def _sweep_in(certificate: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The sweep of a certificate, with the metrics that were asked for before those that are always followed."""
-    sweep = certificate.get("sweep")
-    if not isinstance(sweep, Mapping):
+def _sweep_from(links: Iterable[Link], gallery: int | None) -> Mapping[str, Any] | None:
+    """The sweep of the certificate for vectors of generation `gallery`; the metrics that were asked for come first."""
+    certificate = next((link.certificate for link in links if link.gallery == gallery and link.certificate), None)
+    sweep = None if certificate is None else certificate.get("sweep")
+    if certificate is None or not isinstance(sweep, Mapping):
         return None
     asked = [name for name in certificate.get("metrics", ()) if name in sweep["metrics"]]
     return {**sweep, "metrics": [*asked, *(name for name in sweep["metrics"] if name not in asked)]}

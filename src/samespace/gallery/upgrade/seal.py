@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from samespace.errors import GalleryError
+from samespace.gallery.ingest.checks import damaged
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade
+from samespace.progress import Advance, silent
 from samespace.space import Space
 
 _BATCH = 1000
@@ -35,9 +34,7 @@ class Sealed:
     retired: tuple[Space, ...]
 
 
-def seal(
-    ledger: Ledger, *, partial: bool = False, actor: str = "", advance: Callable[[int], None] = lambda done: None
-) -> Sealed:
+def seal(ledger: Ledger, *, partial: bool = False, actor: str = "", advance: Advance = silent) -> Sealed:
     """Count, check, then delete old vectors in small batches; killed, the same call carries on.
 
     Args:
@@ -143,8 +140,7 @@ def _require_sound(reader: LedgerReader, state: State) -> None:
         rows = reader.rows_after(state.query, last, 256)
         if not len(rows.numbers):
             break
-        found = np.array([zlib.crc32(np.ascontiguousarray(row, dtype="<f4").tobytes()) for row in rows.values])
-        if (found != rows.checksums).any():
+        if damaged(rows):
             raise GalleryError(
                 f"a vector of {state.spaces[state.query].space} is damaged in the store; nothing was deleted. Run "
                 "'samespace gallery doctor'"

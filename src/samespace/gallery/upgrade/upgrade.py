@@ -8,17 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 from samespace.errors import GalleryError, InputError, suggest
 from samespace.gallery.backfill.order import ORDERS
-from samespace.gallery.ingest.images import Encoder, Images
+from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, StoredSpace, Upgrade
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.gallery.upgrade.model_check import require_lineage, require_same_model
-from samespace.gallery.upgrade.permissions import Permissions, examine, grant, require
-from samespace.gallery.upgrade.plan import Plan, draft, measured_rate, pairs_of
+from samespace.gallery.upgrade.permissions import Permissions, permissions_for
+from samespace.gallery.upgrade.plan import Plan, draft, measured_rate
 from samespace.space import Space
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate
+
+
+@dataclass(frozen=True)
+class NewSpace:
+    """The space that an upgrade goes to, with what is at hand to make its vectors.
+
+    Attributes:
+        space: its identity.
+        folder: of its model, to be remembered.
+        embedder: the model with the items' images, to measure how long they take and to check the model.
+    """
+
+    space: Space
+    folder: str | None = None
+    embedder: ItemEmbedder | None = None
 
 
 @dataclass(frozen=True)
@@ -49,10 +64,9 @@ class Switched:
 
 def plan(
     ledger: Ledger,
-    new: Encoder | Space,
+    new: NewSpace,
     certificates: Sequence[Certificate] = (),
     *,
-    images: Images | None = None,
     order: str | None = None,
     accept_uncertified: bool = False,
     actor: str = "",
@@ -61,9 +75,8 @@ def plan(
 
     Args:
         ledger: of the gallery.
-        new: the new model, or its space where only its vectors are at hand.
-        certificates: one for each pair of the new space with one that the gallery holds.
-        images: of the items, to measure how long they take.
+        new: the space to go to.
+        certificates: one for each pair of the new space with one that serves.
         order: of the backfill; by default the one with the largest area in the certificate's sweep.
         accept_uncertified: accept pairs without a certificate.
         actor: who asks, for the audit trail.
@@ -71,42 +84,38 @@ def plan(
     Raises:
         GalleryError: another upgrade is under way to the same space, or the space is retired.
     """
-    space = new if isinstance(new, Space) else new.space
     _require_order(order)
-    rate = None
     with ledger.read() as reader:
-        state = reader.state()
-        _require_plannable(state, space)
-    if isinstance(new, Encoder) and images is not None:
-        rate = measured_rate(ledger, new, images)
+        _require_plannable(reader.state(), new.space)
+    rate = None if new.embedder is None else measured_rate(ledger, new.embedder)
     with ledger.write() as writer:
+        generation = _registered(writer, new)
         state = writer.state()
-        generation = _registered(writer, state, new)
-        state = writer.state()
-        leave = examine(state, generation, space, certificates, accept_uncertified=accept_uncertified)
-        grant(writer, leave)
-        found = _write_down(writer, state, generation, draft(writer, state, generation, space, leave, order, rate))
-        writer.note(actor, "plan", upgrade=found.upgrade, space=space.id, missing=list(found.missing))
+        permissions = permissions_for(state, generation, new.space, certificates, accept_uncertified=accept_uncertified)
+        permissions.store(writer)
+        found = _write_down(writer, state, draft(writer, state, generation, permissions, order=order, rate=rate))
+        writer.note(actor, "plan", upgrade=found.upgrade, space=new.space.id, missing=list(found.missing))
     return found
 
 
 def open_upgrade(
     ledger: Ledger,
-    new: Encoder | Space | None = None,
+    new: NewSpace | None = None,
     certificates: Sequence[Certificate] = (),
     *,
-    images: Images | None = None,
     order: str | None = None,
     accept_uncertified: bool = False,
     actor: str = "",
 ) -> Switched:
     """Let queries use the new space: from here on, with nothing re-embedded.
 
+    The certificates are examined twice: before anything is embedded or written, and again within the transaction that
+    switches, because the gallery may have changed in between.
+
     Args:
         ledger: of the gallery.
-        new: the new model or its space; the planned space by default.
-        certificates: as for `plan`.
-        images: of the items, for canaries.
+        new: the space to go to; the planned one by default.
+        certificates: as for `plan`; those given there count.
         order: of the backfill.
         accept_uncertified: accept pairs without a certificate; recorded.
         actor: who asks, for the audit trail.
@@ -117,37 +126,31 @@ def open_upgrade(
     """
     _require_order(order)
     with ledger.read() as reader:
-        state = reader.state()
+        before = reader.state()
     if new is None:
-        kept = planned(state, ledger.location)
-        new = Encoder.load(kept.model) if kept.model else kept.space
-    space = new if isinstance(new, Space) else new.space
-    _require_leave(ledger, state, space, certificates, accept_uncertified=accept_uncertified, actor=actor)
-    notes = _look_at(ledger, state, new, images) if isinstance(new, Encoder) and images is not None else []
+        new = NewSpace(planned(before, ledger.location).space)
+    _require_permissions(ledger, before, new.space, certificates, accept_uncertified=accept_uncertified, actor=actor)
+    notes = [] if new.embedder is None else _require_right_model(ledger, before, new.embedder)
     with ledger.write() as writer:
+        generation = _registered(writer, new)
         state = writer.state()
-        generation = _registered(writer, state, new)
-        state = writer.state()
-        leave = examine(state, generation, space, certificates, accept_uncertified=accept_uncertified)
-        require(leave)
-        grant(writer, leave)
-        if _upgrade_to(state, generation) is None:
-            _write_down(writer, state, generation, draft(writer, state, generation, space, leave, order, None))
-        upgrade = _upgrade_to(writer.state(), generation)
-        assert upgrade is not None
+        permissions = permissions_for(state, generation, new.space, certificates, accept_uncertified=accept_uncertified)
+        permissions.require()
+        permissions.store(writer)
+        upgrade = _upgrade_to(state, generation)
+        if upgrade is None:
+            _write_down(writer, state, draft(writer, state, generation, permissions, order=order))
+            upgrade = _upgrade_to(writer.state(), generation)
+            assert upgrade is not None
         writer.set_upgrade(upgrade, state="open", paused=False, order=order)
         writer.set_query(generation)
-        writer.note(
-            actor,
-            "upgrade",
-            upgrade=upgrade.number,
-            space=space.id,
-            accepted_uncertified=[[link.query, link.gallery] for link in leave.accepted],
-        )
-    if isinstance(new, Encoder) and images is not None:
-        canaries = require_same_model(ledger, generation, new, images)
+        accepted = [[link.query, link.gallery] for link in permissions.accepted]
+        writer.note(actor, "upgrade", upgrade=upgrade.number, space=new.space.id, accepted_uncertified=accepted)
+    if new.embedder is not None:
+        canaries = require_same_model(ledger, generation, new.embedder)
         notes.insert(0, f"{canaries.recorded or canaries.checked} canary images stand for the new model")
-    return Switched(space, state.spaces[state.query].space, pairs_of(leave, state), (*notes, *_warnings(leave)))
+    lines = permissions.lines(state)
+    return Switched(new.space, state.spaces[state.query].space, lines, (*notes, *_warnings(permissions)))
 
 
 def rollback(ledger: Ledger, *, actor: str = "") -> Switched:
@@ -230,24 +233,23 @@ def _require_plannable(state: State, space: Space) -> None:
         )
 
 
-def _registered(writer: LedgerWriter, state: State, new: Encoder | Space) -> int:
+def _registered(writer: LedgerWriter, new: NewSpace) -> int:
     """The generation of a new space: a later one than all that serve."""
-    space = new if isinstance(new, Space) else new.space
-    folder = new.folder if isinstance(new, Encoder) else None
-    _require_plannable(state, space)
-    generation = state.generation_of(space)
+    state = writer.state()
+    _require_plannable(state, new.space)
+    generation = state.generation_of(new.space)
     if generation is not None and generation < state.query:
         # planned before the present query space and never used: it takes its place anew, above it
         writer.forget_space(generation)
         generation = None
     if generation is None:
-        return writer.add_space(space, folder)
-    if folder is not None:
-        writer.set_model(generation, folder)
+        return writer.add_space(new.space, new.folder)
+    if new.folder is not None:
+        writer.set_model(generation, new.folder)
     return generation
 
 
-def _require_leave(
+def _require_permissions(
     ledger: Ledger,
     state: State,
     space: Space,
@@ -259,36 +261,36 @@ def _require_leave(
     """Refuse before anything is embedded or written; a certificate that says no takes back an earlier yes."""
     _require_plannable(state, space)
     generation = state.generation_of(space)
-    leave = examine(state, generation or 0, space, certificates, accept_uncertified=accept_uncertified)
-    if generation is not None and leave.revoked:
+    permissions = permissions_for(state, generation or 0, space, certificates, accept_uncertified=accept_uncertified)
+    if generation is not None and permissions.revoked:
         with ledger.write() as writer:
-            for query, gallery in leave.revoked:
+            for query, gallery in permissions.revoked:
                 writer.drop_link(query, gallery)
-            writer.note(actor, "revoke", pairs=[list(pair) for pair in leave.revoked])
-    require(leave)
+            writer.note(actor, "revoke", pairs=[list(pair) for pair in permissions.revoked])
+    permissions.require()
 
 
-def _look_at(ledger: Ledger, state: State, new: Encoder, images: Images) -> list[str]:
+def _require_right_model(ledger: Ledger, state: State, embedder: ItemEmbedder) -> list[str]:
     """Refuse a model that is not what it claims to be, before queries use it; what was seen."""
     old = state.spaces[state.query].space
-    generation = state.generation_of(new.space)
+    generation = state.generation_of(embedder.space)
     if generation is not None:
-        require_same_model(ledger, generation, new, images)
-    kin = require_lineage(ledger, state.query, new, images, min(new.space.dim, old.dim))
-    return [] if kin is None else [f"{kin:.0%} of the canaries find their own stored vector"]
+        require_same_model(ledger, generation, embedder)
+    share = require_lineage(ledger, state.query, embedder, min(embedder.space.dim, old.dim))
+    return [] if share is None else [f"{share:.0%} of the canaries find their own stored vector"]
 
 
-def _warnings(leave: Permissions) -> list[str]:
-    found = []
-    if leave.accepted:
-        found.append("ACCEPTED WITHOUT A CERTIFICATE: nothing shows that searches keep their quality; recorded")
-    if leave.uncalibrated:
-        found.append(
-            f"{len(leave.uncalibrated)} pairs of spaces have no calibration: results carry raw scores only, and "
+def _warnings(permissions: Permissions) -> list[str]:
+    warnings = []
+    if permissions.accepted:
+        warnings.append("ACCEPTED WITHOUT A CERTIFICATE: nothing shows that searches keep their quality; recorded")
+    if permissions.uncalibrated:
+        warnings.append(
+            f"{len(permissions.uncalibrated)} pairs of spaces have no calibration: results carry raw scores only, and "
             "nothing can be added or backfilled; run 'samespace gallery calibrate', or give a certificate made with "
             "--new-gallery"
         )
-    return found
+    return warnings
 
 
 def _upgrade_to(state: State, generation: int) -> Upgrade | None:
@@ -299,16 +301,18 @@ def _upgrade_to(state: State, generation: int) -> Upgrade | None:
     return None
 
 
-def _write_down(writer: LedgerWriter, state: State, generation: int, plan: Plan) -> Plan:
+def _write_down(writer: LedgerWriter, state: State, plan: Plan) -> Plan:
     """Store a plan, in the place of an earlier one to the same space; the plan with its number."""
+    generation = state.generation_of(plan.new)
+    assert generation is not None
     earlier = _upgrade_to(state, generation)
     number = (
         writer.add_upgrade(state.query, generation, order=plan.order, plan={}) if earlier is None else earlier.number
     )
-    found = replace(plan, upgrade=number)
+    numbered = replace(plan, upgrade=number)
     stored = next(one for one in writer.state().upgrades if one.number == number)
-    writer.set_upgrade(stored, order=found.order, plan=found.to_dict())
-    return found
+    writer.set_upgrade(stored, order=plan.order, plan=numbered.to_dict())
+    return numbered
 
 
 def _no_way_back(state: State, upgrade: Upgrade | None) -> str:

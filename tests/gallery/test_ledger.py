@@ -18,7 +18,7 @@ from samespace.gallery.ledger.state import Link, NewItem, WorkerStatus
 from samespace.metrics.calibration import Band, Calibration
 from samespace.space import Space
 
-from ..conftest import NEW, OLD
+from .conftest import NEW, OLD
 
 ODD = ['quo"te', "back\\slash", "dot.ted", "$", "[0]", "ключ", "a b", "'", "?", "%s", "𝄞", ""]
 
@@ -270,7 +270,7 @@ def test_workers_are_known_while_they_beat(ledger: Ledger) -> None:
         assert [(found.owner, found.done) for found in reader.workers(50.0)] == [("v", 0), ("w", 6)]
         assert [found.owner for found in reader.workers(101.5)] == ["v"]
     with ledger.claiming() as writer:
-        writer.end_worker("v")
+        writer.leave("v")
     with ledger.read() as reader:
         assert [found.owner for found in reader.workers(50.0)] == ["w"]
 
