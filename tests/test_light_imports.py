@@ -15,6 +15,8 @@ from samespace.vectors import VectorSet
 
 SPACE = Space(weights="00" * 32, preprocessing="none", dim=8, normalized=True, name="v1")
 HEAVY = ("torch", "torchvision")
+LIGHT = ["samespace", "samespace.gallery", "samespace.vectors", "samespace.cli.main"]
+LIGHT += ["samespace.metrics", "samespace.scoring.pairs", "samespace.scoring.ranking", "samespace.evaluate"]
 
 
 def loaded_after(code: str, *arguments: str) -> list[str]:
@@ -46,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("module", ["samespace", "samespace.gallery", "samespace.vectors", "samespace.cli.main"])
+@pytest.mark.parametrize("module", LIGHT)
 def test_importing(module: str) -> None:
     assert loaded_after(f"import {module}") == []
 
@@ -66,5 +68,5 @@ def test_adding_vectors(folder: Path) -> None:
 
 def test_checking_vectors(folder: Path) -> None:
     vectors = str(folder / "vectors")
-    command = ("check", "--queries", vectors, "--gallery", vectors, "--baseline", vectors)
-    assert loaded_by(*command, exit_code=1) == []
+    sides = [f"--{side}={vectors}" for side in ("queries", "gallery", "baseline", "new-gallery")]
+    assert loaded_by("check", *sides, "--replicates", "100", exit_code=1) == []

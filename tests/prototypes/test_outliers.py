@@ -69,7 +69,7 @@ def test_clusters_are_the_same_for_one_seed_and_blocks(monkeypatch: pytest.Monke
     np.save(tmp_path / "v.npy", vectors)
     whole = distance_to_centre(vectors, seed=4)
     assert not np.array_equal(whole, distance_to_centre(vectors, seed=5))
-    monkeypatch.setattr("samespace.prototypes.rows.BLOCK_BYTES", 4000)
+    monkeypatch.setattr("samespace.prototypes.outliers.BLOCK_BYTES", 4000)
     np.testing.assert_allclose(distance_to_centre(np.load(tmp_path / "v.npy", mmap_mode="r"), seed=4), whole, atol=1e-6)
 
 

@@ -25,6 +25,7 @@ from samespace.metrics.bootstrap import interval
 from samespace.metrics.flips import flips
 from samespace.metrics.identification import Matches
 from samespace.metrics.retrieval import places, precision_from_counts
+from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 from samespace.scoring.blocks import Blocks
 from samespace.scoring.mates import BlockMates
 from samespace.scoring.scores import Scores
@@ -47,8 +48,6 @@ def backfill_turns(aligned: AlignedSets, order: Order, seed: int) -> Ints:
     tie = np.random.default_rng(seed).permutation(count)
     key = np.zeros(count, dtype=np.float32)
     if order != "random":
-        from samespace.prototypes.outliers import distance_to_centre, turn_in_class
-
         codes = np.empty(count, dtype=np.int64)
         codes[aligned.gallery_order] = aligned.mates.gallery_codes
         vectors = aligned.gallery.vectors

@@ -12,9 +12,13 @@ normalised on the fly, so no second copy of them is made.
 
 from __future__ import annotations
 
-from samespace.prototypes.centres import extend_classifier, mean, trimmed
-from samespace.prototypes.outliers import distance_to_centre, turn_in_class
-from samespace.prototypes.refinement import effective_sample_size, refined, refined_weights, weighted
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from samespace.prototypes.centres import extend_classifier, mean, trimmed
+    from samespace.prototypes.outliers import distance_to_centre, turn_in_class
+    from samespace.prototypes.refinement import effective_sample_size, refined, refined_weights, weighted
 
 __all__ = [
     "distance_to_centre",
@@ -27,3 +31,22 @@ __all__ = [
     "turn_in_class",
     "weighted",
 ]
+
+_HOME = {
+    "distance_to_centre": "outliers",
+    "effective_sample_size": "refinement",
+    "extend_classifier": "centres",
+    "mean": "centres",
+    "refined": "refinement",
+    "refined_weights": "refinement",
+    "trimmed": "centres",
+    "turn_in_class": "outliers",
+    "weighted": "refinement",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # the orders of a backfill need no torch, the prototypes do: each name is loaded when first used
+    if name in _HOME:
+        return getattr(importlib.import_module(f"samespace.prototypes.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'samespace.prototypes' has no attribute '{name}'")

@@ -11,30 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from samespace.errors import InputError
+from samespace.prototypes.checks import check_vectors as check_vectors
+from samespace.prototypes.checks import refuse_unusable as refuse_unusable
 
 Vectors = Tensor | np.ndarray[Any, Any]
 """Feature rows (N, D), any floating type; numpy arrays may be memory maps."""
 
 BLOCK_BYTES = 32 * 2**20
 """Work space of one step: less costs more calls, more leaves the caches and the allocator's reusable blocks."""
-
-
-def check_vectors(vectors: Vectors, name: str) -> None:
-    """Refuse what is not a matrix of floating-point rows.
-
-    Raises:
-        InputError: not an array or tensor, not two-dimensional, not floating, or without columns.
-    """
-    if isinstance(vectors, Tensor):
-        floating = vectors.is_floating_point()
-    elif isinstance(vectors, np.ndarray):
-        floating = np.issubdtype(vectors.dtype, np.floating)
-    else:
-        raise InputError(f"{name} is a {type(vectors).__name__}; expected a tensor or numpy array of shape (N, D)")
-    if vectors.ndim != 2 or vectors.shape[1] == 0:
-        raise InputError(f"{name} has shape {tuple(vectors.shape)}; expected (N, D), one row per sample")
-    if not floating:
-        raise InputError(f"{name} has type {vectors.dtype}; expected floating-point features")
 
 
 def check_labels(labels: Vectors, num_classes: int, count: int) -> Tensor:
@@ -109,21 +93,6 @@ def blocks(count: int, row_bytes: int) -> Iterator[slice]:
     step = fitting(row_bytes)
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
-
-
-def refuse_unusable(norms: Tensor, rows: slice | Tensor, name: str) -> None:
-    """Refuse rows whose length is zero or not finite, naming the first.
-
-    Raises:
-        InputError: a row holds NaN or infinity, or is all zero.
-    """
-    usable = (norms > 0) & norms.isfinite()
-    if bool(usable.all()):
-        return
-    at = int((~usable).flatten().nonzero()[0])
-    row = rows.start + at if isinstance(rows, slice) else int(rows.flatten()[at])
-    fault = "is all zero" if float(norms.flatten()[at]) == 0 else "holds NaN, infinity or values too large to square"
-    raise InputError(f"row {row} of {name} {fault}; every sample needs a finite, non-zero vector")
 
 
 def class_counts(labels: Tensor, num_classes: int) -> Tensor:
