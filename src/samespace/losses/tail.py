@@ -93,14 +93,18 @@ def tail(own: Tensor, comparison: Comparison, *, far: float, sharpness: float) -
     if pairs == 0:
         return own.sum() * 0
     highest = comparison.impostor.flatten().topk(max(1, int(far * pairs)), sorted=False).values
-    real = highest > -torch.inf
-    some = real.any()
-    threshold = torch.where(some, torch.where(real, highest, torch.inf).amin(), 0.0).detach()
-    above = torch.where(real, functional.softplus(sharpness * (highest - threshold)), 0).sum() / real.sum().clamp(min=1)
-    missing = functional.softplus(sharpness * (threshold - comparison.scores))
-    missed = functional.softplus(sharpness * (threshold - own)).sum() + (missing * comparison.genuine).sum()
+    absent = highest == -torch.inf
+    none = absent.all()
+    threshold = highest.masked_fill(absent, torch.inf).amin().masked_fill(none, 0).detach()
+    above = functional.softplus(sharpness * (highest - threshold)).masked_fill(absent, 0).sum()
+    above = above / (~absent).sum().clamp(min=1)
+    if own.device.type == "cpu":
+        missing = functional.softplus(sharpness * (threshold - comparison.scores[comparison.genuine])).sum()
+    else:  # the same over all pairs: picking some makes the host wait for the device
+        missing = (functional.softplus(sharpness * (threshold - comparison.scores)) * comparison.genuine).sum()
+    missed = functional.softplus(sharpness * (threshold - own)).sum() + missing
     below = missed / (len(own) + comparison.genuine.sum())
-    return torch.where(some, above + below, 0 * below) / sharpness
+    return (above + below).masked_fill(none, 0) / sharpness
 
 
 def check_operating_point(far: float, sharpness: float) -> tuple[float, float]:
