@@ -16,10 +16,11 @@ json_option = click.option(
 )
 
 
-def write_result(value: dict[str, Any], json_to: str | None) -> None:
-    """Write `value` as JSON where `--json` says, if anywhere."""
+def write_result(value: dict[str, Any], json_to: str | None) -> bool:
+    """Write `value` as JSON where `--json` says, if anywhere; whether standard output is left for tables."""
     if json_to == "-":
         json.dump(value, sys.stdout, indent=2)
         print()
     elif json_to is not None:
         write_json(Path(json_to), value)
+    return json_to != "-"

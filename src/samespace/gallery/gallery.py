@@ -157,6 +157,11 @@ class Gallery:
         self.ledger.close()
 
     @property
+    def location(self) -> str:
+        """Where it is: a folder, or an address without its password."""
+        return self.ledger.location
+
+    @property
     def state(self) -> State:
         """Spaces, certificates, calibrations and upgrades as they are now."""
         with self.ledger.read() as reader:

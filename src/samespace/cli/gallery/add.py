@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -50,10 +50,9 @@ def add(
     images: str | None,
     metadata: Path | None,
     update: bool,
-    batch_size: int,
-    device: str,
     quiet: bool,
     json_to: str | None,
+    **options: Any,
 ) -> None:
     """Add items by their vectors, or by their images.
 
@@ -71,20 +70,16 @@ def add(
         raise click.UsageError("--also goes with VECTORS; images get vectors of the earlier model by themselves.")
     described = None if metadata is None else read_metadata(metadata)
     with Gallery.open(location) as gallery:
-        location = gallery.ledger.location  # without a password
         if vectors is not None:
             given, others = VectorSet.load(vectors), [VectorSet.load(path) for path in also]
             with shown_bar(f"adding {given.name}", len(given), "items", quiet=quiet) as advance:
                 found = gallery.add(given, also=others, metadata=described, update=update, advance=advance)
         else:
             with shown_bar("adding images", None, quiet=quiet) as advance:
-                found = gallery.add_images(
-                    images, metadata=described, update=update, batch_size=batch_size, device=device, advance=advance
-                )
+                found = gallery.add_images(images, metadata=described, update=update, advance=advance, **options)
         items = len(gallery)
-    write_result({"gallery": location, "items": items, **asdict(found)}, json_to)
-    if json_to != "-":
-        _show(location, found, items)
+    if write_result({"gallery": gallery.location, "items": items, **asdict(found)}, json_to):
+        _show(gallery.location, found, items)
 
 
 def _show(location: str, found: Added, items: int) -> None:

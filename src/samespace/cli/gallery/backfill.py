@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,10 +61,6 @@ def backfill(
     location: str,
     order: str | None,
     vectors: Path | None,
-    model: Path | None,
-    images: str | None,
-    workers: int,
-    on: str,
     batch_size: int,
     lease: float,
     limit: int | None,
@@ -72,11 +68,9 @@ def backfill(
     rate: float | None,
     max_p95_ms: float | None,
     until_gain: float | None,
-    retry: bool,
-    seed: int,
-    device: str,
     quiet: bool,
     json_to: str | None,
+    **options: Any,
 ) -> None:
     """Give items that lack a vector of the new model one.
 
@@ -89,21 +83,18 @@ def backfill(
 
     limits = Limits(batch_size=batch_size, lease=lease, items=limit, seconds=seconds, rate=rate, p95=max_p95_ms)
     given = None if vectors is None else VectorSet.load(vectors)
-    if given is not None and (model is not None or images is not None):
+    if given is not None and (options["model"] is not None or options["images"] is not None):
         raise click.UsageError("--vectors take the place of --model and --images.")
     with Gallery.open(location) as gallery:
-        location = gallery.ledger.location  # without a password
         status = gallery.status()
         todo = round(status.items * (1 - status.backfilled))
         with shown_bar("backfill", min(todo, limit or todo), "items", quiet=quiet) as advance:
             found = gallery.backfill(
-                order=_order(order), vectors=given, model=model, images=images, limits=limits, epsilon=until_gain,
-                workers=workers, on=on,  # type: ignore[arg-type]
-                retry=retry, seed=seed, device=device, advance=_with_notes(advance),
+                order=_order(order), vectors=given, limits=limits, epsilon=until_gain, advance=_with_notes(advance),
+                **options,
             )  # fmt: skip
-    write_result({**asdict(found), "rate": found.rate}, json_to)
-    if json_to != "-":
-        print_backfilled(found, console(), location)
+    if write_result({**asdict(found), "rate": found.rate}, json_to):
+        print_backfilled(found, console(), gallery.location)
 
 
 def _order(order: str | None) -> Order | Custom | None:

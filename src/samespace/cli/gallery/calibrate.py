@@ -28,8 +28,7 @@ def calibrate(location: str, queries: Path, items: Path, json_to: str | None) ->
     asked, stored = VectorSet.load(queries), VectorSet.load(items)
     with Gallery.open(location) as gallery:
         found = gallery.calibrate(asked, stored)
-    write_result({"queries": str(queries), "items": str(items), "calibration": found.to_dict()}, json_to)
-    if json_to != "-":
+    if write_result({"queries": str(queries), "items": str(items), "calibration": found.to_dict()}, json_to):
         click.echo(
             f"queries of {asked.space} on {stored.space}: learnt from {found.genuine:,} genuine and "
             f"{found.impostor:,} impostor pairs; good for false-match rates down to {found.band.rate:.1e}"

@@ -6,23 +6,20 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.gallery.options import calibrate_option, calibrate_pairs, gallery_argument, model_or_space
+from samespace.cli.gallery.options import (
+    calibrate_option,
+    calibrate_pairs,
+    gallery_argument,
+    model_or_space,
+    space_options,
+)
 from samespace.cli.output import json_option, write_result
 from samespace.errors import SamespaceError
 
 
 @click.command()
 @gallery_argument
-@click.option(
-    "--model", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the model in use; it is remembered."
-)
-@click.option(
-    "--space",
-    "space_of",
-    type=click.Path(path_type=Path),
-    metavar="VECTORS",
-    help="Instead of a model: a vector set that declares the space.",
-)
+@space_options("Folder of the model in use; it is remembered.")
 @click.option("--images", metavar="SOURCE", help="The items' images, remembered for adding and backfilling.")
 @click.option(
     "--scale",
@@ -60,7 +57,7 @@ def create(
         scale=scale,  # type: ignore[arg-type]
     )
     with made as gallery:
-        location = gallery.ledger.location
+        location = gallery.location
         try:
             calibrate_pairs(gallery, pairs)
         except SamespaceError as error:
@@ -68,6 +65,5 @@ def create(
                 f"{error}; the gallery itself is made, carry on with 'samespace gallery calibrate {location}'"
             ) from None
         space = gallery.space
-        write_result({"gallery": location, "space": space.to_dict(), "scale": scale}, json_to)
-    if json_to != "-":
+    if write_result({"gallery": location, "space": space.to_dict(), "scale": scale}, json_to):
         click.echo(f"{location}: an empty gallery for vectors of space {space}")

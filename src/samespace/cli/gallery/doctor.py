@@ -27,7 +27,6 @@ def doctor(location: str, models: bool, repair: bool, device: str, quiet: bool, 
         total = sum(one.vectors for one in gallery.status().spaces)
         with shown_bar("reading", total, "vectors", quiet=quiet) as advance:
             found = gallery.doctor(models=models, repair=repair, device=device, advance=advance)
-    write_result(found.to_dict(), json_to)
-    if json_to != "-":
+    if write_result(found.to_dict(), json_to):
         print_diagnosis(found, console())
     return 0 if found.healthy else 1

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from samespace.cli.output import json_option
 from samespace.errors import InputError, SamespaceError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from samespace.evaluate import Certificate
+    from samespace.evaluate.certificate import Certificate
     from samespace.gallery import Gallery
     from samespace.progress import Bar
     from samespace.space import Space
 
-# as in gallery.orders, which this need not wait for
+# as in gallery.backfill.order, which the command line need not load for its help
 ORDERS = ("random", "centre", "distance", "traffic", "both")
 
 gallery_argument = click.argument("location", metavar="GALLERY")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
-model_option = click.option(
-    "--model", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the new model; it is remembered."
-)
-space_option = click.option(
-    "--space",
-    "space_of",
-    type=click.Path(path_type=Path),
-    metavar="VECTORS",
-    help="Instead of a model: a vector set that declares the space.",
-)
-certificates_option = click.option(
-    "--certificate",
-    "certificates",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="certificate.json of 'samespace check'; one for each space that the gallery holds, repeat.",
-)
 calibrate_option = click.option(
     "--calibrate",
     "pairs",
@@ -53,11 +37,48 @@ calibrate_option = click.option(
     help="Two labelled vector sets that no model was trained on, to learn what scores mean; only where the "
     "certificate holds no calibrations. Repeat for each pair of spaces.",
 )
-accept_option = click.option(
-    "--accept-uncertified", is_flag=True, help="Go on although no certificate allows it; said aloud and recorded."
-)
 
 Pairs = Sequence[tuple[Path, Path]]
+Command = Callable[..., Any]
+
+
+def space_options(model_help: str) -> Callable[[Command], Command]:
+    """The options --model and --space, which name a space by its model or by vectors."""
+    model = click.option("--model", type=click.Path(path_type=Path), metavar="DIR", help=model_help)
+    space = click.option(
+        "--space",
+        "space_of",
+        type=click.Path(path_type=Path),
+        metavar="VECTORS",
+        help="Instead of a model: a vector set that declares the space.",
+    )
+    return lambda command: model(space(command))
+
+
+def upgrade_options(*, order: str, images: str) -> Callable[[Command], Command]:
+    """What `plan` and `upgrade` both take; `order` and `images` say what these two are for."""
+    options = (
+        space_options("Folder of the new model; it is remembered."),
+        click.option(
+            "--certificate",
+            "certificates",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="certificate.json of 'samespace check'; one for each space that the gallery holds, repeat.",
+        ),
+        calibrate_option,
+        click.option("--order", type=click.Choice(ORDERS), help=order),
+        click.option("--images", metavar="SOURCE", help=images),
+        click.option(
+            "--accept-uncertified",
+            is_flag=True,
+            help="Go on although no certificate allows it; said aloud and recorded.",
+        ),
+        device_option,
+        json_option,
+    )
+    return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
 def console() -> Console:
@@ -79,13 +100,6 @@ def shown_bar(title: str, total: int | None, unit: str = "images", *, quiet: boo
         return
     with bar(title, total, unit) as advance:
         yield advance
-
-
-def load_certificates(paths: Sequence[Path]) -> list[Certificate]:
-    """Certificates from their files."""
-    from samespace.evaluate import Certificate
-
-    return [Certificate.load(path) for path in paths]
 
 
 def model_or_space(model: Path | None, space_of: Path | None) -> str | Space | None:
@@ -113,11 +127,19 @@ def calibrate_pairs(gallery: Gallery, pairs: Pairs) -> None:
             raise type(error)(f"--calibrate {queries} {items}: {error}") from None
 
 
-def register(gallery: Gallery, given: str | Space, certificates: Sequence[Certificate], accept: bool) -> None:
-    """Make the new space known to the gallery, so that its scores can be calibrated before queries use it."""
+def prepare_upgrade(
+    gallery: Gallery, given: str | Space | None, certificates: Sequence[Path], pairs: Pairs, accept: bool
+) -> list[Certificate]:
+    """The certificates from their files; and scores of the new space calibrated where the user gives pairs for it."""
+    from samespace.evaluate.certificate import Certificate
     from samespace.gallery.ingest.images import load_embedder
     from samespace.space import Space
 
-    space = given if isinstance(given, Space) else load_embedder(given, "cpu").space
-    if gallery.state.generation_of(space) is None:
-        gallery.plan(space, certificates, accept_uncertified=accept)
+    read = [Certificate.load(path) for path in certificates]
+    if given is not None and pairs:
+        space = given if isinstance(given, Space) else load_embedder(given, "cpu").space
+        if gallery.state.generation_of(space) is None:
+            # it must be known before its scores can be calibrated
+            gallery.plan(space, read, accept_uncertified=accept)
+        calibrate_pairs(gallery, pairs)
+    return read

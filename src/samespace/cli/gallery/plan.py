@@ -3,53 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from samespace.cli.gallery.options import (
-    ORDERS,
-    accept_option,
-    calibrate_option,
-    calibrate_pairs,
-    certificates_option,
+    Pairs,
     console,
-    device_option,
     gallery_argument,
-    load_certificates,
-    model_option,
     model_or_space,
-    register,
-    space_option,
+    prepare_upgrade,
+    upgrade_options,
 )
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import write_result
 
 
 @click.command()
 @gallery_argument
-@model_option
-@space_option
-@certificates_option
-@calibrate_option
-@click.option(
-    "--order",
-    type=click.Choice(ORDERS),
-    help="Of the backfill.  [default: the best of the certificate's sweep]",
+@upgrade_options(
+    order="Of the backfill.  [default: the best of the certificate's sweep]",
+    images="The items' images, to measure the rate.  [default: the remembered]",
 )
-@click.option("--images", metavar="SOURCE", help="The items' images, to measure the rate.  [default: the remembered]")
-@accept_option
-@device_option
-@json_option
 def plan(
     location: str,
     model: Path | None,
     space_of: Path | None,
     certificates: tuple[Path, ...],
-    pairs: tuple[tuple[Path, Path], ...],
-    order: str | None,
-    images: str | None,
-    accept_uncertified: bool,
-    device: str,
+    pairs: Pairs,
     json_to: str | None,
+    **options: Any,
 ) -> int:
     """Say what an upgrade would take and bring, and write it down; nothing changes for searches.
 
@@ -64,16 +46,9 @@ def plan(
     given = model_or_space(model, space_of)
     if given is None:
         raise click.UsageError("Name the new model with --model, or its vectors with --space.")
-    read = load_certificates(certificates)
     with Gallery.open(location) as gallery:
-        location = gallery.ledger.location  # without a password
-        if pairs:
-            register(gallery, given, read, accept_uncertified)
-            calibrate_pairs(gallery, pairs)
-        found = gallery.plan(
-            given, read, order=order, images=images, accept_uncertified=accept_uncertified, device=device  # type: ignore[arg-type]
-        )  # fmt: skip
-    write_result(found.to_dict(), json_to)
-    if json_to != "-":
-        print_plan(found, console(), location)
+        read = prepare_upgrade(gallery, given, certificates, pairs, options["accept_uncertified"])
+        found = gallery.plan(given, read, **options)
+    if write_result(found.to_dict(), json_to):
+        print_plan(found, console(), gallery.location)
     return 1 if found.missing else 0

@@ -30,9 +30,7 @@ def remove(location: str, ids: tuple[str, ...], listed: Path | None, json_to: st
     if not names:
         raise click.UsageError("Name items to remove, or give --ids FILE.")
     with Gallery.open(location) as gallery:
-        location = gallery.ledger.location  # without a password
         removed = gallery.remove(names)
         items = len(gallery)
-    write_result({"gallery": location, "removed": removed, "items": items}, json_to)
-    if json_to != "-":
-        click.echo(f"{location}: {removed:,} removed; {items:,} items are left")
+    if write_result({"gallery": gallery.location, "removed": removed, "items": items}, json_to):
+        click.echo(f"{gallery.location}: {removed:,} removed; {items:,} items are left")

@@ -25,7 +25,7 @@ def seal(location: str, partial: bool, yes: bool, quiet: bool, json_to: str | No
     from samespace.gallery import Gallery
 
     with Gallery.open(location) as gallery:
-        location = gallery.ledger.location  # without a password
+        location = gallery.location
         status = gallery.status()
         older = [one for one in status.spaces if one.role == "serving"]
         doomed = sum(one.vectors - one.served for one in older)
@@ -43,8 +43,7 @@ def seal(location: str, partial: bool, yes: bool, quiet: bool, json_to: str | No
         "kept": found.kept,
         "retired": [space.to_dict() for space in found.retired],
     }
-    write_result(value, json_to)
-    if json_to != "-":
+    if write_result(value, json_to):
         click.echo(f"{location}: sealed; {found.deleted:,} old vectors deleted, {found.space} serves")
         if found.kept:
             click.echo(f"note: {found.kept:,} items keep their old vector; backfill them, then seal again")

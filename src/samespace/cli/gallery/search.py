@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -52,18 +53,12 @@ def search(
     location: str,
     queries: Path | None,
     images: str | None,
-    k: int,
-    where: tuple[str, ...],
-    min_score: float | None,
-    max_fmr: float | None,
-    scale: str | None,
-    merge: str,
-    exact: bool,
     depth: int | None,
     no_count: bool,
     device: str,
     quiet: bool,
     json_to: str | None,
+    **options: Any,
 ) -> None:
     """Find the items most similar to each query, over all spaces that serve.
 
@@ -79,10 +74,10 @@ def search(
     unused = [
         name
         for name, given in (
-            ("--min-score", min_score is not None),
-            ("--max-fmr", max_fmr is not None),
-            ("--merge raw", merge == "raw"),
-            ("--exact", exact),
+            ("--min-score", options["min_score"] is not None),
+            ("--max-fmr", options["max_fmr"] is not None),
+            ("--merge raw", options["merge"] == "raw"),
+            ("--exact", options["exact"]),
             ("--no-count", no_count),
         )
         if given
@@ -96,12 +91,9 @@ def search(
             with shown_bar("embedding queries", None, quiet=quiet) as advance:
                 asked = embed_queries(gallery.state, str(images), device=device, advance=advance)
         if depth is not None:
-            answer = gallery.rerank(asked, k=k, depth=depth, where=where, scale=scale, device=device)  # type: ignore[arg-type]
+            chosen = {name: options[name] for name in ("k", "where", "scale")}
+            answer = gallery.rerank(asked, depth=depth, device=device, **chosen)
         else:
-            answer = gallery.search(
-                asked, k=k, where=where, min_score=min_score, max_fmr=max_fmr, merge=merge, scale=scale,  # type: ignore[arg-type]
-                exact=exact, count=not no_count,
-            )  # fmt: skip
-    write_result(answer_values(answer, asked.ids.tolist()), json_to)
-    if json_to != "-":
+            answer = gallery.search(asked, count=not no_count, **options)
+    if write_result(answer_values(answer, asked.ids.tolist()), json_to):
         print_answer(answer, asked.ids.tolist(), console())

@@ -25,8 +25,7 @@ def status(location: str, watch: float | None, json_to: str | None) -> None:
         raise click.UsageError("--watch does not go with --json.")
     with Gallery.open(location) as gallery:
         found = gallery.status()
-        write_result(found.to_dict(), json_to)
-        if json_to == "-":
+        if not write_result(found.to_dict(), json_to):
             return
         print_status(found, console())
         while watch is not None:

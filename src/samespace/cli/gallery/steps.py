@@ -18,11 +18,9 @@ def pause(location: str, json_to: str | None) -> None:
     from samespace.gallery import Gallery
 
     with Gallery.open(location) as gallery:
-        location = gallery.ledger.location  # without a password
         found = gallery.pause()
-    write_result({"gallery": location, "upgrade": found.number, "paused": True}, json_to)
-    if json_to != "-":
-        click.echo(f"{location}: workers wait; 'samespace gallery resume {location}' lets them go on")
+    if write_result({"gallery": gallery.location, "upgrade": found.number, "paused": True}, json_to):
+        click.echo(f"{gallery.location}: workers wait; 'samespace gallery resume {gallery.location}' lets them go on")
 
 
 @click.command()
@@ -33,13 +31,12 @@ def resume(location: str, json_to: str | None) -> None:
     from samespace.gallery import Gallery
 
     with Gallery.open(location) as gallery:
-        location = gallery.ledger.location  # without a password
         found = gallery.resume()
         workers = len(gallery.status().workers)
-    write_result({"gallery": location, "upgrade": found.number, "paused": False, "workers": workers}, json_to)
-    if json_to != "-":
-        hint = f"{workers} at it" if workers else f"none is running, start 'samespace gallery backfill {location}'"
-        click.echo(f"{location}: workers may go on; {hint}")
+    where = gallery.location
+    if write_result({"gallery": where, "upgrade": found.number, "paused": False, "workers": workers}, json_to):
+        hint = f"{workers} at it" if workers else f"none is running, start 'samespace gallery backfill {where}'"
+        click.echo(f"{where}: workers may go on; {hint}")
 
 
 @click.command()
@@ -54,8 +51,6 @@ def rollback(location: str, json_to: str | None) -> None:
     from samespace.report.gallery import print_switched
 
     with Gallery.open(location) as gallery:
-        location = gallery.ledger.location  # without a password
         found = gallery.rollback()
-    write_result(found.to_dict(), json_to)
-    if json_to != "-":
-        print_switched(found, console(), f"forward again: samespace gallery upgrade {quote(location)}")
+    if write_result(found.to_dict(), json_to):
+        print_switched(found, console(), f"forward again: samespace gallery upgrade {quote(gallery.location)}")
