@@ -71,85 +71,64 @@ def _against_old(new: str) -> Pair:
     return Pair(new, "old", "paragon")
 
 
-_OLD = _against_old("beta")
-_INDEPENDENT = _against_old("paragon")
+_OLD, _INDEPENDENT, _L2, _LWF = (_against_old(name) for name in ("beta", "paragon", "l2", "lwf"))
+_KD, _SYS = _against_old("beta-kd"), _against_old("beta-sys")
 _NORM, _SOFT = Pair("beta-norm-softmax", "old-norm-softmax", "paragon"), Pair("beta-softmax", "old-softmax", "paragon")
 _SECOND, _THIRD = Pair("second", "first", "old"), Pair("third", "second", "paragon")
 _SKIPPED = Pair("third", "first", "paragon")
 _FROM25, _FROM90 = Pair("beta-from-25", "first", "paragon"), Pair("beta-from-90", "old-90", "paragon")
 
+_NONE: tuple[None, None, None] = (None, None, None)
+_NO: tuple[bool, None, None] = (False, None, None)
+
 _TABLE1: tuple[_Line, ...] = (
-    ("(φold, φold) lower bound", _OLD, "old", (77.86, None, None, None), (59.34, None, None, None)),
-    ("(φ*new, φold) independent", _INDEPENDENT, "cross", (0.0, False, None, None), (0.0, False, None, None)),
-    ("(φnew-ℓ2, φold)", _against_old("l2"), "cross", (3.10, False, None, None), (0.50, False, None, None)),
-    (
-        "(φnew-LwF, φold)",
-        _against_old("lwf"),
-        "cross",
-        (77.26, False, None, None),
-        (59.27, False, None, None),
-    ),
-    ("(φnew-β, φold)", _against_old("beta"), "cross", (80.25, True, 26.26, 2.39), (67.23, True, 44.98, 7.89)),
-    (
-        "(φnew-β-kd, φold)",
-        _against_old("beta-kd"),
-        "cross",
-        (80.34, True, 27.25, 2.48),
-        (69.02, True, 55.11, 9.68),
-    ),
-    (
-        "(φnew-β-sys, φold)",
-        _against_old("beta-sys"),
-        "cross",
-        (80.59, True, 30.0, 2.73),
-        (70.70, True, 64.77, 11.36),
-    ),
+    ("(φold, φold) lower bound", _OLD, "old", (77.86, *_NONE), (59.34, *_NONE)),
+    ("(φ*new, φold) independent", _INDEPENDENT, "cross", (0.0, *_NO), (0.0, *_NO)),
+    ("(φnew-ℓ2, φold)", _L2, "cross", (3.10, *_NO), (0.50, *_NO)),
+    ("(φnew-LwF, φold)", _LWF, "cross", (77.26, *_NO), (59.27, *_NO)),
+    ("(φnew-β, φold)", _OLD, "cross", (80.25, True, 26.26, 2.39), (67.23, True, 44.98, 7.89)),
+    ("(φnew-β-kd, φold)", _KD, "cross", (80.34, True, 27.25, 2.48), (69.02, True, 55.11, 9.68)),
+    ("(φnew-β-sys, φold)", _SYS, "cross", (80.59, True, 30.0, 2.73), (70.70, True, 64.77, 11.36)),
     ("(φ*new, φ*new) upper bound", _OLD, "paragon", (86.96, None, None, 9.1), (76.88, None, None, 17.54)),
 )
 
 _TABLE2: tuple[tuple[str, Pair, Test, float, float], ...] = (
     ("(φold, φold)", _OLD, "old", 77.86, 59.34),
-    ("(φnew-β, φnew-β)", _against_old("beta"), "new", 85.36, 73.86),
-    ("(φnew-β-kd, φnew-β-kd)", _against_old("beta-kd"), "new", 84.95, 73.56),
-    ("(φnew-β-sys, φnew-β-sys)", _against_old("beta-sys"), "new", 85.58, 74.40),
+    ("(φnew-β, φnew-β)", _OLD, "new", 85.36, 73.86),
+    ("(φnew-β-kd, φnew-β-kd)", _KD, "new", 84.95, 73.56),
+    ("(φnew-β-sys, φnew-β-sys)", _SYS, "new", 85.58, 74.40),
     ("(φ*new, φ*new)", _OLD, "paragon", 86.96, 76.88),
 )
 
 _DEEPER, _WIDER, _RELU = (_against_old(f"beta-{name}") for name in ("deeper", "deeper-wider", "relu"))
 _TABLE3: tuple[_Line, ...] = (
-    ("(φold, φold) lower bound", _OLD, "old", (77.86, None, None, None), (59.34, None, None, None)),
+    ("(φold, φold) lower bound", _OLD, "old", (77.86, *_NONE), (59.34, *_NONE)),
     ("(φnew-β deeper, φold)", _DEEPER, "cross", (80.54, True, 29.45, 2.68), (68.71, True, 53.42, 9.37)),
-    (
-        "(φnew-β deeper and wider, φold)",
-        _WIDER,
-        "cross",
-        (80.92, True, 33.63, 3.06),
-        (69.45, True, 57.63, 10.11),
-    ),
-    ("(φnew-β ReLU, φold)", _RELU, "cross", (34.70, False, None, None), (17.73, False, None, None)),
-    ("(φold-NS, φold-NS) lower bound", _NORM, "old", (80.10, None, None, None), (64.32, None, None, None)),
+    ("(φnew-β deeper and wider, φold)", _WIDER, "cross", (80.92, True, 33.63, 3.06), (69.45, True, 57.63, 10.11)),
+    ("(φnew-β ReLU, φold)", _RELU, "cross", (34.70, *_NO), (17.73, *_NO)),
+    ("(φold-NS, φold-NS) lower bound", _NORM, "old", (80.10, *_NONE), (64.32, *_NONE)),
     ("(φnew-β cosine from NS, φold-NS)", _NORM, "cross", (81.81, True, 24.93, 1.71), (71.16, True, 54.46, 6.84)),
-    ("(φold-S, φold-S) lower bound", _SOFT, "old", (73.27, None, None, None), (54.16, None, None, None)),
-    ("(φnew-β cosine from S, φold-S)", _SOFT, "cross", (67.11, False, None, None), (45.46, False, None, None)),
+    ("(φold-S, φold-S) lower bound", _SOFT, "old", (73.27, *_NONE), (54.16, *_NONE)),
+    ("(φnew-β cosine from S, φold-S)", _SOFT, "cross", (67.11, *_NO), (45.46, *_NO)),
     ("(φ*new, φ*new) upper bound", _OLD, "paragon", (86.96, None, None, 9.1), (76.88, None, None, 17.54)),
 )
 
 _TABLE4: tuple[_Line, ...] = (
-    ("(φ1, φ1)", _SECOND, "old", (41.45, None, None, None), (22.57, None, None, None)),
+    ("(φ1, φ1)", _SECOND, "old", (41.45, *_NONE), (22.57, *_NONE)),
     ("(φ2, φ1)", _SECOND, "cross", (56.34, True, 40.90, 14.89), (39.00, True, 44.68, 16.43)),
     ("(φ3, φ1) never trained together", _SKIPPED, "cross", (53.98, True, 34.41, 12.53), (36.10, True, 36.80, 13.53)),
-    ("(φ2, φ2)", _THIRD, "old", (75.96, None, None, None), (56.07, None, None, None)),
+    ("(φ2, φ2)", _THIRD, "old", (75.96, *_NONE), (56.07, *_NONE)),
     ("(φ3, φ2)", _THIRD, "cross", (80.40, True, 40.36, 4.44), (66.09, True, 48.15, 10.02)),
     ("(φ*2, φ*2)", _SECOND, "paragon", (77.86, None, None, 36.41), (59.34, None, None, 36.77)),
     ("(φ*3, φ*3)", _THIRD, "paragon", (86.96, None, None, 9.1), (76.88, None, None, 17.54)),
 )
 
 _TABLE5: tuple[tuple[str, Pair, Test, _Figures], ...] = (
-    ("(φold, φold)", _OLD, "old", (42.9, None, None, None)),
-    ("(φ*new, φold)", _INDEPENDENT, "cross", (26.7, False, None, None)),
+    ("(φold, φold)", _OLD, "old", (42.9, *_NONE)),
+    ("(φ*new, φold)", _INDEPENDENT, "cross", (26.7, *_NO)),
     ("(φnew-β, φold)", _OLD, "cross", (45.0, True, 12.0, 2.1)),
-    ("(φnew-β, φnew-β)", _OLD, "new", (60.1, None, None, None)),
-    ("(φ*new, φ*new)", _OLD, "paragon", (60.3, None, None, None)),
+    ("(φnew-β, φnew-β)", _OLD, "new", (60.1, *_NONE)),
+    ("(φ*new, φ*new)", _OLD, "paragon", (60.3, *_NONE)),
 )
 
 _TABLE7: tuple[_Detail, ...] = (
@@ -176,29 +155,11 @@ _TABLE7: tuple[_Detail, ...] = (
 _TABLE8: tuple[_Detail, ...] = (
     ("(φold, φold)", _OLD, "old", (59.41, 77.86, 88.80, 95.35), (36.90, 59.34, 79.18, 87.25, 92.83)),
     ("(φ*new, φold)", _INDEPENDENT, "cross", (0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.01)),
-    ("(φnew-ℓ2, φold)", _against_old("l2"), "cross", (0.5, 3.10, 10.32, 31.98), (0.14, 0.50, 2.93, 8.41, 20.25)),
-    (
-        "(φnew-LwF, φold)",
-        _against_old("lwf"),
-        "cross",
-        (57.09, 77.26, 88.65, 95.46),
-        (35.89, 59.27, 79.00, 87.35, 93.12),
-    ),
+    ("(φnew-ℓ2, φold)", _L2, "cross", (0.5, 3.10, 10.32, 31.98), (0.14, 0.50, 2.93, 8.41, 20.25)),
+    ("(φnew-LwF, φold)", _LWF, "cross", (57.09, 77.26, 88.65, 95.46), (35.89, 59.27, 79.00, 87.35, 93.12)),
     ("(φnew-β, φold)", _OLD, "cross", (66.06, 80.25, 89.79, 95.62), (52.58, 67.23, 82.34, 88.95, 93.95)),
-    (
-        "(φnew-β-kd, φold)",
-        _against_old("beta-kd"),
-        "cross",
-        (67.82, 80.34, 89.60, 95.74),
-        (56.20, 69.02, 82.50, 89.01, 93.96),
-    ),
-    (
-        "(φnew-β-sys, φold)",
-        _against_old("beta-sys"),
-        "cross",
-        (68.35, 80.59, 89.42, 95.23),
-        (59.48, 70.70, 82.97, 90.09, 94.53),
-    ),
+    ("(φnew-β-kd, φold)", _KD, "cross", (67.82, 80.34, 89.60, 95.74), (56.20, 69.02, 82.50, 89.01, 93.96)),
+    ("(φnew-β-sys, φold)", _SYS, "cross", (68.35, 80.59, 89.42, 95.23), (59.48, 70.70, 82.97, 90.09, 94.53)),
     ("(φ*new, φ*new)", _OLD, "paragon", (76.77, 86.96, 93.66, 97.18), (61.93, 76.88, 87.70, 92.11, 95.72)),
 )
 
