@@ -61,7 +61,7 @@ def plan(root: Path, out: Path) -> Plan:
 
 def test_table_5_on_a_set_in_market_1501s_own_files(tmp_path):
     made = plan(market(tmp_path / "market"), tmp_path / "out")
-    found = reproduce(made, workers=1, say=lambda line: None, quiet=True).found
+    found = reproduce(made, workers=1, say=lambda line: None, quiet=True).results
     certificate = Certificate.load(made.certificate(Pair("beta", "old", "paragon"), 0))
     assert "Market-1501" in str(certificate.to_dict())
     assert "mAP" in certificate.metrics

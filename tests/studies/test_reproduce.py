@@ -19,10 +19,10 @@ from samespace.data import ArraySource, open_source
 from samespace.errors import InputError
 from samespace.evaluate import Certificate
 from samespace.studies import Plan, bct, load_settings, reproduce, unibct
+from samespace.studies.jobs import do
 from samespace.studies.page import markdown
 from samespace.studies.plan import Job, held_out, is_done, jobs, open_training, training_rows
 from samespace.studies.study import Share
-from samespace.studies.work import do
 
 GLYPHS = "glyphs:classes=30,images=6,size=16"
 COMMAND = [sys.executable, "-m", "samespace", "reproduce", "unibct", "--data", GLYPHS]
@@ -186,12 +186,12 @@ def test_a_study_can_grow_by_seeds_and_tables(tmp_path):
     assert reproduce(small, workers=1, say=lambda line: None, quiet=True).done == 8
     more = reproduce(replace(small, tables=("3", "4")), workers=1, say=lambda line: None, quiet=True)
     assert more.done == 4  # bct and regress, each trained and checked
-    assert [table["name"] for table in more.found["tables"]] == ["3", "4"]
+    assert [table["name"] for table in more.results["tables"]] == ["3", "4"]
 
 
 def test_wider_models_are_compared_on_the_leading_dimensions_and_the_backfill_has_every_second_percent(tmp_path):
     made = plan(tmp_path / "out", study=bct(), tables=("5", "figure"))
-    found = reproduce(made, workers=1, say=lambda line: None, quiet=True).found
+    found = reproduce(made, workers=1, say=lambda line: None, quiet=True).results
     assert [point["share"] for point in found["figure"]["backfill"]["points"]] == [step / 50 for step in range(51)]
     assert "## Figure 3. Partial backfill" in markdown(found)
     assert "<svg" in (made.out / "study.html").read_text()

@@ -96,9 +96,9 @@ def reproduce(
     result = studies.reproduce(
         plan, workers=workers or studies.default_workers(), say=lambda line: click.echo(line, err=True), quiet=quiet
     )
-    write_result(result.found, json_to)
+    write_result(result.results, json_to)
     if json_to != "-":
-        _print_summary(result.found)
+        _print_summary(result.results)
         click.echo(f"study: {result.page}")
 
 
@@ -151,7 +151,7 @@ def _print_plan(plan: Plan, described: dict[str, Any]) -> None:
     click.echo("nothing was trained: this was a dry run")
 
 
-def _print_summary(found: dict[str, Any]) -> None:
+def _print_summary(results: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -163,6 +163,6 @@ def _print_summary(found: dict[str, Any]) -> None:
     for heading in ("cross", "gain"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for row in summary(found):
+    for row in summary(results):
         table.add_row(*row)
     Console().print(table)

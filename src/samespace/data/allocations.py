@@ -194,11 +194,7 @@ def part(source: ImageSource, allocation: Allocation, name: Part) -> ImageSource
 
 
 def require_kind(kind: str) -> None:
-    """Refuse what is not one of the five kinds.
-
-    Raises:
-        InputError: unknown kind; the message suggests one.
-    """
+    """Refuse what is not one of the five kinds, by an InputError."""
     if kind not in KINDS:
         raise InputError(f"unknown allocation {kind!r}; {suggest(str(kind), KINDS)}")
 

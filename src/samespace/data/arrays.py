@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from samespace.data.pixels import as_size, conform, require_channels, to_planes
-from samespace.data.source import as_rows, digest
+from samespace.data.source import as_rows, digest, repeated
 from samespace.errors import InputError
 from samespace.files import UNREADABLE_NPZ, require_file
 
@@ -180,9 +180,8 @@ def _checked_ids(ids: npt.ArrayLike | None, count: int, name: str) -> npt.NDArra
             f"ids in {name} are {given.dtype} of shape {given.shape}; expected {count} strings or whole numbers"
         )
     names = given.astype(np.str_)
-    values, uses = np.unique(names, return_counts=True)
-    if len(values) != count:
-        raise InputError(f"ids in {name} must be unique; {str(values[uses.argmax()])!r} is used {uses.max()} times")
+    if twice := repeated(names):
+        raise InputError(f"ids in {name} must be unique; {str(twice[0])!r} is used {twice[1]} times")
     return names
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 import numpy as np
 
-from samespace.data.listing import BUDGET, ListedSource, Listing, file_facts
+from samespace.data.listing import ListedOptions, ListedSource, Listing, file_facts
 from samespace.errors import InputError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -16,37 +16,20 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 class FolderSource(ListedSource):
     """Labelled images from `root/class/image`; the id of an image is its path relative to the root.
 
-    Files and folders are read in the order of their names. If all images fit into `budget` bytes they are decoded
-    once and kept; otherwise files are looked at for signs of damage now and decoded when asked for. An image that
-    does not have the wanted size is resized to it, without keeping its proportions.
+    Files and folders are read in the order of their names.
 
     Args:
         root: the folder.
-        image_size: side, or (height, width), in pixels; needed where the images differ in size.
-        channels: 3 for RGB, 1 for grey.
-        broken: what to do about images that cannot be read and classes without images: refuse, naming them, or
-            skip them and list them in `skipped`.
-        budget: bytes of decoded images to keep in memory.
-        workers: decoding threads.
+        options: as `ListedSource`; `broken` also decides on classes without images.
 
     Attributes:
-        skipped: path and reason of everything left out because it is broken or empty.
         ignored: files and folders that are no images or lie at another depth.
 
     Raises:
         InputError: no folder, no class, an empty class, a broken image, or unlike sizes without `image_size`.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        image_size: int | tuple[int, int] | None = None,
-        channels: int | None = None,
-        broken: Literal["refuse", "skip"] = "refuse",
-        budget: int = BUDGET,
-        workers: int | None = None,
-    ) -> None:
+    def __init__(self, root: str | Path, **options: Unpack[ListedOptions]) -> None:
         self.root = Path(root)
         found, empty, self.ignored = _scan(self.root)
         if not found:
@@ -60,9 +43,7 @@ class FolderSource(ListedSource):
             facts=file_facts(ids, found.__getitem__),
             bad=tuple((name, "a class folder without images") for name in empty),
         )
-        super().__init__(
-            listing, image_size=image_size, channels=channels, broken=broken, budget=budget, workers=workers
-        )
+        super().__init__(listing, **options)
 
 
 def _scan(root: Path) -> tuple[list[Path], list[str], tuple[str, ...]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import compute, csv
 
 from samespace.data.listing import Listing, file_facts
+from samespace.data.source import repeated
 from samespace.errors import InputError, suggest
 from samespace.files import require_file
 
@@ -102,6 +103,5 @@ def _require_names(path: Path, names: npt.NDArray[np.str_]) -> None:
     odd = next((name for name in names.tolist() if len(name) < 3 or not name.isalnum()), None)
     if odd is not None:
         raise InputError(f"{path} names image {odd[:80]!r}; expected letters and digits, such as 6e158a47eb2ca3f6")
-    values, uses = np.unique(names, return_counts=True)
-    if len(values) < len(names):
-        raise InputError(f"{path} names image {values[uses.argmax()]} {uses.max()} times; images must be unique")
+    if twice := repeated(names):
+        raise InputError(f"{path} names image {twice[0]} {twice[1]} times; images must be unique")

@@ -115,20 +115,12 @@ def count_of(total: int, share: float, what: str) -> int:
 
 
 def require_share(what: str, value: float) -> None:
-    """Refuse a share that is not between 0 and 1.
-
-    Raises:
-        InputError: out of range.
-    """
+    """Refuse a share that is not between 0 and 1, by an InputError."""
     if not 0.0 < value < 1.0:
         raise InputError(f"{what} must lie between 0 and 1, both excluded, got {value}")
 
 
 def require_seed(seed: int) -> None:
-    """Refuse a negative seed.
-
-    Raises:
-        InputError: below 0.
-    """
+    """Refuse a negative seed, by an InputError."""
     if seed < 0:
         raise InputError(f"seed must be 0 or more, got {seed}")

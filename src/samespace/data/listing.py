@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar
+from typing import BinaryIO, Literal, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,16 @@ class Listing:
     size: Size | None = None
     named: bool = True
     item: str = ""
+
+
+class ListedOptions(TypedDict, total=False):
+    """Keyword arguments of `ListedSource`."""
+
+    image_size: int | tuple[int, int] | None
+    channels: int | None
+    broken: Literal["refuse", "skip"]
+    budget: int
+    workers: int | None
 
 
 class ListedSource:

@@ -33,11 +33,7 @@ def as_size(image_size: int | tuple[int, int] | None) -> Size | None:
 
 
 def require_channels(channels: int | None) -> None:
-    """Refuse anything but grey (1) and RGB (3).
-
-    Raises:
-        InputError: another number of channels.
-    """
+    """Refuse anything but grey (1) and RGB (3), by an InputError."""
     if channels not in (None, 1, 3):
         raise InputError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
 

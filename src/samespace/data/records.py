@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
+from samespace.data.source import repeated
 from samespace.errors import InputError
 from samespace.files import require_file
 
@@ -188,9 +189,8 @@ def read_index(path: Path) -> tuple[Ints, Ints]:
     except pa.ArrowInvalid:
         raise InputError(f"{path} {_fault(path)}") from None
     keys, offsets = (table.column(name).to_numpy().astype(np.int64) for name in ("key", "offset"))
-    values, uses = np.unique(keys, return_counts=True)
-    if len(values) < len(keys):
-        raise InputError(f"{path} gives key {values[uses.argmax()]} {uses.max()} times; keys must be unique")
+    if twice := repeated(keys):
+        raise InputError(f"{path} gives key {twice[0]} {twice[1]} times; keys must be unique")
     return keys, offsets
 
 

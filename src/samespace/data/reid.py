@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.data.listing import Listing, file_facts
+from samespace.data.source import repeated
 from samespace.errors import InputError, suggest
 from samespace.files import require_file
 
@@ -74,9 +75,8 @@ def read_reid(root: str | Path, *, layout: Layout | None = None) -> ReidList:
     if not rows:
         raise InputError(f"{folder} holds no images of {found}")
     ids, identity, camera, part = zip(*rows, strict=True)
-    values, uses = np.unique(ids, return_counts=True)
-    if len(values) < len(ids):
-        raise InputError(f"{folder} names {str(values[uses.argmax()])!r} {uses.max()} times; images must be unique")
+    if twice := repeated(np.array(ids)):
+        raise InputError(f"{folder} names {str(twice[0])!r} {twice[1]} times; images must be unique")
     return ReidList(np.array(ids), np.array(identity, dtype=np.int64), np.array(camera, dtype=np.int64), np.array(part))
 
 

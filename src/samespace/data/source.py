@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +115,12 @@ def as_rows(rows: Rows, count: int) -> npt.NDArray[np.int64]:
     if index.min() < 0 or index.max() >= count:
         raise InputError(f"rows must lie in 0 to {count - 1}, got {index.min()} to {index.max()}")
     return index.astype(np.int64)
+
+
+def repeated(names: npt.NDArray[Any]) -> tuple[Any, int] | None:
+    """The most frequent of several names, and how often it occurs; None where each occurs once."""
+    values, uses = np.unique(names, return_counts=True)
+    return (values[uses.argmax()], int(uses.max())) if len(values) < len(names) else None
 
 
 def digest(parts: Iterable[bytes | memoryview]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from samespace.errors import InputError
+from samespace.prototypes.rows import Vectors
 
 
 def full_precision(embeddings: Tensor) -> AbstractContextManager[object]:
@@ -16,17 +18,26 @@ def full_precision(embeddings: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
+def as_tensor(vectors: Vectors) -> Tensor:
+    """A copy of an array, or a tensor without its graph."""
+    return torch.tensor(vectors) if isinstance(vectors, np.ndarray) else vectors.detach()
+
+
+def check_finite_bias(bias: Vectors, count: int, owner: str) -> Tensor:
+    """The bias of an old head as float32 of shape (count,), or an InputError; `owner` names what has one each."""
+    copy = as_tensor(bias)
+    if copy.shape != (count,) or not bool(copy.isfinite().all()):
+        raise InputError(f"bias has shape {tuple(copy.shape)}; expected {count} finite numbers, one per {owner}")
+    return copy.float()
+
+
 def widen(vectors: Tensor) -> Tensor:
     """At least float32; float64 stays."""
     return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
 def check_batch(embeddings: Tensor, labels: Tensor) -> None:
-    """Refuse embeddings and labels that do not form one batch.
-
-    Raises:
-        InputError: embeddings are not (B, D), or labels are not (B,) whole numbers.
-    """
+    """Refuse embeddings and labels that do not form one batch, by an InputError."""
     if embeddings.ndim != 2:
         raise InputError(f"embeddings have shape {tuple(embeddings.shape)}; expected (batch, embedding_dim)")
     if labels.shape != embeddings.shape[:1]:
@@ -36,11 +47,7 @@ def check_batch(embeddings: Tensor, labels: Tensor) -> None:
 
 
 def check_range(labels: Tensor, num_classes: int, what: str) -> None:
-    """Refuse labels outside 0..num_classes - 1; `what` names who has these classes.
-
-    Raises:
-        InputError: a label is outside.
-    """
+    """Refuse labels outside 0..num_classes - 1; `what` names who has these classes, by an InputError."""
     if len(labels) == 0 or torch.compiler.is_compiling():
         return
     low, high = (int(bound) for bound in torch.aminmax(labels))
@@ -71,11 +78,7 @@ def old_part(embeddings: Tensor, old_dim: int, prefix: bool) -> Tensor:
 
 
 def check_old(embeddings: Tensor, old_embeddings: Tensor, old_dim: int | None = None) -> None:
-    """Refuse old embeddings that are not of the same images as `embeddings`.
-
-    Raises:
-        InputError: another number of rows, or another dimension than `old_dim`.
-    """
+    """Refuse old embeddings that are not of the same images as `embeddings`, by an InputError."""
     if old_embeddings.ndim != 2 or len(old_embeddings) != len(embeddings):
         raise InputError(
             f"old embeddings have shape {tuple(old_embeddings.shape)} for {len(embeddings)} embeddings; "

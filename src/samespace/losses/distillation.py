@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from samespace.errors import InputError, suggest
 from samespace.losses.checks import (
+    as_tensor,
     check_batch,
+    check_finite_bias,
     check_old,
     check_range,
     full_precision,
@@ -88,7 +89,9 @@ class DistillationLoss(nn.Module):
         known = None if class_map is None else check_class_map(class_map, len(weight)).cpu().clone()
         self.prefix = prefix
         self.register_buffer("weight", weight)
-        self.register_buffer("bias", None if bias is None else _usable_bias(bias, len(weight)))
+        self.register_buffer(
+            "bias", None if bias is None else check_finite_bias(bias, len(weight), "old class").clone()
+        )
         self.register_buffer("class_map", known)
 
     def forward(
@@ -223,15 +226,8 @@ class BctDistillationLoss(nn.Module):
 
 def _usable_weight(weight: Vectors) -> Tensor:
     check_vectors(weight, "classifier_weight")
-    copy = torch.tensor(weight) if isinstance(weight, np.ndarray) else weight.detach().clone()
+    copy = as_tensor(weight).clone()
     usable = copy.isfinite().all(dim=1)
     if not bool(usable.all()):
         raise InputError(f"row {int((~usable).nonzero()[0])} of classifier_weight holds NaN or infinity")
-    return copy.float()
-
-
-def _usable_bias(bias: Vectors, count: int) -> Tensor:
-    copy = torch.tensor(bias) if isinstance(bias, np.ndarray) else bias.detach().clone()
-    if copy.shape != (count,) or not bool(copy.isfinite().all()):
-        raise InputError(f"bias has shape {tuple(copy.shape)}; expected {count} finite numbers, one per old class")
     return copy.float()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from samespace.errors import InputError
-from samespace.losses.checks import check_batch, check_range, full_precision, old_part, widen
+from samespace.losses.checks import (
+    as_tensor,
+    check_batch,
+    check_finite_bias,
+    check_range,
+    full_precision,
+    old_part,
+    widen,
+)
 from samespace.losses.margins import Margin, check_margin, check_scale, margin_loss
 from samespace.prototypes.rows import Vectors, check_class_map, check_vectors
 
@@ -94,11 +101,14 @@ class InfluenceLoss(nn.Module):
             )
         if bias is not None and self.margin != "softmax":
             raise InputError(f"a bias with margin {self.margin!r}; only margin 'softmax' takes the old head's bias")
-        given = torch.tensor(prototypes) if isinstance(prototypes, np.ndarray) else prototypes.detach()
-        weight = given.to(self.weight.device, torch.float32)
+        weight = as_tensor(prototypes).to(self.weight.device, torch.float32)
         missing = weight.isnan().all(dim=1)
         self._check_rows(weight, missing)
-        offset = torch.zeros_like(self.offset) if bias is None else _as_bias(bias, self.offset)
+        offset = (
+            torch.zeros_like(self.offset)
+            if bias is None
+            else check_finite_bias(bias, len(weight), "prototype").to(self.offset)
+        )
         if self.margin != "softmax":
             weight = functional.normalize(weight)
         self.weight.copy_(weight.masked_fill(missing[:, None], 0))
@@ -155,11 +165,3 @@ class InfluenceLoss(nn.Module):
         """Sizes and settings, for print."""
         count, dim = self.weight.shape
         return f"{count}, {dim}, margin={self.margin!r}, scale={self.scale}, margin_value={self.margin_value}"
-
-
-def _as_bias(bias: Vectors, like: Tensor) -> Tensor:
-    if isinstance(bias, np.ndarray):
-        bias = torch.tensor(bias)
-    if bias.shape != like.shape or not bool(bias.isfinite().all()):
-        raise InputError(f"bias has shape {tuple(bias.shape)}; expected {len(like)} finite numbers, one per prototype")
-    return bias.detach().to(like)

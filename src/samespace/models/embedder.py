@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,7 @@ class EmbedderConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready values."""
-        return {
-            "backbone": self.backbone,
-            "embedding_dim": self.embedding_dim,
-            "batch_norm": self.batch_norm,
-            "relu": self.relu,
-            "preprocessing": self.preprocessing.to_dict(),
-        }
+        return asdict(self)
 
 
 class Embedder(nn.Module):

@@ -2,7 +2,7 @@
 
 from samespace.studies.bct import bct
 from samespace.studies.plan import Plan, require_legal
-from samespace.studies.reproduce import Reproduced, default_workers, reproduce
+from samespace.studies.run import Reproduced, default_workers, reproduce
 from samespace.studies.settings import Settings, load_settings, shipped
 from samespace.studies.study import Study
 from samespace.studies.unibct import unibct

@@ -22,55 +22,55 @@ _LEGEND = (
 )
 
 
-def write_study(found: Mapping[str, Any], folder: Path, pictures: Mapping[str, Mapping[str, Any]]) -> bool:
+def write_study(study: Mapping[str, Any], folder: Path, pictures: Mapping[str, Mapping[str, Any]]) -> bool:
     """Write `study.json`, `study.md` and `study.html`.
 
     Args:
-        found: what `studies.results.results` gives.
+        study: what `studies.results.results` gives.
         folder: where to.
         pictures: for each table by name, mean certificates by the label of its cross tests.
 
     Returns:
         Whether anything was written; a page that would not change is left alone.
     """
-    pages = {"study.md": markdown(found), "study.html": _page(found, pictures)}
+    pages = {"study.md": markdown(study), "study.html": _page(study, pictures)}
     kept = [(folder / name).is_file() and (folder / name).read_text("utf-8") == text for name, text in pages.items()]
     if all(kept) and (folder / "study.json").is_file():
         return False
-    write_json(folder / "study.json", dict(found))
+    write_json(folder / "study.json", dict(study))
     for name, text in pages.items():
         write_text(folder / name, text)
     return True
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def markdown(study: Mapping[str, Any]) -> str:
     """The tables of a study as Markdown."""
-    lines = [f"# {found['title']}", "", *_introduction(found), ""]
-    for part in found["tables"]:
+    lines = [f"# {study['title']}", "", *_introduction(study), ""]
+    for part in study["tables"]:
         lines += [f"## Table {part['name']}. {part['title']}", ""]
         header = [*part["headers"], *(_header(column) for column in part["columns"])]
         lines += [_line(header), _line(["---"] * len(part["headers"]) + ["---:"] * len(part["columns"]))]
-        lines += [_line(row) for row in _rows(part, found, _markdown_cell)]
+        lines += [_line(row) for row in _rows(part, study, _markdown_cell)]
         lines += ["", *([part["note"], ""] if part["note"] else [])]
-    if (curve := _curve(found)) is not None:
+    if (curve := _curve(study)) is not None:
         lines += ["## Figure 3. Partial backfill", "", *(_line(row) for row in curve), ""]
     lines += ["## Models", "", _line(_MODEL_HEADER), _line(["---"] * len(_MODEL_HEADER))]
-    lines += [_line(row) for row in _model_rows(found)]
-    lines += ["", *(f"- {note}" for note in found["notes"]), ""]
+    lines += [_line(row) for row in _model_rows(study)]
+    lines += ["", *(f"- {note}" for note in study["notes"]), ""]
     return "\n".join(lines)
 
 
-def summary(found: Mapping[str, Any]) -> list[list[str]]:
+def summary(study: Mapping[str, Any]) -> list[list[str]]:
     """Rows for a terminal: table, comparison, metric, cross, gain, interval and mark of every cross test."""
     rows = []
-    for part in found["tables"]:
+    for part in study["tables"]:
         for row in part["rows"]:
             for column, cell in zip(part["columns"], row["cells"], strict=True):
                 if column["quantity"] != "value" or cell["test"] != "cross" or cell["mean"] is None:
                     continue
                 label = row_name(row["labels"], row["short"])
                 gain = interval(cell["difference"], 1, sign=True)
-                rows.append([part["name"], label, column["measured"], percent(cell["mean"]), gain, mark(cell, found)])
+                rows.append([part["name"], label, column["measured"], percent(cell["mean"]), gain, mark(cell, study)])
     return rows
 
 
@@ -79,11 +79,11 @@ def row_name(labels: Sequence[str], short: str) -> str:
     return short or " · ".join(text for text in labels if text != ABSENT)
 
 
-def mark(cell: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def mark(cell: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     """The verdict on a cross test over the seeds; empty where there is none."""
     if cell["compatible"] is None:
         return ""
-    seeds, proven = len(found["seeds"]), cell["compatible"]
+    seeds, proven = len(study["seeds"]), cell["compatible"]
     if proven == seeds:
         return _MARKS["proven"]
     if cell["criterion"] == 0:
@@ -91,15 +91,15 @@ def mark(cell: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     return f"{_MARKS['open']} {proven}/{seeds}" if seeds > 1 else _MARKS["open"]
 
 
-def _introduction(found: Mapping[str, Any]) -> list[str]:
-    data = found["data"][0]
+def _introduction(study: Mapping[str, Any]) -> list[str]:
+    data = study["data"][0]
     counts = ", ".join(f"{data[key]:,} {key}" for key in ("queries", "gallery", "identities") if key in data)
-    seeds = ", ".join(str(seed) for seed in found["seeds"])
-    checked = f" Checked on {counts} (seed {found['seeds'][0]})." if counts else ""
+    seeds = ", ".join(str(seed) for seed in study["seeds"])
+    checked = f" Checked on {counts} (seed {study['seeds'][0]})." if counts else ""
     return [
-        f"{found['about']} Images: `{Path(found['source']).name}`; seeds {seeds}.{checked}",
+        f"{study['about']} Images: `{Path(study['source']).name}`; seeds {seeds}.{checked}",
         "",
-        f"*Paper* is the paper's own figure, measured on **other data**: {found['published_on']}. Only the ordering "
+        f"*Paper* is the paper's own figure, measured on **other data**: {study['published_on']}. Only the ordering "
         "can be compared with ours, not the level.",
         "",
         _LEGEND,
@@ -119,25 +119,25 @@ def _header(column: Mapping[str, Any]) -> str:
 
 
 def _rows(
-    part: Mapping[str, Any], found: Mapping[str, Any], render: Callable[[str, str | None], str]
+    part: Mapping[str, Any], study: Mapping[str, Any], render: Callable[[str, str | None], str]
 ) -> list[list[str]]:
     # where a table has columns for the mark, as the paper's, its values need none
     marked = all(column["quantity"] != "compatible" for column in part["columns"])
     rows = []
     for row in part["rows"]:
         cells = [
-            render(_ours(cell, column, found, marked), _published(cell["published"]))
+            render(_ours(cell, column, study, marked), _published(cell["published"]))
             for column, cell in zip(part["columns"], row["cells"], strict=True)
         ]
         rows.append([*row["labels"], *cells])
     return rows
 
 
-def _ours(cell: Mapping[str, Any], column: Mapping[str, Any], found: Mapping[str, Any], marked: bool) -> str:
+def _ours(cell: Mapping[str, Any], column: Mapping[str, Any], study: Mapping[str, Any], marked: bool) -> str:
     if cell["mean"] is None:
         return ABSENT
     if column["quantity"] == "compatible":
-        return mark(cell, found)
+        return mark(cell, study)
     if column["quantity"] == "update_gain":
         return percent(cell["mean"], 1)
     if column["quantity"] == "absolute_gain":
@@ -145,7 +145,7 @@ def _ours(cell: Mapping[str, Any], column: Mapping[str, Any], found: Mapping[str
         return signed(cell["mean"]) + bounds
     if cell["difference"] is None or (column["test"] is None and not marked):
         return percent(cell["mean"])
-    return f"{percent(cell['mean'])} {mark(cell, found)} [{interval(cell['difference'], 1, sign=True)}]"
+    return f"{percent(cell['mean'])} {mark(cell, study)} [{interval(cell['difference'], 1, sign=True)}]"
 
 
 def _published(figure_: float | bool | None) -> str | None:
@@ -169,9 +169,9 @@ def _html_cell(ours: str, published: str | None) -> Html:
 _MODEL_HEADER = ["Model", "Training data", "Images", "Classes", "Method", "Old model", "Changes", "Training time"]
 
 
-def _model_rows(found: Mapping[str, Any]) -> list[list[str]]:
+def _model_rows(study: Mapping[str, Any]) -> list[list[str]]:
     rows = []
-    for model in found["models"]:
+    for model in study["models"]:
         seconds = sum(model["seconds"]) / len(model["seconds"])
         rows.append(
             [
@@ -185,13 +185,13 @@ def _model_rows(found: Mapping[str, Any]) -> list[list[str]]:
                 clock(seconds),
             ]
         )
-    total = sum(sum(model["seconds"]) for model in found["models"])
+    total = sum(sum(model["seconds"]) for model in study["models"])
     rows.append(["all, over the seeds", *[ABSENT] * 6, clock(total)])
     return rows
 
 
-def _curve(found: Mapping[str, Any]) -> list[list[str]] | None:
-    curve = (found["figure"] or {}).get("backfill")
+def _curve(study: Mapping[str, Any]) -> list[list[str]] | None:
+    curve = (study["figure"] or {}).get("backfill")
     if not curve:
         return None
     header = ["Gallery re-embedded", *curve["metrics"]]
@@ -203,10 +203,10 @@ def _curve(found: Mapping[str, Any]) -> list[list[str]] | None:
     return [header, ["---:"] * len(header), *body]
 
 
-def _page(found: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -> str:
-    introduction = [tag("p", _plain(line)) for line in _introduction(found) if line]
+def _page(study: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -> str:
+    introduction = [tag("p", _plain(line)) for line in _introduction(study) if line]
     parts = [section("about", "What was done", *introduction)]
-    for part in found["tables"]:
+    for part in study["tables"]:
         drawn = comparison_plot(pictures[part["name"]]) if pictures.get(part["name"]) else None
         caption = (
             "Gain of each cross test, cross − old, with its interval: means over the seeds, right of zero is better."
@@ -216,23 +216,23 @@ def _page(found: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -
                 f"table-{part['name']}",
                 f"Table {part['name']}. {part['title']}",
                 tag("div", figure(drawn, caption), class_="figures") if drawn else None,
-                tag("div", _html_table(part, found), class_="scroll"),
+                tag("div", _html_table(part, study), class_="scroll"),
                 tag("p", part["note"]) if part["note"] else None,
             )
         )
-    if found["figure"] and "backfill" in (curves := plots(found["figure"])):
+    if study["figure"] and "backfill" in (curves := plots(study["figure"])):
         caption = "Search accuracy as the old gallery is re-embedded class by class, mean over the seeds."
         body = tag("div", figure(curves["backfill"], caption), class_="figures")
         parts.append(section("figure-3", "Figure 3. Partial backfill", body))
-    models = table("What was trained, and for how long (mean over the seeds)", _MODEL_HEADER, _model_rows(found))
+    models = table("What was trained, and for how long (mean over the seeds)", _MODEL_HEADER, _model_rows(study))
     parts.append(section("models", "Models", tag("div", models, class_="scroll")))
-    notes = tag("aside", tag("h3", "Notes"), tag("ul", *(tag("li", note) for note in found["notes"])), class_="notes")
-    return document(found["title"], *parts, notes, footer="samespace")
+    notes = tag("aside", tag("h3", "Notes"), tag("ul", *(tag("li", note) for note in study["notes"])), class_="notes")
+    return document(study["title"], *parts, notes, footer="samespace")
 
 
-def _html_table(part: Mapping[str, Any], found: Mapping[str, Any]) -> Html:
+def _html_table(part: Mapping[str, Any], study: Mapping[str, Any]) -> Html:
     header = [*part["headers"], *(_header(column) for column in part["columns"])]
-    return table(part["title"], header, _rows(part, found, _html_cell), class_="numbers dense")
+    return table(part["title"], header, _rows(part, study, _html_cell), class_="numbers dense")
 
 
 def _plain(text: str) -> str:

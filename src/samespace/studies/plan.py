@@ -104,17 +104,17 @@ class Job:
 
 def jobs(plan: Plan, source: ImageSource) -> list[Job]:
     """All jobs of a plan, in an order in which they can be done one after the other."""
-    found = []
+    todo = []
     for seed in plan.seeds:
         kept = held_out(plan, source, seed)
         for model in plan.shown.needed():
             epochs = plan.recipe(model, seed).optim.epochs
             cost = epochs * len(training_rows(source, kept, model.data, seed))
-            found.append(Job("train", model.name, seed, (model.old,) if model.old else (), cost))
+            todo.append(Job("train", model.name, seed, (model.old,) if model.old else (), cost))
         for pair in plan.shown.pairs():
             needs = tuple(dict.fromkeys((pair.new, pair.old, pair.paragon)))
-            found.append(Job("check", pair.key, seed, needs, len(source)))
-    return found
+            todo.append(Job("check", pair.key, seed, needs, len(source)))
+    return todo
 
 
 def require_legal(plan: Plan) -> None:
@@ -131,9 +131,10 @@ def require_legal(plan: Plan) -> None:
         with torch.device("meta"):
             build_backbone(backbone, 3)
     for model in study.needed():
-        new, tie = recipes[model.name].model.embedding_dim, recipes[model.name].compatibility
+        recipe = recipes[model.name]
+        new, prefix = recipe.model.embedding_dim, recipe.compatibility.prefix
         old = recipes[model.old].model.embedding_dim if model.old else new
-        if tie.prefix != (new > old) or new < old:
+        if prefix != (new > old) or new < old:
             raise InputError(
                 f"model '{model.name}' has {new} dimensions and its old model {old}: a wider variant says "
                 "model.embedding_dim and compatibility.prefix=true, a narrower one cannot be"

@@ -20,7 +20,7 @@ FORMAT = "samespace.study/1"
 
 _MOST_CAUTIONS = 8
 
-Found = Mapping[Pair, Sequence[Certificate]]
+Certificates = Mapping[Pair, Sequence[Certificate]]
 
 
 def load_certificates(plan: Plan) -> dict[Pair, list[Certificate]]:
@@ -30,8 +30,8 @@ def load_certificates(plan: Plan) -> dict[Pair, list[Certificate]]:
     }
 
 
-def results(plan: Plan, found: Found) -> dict[str, Any]:
-    """Everything a study found, JSON-ready: values in [0, 1], published figures in percent, absent ones null.
+def results(plan: Plan, certificates: Certificates) -> dict[str, Any]:
+    """Everything a study measured, JSON-ready: values in [0, 1], published figures in percent, absent ones null.
 
     A cell holds the mean over the seeds, each seed's value, and for a cross test the interval of cross − old, whose
     ends are the means of the seeds' ends: as wide as one seed's, since the seeds' check classes are the same or
@@ -45,27 +45,27 @@ def results(plan: Plan, found: Found) -> dict[str, Any]:
         "about": plan.settings.about,
         "source": plan.source,
         "seeds": list(plan.seeds),
-        "confidence": next(iter(found.values()))[0].confidence,
+        "confidence": next(iter(certificates.values()))[0].confidence,
         "published_on": study.published_on,
-        "data": [next(iter(found.values()))[number].data for number in range(len(plan.seeds))],
+        "data": [next(iter(certificates.values()))[number].data for number in range(len(plan.seeds))],
         "models": _models(plan, study),
-        "tables": [_table(table, found, plan) for table in study.tables],
-        "figure": None if study.figure is None else mean_certificate(found[study.figure]),
-        "notes": [*study.notes, *_cautions(found)],
+        "tables": [_table(table, certificates, plan) for table in study.tables],
+        "figure": None if study.figure is None else mean_certificate(certificates[study.figure]),
+        "notes": [*study.notes, *_cautions(certificates)],
     }
 
 
-def _cautions(found: Found) -> list[str]:
+def _cautions(certificates: Certificates) -> list[str]:
     """What certificates warn of, each once, with how many say so; the most frequent first."""
-    counts = Counter(note for certificates in found.values() for each in certificates for note in each.notes)
-    total = sum(len(certificates) for certificates in found.values())
+    counts = Counter(note for each in certificates.values() for certificate in each for note in certificate.notes)
+    total = sum(map(len, certificates.values()))
     shown = [f"{number} of {total} certificates: {note}" for note, number in counts.most_common(_MOST_CAUTIONS)]
     if len(counts) > _MOST_CAUTIONS:
         shown.append(f"{len(counts) - _MOST_CAUTIONS} further notes are in the certificates.")
     return shown
 
 
-def pictures(plan: Plan, found: Found) -> dict[str, dict[str, Any]]:
+def pictures(plan: Plan, certificates: Certificates) -> dict[str, dict[str, Any]]:
     """For each table the mean certificates of its cross tests, cut down to the metrics it shows."""
     tables: dict[str, dict[str, Any]] = {}
     for table in plan.shown.tables:
@@ -74,7 +74,7 @@ def pictures(plan: Plan, found: Found) -> dict[str, dict[str, Any]]:
         for row in table.rows:
             if not any(cell_test(row, column) == "cross" for column in table.columns):
                 continue
-            value = mean_certificate(found[row.pair])
+            value = mean_certificate(certificates[row.pair])
             kept = [name for name in dict.fromkeys(names) if name in value["metrics"]]
             value["metrics"] = {name: value["metrics"][name] for name in kept}
             if value["metrics"]:
@@ -141,7 +141,7 @@ def _models(plan: Plan, study: Study) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(table: Table, found: Found, plan: Plan) -> dict[str, Any]:
+def _table(table: Table, certificates: Certificates, plan: Plan) -> dict[str, Any]:
     columns = [{**asdict(column), "measured": plan.settings.metric(column.metric)} for column in table.columns]
     rows = [
         {
@@ -149,7 +149,7 @@ def _table(table: Table, found: Found, plan: Plan) -> dict[str, Any]:
             "short": row.short,
             "test": row.test,
             "pair": asdict(row.pair),
-            "cells": _cells(row, table, found, plan),
+            "cells": _cells(row, table, certificates, plan),
         }
         for row in table.rows
     ]
@@ -163,10 +163,10 @@ def _table(table: Table, found: Found, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _cells(row: Row, table: Table, found: Found, plan: Plan) -> list[dict[str, Any]]:
+def _cells(row: Row, table: Table, certificates: Certificates, plan: Plan) -> list[dict[str, Any]]:
     published = row.published or (None,) * len(table.columns)
     return [
-        {"published": figure, **_cell(row, column, found[row.pair], plan.settings.metric(column.metric))}
+        {"published": figure, **_cell(row, column, certificates[row.pair], plan.settings.metric(column.metric))}
         for column, figure in zip(table.columns, published, strict=True)
     ]
 

@@ -129,12 +129,12 @@ class Settings:
             InputError: the settings lack a variant that the study asks for, or the recipe is not legal.
         """
         tree: dict[str, Any] = copy.deepcopy(self.recipe)
-        tie = {**study.compatibility, **(tree.pop("compatibility", None) or {})}
+        compatibility = {**study.compatibility, **(tree.pop("compatibility", None) or {})}
         tree["data"] = {**(tree.get("data") or {}), "source": source}
         tree["seed"] = 10 * seed + model.generation
         tree["model"] = {**(tree.get("model") or {}), "name": model.name}
         if model.old is not None:
-            tree["compatibility"] = {**tie, "method": model.method, "old_model": str(old)}
+            tree["compatibility"] = {**compatibility, "method": model.method, "old_model": str(old)}
         for variant in model.variants:
             if variant not in self.variants:
                 raise InputError(

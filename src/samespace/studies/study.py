@@ -146,7 +146,7 @@ class Study:
         models: all models, old ones before their successors.
         tables: in the paper's order.
         figure: the pair whose backfill curve is drawn.
-        compatibility: recipe keys of the tie that hold for every compatible model of the study.
+        compatibility: recipe keys of the compatibility section that hold for every compatible model of the study.
         notes: what differs from the paper by choice.
     """
 
