@@ -14,7 +14,7 @@ from samespace.errors import InputError, suggest
 from samespace.evaluate.certificate import Certificate, MetricResult
 from samespace.evaluate.check import described_space
 from samespace.evaluate.inputs import require_dims
-from samespace.evaluate.verdict import FEW_IDENTITIES, control_cautions, judge, overall
+from samespace.evaluate.verdict import FEW_IDENTITIES, control_cautions, judge, overall, require_options
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.bootstrap import resamples
 from samespace.scoring.blocks import Units
@@ -62,7 +62,7 @@ def certify(
             or an option is out of range.
     """
     names = _names(benchmark, metrics)
-    _require_options(replicates, confidence)
+    require_options(confidence, replicates=(replicates, 1))
     require_dims(new.dim, old.dim, prefix, f"{new.name} has", f"{old.name} has")
     sets = {"old": old, "new": new} | ({"paragon": paragon} if paragon is not None else {})
     prepared = {role: benchmark.prepare(source.vectors, rows_of(benchmark, source)) for role, source in sets.items()}
@@ -196,10 +196,3 @@ def _names(benchmark: Benchmark, metrics: Sequence[str] | None) -> list[str]:
     if not metrics:
         raise InputError(f"no metric asked for; legal: {', '.join(benchmark.metrics)}")
     return list(dict.fromkeys(metrics))
-
-
-def _require_options(replicates: int, confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence lies between 0 and 1, got {confidence}")
-    if replicates < 1:
-        raise InputError(f"replicates should be at least 1, got {replicates}")

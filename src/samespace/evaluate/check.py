@@ -27,6 +27,7 @@ from samespace.evaluate.verdict import (
     judge,
     overall,
     replicate,
+    require_options,
 )
 from samespace.metrics.flips import Flips, flips
 from samespace.metrics.verification import allowed_count
@@ -89,7 +90,13 @@ def check(
         InputError: the sets do not fit each other, or an option is out of range.
         SpaceError: sets of one side declare different spaces.
     """
-    _require_options(replicates, confidence, examples, backfill_steps, block_size)
+    require_options(
+        confidence,
+        replicates=(replicates, 1),
+        examples=(examples, 0),
+        backfill_steps=(backfill_steps, 1),
+        block_size=(block_size, 1),
+    )
     asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon and paragon[0]}
     stored = {"gallery": gallery, "new_gallery": new_gallery, "paragon gallery": paragon and paragon[1]}
     sets, pooling = pool_sides(asking, stored)
@@ -266,18 +273,3 @@ def _undeclared(source: VectorSet, companion: VectorSet | None) -> list[str]:
         f"{source.name} declares no space, though {companion.name} does: nothing says that they are of one model, so "
         "this certificate links no spaces."
     ]
-
-
-def _require_options(
-    replicates: int, confidence: float, examples: int, backfill_steps: int, block_size: int | None
-) -> None:
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence lies between 0 and 1, got {confidence}")
-    for name, value, least in (
-        ("replicates", replicates, 1),
-        ("examples", examples, 0),
-        ("backfill_steps", backfill_steps, 1),
-        ("block_size", block_size, 1),
-    ):
-        if value is not None and value < least:
-            raise InputError(f"{name} should be at least {least}, got {value}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,8 +56,10 @@ def align(
     for source, role in ((queries, "queries"), (gallery, "gallery")):
         if source.labels is None:
             raise InputError(f"{role} ({source.name}) have no labels; a check needs the identity of every item")
-    _require_dims(queries, gallery, baseline, new_gallery, paragon, prefix)
-    _require_spaces(queries, gallery, baseline, new_gallery, paragon)
+    sides = [(gallery, "gallery", baseline, "baseline"), (queries, "queries", new_gallery or queries, "new_gallery")]
+    if paragon is not None:
+        sides.append((paragon[1], "paragon gallery", paragon[0], "paragon queries"))
+    _require_one_model(sides, prefix)
     query_labels, gallery_labels = _labels(queries), _labels(gallery)
     query_codes, codes = encode(query_labels, gallery_labels)
     order = np.argsort(codes, kind="stable").astype(np.int64)
@@ -183,28 +186,6 @@ def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints) -> list[str
     return notes
 
 
-def _require_dims(
-    queries: VectorSet,
-    gallery: VectorSet,
-    baseline: VectorSet,
-    new_gallery: VectorSet | None,
-    paragon: tuple[VectorSet, VectorSet] | None,
-    prefix: bool,
-) -> None:
-    one_space = [(baseline, "baseline", gallery, "gallery")]
-    if new_gallery is not None:
-        one_space.append((new_gallery, "new_gallery", queries, "queries"))
-    if paragon is not None:
-        one_space.append((paragon[0], "paragon queries", paragon[1], "paragon gallery"))
-    for first, role, second, other_role in one_space:
-        if first.dim != second.dim:
-            raise InputError(
-                f"{role} ({first.name}) and {other_role} ({second.name}) come from one model and should agree in "
-                f"dimension, got {first.dim} and {second.dim}"
-            )
-    require_dims(queries.dim, gallery.dim, prefix, "queries have", "the gallery has")
-
-
 def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -> None:
     """Refuse new and old vectors that cannot be compared, whole or by their leading values.
 
@@ -231,20 +212,23 @@ def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -
         raise InputError(f"{new_has} {new} dimensions and {old_has} {old}{remedy}")
 
 
-def _require_spaces(
-    queries: VectorSet,
-    gallery: VectorSet,
-    baseline: VectorSet,
-    new_gallery: VectorSet | None,
-    paragon: tuple[VectorSet, VectorSet] | None,
-) -> None:
-    one_space = [(gallery, "gallery", baseline, "baseline"), (queries, "queries", new_gallery, "new_gallery")]
-    if paragon is not None:
-        one_space.append((paragon[1], "paragon gallery", paragon[0], "paragon queries"))
-    for first, role, second, other_role in one_space:
-        if second is None or first.space is None or second.space is None or first.space == second.space:
-            continue
-        raise SpaceError(
-            f"expected {other_role} in the space of {role}, {first.space}, got {second.space}; "
-            "embed both with one model"
-        )
+def _require_one_model(sides: Sequence[tuple[VectorSet, str, VectorSet, str]], prefix: bool) -> None:
+    """Refuse sets said to be of one model that differ in dimension or declare two spaces.
+
+    Args:
+        sides: sets of one model and their roles: the old model's two, the new model's, and perhaps the paragon's.
+        prefix: whether the leading values of longer new vectors are to be compared with the old ones.
+    """
+    for one, role, other, other_role in sides:
+        if one.dim != other.dim:
+            raise InputError(
+                f"{other_role} ({other.name}) and {role} ({one.name}) come from one model and should agree in "
+                f"dimension, got {other.dim} and {one.dim}"
+            )
+    require_dims(sides[1][0].dim, sides[0][0].dim, prefix, "queries have", "the gallery has")
+    for one, role, other, other_role in sides:
+        if one.space is not None and other.space is not None and one.space != other.space:
+            raise SpaceError(
+                f"expected {other_role} in the space of {role}, {one.space}, got {other.space}; "
+                "embed both with one model"
+            )

@@ -37,18 +37,20 @@ class Kind:
         value: gives (r,) values from the scores of a pair of models, (r, identities) weights and the argument.
         negatives: for a metric with a threshold, how many pairs or queries set it.
         negatives_are: what those are.
+        reads_tail: whether they are all impostor pairs, of which only the highest scores are kept.
     """
 
     example: str
     value: Callable[[Scores, Ints, Fraction], Floats]
     negatives: Callable[[Mates], int] | None = None
     negatives_are: str = ""
+    reads_tail: bool = False
 
 
 KINDS = {
     "rank": Kind("rank@1", lambda s, w, k: weighted.rank_k(s.matches, s.mates.query_codes, w, int(k))),
     "mAP": Kind("mAP", lambda s, w, _: weighted.weighted_mean(s.precision, s.mates.query_codes, w)),
-    "TAR": Kind("TAR@FAR=1e-4", weighted.tar_at_far, lambda mates: mates.impostors, "impostor pairs"),
+    "TAR": Kind("TAR@FAR=1e-4", weighted.tar_at_far, lambda mates: mates.impostors, "impostor pairs", True),
     "TPIR": Kind(
         "TPIR@FPIR=1e-2",
         lambda s, w, rate: weighted.tpir_at_fpir(s.matches, s.mates.query_codes, w, rate, "open-set"),
@@ -87,7 +89,7 @@ class Metric:
     @property
     def reads_tail(self) -> bool:
         """Whether the threshold is placed among all impostor pairs, of which only the highest are kept."""
-        return self.kind == "TAR"
+        return KINDS[self.kind].reads_tail
 
     def values(self, scores: Scores, counts: Ints) -> Floats:
         """The metric under each row of weights of identities (r, identities).

@@ -72,11 +72,7 @@ class _Stage:
     """The best matches and the precision of each query at one stage under one merge."""
 
     def __init__(self, count: int) -> None:
-        self.matches = Matches(
-            rank=np.zeros(count, dtype=np.int64),
-            mate=np.full(count, -np.inf, dtype=np.float32),
-            other=np.full(count, -np.inf, dtype=np.float32),
-        )
+        self.matches = Matches.unfilled(count)
         self.precision = np.full(count, np.nan)
 
     def fill(self, rows: Ints, mates: Floats, above: Ints, other: Floats) -> None:

@@ -91,6 +91,19 @@ def overall(results: Mapping[str, MetricResult], identities: int) -> tuple[bool,
     return all(result.compatible for result in results.values()), dict(results)
 
 
+def require_options(confidence: float, **at_least: tuple[int | None, int]) -> None:
+    """Refuse options out of range; each is given with the least that it may be.
+
+    Raises:
+        InputError: one is.
+    """
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence lies between 0 and 1, got {confidence}")
+    for name, (value, least) in at_least.items():
+        if value is not None and value < least:
+            raise InputError(f"{name} should be at least {least}, got {value}")
+
+
 def control_cautions(results: Mapping[str, MetricResult], what: str) -> list[str]:
     """A note for each metric on which randomly rotated new vectors are not clearly below the old model."""
     return [

@@ -17,7 +17,7 @@ Mask = npt.NDArray[np.bool_]
 def as_numpy(values: Any) -> npt.NDArray[Any]:
     """The values as a numpy array; a tensor comes from any device, and bfloat16 becomes float32."""
     if hasattr(values, "detach"):
-        # told by its method, so that metrics of arrays never import torch
+        # a tensor, known by its method, so that metrics of arrays never import torch
         values = values.detach().cpu()
         return np.asarray(values.float() if str(values.dtype) == "torch.bfloat16" else values)
     return np.asarray(values)

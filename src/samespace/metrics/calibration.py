@@ -104,10 +104,10 @@ class Calibration:
         scores, levels = np.asarray(self.scores), np.asarray(self.levels)
         segment = np.clip(np.searchsorted(scores, values, side="right") - 1, 0, len(scores) - 2)
         rise = (levels[1:] - levels[:-1]) / (scores[1:] - scores[:-1])
-        found = levels[segment] + (values - scores[segment]) * rise[segment]
+        line = levels[segment] + (values - scores[segment]) * rise[segment]
         # rounding must not lift the end of a segment above the next one's beginning
-        inside = np.minimum(found, levels[segment + 1])
-        return np.asarray(np.where(values < scores[-1], inside, found))
+        inside = np.minimum(line, levels[segment + 1])
+        return np.asarray(np.where(values < scores[-1], inside, line))
 
     def apply(self, raw: Any, scale: Scale = "logistic") -> Float64s:
         """Raw scores on a shared scale: `logistic` log-odds, or `fmr` levels.
@@ -173,8 +173,8 @@ def calibrate(genuine: Any, impostor: Any, *, tail: Any = None, impostors: int |
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> found = calibrate(rng.normal(0.6, 0.2, 50_000), rng.normal(0.2, 0.2, 50_000))
-        >>> round(found.slope), round(float(found.log_odds(0.4)), 1)
+        >>> learnt = calibrate(rng.normal(0.6, 0.2, 50_000), rng.normal(0.2, 0.2, 50_000))
+        >>> round(learnt.slope), round(float(learnt.log_odds(0.4)), 1)
         (10, 0.0)
     """
     mates = _some(genuine, "genuine scores")

@@ -29,6 +29,12 @@ class Matches:
     mate: Floats
     other: Floats
 
+    @classmethod
+    def unfilled(cls, count: int) -> Matches:
+        """Those of `count` queries, of which none has a mate, to be filled in."""
+        nothing = np.full(count, -np.inf, dtype=np.float32)
+        return cls(rank=np.zeros(count, dtype=np.int64), mate=nothing, other=nothing.copy())
+
     @property
     def mated(self) -> Mask:
         """Which queries have a mate in the gallery."""
@@ -83,14 +89,14 @@ def rank_k(scores: Any, query_labels: Any, gallery_labels: Any, k: int = 1, *, e
     """
     if k < 1:
         raise InputError(f"rank@k needs k of at least 1, got {k}")
-    found = matches(scores, query_labels, gallery_labels, exclude=exclude)
-    return float(np.mean(_mated_ranks(found) <= k))
+    ranks = _mated_ranks(matches(scores, query_labels, gallery_labels, exclude=exclude))
+    return float(np.mean(ranks <= k))
 
 
 def cmc(scores: Any, query_labels: Any, gallery_labels: Any, ranks: int = 20, *, exclude: Any = None) -> Floats:
     """Cumulative match characteristic: `rank_k` for k = 1 … `ranks`, (ranks,) float64."""
-    found = _mated_ranks(matches(scores, query_labels, gallery_labels, exclude=exclude))
-    return np.asarray((found[None, :] <= np.arange(1, ranks + 1)[:, None]).mean(axis=1))
+    mated = _mated_ranks(matches(scores, query_labels, gallery_labels, exclude=exclude))
+    return np.asarray((mated[None, :] <= np.arange(1, ranks + 1)[:, None]).mean(axis=1))
 
 
 def tpir_at_fpir(
@@ -125,14 +131,14 @@ def tpir_at_fpir(
     """
     if protocol not in ("open-set", "merged"):
         raise InputError(f"unknown protocol '{protocol}'; {suggest(str(protocol), ['open-set', 'merged'])}")
-    found = matches(scores, query_labels, gallery_labels, exclude=exclude)
-    alarms = found.other if protocol == "merged" else found.other[~found.mated]
+    best = matches(scores, query_labels, gallery_labels, exclude=exclude)
+    alarms = best.other if protocol == "merged" else best.other[~best.mated]
     if alarms.size == 0:
         raise InputError("open-set TPIR needs queries without a mate in the gallery; add some or take 'merged'")
     alarms = np.maximum(alarms, np.finfo(alarms.dtype).min)
     threshold = threshold_at_far(alarms, fpir)
-    right = _mated_ranks(found) == 1
-    return float(np.mean(right & (found.mate[found.mated] > threshold)))
+    right = _mated_ranks(best) == 1
+    return float(np.mean(right & (best.mate[best.mated] > threshold)))
 
 
 def search_inputs(scores: Any, query_labels: Any, gallery_labels: Any, exclude: Any) -> tuple[Floats, Mask, Mask]:
@@ -148,7 +154,7 @@ def search_inputs(scores: Any, query_labels: Any, gallery_labels: Any, exclude: 
     return values, mate, out
 
 
-def _mated_ranks(found: Matches) -> Ints:
-    if not found.mated.any():
+def _mated_ranks(best: Matches) -> Ints:
+    if not best.mated.any():
         raise InputError("no query has a mate in the gallery; identification needs shared identities")
-    return np.asarray(found.rank[found.mated])
+    return np.asarray(best.rank[best.mated])

@@ -80,5 +80,5 @@ def places(rows: Floats, values: Floats) -> Ints:
     """Where each of `values` (Q, M) would enter its ascending row of `rows` (Q, N), before its equals."""
     if values.shape[1] == 0:
         return np.zeros(values.shape, dtype=np.int64)
-    found = [row.searchsorted(mine) for row, mine in zip(rows, values, strict=True)]
-    return np.array(found, dtype=np.int64).reshape(values.shape)
+    entered = [row.searchsorted(mine) for row, mine in zip(rows, values, strict=True)]
+    return np.array(entered, dtype=np.int64).reshape(values.shape)

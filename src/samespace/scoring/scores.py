@@ -51,11 +51,7 @@ class Collector:
     def __init__(self, mates: Mates, tail_size: int, *, sampled: bool = False) -> None:
         count = len(mates.query_codes)
         self.mates = mates
-        self.matches = Matches(
-            rank=np.zeros(count, dtype=np.int64),
-            mate=np.full(count, -np.inf, dtype=np.float32),
-            other=np.full(count, -np.inf, dtype=np.float32),
-        )
+        self.matches = Matches.unfilled(count)
         self.precision = np.full(count, np.nan)
         self.tail = TailCollector(min(tail_size, mates.impostors))
         self.stride = max(1, -(-count * len(mates.gallery_codes) // _SAMPLE_PAIRS)) if sampled else 0

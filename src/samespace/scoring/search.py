@@ -44,11 +44,7 @@ class Search:
         mates = Pairs.of_equal(subject, gallery.subject)
         self.rows, self._probe, self._place = rows, mates.query, mates.item
         self._keep = gallery.template[self._place] != template[self._probe]
-        self.matches = Matches(
-            rank=np.zeros(len(subject), dtype=np.int64),
-            mate=np.full(len(subject), -np.inf, dtype=np.float32),
-            other=np.full(len(subject), -np.inf, dtype=np.float32),
-        )
+        self.matches = Matches.unfilled(len(subject))
 
     def add(self, start: int, block: npt.NDArray[np.float32]) -> None:
         """Take the scores of the probes from `start` on, (C, p) float32; they are there again afterwards."""
