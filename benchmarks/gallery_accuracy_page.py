@@ -11,7 +11,7 @@ import numpy as np
 
 from samespace.evaluate.sweep import SHARES
 from samespace.files import write_text
-from samespace.report.drawing import LIGHT, Drawing, canvas, legend, name_axes, save_png, settings
+from samespace.report.figures.drawing import LIGHT, Drawing, canvas, legend, name_axes, save_png, settings
 
 if TYPE_CHECKING:
     from gallery_accuracy import Study

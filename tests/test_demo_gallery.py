@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from samespace.data import holdout, open_source, subset
-from samespace.demo.gallery import SHARES, Act, last_act
+from samespace.demo.act import Act
+from samespace.demo.gallery import SHARES, last_act
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import embed
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from samespace.data import ImageSource
+from samespace.demo.act import Act, Leave, Stage
+from samespace.demo.page import write_gallery_page
 from samespace.errors import SpaceError
 from samespace.evaluate import Certificate, check
 from samespace.gallery import Answer, Gallery, Limits
 from samespace.gallery.ledger.sqlite import FILE
-from samespace.report.gallery_page import write_gallery_page
 from samespace.vectors import VectorSet
 
 REQUIRED = ("rank@1", "mAP")
@@ -24,58 +24,8 @@ SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 _TURN = 0.5
 _DEPTH = 20
 
-Leave = Literal["certified", "accepted", "refused"]
 Vectors = Mapping[str, tuple[VectorSet, VectorSet]]
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What searches found when a share of the gallery had new vectors.
-
-    Attributes:
-        share: of the items.
-        calibrated: value by metric, lists of both spaces merged by calibrated scores.
-        raw: the same, merged by cosine.
-    """
-
-    share: float
-    calibrated: Mapping[str, float]
-    raw: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Act:
-    """What the last act showed.
-
-    Attributes:
-        folder: of the gallery; it stays.
-        page: the curve as a page; None where there is no curve.
-        leave: `certified`; `accepted` without a certificate, which the gallery records; or `refused` even so, because
-            the new vectors have nothing to do with the old ones: then the act ends there.
-        order: of the backfill.
-        before: value by metric before the upgrade, old queries on old vectors.
-        stages: of the backfill.
-        same_back: whether the rollback half way gave the answers from before the upgrade, to the bit.
-        same_forth: whether rolling forward gave the answers from before the rollback, to the bit.
-        healthy: whether the doctor found nothing wrong at the end.
-        seconds: all of it took.
-    """
-
-    folder: Path
-    page: Path | None
-    leave: Leave
-    order: str
-    before: Mapping[str, float]
-    stages: tuple[Stage, ...]
-    same_back: bool
-    same_forth: bool
-    healthy: bool
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        return {**asdict(self), "folder": str(self.folder), "page": None if self.page is None else str(self.page)}
 
 
 def last_act(
@@ -131,7 +81,7 @@ def last_act(
     page = out / "gallery.html" if stages else None
     act = Act(folder, page, leave, plan.order, before, tuple(stages), same_back, same_forth, healthy, 0.0)
     if page is not None:
-        write_gallery_page(act.to_dict(), page)
+        write_gallery_page(act, page)
     return replace(act, seconds=time.monotonic() - began)
 
 

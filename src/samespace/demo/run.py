@@ -14,7 +14,8 @@ import yaml
 
 from samespace.data import ImageSource, allocate, holdout, open_source, part
 from samespace.data.lookup import image_lookup
-from samespace.demo.gallery import Act, last_act
+from samespace.demo.act import Act
+from samespace.demo.gallery import last_act
 from samespace.evaluate import Certificate, check
 from samespace.files import write_text
 from samespace.models import Embedder

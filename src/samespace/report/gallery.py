@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from samespace.progress import clock
-from samespace.report.terminal import _plain
+from samespace.report.terminal import plain
 
 if TYPE_CHECKING:
     from samespace.gallery import Answer, Backfilled, Diagnosis, Plan, Status, Switched
@@ -144,9 +144,9 @@ def print_status(status: Status, console: Console) -> None:
 def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     """Print what the doctor found, and for each finding what to do."""
     for finding in diagnosis.findings:
-        mark = _plain(f"{_MARKS[finding.level]:<6}")
+        mark = plain(f"{_MARKS[finding.level]:<6}")
         mark.stylize(_STYLES[finding.level])
-        console.print(mark, _plain(finding.what), sep="", soft_wrap=True)
+        console.print(mark, plain(finding.what), sep="", soft_wrap=True)
         if finding.do:
             _say(console, f"      -> {finding.do}")
     wrong = sum(finding.level == "error" for finding in diagnosis.findings)
@@ -155,7 +155,7 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
 
 def _say(console: Console, line: str) -> None:
     """A sentence, left whole for whoever reads a pipe or copies a command."""
-    console.print(_plain(line), soft_wrap=True)
+    console.print(plain(line), soft_wrap=True)
 
 
 def _phase(status: Status, console: Console) -> None:
@@ -189,7 +189,7 @@ def _chart(curve: Sequence[Mapping[str, float]], console: Console) -> None:
 def _facts(facts: Mapping[str, str], console: Console) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for name, value in facts.items():
-        table.add_row(_plain(name), _plain(value))
+        table.add_row(plain(name), plain(value))
     console.print(table)
 
 
@@ -202,4 +202,4 @@ def _table(*columns: str | tuple[str, str]) -> Table:
 
 
 def _row(table: Table, *cells: str) -> None:
-    table.add_row(*(_plain(cell) for cell in cells))
+    table.add_row(*(plain(cell) for cell in cells))

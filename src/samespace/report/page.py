@@ -5,52 +5,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
-from importlib import resources
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
 
 from samespace.errors import InputError
 from samespace.files import write_json, write_text
-from samespace.report import reading, sections
-from samespace.report.examples import ImageLookup, examples
-from samespace.report.html import Html, section, tag
-from samespace.report.plots import plots
-from samespace.report.reading import CertificateLike
+from samespace.report import wording
+from samespace.report.figures import plots
 
-_SCRIPT = """
-const root = document.documentElement, button = document.getElementById("theme");
-const system = matchMedia("(prefers-color-scheme: dark)");
-const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
-const label = () => { button.textContent = dark() ? "Light" : "Dark"; };
-button.hidden = false;
-button.onclick = () => { root.dataset.theme = dark() ? "light" : "dark"; label(); };
-label();
-"""
+if TYPE_CHECKING:
+    from samespace.evaluate.certificate import Certificate
+    from samespace.report.pictures import ImageLookup
 
-_CAPTIONS = {
-    "gains": "The gain of the new model on the old gallery. Where a paragon was given, the dotted frame is "
-    "its lead, and the part of it that is filled is the update gain.",
-    "values": "All four values of each metric with their intervals. Cross should stand clear of old; new near paragon.",
-    "roc": "Verification: genuine pairs accepted at each share of accepted impostors. Dots mark the TAR metrics.",
-    "cmc": "Identification: queries that find a mate among their k best matches.",
-    "histograms": "Scores of genuine and impostor pairs. The less the two overlap, the better a threshold can separate "
-    "them; where they move between the panels, thresholds must move too.",
-    "backfill": "What re-embedding the old gallery step by step would add, class by class. Scores of both spaces are "
-    "merged as they are; where one space scores higher than the other, the first steps can cost before they pay.",
-    "sweep": "What a backfill would bring, item by item. Calibrated: each score is first mapped to log-odds by the "
-    "calibration of its pair of spaces, learnt on other identities; raw: cosines are sorted as they are. The orders: "
-    "random; distance, the items farthest from the old centre of their class first; centre, of each class the item "
-    "nearest to its old centre first, then the second of each.",
-}
+_HERE = Path(__file__).parent
 
 
 def write_report(
-    certificate: CertificateLike,
-    folder: str | Path,
-    *,
-    images: ImageLookup | None = None,
-    title: str | None = None,
+    certificate: Certificate, folder: str | Path, *, images: ImageLookup | None = None, title: str | None = None
 ) -> Path:
     """Write `folder/report.html` and `folder/certificate.json`, each whole or not at all.
 
@@ -58,7 +33,7 @@ def write_report(
     reader's light or dark setting, fits a phone, and prints.
 
     Args:
-        certificate: a `Certificate`, or its dictionary.
+        certificate: of a check or a benchmark.
         folder: made if it does not exist.
         images: gives the images of a list of item ids, in order: uint8 of shape (H, W) or (H, W, 3), or None for
             one that is missing. Without it the example rows show ids and labels.
@@ -68,75 +43,81 @@ def write_report(
         The path of the page.
 
     Raises:
-        InputError: what was given is no certificate, or `images` gives something that is no image.
+        InputError: the folder is a file, or `images` gives something that is no image.
     """
-    values = reading.as_dict(certificate)
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; a report needs a folder")
-    page = render_report(values, images=images, title=title)
-    write_json(target / "certificate.json", values)
+    page = render_report(certificate, images=images, title=title)
+    write_json(target / "certificate.json", certificate.to_dict())
     write_text(target / "report.html", page)
     return target / "report.html"
 
 
-def render_report(certificate: CertificateLike, *, images: ImageLookup | None = None, title: str | None = None) -> str:
+def render_report(certificate: Certificate, *, images: ImageLookup | None = None, title: str | None = None) -> str:
     """The report as HTML text; `write_report` says what it holds and what the arguments mean."""
-    values = reading.as_dict(certificate)
-    old, new = reading.model_names(values)
-    figures = plots(values)
-    return document(
-        title or f"Can {new} search the gallery of {old}?",
-        sections.banner(values),
-        sections.metric_table(values),
-        section("gain", "Gain and level", _figures(figures, "gains", "values")),
-        section("curves", "Curves", _figures(figures, "roc", "cmc")),
-        section("scores", "Scores and backfill", _figures(figures, "histograms", "backfill", "sweep")),
-        sections.flips(values),
-        sections.strict(values),
-        sections.swap(values),
-        sections.control(values),
-        examples(values, images),
-        sections.details(values),
-        footer=_footer(values),
+    from samespace.report.pictures import pictures
+
+    old, new = wording.model_names(certificate)
+    metrics = certificate.metrics.items()
+    return render(
+        "report.html",
+        title=title or f"Can {new} search the gallery of {old}?",
+        certificate=certificate,
+        verdict=wording.verdict(certificate),
+        level=wording.confidence(certificate),
+        figures={name: inline(svg) for name, svg in plots(certificate).items()},
+        unrelated=[name for name, one in metrics if not one.criterion and one.cross <= 2 * one.control + 0.001],
+        suspect=[name for name, one in metrics if one.control >= one.old],
+        pictures=pictures(certificate.examples, images),
+        command=_command(certificate),
+        footer=f"samespace {certificate.version} · {certificate.created}",
     )
 
 
-def document(title: str, *body: Html, footer: str) -> str:
-    """A whole page around the given parts, with the styles and the theme switch inside it."""
-    digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    style = resources.files("samespace.report").joinpath("style.css").read_text(encoding="utf-8")
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", Html(style)),
+def render(template: str, **values: Any) -> str:
+    """A whole page by a template of this room, with the styles and the theme switch inside it.
+
+    Every value is escaped unless it is `Markup`. The templates extend `base.html`, which takes `title` and `footer`.
+    """
+    return _environment().get_template(template).render(values)
+
+
+def inline(svg: str) -> Markup:
+    """An SVG as part of a page, where the namespace goes without saying."""
+    return Markup(re.sub(r' xmlns="[^"]*"', "", svg, count=1))
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    top = tag(
-        "header",
-        tag("p", "samespace", class_="brand"),
-        tag("button", "Dark", id="theme", type="button", hidden=True, aria_label="Switch between light and dark"),
-        tag("h1", title),
+    for shown in (wording.percent, wording.signed, wording.interval, wording.count, wording.listing, wording.state):
+        environment.filters[shown.__name__] = shown
+    script = (_HERE / "theme.js").read_text(encoding="utf-8")
+    environment.globals.update(
+        ABSENT=wording.ABSENT,
+        PAIRS=wording.PAIRS,
+        MARKS=wording.MARKS,
+        STATE_WORDS=wording.STATE_WORDS,
+        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    page = tag("body", top, tag("main", *body), tag("footer", tag("p", footer)), tag("script", Html(_SCRIPT)))
-    return "<!doctype html>\n" + tag("html", head, page, lang="en") + "\n"
+    return environment
 
 
-def figure(svg: str, caption: str) -> Html:
-    """An inline SVG with its caption; inside HTML the namespace goes without saying."""
-    return tag("figure", Html(re.sub(r' xmlns="[^"]*"', "", svg, count=1)), tag("figcaption", caption))
-
-
-def _figures(drawn: Mapping[str, str], *names: str) -> Html | None:
-    shown = [figure(drawn[name], _CAPTIONS[name]) for name in names if name in drawn]
-    return tag("div", *shown, class_="figures") if shown else None
-
-
-def _footer(certificate: Mapping[str, Any]) -> str:
-    made, version = certificate.get("created"), certificate.get("samespace")
-    return " · ".join([f"samespace {version}" if version else "samespace", *([str(made)] if made else [])])
+def _command(certificate: Certificate) -> str:
+    """The command that runs the check again."""
+    parts = ["samespace check", "--queries NEW_QUERIES --gallery OLD_GALLERY --baseline OLD_QUERIES"]
+    if any(metric.new is not None for metric in certificate.metrics.values()):
+        parts.append("--new-gallery NEW_GALLERY")
+    if any(metric.paragon is not None for metric in certificate.metrics.values()):
+        parts.append("--paragon-queries PARAGON_QUERIES --paragon-gallery PARAGON_GALLERY")
+    parts.append(" ".join(f"--metric {name}" for name in certificate.metrics))
+    return " \\\n  ".join([*parts, "--report REPORT"])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from samespace.evaluate.certificate import Certificate
 from samespace.files import write_json, write_text
 from samespace.progress import clock
-from samespace.report.html import Html, section, table, tag
-from samespace.report.page import document, figure
-from samespace.report.plots import comparison_plot, plots
-from samespace.report.reading import ABSENT, interval, percent, signed
+from samespace.report.figures import comparison_plot, plots
+from samespace.report.page import inline, render
+from samespace.report.wording import ABSENT, interval, percent, signed
 
 _MARKS = {"proven": "✓", "open": "?", "fails": "✗"}
 _LEGEND = (
@@ -22,7 +22,7 @@ _LEGEND = (
 )
 
 
-def write_study(study: Mapping[str, Any], folder: Path, pictures: Mapping[str, Mapping[str, Any]]) -> bool:
+def write_study(study: Mapping[str, Any], folder: Path, pictures: Mapping[str, Mapping[str, Certificate]]) -> bool:
     """Write `study.json`, `study.md` and `study.html`.
 
     Args:
@@ -50,7 +50,8 @@ def markdown(study: Mapping[str, Any]) -> str:
         lines += [f"## Table {part['name']}. {part['title']}", ""]
         header = [*part["headers"], *(_header(column) for column in part["columns"])]
         lines += [_line(header), _line(["---"] * len(part["headers"]) + ["---:"] * len(part["columns"]))]
-        lines += [_line(row) for row in _rows(part, study, _markdown_cell)]
+        for labels, cells in _rows(part, study):
+            lines.append(_line([*labels, *(_markdown_cell(*cell) for cell in cells)]))
         lines += ["", *([part["note"], ""] if part["note"] else [])]
     if (curve := _curve(study)) is not None:
         lines += ["## Figure 3. Partial backfill", "", *(_line(row) for row in curve), ""]
@@ -118,18 +119,17 @@ def _header(column: Mapping[str, Any]) -> str:
     return f"{name}, {measured}"
 
 
-def _rows(
-    part: Mapping[str, Any], study: Mapping[str, Any], render: Callable[[str, str | None], str]
-) -> list[list[str]]:
+def _rows(part: Mapping[str, Any], study: Mapping[str, Any]) -> list[tuple[list[str], list[tuple[str, str | None]]]]:
+    """The labels of each row, and its cells: our value and the paper's."""
     # where a table has columns for the mark, as the paper's, its values need none
     marked = all(column["quantity"] != "compatible" for column in part["columns"])
     rows = []
     for row in part["rows"]:
         cells = [
-            render(_ours(cell, column, study, marked), _published(cell["published"]))
+            (_ours(cell, column, study, marked), _published(cell["published"]))
             for column, cell in zip(part["columns"], row["cells"], strict=True)
         ]
-        rows.append([*row["labels"], *cells])
+        rows.append((row["labels"], cells))
     return rows
 
 
@@ -158,12 +158,6 @@ def _published(figure_: float | bool | None) -> str | None:
 
 def _markdown_cell(ours: str, published: str | None) -> str:
     return ours if published is None else f"{ours}<br>*paper {published}*"
-
-
-def _html_cell(ours: str, published: str | None) -> Html:
-    if published is None:
-        return tag("span", ours)
-    return tag("span", ours, tag("small", f"paper {published}"), class_="value")
 
 
 _MODEL_HEADER = ["Model", "Training data", "Images", "Classes", "Method", "Old model", "Changes", "Training time"]
@@ -203,36 +197,35 @@ def _curve(study: Mapping[str, Any]) -> list[list[str]] | None:
     return [header, ["---:"] * len(header), *body]
 
 
-def _page(study: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]) -> str:
-    introduction = [tag("p", _plain(line)) for line in _introduction(study) if line]
-    parts = [section("about", "What was done", *introduction)]
-    for part in study["tables"]:
-        drawn = comparison_plot(pictures[part["name"]]) if pictures.get(part["name"]) else None
-        caption = (
-            "Gain of each cross test, cross − old, with its interval: means over the seeds, right of zero is better."
-        )
-        parts.append(
-            section(
-                f"table-{part['name']}",
-                f"Table {part['name']}. {part['title']}",
-                tag("div", figure(drawn, caption), class_="figures") if drawn else None,
-                tag("div", _html_table(part, study), class_="scroll"),
-                tag("p", part["note"]) if part["note"] else None,
-            )
-        )
-    if study["figure"] and "backfill" in (curves := plots(study["figure"])):
-        caption = "Search accuracy as the old gallery is re-embedded class by class, mean over the seeds."
-        body = tag("div", figure(curves["backfill"], caption), class_="figures")
-        parts.append(section("figure-3", "Figure 3. Partial backfill", body))
-    models = table("What was trained, and for how long (mean over the seeds)", _MODEL_HEADER, _model_rows(study))
-    parts.append(section("models", "Models", tag("div", models, class_="scroll")))
-    notes = tag("aside", tag("h3", "Notes"), tag("ul", *(tag("li", note) for note in study["notes"])), class_="notes")
-    return document(study["title"], *parts, notes, footer="samespace")
+def _page(study: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Certificate]]) -> str:
+    figure = study["figure"]
+    drawn = {} if figure is None else plots(Certificate.from_dict(figure, "study"))
+    return render(
+        "study.html",
+        title=study["title"],
+        introduction=[_plain(line) for line in _introduction(study) if line],
+        tables=[_part(part, study, pictures) for part in study["tables"]],
+        figures={name: inline(svg) for name, svg in drawn.items()},
+        model_header=_MODEL_HEADER,
+        models=_model_rows(study),
+        notes=study["notes"],
+        footer="samespace",
+    )
 
 
-def _html_table(part: Mapping[str, Any], study: Mapping[str, Any]) -> Html:
-    header = [*part["headers"], *(_header(column) for column in part["columns"])]
-    return table(part["title"], header, _rows(part, study, _html_cell), class_="numbers dense")
+def _part(
+    part: Mapping[str, Any], study: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Certificate]]
+) -> dict[str, Any]:
+    """A table with its figure, as the page shows it."""
+    drawn = comparison_plot(pictures.get(part["name"], {}))
+    return {
+        "name": part["name"],
+        "title": part["title"],
+        "note": part["note"],
+        "figure": None if drawn is None else inline(drawn),
+        "header": [*part["headers"], *(_header(column) for column in part["columns"])],
+        "rows": _rows(part, study),
+    }
 
 
 def _plain(text: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from samespace.evaluate import Certificate
-from samespace.evaluate.certificate import MetricResult
+from samespace.evaluate.certificate import BackfillCurve, BackfillPoint, Interval, MetricResult
 from samespace.files import read_json
 from samespace.studies.page import row_name
 from samespace.studies.plan import Plan
@@ -50,7 +50,7 @@ def results(plan: Plan, certificates: Certificates) -> dict[str, Any]:
         "data": [next(iter(certificates.values()))[number].data for number in range(len(plan.seeds))],
         "models": _models(plan, study),
         "tables": [_table(table, certificates, plan) for table in study.tables],
-        "figure": None if study.figure is None else mean_certificate(certificates[study.figure]),
+        "figure": None if study.figure is None else mean_certificate(certificates[study.figure]).to_dict(),
         "notes": [*study.notes, *_cautions(certificates)],
     }
 
@@ -65,61 +65,62 @@ def _cautions(certificates: Certificates) -> list[str]:
     return shown
 
 
-def pictures(plan: Plan, certificates: Certificates) -> dict[str, dict[str, Any]]:
+def pictures(plan: Plan, certificates: Certificates) -> dict[str, dict[str, Certificate]]:
     """For each table the mean certificates of its cross tests, cut down to the metrics it shows."""
-    tables: dict[str, dict[str, Any]] = {}
+    tables = {}
     for table in plan.shown.tables:
-        shown: dict[str, Any] = {}
-        names = [plan.settings.metric(column.metric) for column in table.columns]
+        shown = {}
+        names = dict.fromkeys(plan.settings.metric(column.metric) for column in table.columns)
         for row in table.rows:
             if not any(cell_test(row, column) == "cross" for column in table.columns):
                 continue
-            value = mean_certificate(certificates[row.pair])
-            kept = [name for name in dict.fromkeys(names) if name in value["metrics"]]
-            value["metrics"] = {name: value["metrics"][name] for name in kept}
-            if value["metrics"]:
-                shown[row_name(row.labels, row.short)] = value
+            mean = mean_certificate(certificates[row.pair])
+            kept = {name: mean.metrics[name] for name in names if name in mean.metrics}
+            if kept:
+                shown[row_name(row.labels, row.short)] = replace(mean, metrics=kept)
         if shown:
             tables[table.name] = shown
     return tables
 
 
-def mean_certificate(certificates: Sequence[Certificate]) -> dict[str, Any]:
-    """The first certificate's dictionary with metrics and backfill curve averaged over all of them, for figures."""
-    value = certificates[0].to_dict()
-    value["metrics"] = {
-        name: _mean_metric([certificate[name] for certificate in certificates]) for name in certificates[0].metrics
-    }
-    value["compatible"] = all(metric["compatible"] for metric in value["metrics"].values())
-    value["curves"], value["examples"] = {}, []
-    curves = [certificate.backfill for certificate in certificates]
-    if curves[0] is not None and all(curve is not None for curve in curves):
-        points = [curve.points for curve in curves if curve is not None]
-        value["backfill"] = {
-            "metrics": list(curves[0].metrics),
-            "points": [
-                {
-                    "share": stage[0].share,
-                    "values": {
-                        name: float(np.mean([point.values[name] for point in stage])) for name in curves[0].metrics
-                    },
-                }
-                for stage in zip(*points, strict=True)
-            ],
-        }
-    return value
+def mean_certificate(certificates: Sequence[Certificate]) -> Certificate:
+    """The first certificate with metrics and backfill curve averaged over all of them, for figures."""
+    first = certificates[0]
+    metrics = {name: _mean_metric([certificate[name] for certificate in certificates]) for name in first.metrics}
+    curves = [certificate.backfill for certificate in certificates if certificate.backfill is not None]
+    return replace(
+        first,
+        metrics=metrics,
+        compatible=all(metric.compatible for metric in metrics.values()),
+        backfill=_mean_curve(curves) if len(curves) == len(certificates) else first.backfill,
+        curves=None,
+        examples=(),
+    )
 
 
-def _mean_metric(metrics: Sequence[MetricResult]) -> dict[str, Any]:
-    value = metrics[0].to_dict()
-    for key in ("old", "cross", "new", "paragon", "control", "absolute_gain", "update_gain"):
-        value[key] = _mean([getattr(metric, key) for metric in metrics])
-    value["difference"] = _mean_interval(metrics)
-    value["intervals"] = dict.fromkeys(value["intervals"])
-    value["update_gain_interval"] = value["paragon_lead"] = None
-    value["criterion"] = value["cross"] > value["old"]
-    value["compatible"] = all(metric.compatible for metric in metrics)
-    return value
+def _mean_curve(curves: Sequence[BackfillCurve]) -> BackfillCurve:
+    names = curves[0].metrics
+    points = [
+        BackfillPoint(stage[0].share, {name: float(np.mean([point.values[name] for point in stage])) for name in names})
+        for stage in zip(*(curve.points for curve in curves), strict=True)
+    ]
+    return BackfillCurve(names, tuple(points))
+
+
+def _mean_metric(metrics: Sequence[MetricResult]) -> MetricResult:
+    def mean(name: str) -> Any:
+        return _mean([getattr(metric, name) for metric in metrics])
+
+    return replace(
+        metrics[0],
+        **{name: mean(name) for name in ("old", "cross", "new", "paragon", "control", "absolute_gain", "update_gain")},
+        difference=_mean_interval(metrics),
+        intervals=dict.fromkeys(metrics[0].intervals),
+        update_gain_interval=None,
+        paragon_lead=None,
+        criterion=mean("cross") > mean("old"),
+        compatible=all(metric.compatible for metric in metrics),
+    )
 
 
 def _models(plan: Plan, study: Study) -> list[dict[str, Any]]:
@@ -190,7 +191,7 @@ def _cell(row: Row, column: Column, certificates: Sequence[Certificate], name: s
         "test": test,
         "mean": _mean(values),
         "seeds": values,
-        "difference": _mean_interval(metrics) if crossed else None,
+        "difference": list(_mean_interval(metrics)) if crossed else None,
         "criterion": sum(metric.criterion for metric in metrics) if crossed else None,
         "compatible": sum(metric.compatible for metric in metrics) if crossed else None,
     }
@@ -202,6 +203,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-def _mean_interval(metrics: Sequence[MetricResult]) -> list[float]:
+def _mean_interval(metrics: Sequence[MetricResult]) -> Interval:
     low, high = zip(*(metric.difference for metric in metrics), strict=True)
-    return [float(np.mean(low)), float(np.mean(high))]
+    return float(np.mean(low)), float(np.mean(high))

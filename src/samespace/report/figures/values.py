@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -12,11 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from samespace.report.drawing import SMALL, TEXT, Drawing, Palette, canvas, legend
-from samespace.report.reading import PAIRS, State, confidence, listing, percent, signed, state
+from samespace.report.figures.drawing import SMALL, TEXT, Drawing, Palette, canvas, legend
+from samespace.report.wording import MARKS, PAIRS, State, by_metric, confidence, listing, percent, signed, state
 
-MARKS: dict[State, str] = {"compatible": "✓", "unproven": "?", "fails": "✗", "absent": "–"}
-_COLORS: dict[State, str] = {"compatible": "good", "unproven": "open", "fails": "bad", "absent": "muted"}
+if TYPE_CHECKING:
+    from samespace.evaluate.certificate import Certificate, MetricResult
+
+_COLORS: dict[State, str] = {"compatible": "good", "unproven": "open", "fails": "bad"}
 _MARKERS = {"old": "s", "cross": "o", "new": "D", "paragon": "^"}
 _BAR_OPACITY = 0.75
 _SIDE = 14.0
@@ -24,9 +26,9 @@ _SHORT_NAME, _LONG_NAME = 18, 34
 _SHORT_LEFT, _LONG_LEFT = 132.0, 236.0
 
 
-def draw_values(certificate: Mapping[str, Any], palette: Palette) -> Drawing | None:
+def draw_values(certificate: Certificate, palette: Palette) -> Drawing | None:
     """Old, cross, new and paragon of every metric, each with its interval."""
-    metrics = _having(certificate["metrics"], "old")
+    metrics = certificate.metrics
     if not metrics:
         return None
     figure, axes = _stack(70 * len(metrics), palette, top=34)
@@ -39,16 +41,16 @@ def draw_values(certificate: Mapping[str, Any], palette: Palette) -> Drawing | N
     _bands(axes, palette, [(70 * row + 19, 70 * row + 63) for row in range(len(metrics))], zero=False)
     axes.set_xlabel("value, %", color=palette.muted, fontsize=SMALL, labelpad=5)
     for pair in PAIRS:
-        if any(metric.get(pair) is not None for metric in metrics.values()):
+        if any(getattr(metric, pair) is not None for metric in metrics.values()):
             axes.plot([], [], _MARKERS[pair], color=getattr(palette, pair), markersize=7, label=pair)
     legend(axes, palette, above=12)
-    about = listing([f"{name} old {percent(m['old'])}, cross {percent(m.get('cross'))}" for name, m in metrics.items()])
+    about = listing([f"{name} old {percent(m.old)}, cross {percent(m.cross)}" for name, m in metrics.items()])
     return Drawing("values", "Values with intervals", f"In percent: {about}.", figure)
 
 
-def draw_gains(certificate: Mapping[str, Any], palette: Palette) -> Drawing | None:
+def draw_gains(certificate: Certificate, palette: Palette) -> Drawing | None:
     """The gain cross − old of every metric with its interval, inside the paragon's lead where there is one."""
-    metrics = _having(certificate["metrics"], "absolute_gain")
+    metrics = certificate.metrics
     if not metrics:
         return None
     figure, axes = _stack(62 * len(metrics), palette, top=34)
@@ -60,13 +62,13 @@ def draw_gains(certificate: Mapping[str, Any], palette: Palette) -> Drawing | No
     _bands(axes, palette, [(62 * row + 22, 62 * row + 50) for row in range(len(metrics))])
     _gain_key(axes, palette, list(metrics.values()), confidence(certificate))
     axes.set_xlabel("cross − old, percentage points", color=palette.muted, fontsize=SMALL, labelpad=5)
-    about = listing([f"{name} {signed(metric['absolute_gain'])}" for name, metric in metrics.items()])
+    about = listing([f"{name} {signed(metric.absolute_gain)}" for name, metric in metrics.items()])
     return Drawing("gains", "Gain over the old model", f"Cross minus old in points: {about}.", figure)
 
 
-def draw_comparison(certificates: Mapping[str, Mapping[str, Any]], palette: Palette) -> Drawing | None:
+def draw_comparison(certificates: Mapping[str, Certificate], palette: Palette) -> Drawing | None:
     """The gain of several methods side by side, grouped by metric; values far off are pinned to the edge."""
-    groups = gains_by_metric(certificates)
+    groups = by_metric(certificates)
     if not groups:
         return None
     height = sum(34 + 22 * len(methods) for methods in groups.values())
@@ -84,28 +86,10 @@ def draw_comparison(certificates: Mapping[str, Mapping[str, Any]], palette: Pale
     _bands(axes, palette, bands)
     axes.set_xlabel("cross − old, percentage points", color=palette.muted, fontsize=SMALL, labelpad=5)
     about = ". ".join(
-        f"{name}: " + listing([f"{method} {signed(m['absolute_gain'])}" for method, m in methods.items()])
+        f"{name}: " + listing([f"{method} {signed(m.absolute_gain)}" for method, m in methods.items()])
         for name, methods in groups.items()
     )
     return Drawing("comparison", "Gain of each method", f"Cross minus old in points. {about}.", figure)
-
-
-def gains_by_metric(certificates: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Metric → method → that method's numbers, where its gain is known."""
-    names = dict.fromkeys(name for value in certificates.values() for name in value["metrics"])
-    groups = {
-        name: {
-            method: value["metrics"][name]
-            for method, value in certificates.items()
-            if (value["metrics"].get(name) or {}).get("absolute_gain") is not None
-        }
-        for name in names
-    }
-    return {name: methods for name, methods in groups.items() if methods}
-
-
-def _having(metrics: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {name: metric for name, metric in metrics.items() if metric.get(key) is not None}
 
 
 def _stack(
@@ -151,8 +135,8 @@ def _heading(axes: Axes, palette: Palette, y: float, text: str, aside: str = "",
         )  # fmt: skip
 
 
-def _value_mark(axes: Axes, palette: Palette, y: float, pair: str, metric: Mapping[str, Any]) -> list[float]:
-    value, bounds = metric.get(pair), (metric.get("intervals") or {}).get(pair)
+def _value_mark(axes: Axes, palette: Palette, y: float, pair: str, metric: MetricResult) -> list[float]:
+    value, bounds = getattr(metric, pair), metric.intervals.get(pair)
     if value is None:
         return []
     color = getattr(palette, pair)
@@ -165,25 +149,24 @@ def _value_mark(axes: Axes, palette: Palette, y: float, pair: str, metric: Mappi
     return [value, *(bounds or [])]
 
 
-def _gain_words(metric: Mapping[str, Any]) -> str:
-    words = signed(metric["absolute_gain"])
-    if metric.get("update_gain") is not None:
-        words += f" · update gain {percent(metric['update_gain'], 1)} %"
+def _gain_words(metric: MetricResult) -> str:
+    words = signed(metric.absolute_gain)
+    if metric.update_gain is not None:
+        words += f" · update gain {percent(metric.update_gain, 1)} %"
     return words
 
 
-def _gain_bar(axes: Axes, palette: Palette, y: float, metric: Mapping[str, Any]) -> list[float]:
-    gain, bounds, paragon = metric["absolute_gain"], metric.get("difference"), metric.get("paragon")
+def _gain_bar(axes: Axes, palette: Palette, y: float, metric: MetricResult) -> list[float]:
+    gain, bounds = metric.absolute_gain, metric.difference
     color = getattr(palette, _COLORS[state(metric)])
-    reach = [gain, *(bounds or [])]
-    if paragon is not None and metric.get("old") is not None:
-        lead = paragon - metric["old"]
+    reach = [gain, *bounds]
+    if metric.paragon is not None:
+        lead = metric.paragon - metric.old
         axes.barh([y], [100 * lead], height=20, **_outline(palette))
         reach.append(lead)
     axes.barh([y], [100 * gain], height=13, color=color, alpha=_BAR_OPACITY, linewidth=0, zorder=2)
-    if bounds:
-        ends = [100 * bounds[0], 100 * bounds[1]]
-        axes.plot(ends, [y, y], "|-", color=palette.ink, linewidth=1.6, markersize=9, markeredgewidth=1.6, zorder=5)
+    ends = [100 * bounds[0], 100 * bounds[1]]
+    axes.plot(ends, [y, y], "|-", color=palette.ink, linewidth=1.6, markersize=9, markeredgewidth=1.6, zorder=5)
     return reach
 
 
@@ -192,29 +175,28 @@ def _outline(palette: Palette) -> dict[str, Any]:
     return {"facecolor": "none", "edgecolor": palette.paragon, "linestyle": dots, "linewidth": 1.6, "zorder": 1}
 
 
-def _gain_key(axes: Axes, palette: Palette, metrics: Sequence[Mapping[str, Any]], level: str) -> None:
+def _gain_key(axes: Axes, palette: Palette, metrics: Sequence[MetricResult], level: str) -> None:
     """The key of the gain figure; the bar's colours are explained by the marks beside the names."""
     color = getattr(palette, _COLORS[state(metrics[0])])
     keys: list[Artist] = [Patch(facecolor=color, alpha=_BAR_OPACITY, linewidth=0, label="cross − old")]
-    if any(metric.get("difference") for metric in metrics):
-        style: dict[str, Any] = {"marker": "|", "markersize": 9, "markeredgewidth": 1.6, "linewidth": 1.6}
-        keys.append(Line2D([], [], color=palette.ink, label=f"{level} interval", **style))
-    if any(metric.get("paragon") is not None for metric in metrics):
+    style: dict[str, Any] = {"marker": "|", "markersize": 9, "markeredgewidth": 1.6, "linewidth": 1.6}
+    keys.append(Line2D([], [], color=palette.ink, label=f"{level} interval", **style))
+    if any(metric.paragon is not None for metric in metrics):
         keys.append(Patch(label="paragon − old", **_outline(palette)))
     legend(axes, palette, above=12, handles=keys)
 
 
-def _window(metrics: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+def _window(metrics: Sequence[MetricResult]) -> tuple[float, float]:
     """Limits in points that keep the good methods apart even where a bad one lies far below zero."""
-    ends = [100 * end for m in metrics for end in (m.get("difference") or [m["absolute_gain"]])]
+    ends = [100 * end for metric in metrics for end in metric.difference]
     high = max([*ends, 1.0])
     low = max(min([*ends, -0.25 * high]), -1.2 * max(high, 4.0))
     room = 0.05 * (high - low)
     return low - room, high + room
 
 
-def _method_row(axes: Axes, palette: Palette, y: float, method: str, metric: Mapping[str, Any], left: float) -> None:
-    gain, bounds, found = 100 * metric["absolute_gain"], metric.get("difference"), state(metric)
+def _method_row(axes: Axes, palette: Palette, y: float, method: str, metric: MetricResult, left: float) -> None:
+    gain, bounds, found = 100 * metric.absolute_gain, metric.difference, state(metric)
     color, beside = getattr(palette, _COLORS[found]), axes.get_yaxis_transform()
     room = _SHORT_NAME if left == _SHORT_LEFT else _LONG_NAME
     shown = method if len(method) <= room else method[: room - 1] + "…"
@@ -223,13 +205,12 @@ def _method_row(axes: Axes, palette: Palette, y: float, method: str, metric: Map
         fontsize=SMALL, color=palette.ink, annotation_clip=False,
     )  # fmt: skip
     axes.annotate(
-        f"{signed(metric['absolute_gain'])} {MARKS[found]}", (1, y), (76, 0), xycoords=beside,
+        f"{signed(metric.absolute_gain)} {MARKS[found]}", (1, y), (76, 0), xycoords=beside,
         textcoords="offset points", va="center", ha="right", fontsize=SMALL, color=color, annotation_clip=False,
     )  # fmt: skip
     low, _ = axes.get_xlim()
     if gain < low:
         axes.plot([0.012], [y], "<", color=color, markersize=8, transform=beside, zorder=4)
         return
-    if bounds:
-        axes.plot([100 * bounds[0], 100 * bounds[1]], [y, y], color=color, linewidth=2, zorder=3)
+    axes.plot([100 * bounds[0], 100 * bounds[1]], [y, y], color=color, linewidth=2, zorder=3)
     axes.plot([gain], [y], "o", color=color, markersize=7, zorder=4, markeredgecolor=palette.surface, markeredgewidth=1)

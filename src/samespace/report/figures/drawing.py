@@ -207,29 +207,26 @@ def name_axes(axes: Axes, palette: Palette, *, x: str | None, y: str) -> None:
     """Axis titles: y as a line of text above the axis (no turned head), x below it."""
     left = -axes.get_position().x0 * WIDTH
     axes.annotate(
-        y,
-        (0, 1),
-        (left + 2, 11),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        color=palette.muted,
-        fontsize=SMALL,
-        annotation_clip=False,
-    )
+        y, (0, 1), (left + 2, 11), xycoords="axes fraction", textcoords="offset points",
+        color=palette.muted, fontsize=SMALL, annotation_clip=False,
+    )  # fmt: skip
     if x is not None:
         axes.set_xlabel(x, color=palette.muted, fontsize=SMALL, labelpad=5)
 
 
-def legend(axes: Axes, palette: Palette, above: float = 24, handles: Sequence[Artist] | None = None) -> None:
-    """The key to the lines, in one row above the axes by so many pixels."""
+def legend(
+    axes: Axes, palette: Palette, above: float = 24, handles: Sequence[Artist] | None = None, *, handle: float = 2.4
+) -> Artist:
+    """The key to the lines, in one row above the axes by so many pixels; `handle` is the length of a line in it."""
     height = axes.bbox.height
     key = axes.legend(
         handles=list(handles or axes.get_legend_handles_labels()[0]),
         loc="lower left", bbox_to_anchor=(0, 1 + above / height), ncols=4, frameon=False, fontsize=SMALL,
-        borderaxespad=0, borderpad=0, handlelength=2.4, handletextpad=0.6, columnspacing=1.8,
+        borderaxespad=0, borderpad=0, handlelength=handle, handletextpad=0.6, columnspacing=1.8,
     )  # fmt: skip
     for text in key.get_texts():
         text.set_color(palette.ink)
+    return key
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:

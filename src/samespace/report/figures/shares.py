@@ -1,0 +1,141 @@
+"""Figures over shares of a re-embedded gallery: the backfill curve by class, and the sweep by item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from samespace.report.figures.curves import STROKES
+from samespace.report.figures.drawing import SMALL, Drawing, Palette, canvas, legend, name_axes, spread
+from samespace.report.wording import listing, percent
+
+if TYPE_CHECKING:
+    from samespace.evaluate.certificate import BackfillCurve, Certificate, MetricResult, SweepCurve
+
+    Orders = Mapping[str, Mapping[str, SweepCurve]]
+
+BY_TENTH = (0, 10, 25, 50, 75, 100)
+_DASHES: dict[str, Any] = {"random": "-", "distance": (0, (1.2, 1.6)), "centre": (0, (5, 2))}
+
+
+def draw_backfill(certificate: Certificate, palette: Palette) -> Drawing | None:
+    """Each metric against the share of the gallery that was re-embedded, between its old and new levels."""
+    curve = certificate.backfill
+    if curve is None or not curve.points:
+        return None
+    names = curve.metrics
+    figure, all_axes = canvas(76 + 148 * len(names), palette, panels=len(names), right=112, gap=44)
+    for axes, name in zip(all_axes, names, strict=True):
+        _backfill_panel(axes, name, curve, certificate.metrics.get(name), palette)
+        last = axes is all_axes[-1]
+        name_axes(axes, palette, x="classes of the gallery re-embedded, %" if last else None, y=f"{name}, %")
+    first, end = curve.points[0].values, curve.points[-1].values
+    ends = [f"{name} goes from {percent(first[name])} to {percent(end[name])} percent" for name in names]
+    return Drawing("backfill", "Partial backfill", f"As the gallery is re-embedded, {listing(ends)}.", figure)
+
+
+def draw_sweep(certificate: Certificate, palette: Palette) -> Drawing | None:
+    """Each metric against the share of gallery items re-embedded: colours for merges, dashes for orders."""
+    sweep = certificate.sweep
+    if sweep is None or not sweep.metrics:
+        return None
+    names = sweep.metrics
+    figure, all_axes = canvas(116 + 164 * len(names), palette, panels=len(names), right=84, top=76, gap=44)
+    for axes, name in zip(all_axes, names, strict=True):
+        _sweep_panel(axes, name, sweep.orders, certificate.metrics.get(name), palette)
+        last = axes is all_axes[-1]
+        name_axes(axes, palette, x="items of the gallery re-embedded, %" if last else None, y=f"{name}, %")
+    _key(all_axes[0], list(sweep.orders), palette)
+    told = [f"{name} {_told(sweep.orders, name)}" for name in names]
+    about = f"Along the way from none to all items re-embedded, in random order, {listing(told)}."
+    return Drawing("sweep", "Backfill by item: calibrated and raw merge", about, figure)
+
+
+def share_axes(
+    axes: Axes, values: Sequence[float], *, margin: float, ticks: Sequence[int] = BY_TENTH
+) -> tuple[float, float]:
+    """Axes for values in percent over shares in percent; returns the lower and the upper limit of the values."""
+    low, high = min(values), max(values)
+    room = max(margin * (high - low), 0.2)
+    axes.set_ylim(low - room, high + room)
+    axes.set_xlim(-2, 102)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3))
+    return low - room, high + room
+
+
+def level_label(axes: Axes, y: float, text: str, color: str) -> None:
+    """A word right of the axes at a level of the values."""
+    axes.annotate(text, (104, y), color=color, va="center", fontsize=SMALL, annotation_clip=False)
+
+
+def _label_levels(
+    axes: Axes, palette: Palette, levels: Mapping[str, float], limits: tuple[float, float], height: int
+) -> None:
+    """The levels of the pairs of models beside axes of a height in pixels, kept from covering each other."""
+    low, high = limits
+    pixel = (high - low) / height
+    placed = spread(list(levels.values()), 15 * pixel, low + 4 * pixel, high - 4 * pixel)
+    for (pair, level), y in zip(levels.items(), placed, strict=True):
+        level_label(axes, y, f"{pair} {level:.2f}", getattr(palette, pair))
+
+
+def _backfill_panel(axes: Axes, name: str, curve: BackfillCurve, metric: MetricResult | None, palette: Palette) -> None:
+    shares = [100 * at.share for at in curve.points]
+    values = [100 * at.values[name] for at in curve.points]
+    known = {pair: getattr(metric, pair, None) for pair in ("old", "new", "paragon")}
+    levels = {pair: 100 * level for pair, level in known.items() if level is not None}
+    for pair, level in levels.items():
+        if pair != "new":
+            axes.axhline(level, color=getattr(palette, pair), **STROKES[pair] | {"linewidth": 1.6, "zorder": 2})
+    axes.plot(shares, values, color=palette.cross, linewidth=2.6, marker="o", markersize=4.5, zorder=5)
+    limits = share_axes(axes, [*values, *levels.values()], margin=0.12, ticks=(0, 25, 50, 75, 100))
+    _label_levels(axes, palette, levels, limits, 104)
+    axes.annotate(
+        f"cross {values[0]:.2f}", (shares[0], values[0]), (7, -13), textcoords="offset points",
+        color=palette.cross, fontsize=SMALL,
+    )  # fmt: skip
+
+
+def _sweep_panel(axes: Axes, name: str, orders: Orders, metric: MetricResult | None, palette: Palette) -> None:
+    seen: list[float] = []
+    for order, merges in orders.items():
+        for merge in ("raw", "calibrated"):
+            values = [100 * at.values[name] for at in merges[merge].points]
+            calibrated = merge == "calibrated"
+            axes.plot(
+                [100 * at.share for at in merges[merge].points], values, linestyle=_DASHES.get(order, "-"),
+                color=palette.cross if calibrated else palette.bad, linewidth=2.4 if calibrated else 1.4,
+                marker="o", markersize=4 if calibrated else 2.6, zorder=6 if calibrated else 4,
+            )  # fmt: skip
+            seen += values
+    ends = next(iter(next(iter(orders.values())).values())).points
+    levels = {"cross": 100 * ends[0].values[name], "new": 100 * ends[-1].values[name]}
+    if metric is not None:
+        levels["old"] = 100 * metric.old
+        axes.axhline(levels["old"], color=palette.old, linestyle=(0, (5, 2.5)), linewidth=1.6, zorder=2)
+    _label_levels(axes, palette, levels, share_axes(axes, [*seen, *levels.values()], margin=0.08), 120)
+
+
+def _told(orders: Orders, name: str) -> str:
+    merges = orders.get("random") or next(iter(orders.values()))
+    values = {merge: [at.values[name] for at in curve.points] for merge, curve in merges.items()}
+    low = [f"at least {percent(min(some))} {merge}" for merge, some in values.items()]
+    first = next(iter(values.values()))
+    return f"goes from {percent(first[0])} to {percent(first[-1])} percent, {listing(low)}"
+
+
+def _key(axes: Axes, orders: list[str], palette: Palette) -> None:
+    """Two rows above the first panel: the merges by colour, the orders by dash."""
+    rows = (
+        [Line2D([], [], color=palette.cross, linewidth=2.4, label="calibrated"),
+         Line2D([], [], color=palette.bad, linewidth=1.4, label="raw")],
+        [Line2D([], [], color=palette.ink, linewidth=1.6, linestyle=_DASHES.get(order, "-"), label=order)
+         for order in orders],
+    )  # fmt: skip
+    for row, above in zip(rows, (46, 26), strict=True):
+        axes.add_artist(legend(axes, palette, above, row, handle=2.8))
