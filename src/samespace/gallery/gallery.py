@@ -19,6 +19,7 @@ from samespace.gallery.backfill import run
 from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.order import Custom, Order
 from samespace.gallery.backfill.ray import run_on_ray
+from samespace.gallery.backfill.rerank import rerank as rerank_hits
 from samespace.gallery.backfill.run import Backfilled
 from samespace.gallery.backfill.vector_source import FromImages, FromVectors, VectorSource
 from samespace.gallery.doctor import Diagnosis
@@ -33,7 +34,6 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, Upgrade
 from samespace.gallery.models import absolute, embedder_of, embedders_at_hand, job_of, new_space
 from samespace.gallery.search.calibration import calibrate_pair
-from samespace.gallery.search.rerank import rerank as rerank_hits
 from samespace.gallery.search.search import Answer, Merge, search
 from samespace.gallery.search.traffic import Traffic
 from samespace.gallery.status import Status, status

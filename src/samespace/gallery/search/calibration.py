@@ -153,9 +153,6 @@ def _tiles(count: int, size: int) -> Iterator[slice]:
 
 def _own_places(queries: VectorSet, gallery: VectorSet) -> npt.NDArray[np.int64]:
     """For each query the place of the same item in the gallery, by id; −1 where it is not there or has no id."""
-    if not queries.has_ids or not gallery.has_ids or not len(gallery):
+    if not queries.has_ids or not gallery.has_ids:
         return np.full(len(queries), -1, dtype=np.int64)
-    ids, wanted = gallery.ids.astype(str), queries.ids.astype(str)
-    order = np.argsort(ids)
-    place = order[np.minimum(np.searchsorted(ids[order], wanted), len(ids) - 1)]
-    return np.where(ids[place] == wanted, place, -1)
+    return gallery.rows_of(queries.ids)
