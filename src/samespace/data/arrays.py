@@ -131,8 +131,8 @@ def read_npz(
             f"{path} cannot be read as .npz ({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from None
     if missing:
-        found = ", ".join(names) or "nothing"
-        raise InputError(f"{path} lacks {' and '.join(missing)}; it holds {found}, expected {', '.join(required)}")
+        held_names = ", ".join(names) or "nothing"
+        raise InputError(f"{path} lacks {' and '.join(missing)}; it holds {held_names}, expected {', '.join(required)}")
     return held
 
 

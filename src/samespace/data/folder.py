@@ -31,16 +31,16 @@ class FolderSource(ListedSource):
 
     def __init__(self, root: str | Path, **options: Unpack[ListedOptions]) -> None:
         self.root = Path(root)
-        found, empty, self.ignored = _scan(self.root)
-        if not found:
+        images, empty, self.ignored = _scan(self.root)
+        if not images:
             raise InputError(_nothing(self.root, empty, self.ignored))
-        ids = np.array([path.relative_to(self.root).as_posix() for path in found])
+        ids = np.array([path.relative_to(self.root).as_posix() for path in images])
         listing = Listing(
             name=f"{self.root}/",
             ids=ids,
-            classes=np.array([path.parent.name for path in found]),
-            read=found.__getitem__,
-            facts=file_facts(ids, found.__getitem__),
+            classes=np.array([path.parent.name for path in images]),
+            read=images.__getitem__,
+            facts=file_facts(ids, images.__getitem__),
             bad=tuple((name, "a class folder without images") for name in empty),
         )
         super().__init__(listing, **options)
@@ -60,11 +60,11 @@ def _scan(root: Path) -> tuple[list[Path], list[str], tuple[str, ...]]:
             ignored.append(entry.name)
             continue
         inside = sorted((path for path in entry.iterdir() if not path.name.startswith(".")), key=lambda p: p.name)
-        found = [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
-        usable = set(found)
+        pictures = [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
+        usable = set(pictures)
         ignored += [path.relative_to(root).as_posix() for path in inside if path not in usable]
-        images += found
-        if not found:
+        images += pictures
+        if not pictures:
             empty.append(entry.name)
     return images, empty, tuple(ignored)
 

@@ -75,11 +75,11 @@ def record_listing(path: str | Path) -> Listing:
 def _rec(path: Path) -> Path:
     if not path.is_dir():
         return path
-    found = [path / "train.rec"] if (path / "train.rec").is_file() else sorted(path.glob("*.rec"))
-    if len(found) != 1:
-        what = f"holds {len(found)} .rec files; name one of them" if found else "holds no .rec file"
+    files = [path / "train.rec"] if (path / "train.rec").is_file() else sorted(path.glob("*.rec"))
+    if len(files) != 1:
+        what = f"holds {len(files)} .rec files; name one of them" if files else "holds no .rec file"
         raise InputError(f"{path} {what}; expected train.rec, with train.idx beside it")
-    return found[0]
+    return files[0]
 
 
 def _places(file: RecordFile) -> tuple[Ints, Ints, str | None]:

@@ -68,12 +68,12 @@ def read_reid(root: str | Path, *, layout: Layout | None = None) -> ReidList:
         InputError: neither layout, no image, or a name or line that does not follow it.
     """
     folder = Path(root)
-    found = layout or _layout(folder)
-    if found is None or not _has(folder, found):
+    chosen = layout or _layout(folder)
+    if chosen is None or not _has(folder, chosen):
         raise InputError(_absent(folder, layout))
-    rows = list(_msmt(folder) if found == "msmt17" else _market(folder))
+    rows = list(_msmt(folder) if chosen == "msmt17" else _market(folder))
     if not rows:
-        raise InputError(f"{folder} holds no images of {found}")
+        raise InputError(f"{folder} holds no images of {chosen}")
     ids, identity, camera, part = zip(*rows, strict=True)
     if twice := repeated(np.array(ids)):
         raise InputError(f"{folder} names {str(twice[0])!r} {twice[1]} times; images must be unique")
