@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from gallery_accuracy_page import write_page
+from gallery_accuracy_page import Curve, Study, write_page
 from samespace.data import allocate, holdout, open_source, part
 from samespace.errors import InputError
-from samespace.evaluate.sweep import SHARES, area
+from samespace.evaluate.sweep import SHARES
 from samespace.files import write_text
 from samespace.metrics import Calibration, average_precision, calibrate
 from samespace.models import Embedder
@@ -34,7 +34,6 @@ MERGES = ("logistic", "fmr", "raw")
 GREEDY_STEPS = 10
 SERVED = 10
 Vectors = dict[str, tuple[VectorSet, VectorSet]]
-Curve = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -282,20 +281,6 @@ def thresholds(half: Half, other: Half, seed: int) -> dict[tuple[str, float], li
                 rates.append(np.where(turn < round(share * len(turn)), accepted["new"], accepted["cross"]).sum())
             found[scale, rate] = [float(count / impostor.sum() / rate) for count in rates]
     return found
-
-
-@dataclass(frozen=True)
-class Study:
-    """Results of all runs: one for each seed and half."""
-
-    curves: dict[tuple[str, str], list[Curve]]
-    rates: dict[tuple[str, float], list[list[float]]]
-    shape: tuple[int, int, int]
-
-    def areas(self, order: str, merge: str, metric: str) -> np.ndarray:
-        """Normalised area of each run; NaN where the end is not above the start."""
-        found = [area(curve[metric]) for curve in self.curves[order, merge]]
-        return np.array([np.nan if value is None else value for value in found])
 
 
 def study(load: Callable[[int], Vectors], seeds: list[int], say: Callable[[str], None] = print) -> Study:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samespace.evaluate.sweep import SHARES
+from samespace.evaluate.sweep import SHARES, area
 from samespace.files import write_text
 from samespace.report.figures.drawing import LIGHT, Drawing, canvas, legend, name_axes, save_png, settings
 
-if TYPE_CHECKING:
-    from gallery_accuracy import Study
+Curve = dict[str, list[float]]
 
 WORDS = {
     "random": "random",
@@ -36,6 +35,20 @@ STYLES = {
     "centre": ("--", LIGHT.good),
     "oracle: greedy": ("-.", LIGHT.muted),
 }
+
+
+@dataclass(frozen=True)
+class Study:
+    """Results of all runs: one for each seed and half."""
+
+    curves: dict[tuple[str, str], list[Curve]]
+    rates: dict[tuple[str, float], list[list[float]]]
+    shape: tuple[int, int, int]
+
+    def areas(self, order: str, merge: str, metric: str) -> np.ndarray:
+        """Normalised area of each run; NaN where the end is not above the start."""
+        found = [area(curve[metric]) for curve in self.curves[order, merge]]
+        return np.array([np.nan if value is None else value for value in found])
 
 
 def write_page(found: Study, path: Path | None, seeds: Sequence[int], seconds: float) -> None:

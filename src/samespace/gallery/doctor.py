@@ -29,7 +29,7 @@ class Finding:
 
     Attributes:
         level: `ok`, `note` (nothing is wrong yet) or `error`.
-        what: was found.
+        what: what was seen.
         do: what to do about it; empty where nothing.
     """
 
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor found.
+    """The findings of the doctor.
 
     Attributes:
         findings: in the order they were looked at.
@@ -75,23 +75,23 @@ def examine(
         repair: bring the indexes up to date; the ledger is never changed.
         advance: called with how many more vectors were read.
     """
-    found = list(_database(ledger))
-    if any(finding.level == "error" for finding in found):
-        return Diagnosis(tuple(found))
+    findings = list(_database(ledger))
+    if any(finding.level == "error" for finding in findings):
+        return Diagnosis(tuple(findings))
     with ledger.read() as reader:
         state = reader.state()
-        found += _counts(reader, state)
-        found += _pairs(state)
+        findings += _counts(reader, state)
+        findings += _pairs(state)
         for generation, kept in state.spaces.items():
             if not kept.retired:
-                found += _vectors(reader, state, generation, advance)
-        found += _work(reader, state)
+                findings += _vectors(reader, state, generation, advance)
+        findings += _work(reader, state)
     for generation, embedder in (embedders or {}).items():
-        found.append(_canaries(ledger, state, generation, embedder))
+        findings.append(_canaries(ledger, state, generation, embedder))
     if repair:
         source.maintain(lambda rows, note: advance(0, note))
-    found += _indexes(source, state, repair)
-    return Diagnosis(tuple(found))
+    findings += _indexes(source, state, repair)
+    return Diagnosis(tuple(findings))
 
 
 def _database(ledger: Ledger) -> Iterator[Finding]:
@@ -180,14 +180,14 @@ def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:
 
 def _canaries(ledger: Ledger, state: State, generation: int, embedder: ItemEmbedder) -> Finding:
     try:
-        found = require_same_model(ledger, generation, embedder)
+        canaries = require_same_model(ledger, generation, embedder)
     except SamespaceError as error:
         return Finding("error", str(error), "give the model that made the vectors")
-    if not found.checked:
+    if not canaries.checked:
         return Finding(
             "note", f"{state.spaces[generation].space}: no canary could be compared", "give the items' images"
         )
-    return Finding("ok", f"{state.spaces[generation].space}: {found.checked} canaries agree to {found.worst:.6f}")
+    return Finding("ok", f"{state.spaces[generation].space}: {canaries.checked} canaries agree to {canaries.worst:.6f}")
 
 
 def _indexes(source: Source, state: State, repaired: bool) -> Iterator[Finding]:

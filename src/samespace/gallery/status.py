@@ -1,4 +1,4 @@
-"""How a gallery stands: spaces, items, the upgrade, the work, the workers."""
+"""The status of a gallery: spaces, items, the upgrade, the work list, the workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SpaceStatus:
     Attributes:
         space: its identity.
         role: what it is for: queries, serving, planned, rolled back, sealed.
-        vectors: how many it holds.
+        vectors: how many are stored.
         served: how many items searches find by it.
         indexed: how many of its vectors an index covers; the rest is searched exactly.
         index: what kind of index that is.
@@ -106,20 +106,7 @@ def status(ledger: Ledger, source: Source) -> Status:
     return Status(
         location=ledger.location,
         items=items,
-        spaces=tuple(
-            SpaceStatus(
-                space=kept.space,
-                role=_role(state, generation),
-                vectors=stored[generation],
-                served=served.get(generation, 0),
-                indexed=int(coverage.get(generation, {}).get("indexed", 0)),
-                index=str(coverage.get(generation, {}).get("kind", "none")),
-                allowed=_allowed(state, generation),
-                calibrated=(state.query, generation) in state.calibrations,
-                model=kept.model,
-            )
-            for generation, kept in state.spaces.items()
-        ),
+        spaces=_spaces(state, stored, served, coverage),
         upgrade=upgrade,
         phase=_phase(upgrade, todo, stored[state.query]),
         backfilled=stored[state.query] / items if items else 1.0,
@@ -130,6 +117,25 @@ def status(ledger: Ledger, source: Source) -> Status:
         only_new=only_new,
         bytes=ledger.engine.size(),
         audit=audit,
+    )
+
+
+def _spaces(
+    state: State, stored: Mapping[int, int], served: Mapping[int, int], coverage: Mapping[int, Mapping[str, Any]]
+) -> tuple[SpaceStatus, ...]:
+    return tuple(
+        SpaceStatus(
+            space=kept.space,
+            role=_role(state, generation),
+            vectors=stored[generation],
+            served=served.get(generation, 0),
+            indexed=int(coverage.get(generation, {}).get("indexed", 0)),
+            index=str(coverage.get(generation, {}).get("kind", "none")),
+            allowed=_allowed(state, generation),
+            calibrated=(state.query, generation) in state.calibrations,
+            model=kept.model,
+        )
+        for generation, kept in state.spaces.items()
     )
 
 

@@ -68,8 +68,8 @@ def priorities(ledger: Ledger, state: State, items: Ints, order: Order | Custom,
         turn = turn_in_class(vectors, names, seed=seed).astype(np.float64)
         return -turn if order == "centre" else (1 + _of_classes(owners, names, seen, hits)) / (1 + turn)
 
-    found = _by_centre(ledger, state, items, value)
-    return found + tie if order == "centre" else found
+    values = _by_centre(ledger, state, items, value)
+    return values + tie if order == "centre" else values
 
 
 def read_order(path: Path) -> dict[str, float]:
@@ -90,14 +90,14 @@ def read_order(path: Path) -> dict[str, float]:
                 raise InputError(f"{path}, line {number}: expected id,priority, got {len(row)} values")
             if number > 1 or _is_number(row[1]):
                 pairs.append((row[0], row[1]))
-    found = {}
+    order = {}
     for name, value in pairs:
         if isinstance(value, bool) or not _is_number(value):
             raise InputError(f"{path}: the priority of '{name}' should be a finite number, got {json.dumps(value)}")
-        found[name] = float(value)
-    if not found:
+        order[name] = float(value)
+    if not order:
         raise InputError(f"{path} holds no priorities; expected id,priority lines")
-    return found
+    return order
 
 
 def _custom(ledger: Ledger, items: Ints, order: Custom) -> Priorities:
@@ -134,8 +134,8 @@ def _by_centre(
 def _of_items(items: Ints, seen: Ints, hits: Ints) -> Priorities:
     """How often each item was returned."""
     counts = np.zeros(len(items))
-    found = np.isin(items, seen)
-    counts[found] = hits[np.searchsorted(seen, items[found])]
+    known = np.isin(items, seen)
+    counts[known] = hits[np.searchsorted(seen, items[known])]
     return counts
 
 
@@ -168,8 +168,8 @@ def _of_space(reader: LedgerReader, generation: int, dim: int) -> tuple[Ints, np
 
 def _labels_of(owners: Ints, numbers: Ints, labels: list[str | None]) -> list[str] | None:
     place = np.minimum(np.searchsorted(numbers, owners), len(numbers) - 1)
-    found = [labels[spot] for spot in place.tolist()]
-    return None if any(label is None for label in found) else [str(label) for label in found]
+    names = [labels[spot] for spot in place.tolist()]
+    return None if any(name is None for name in names) else [str(name) for name in names]
 
 
 def _is_number(value: object) -> bool:

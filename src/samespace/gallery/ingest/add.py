@@ -86,14 +86,8 @@ def add_images(
 ) -> Added:
     """Embed images by the models at hand and store them; images that are there already are not embedded again.
 
-    Args:
-        ledger: where to.
-        embedders: by generation; the images of the query space's embedder are the ones to add.
-        labelled: store the source's classes as labels.
-        metadata: by item id.
-        update: replace items whose image has changed.
-        batch_size: images embedded at once.
-        advance: called with how many more are done.
+    `embedders` are by generation; the images of the query space's are the ones to add. Other arguments as of
+    `Gallery.add_images`.
     """
     with ledger.read() as reader:
         state = reader.state()
@@ -154,7 +148,7 @@ def _fresh(ledger: Ledger, items: Sequence[NewItem], generations: Iterable[int])
 
 
 def _by_generation(state: State, sets: Sequence[VectorSet]) -> dict[int, VectorSet]:
-    found: dict[int, VectorSet] = {}
+    by_generation: dict[int, VectorSet] = {}
     for given in sets:
         if given.space is None:
             raise SpaceError(f"{given.name} declares no space; embed with 'samespace embed', which records it")
@@ -162,12 +156,12 @@ def _by_generation(state: State, sets: Sequence[VectorSet]) -> dict[int, VectorS
         if generation is None or state.spaces[generation].retired:
             known = ", ".join(str(kept.space) for kept in state.spaces.values() if not kept.retired)
             raise SpaceError(f"{given.name} is of space {given.space}, which the gallery does not know; it has {known}")
-        if generation in found:
+        if generation in by_generation:
             raise InputError(
-                f"{given.name} and {found[generation].name} are of the same space; give one set for each space"
+                f"{given.name} and {by_generation[generation].name} are of the same space; give one set for each space"
             )
-        found[generation] = given
-    return found
+        by_generation[generation] = given
+    return by_generation
 
 
 def _matched(first: VectorSet, other: VectorSet) -> npt.NDArray[np.int64]:

@@ -26,12 +26,12 @@ def read_metadata(path: str | Path) -> dict[str, dict[str, Any]]:
     place = Path(path)
     require_file(place, "metadata: JSON lines or a CSV, with an id and columns")
     rows = _csv(place) if place.suffix == ".csv" else _json_lines(place)
-    found: dict[str, dict[str, Any]] = {}
+    metadata: dict[str, dict[str, Any]] = {}
     for number, row in rows:
         name = row.pop("id", None)
         if not isinstance(name, str) or not name:
             raise InputError(f"{place}, line {number}: expected an id, a string, got {name!r}")
-        if name in found:
+        if name in metadata:
             raise InputError(f"{place}, line {number}: the id '{name}' comes twice")
         for key, value in row.items():
             if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
@@ -39,10 +39,10 @@ def read_metadata(path: str | Path) -> dict[str, dict[str, Any]]:
                     f"{place}, line {number}: '{key}' of '{name}' should be a string, a finite number, true or false, "
                     f"got {value!r}"
                 )
-        found[name] = row
-    if not found:
+        metadata[name] = row
+    if not metadata:
         raise InputError(f"{place} holds no metadata")
-    return found
+    return metadata
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -109,16 +109,16 @@ def _store_batch(writer: LedgerWriter, state: State, batch: Batch, update: bool)
             raise InputError(_conflict(item.id, verdict, state))
     same = [place for place, verdict in enumerate(verdicts) if verdict == "same"]
     old = {place: known[batch.items[place].id] for place in same}
-    found = Added(
+    added = Added(
         present=len(same),
         updated=_describe(writer, batch.items, old) if update else 0,
         filled=_fill(writer, vectors, old),
     )
     new = [place for place, verdict in enumerate(verdicts) if verdict == "new" and batch.items[place].id not in known]
     changed = [place for place in range(len(verdicts)) if place not in old and batch.items[place].id in known]
-    # a batch without vectors is of items that were there a moment ago; one that was removed since stays removed
+    # a batch without vectors is of items that were there shortly before; one that was removed since stays removed
     if not (new or changed) or state.query not in vectors:
-        return found
+        return added
     numbers = np.array([known[batch.items[place].id].number for place in changed], dtype=np.int64)
     if changed:
         kept = _kept(writer, [batch.items[place] for place in changed], known)
@@ -130,7 +130,7 @@ def _store_batch(writer: LedgerWriter, state: State, batch: Batch, update: bool)
         writer.put_vectors(generation, numbers, contents, _rows(values, places), fresh=True)
     upgrade = state.upgrade
     bare = upgrade is not None and upgrade.state == "open" and upgrade.old not in vectors
-    return found + Added(added=len(new), updated=len(changed), only_new=len(places) if bare else 0)
+    return added + Added(added=len(new), updated=len(changed), only_new=len(places) if bare else 0)
 
 
 def _verdicts(

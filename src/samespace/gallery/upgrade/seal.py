@@ -1,4 +1,4 @@
-"""The seal: after a counted check the old vectors go, and with them the way back."""
+"""The seal: the new vectors are counted and checked, then the old ones are deleted; there is no way back."""
 
 from __future__ import annotations
 
@@ -37,14 +37,10 @@ class Sealed:
 def seal(ledger: Ledger, *, partial: bool = False, actor: str = "", advance: Advance = silent) -> Sealed:
     """Count, check, then delete old vectors in small batches; killed, the same call carries on.
 
-    Args:
-        ledger: of the gallery.
-        partial: seal although some items have no vector of the new space; they keep their old one and are served by it.
-        actor: who asks, for the audit trail.
-        advance: called with how many more vectors are deleted.
+    Arguments as of `Gallery.seal`.
 
     Raises:
-        GalleryError: no upgrade is under way, items lack the new vector, or a check found damage.
+        GalleryError: no upgrade is under way, items lack the new vector, or a vector is damaged.
     """
     with ledger.read() as reader:
         state = reader.state()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from samespace.errors import GalleryError, InputError, suggest
@@ -54,12 +54,7 @@ class Switched:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
-        return {
-            "query": self.query.to_dict(),
-            "before": self.before.to_dict(),
-            "pairs": list(self.pairs),
-            "notes": list(self.notes),
-        }
+        return {**asdict(self), "query": self.query.to_dict(), "before": self.before.to_dict()}
 
 
 def plan(
@@ -71,15 +66,7 @@ def plan(
     accept_uncertified: bool = False,
     actor: str = "",
 ) -> Plan:
-    """Work out an upgrade and write it down; nothing changes for searches.
-
-    Args:
-        ledger: of the gallery.
-        new: the space to go to.
-        certificates: one for each pair of the new space with one that serves.
-        order: of the backfill; by default the one with the largest area in the certificate's sweep.
-        accept_uncertified: accept pairs without a certificate.
-        actor: who asks, for the audit trail.
+    """Work out an upgrade and write it down; nothing changes for searches. Arguments as of `Gallery.plan`.
 
     Raises:
         GalleryError: another upgrade is under way to the same space, or the space is retired.
@@ -93,9 +80,9 @@ def plan(
         state = writer.state()
         permissions = permissions_for(state, generation, new.space, certificates, accept_uncertified=accept_uncertified)
         permissions.store(writer)
-        found = _write_down(writer, state, draft(writer, state, generation, permissions, order=order, rate=rate))
-        writer.note(actor, "plan", upgrade=found.upgrade, space=new.space.id, missing=list(found.missing))
-    return found
+        plan = _write_down(writer, state, draft(writer, state, generation, permissions, order=order, rate=rate))
+        writer.note(actor, "plan", upgrade=plan.upgrade, space=new.space.id, missing=list(plan.missing))
+    return plan
 
 
 def open_upgrade(
@@ -107,18 +94,10 @@ def open_upgrade(
     accept_uncertified: bool = False,
     actor: str = "",
 ) -> Switched:
-    """Let queries use the new space: from here on, with nothing re-embedded.
+    """Let queries use the new space, by default the planned one. Arguments as of `Gallery.upgrade`.
 
     The certificates are examined twice: before anything is embedded or written, and again within the transaction that
     switches, because the gallery may have changed in between.
-
-    Args:
-        ledger: of the gallery.
-        new: the space to go to; the planned one by default.
-        certificates: as for `plan`; those given there count.
-        order: of the backfill.
-        accept_uncertified: accept pairs without a certificate; recorded.
-        actor: who asks, for the audit trail.
 
     Raises:
         SpaceError: a pair without a certificate, or a model that is not what it claims to be; queries stay as they are.
