@@ -14,7 +14,7 @@ from samespace.space import Space
 from samespace.vectors import VectorSet
 
 SPACE = Space(weights="00" * 32, preprocessing="none", dim=8, normalized=True, name="v1")
-HEAVY = ("torch", "torchvision")
+HEAVY = ("torch", "torchvision", "matplotlib", "PIL")
 LIGHT = ["samespace", "samespace.gallery", "samespace.vectors", "samespace.cli.main"]
 LIGHT += ["samespace.metrics", "samespace.scoring.pairs", "samespace.scoring.ranking", "samespace.evaluate"]
 
