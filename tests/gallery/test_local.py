@@ -32,8 +32,8 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_state, "most_rows", lambda dim: 64)
     monkeypatch.setattr(compaction, "most_rows", lambda dim: 64)
     monkeypatch.setattr(local_state, "_SPILL", 100)
-    monkeypatch.setattr(local_state, "_FEW", 10)
-    monkeypatch.setattr(local_state, "_PAGE", 32)
+    monkeypatch.setattr(segments, "_FEW", 10)
+    monkeypatch.setattr(segments, "_PAGE", 32)
     monkeypatch.setattr(compaction, "FLUSH", 40)
     monkeypatch.setattr(compaction, "_SMALL", 16)
 

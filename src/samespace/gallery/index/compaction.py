@@ -12,7 +12,7 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.index.base import Advance
-from samespace.gallery.index.exact import Bools
+from samespace.gallery.index.exact import Part
 from samespace.gallery.index.hnsw import available, grown, lacked, save_graph
 from samespace.gallery.index.local_state import LatestState, LocalState, SpaceVectors
 from samespace.gallery.index.segments import Segment, SegmentFolder, joined, most_rows
@@ -28,17 +28,6 @@ _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, eq=False)
-class _Piece:
-    """Rows of a segment that a new segment takes over."""
-
-    segment: Segment
-    mask: Bools
-
-    def __len__(self) -> int:
-        return int(np.count_nonzero(self.mask))
-
-
-@dataclass(frozen=True, eq=False)
 class Plan:
     """What becomes of the segments of a space.
 
@@ -49,7 +38,7 @@ class Plan:
     """
 
     kept: tuple[Segment, ...]
-    made: tuple[tuple[_Piece, ...], ...]
+    made: tuple[tuple[Part, ...], ...]
     fresh: tuple[Segment, ...]
 
 
@@ -60,47 +49,41 @@ def plan(state: LocalState, generation: int) -> Plan:
     then passes over the latter at no cost, and they stay on disk, so that a rollback needs no rebuilding. Fresh rows
     become a segment when they are many, and small segments of one kind are joined.
     """
-    vectors, parts = state.vectors[generation], state.parts[generation]
-    listed, flush = len(vectors.segments), _to_flush(state, generation)
+    vectors, listed = state.vectors[generation], len(state.vectors[generation].segments)
+    flush = sum(int(np.count_nonzero(mask)) for mask in state.current[generation][listed:]) >= FLUSH
     kept: list[Segment] = []
-    loose: dict[bool, list[_Piece]] = {True: [], False: []}
-    small: dict[bool, list[_Piece]] = {True: [], False: []}
+    loose: dict[bool, list[Part]] = {True: [], False: []}
+    small: dict[bool, list[Part]] = {True: [], False: []}
     for place, (segment, mask) in enumerate(state.rows(generation)[: None if flush else listed]):
-        served, current = parts[place].alive(), int(np.count_nonzero(mask))
-        share = parts[place].live / max(1, current)
-        if place >= listed or _DEAD <= share <= _LIVE or current < (1 - _GONE) * len(segment):
-            loose[True].append(_Piece(segment, served))
-            loose[False].append(_Piece(segment, mask & ~served))
-        elif current < _SMALL:
-            small[share > _LIVE].append(_Piece(segment, mask))
+        served, current = state.parts[generation][place], Part.of(segment, mask)
+        share = served.live / max(1, current.live)
+        if place >= listed or _DEAD <= share <= _LIVE or current.live < (1 - _GONE) * len(segment):
+            loose[True].append(served)
+            loose[False].append(Part.of(segment, mask & ~served.alive()))
+        elif current.live < _SMALL:
+            small[share > _LIVE].append(current)
         else:
             kept.append(segment)
-    made: list[tuple[_Piece, ...]] = []
+    made: list[tuple[Part, ...]] = []
     for kind in (True, False):
-        pieces = [piece for piece in loose[kind] if len(piece)]
+        parts = [part for part in loose[kind] if part.live]
         # a few small segments cost nothing; joining them each time would write the same rows again and again
-        if len(small[kind]) + sum(len(piece) < _SMALL for piece in pieces) >= _TOGETHER:
-            pieces += small[kind]
+        if len(small[kind]) + sum(part.live < _SMALL for part in parts) >= _TOGETHER:
+            parts += small[kind]
         else:
-            kept += [piece.segment for piece in small[kind]]
-        made += _grouped(pieces, most_rows(state.gallery.spaces[generation].space.dim))
+            kept += [part.segment for part in small[kind]]
+        made += _grouped(parts, most_rows(state.gallery.spaces[generation].space.dim))
     return Plan(tuple(kept), tuple(made), () if flush else vectors.fresh)
 
 
-def _to_flush(state: LocalState, generation: int) -> bool:
-    """Whether the fresh rows of a space are enough for segments of their own."""
-    listed = len(state.vectors[generation].segments)
-    return sum(int(np.count_nonzero(mask)) for mask in state.current[generation][listed:]) >= FLUSH
-
-
-def _grouped(pieces: Sequence[_Piece], most: int) -> list[tuple[_Piece, ...]]:
+def _grouped(parts: Sequence[Part], most: int) -> list[tuple[Part, ...]]:
     """Neighbours in row numbers together, so that a group is no larger than a segment may be."""
-    groups: list[list[_Piece]] = []
-    for piece in sorted(pieces, key=lambda piece: int(piece.segment.numbers[np.argmax(piece.mask)])):
-        if groups and sum(map(len, groups[-1])) + len(piece) <= most:
-            groups[-1].append(piece)
+    groups: list[list[Part]] = []
+    for part in sorted(parts, key=lambda part: int(part.segment.numbers[np.argmax(part.alive())])):
+        if groups and sum(other.live for other in groups[-1]) + part.live <= most:
+            groups[-1].append(part)
         else:
-            groups.append([piece])
+            groups.append([part])
     return [tuple(group) for group in groups]
 
 
@@ -217,11 +200,11 @@ def _carry_out(planned: Plan, vectors: SpaceVectors, folder: SegmentFolder | Non
     names = {segment.name for segment in segments}
     entries = [entry for entry in vectors.entries() if entry["name"] in names]
     for group in planned.made:
-        parts = [piece.segment.take(piece.mask) for piece in group]
+        rows = [part.rows() for part in group]
         if folder is None:
-            segments.append(joined(parts))
+            segments.append(joined(rows))
         else:
-            segment, entry = folder.save(*parts)
+            segment, entry = folder.save(*rows)
             segments.append(segment)
             entries.append(entry)
     manifest = vectors.manifest if folder is None else vectors.write_manifest(folder, entries)

@@ -57,6 +57,14 @@ class Part:
         """Which rows may be found, (N,)."""
         return np.full(len(self.segment), self.live > 0) if self.mask is None else self.mask
 
+    def rows(self) -> Segment:
+        """The rows that may be found, as a segment."""
+        return self.segment if self.live == len(self.segment) else self.segment.take(self.alive())
+
+    def beyond(self, start: int) -> Part:
+        """The part from a row on."""
+        return Part.of(self.segment.take(slice(start, None)), self.alive()[start:]) if self.live else self
+
     def restricted(self, allowed: Bools) -> Part:
         """The part without items that a mask by item number leaves out."""
         if not self.live:

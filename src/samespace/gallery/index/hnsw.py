@@ -24,7 +24,7 @@ import numpy as np
 from samespace.files import replacing
 from samespace.gallery.index.base import Neighbours
 from samespace.gallery.index.exact import Bools, Candidates, Part, best, candidates
-from samespace.gallery.index.segments import Segment, SegmentFolder, checksum
+from samespace.gallery.index.segments import UNREADABLE, Segment, SegmentFolder
 from samespace.gallery.ledger.state import Ints, Vectors
 
 LEAST_SHARE = 0.2
@@ -100,11 +100,10 @@ def approximate(graph: Graph, parts: Sequence[Part], queries: Vectors, k: int, m
     enough = min(k, int(np.count_nonzero(mask)))
     if (np.bincount(inside.query, minlength=len(queries)) < enough).any():
         return None
-    rest = [(place, part, graph.beyond(part.segment)) for place, part in enumerate(parts) if part.live]
-    outside = candidates([_tail(part, start) for _, part, start in rest], queries, k)
-    places = np.array([place for place, _, _ in rest], dtype=np.int64)
-    starts = np.array([start for _, _, start in rest], dtype=np.int64)
-    outside = Candidates(outside.query, places[outside.part], outside.place + starts[outside.part])
+    starts = np.array([graph.beyond(part.segment) for part in parts], dtype=np.int64)
+    rest = [part.beyond(start) for part, start in zip(parts, starts.tolist(), strict=True)]
+    outside = candidates(rest, queries, k)
+    outside = Candidates(outside.query, outside.part, outside.place + starts[outside.part])
     return best(parts, queries, Candidates.joined([inside, outside]), k)
 
 
@@ -120,11 +119,6 @@ def _located(parts: Sequence[Part], query: Ints, numbers: Ints) -> Candidates:
             hit &= part.mask[place]
         located.append(Candidates(query[hit], np.full(int(np.count_nonzero(hit)), number), place[hit]))
     return Candidates.joined(located)
-
-
-def _tail(part: Part, start: int) -> Part:
-    segment = part.segment
-    return Part.of(segment.take(slice(start, None)), part.alive()[start:])
 
 
 def lacked(graph: Graph, rows: Sequence[tuple[Segment, Bools]]) -> int:
@@ -146,21 +140,15 @@ def grown(
         dim: of the vectors.
         advance: called with how many rows were just added, how many are in, and how many there will be.
     """
-    faiss = _faiss()
-    if old is None:
-        index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = _BUILD_WIDTH
-        index.train(np.zeros((1, dim), dtype=np.float32))
-        last = 0
-    else:
-        index, last = faiss.clone_index(old.index), int(old.numbers[-1])
+    index, last = (_empty_index(dim), 0) if old is None else (_faiss().clone_index(old.index), int(old.numbers[-1]))
     rows = [(segment, np.flatnonzero(mask & (segment.numbers > last))) for segment, mask in segments]
     numbers = np.concatenate([segment.numbers[places] for segment, places in rows])
     items = np.concatenate([segment.items[places] for segment, places in rows])
     source = np.repeat(np.arange(len(rows)), [len(places) for _, places in rows])
     place = np.concatenate([places for _, places in rows])
     order = np.argsort(numbers, kind="stable")
-    advance(0, index.ntotal, index.ntotal + len(order))
+    total = index.ntotal + len(order)
+    advance(0, index.ntotal, total)
     for start in range(0, len(order), _ADDED_AT_ONCE):
         some = order[start : start + _ADDED_AT_ONCE]
         block = np.empty((len(some), dim), dtype=np.float32)
@@ -168,19 +156,25 @@ def grown(
             mine = source[some] == which
             block[mine] = rows[which][0].values[place[some[mine]]]
         index.add(block)
-        advance(len(some), index.ntotal, index.ntotal + len(order) - start - len(some))
+        advance(len(some), index.ntotal, total)
     numbers, items = numbers[order], items[order]
     if old is not None:
         numbers, items = np.concatenate([old.numbers, numbers]), np.concatenate([old.items, items])
     return Graph(index, numbers, items)
 
 
+def _empty_index(dim: int) -> Any:
+    faiss = _faiss()
+    index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = _BUILD_WIDTH
+    index.train(np.zeros((1, dim), dtype=np.float32))
+    return index
+
+
 def save_graph(folder: SegmentFolder, graph: Graph) -> tuple[Graph, dict[str, Any]]:
     """Write a graph; itself by its new name, and its entry for the manifest."""
     name = f"graph-{uuid4().hex[:12]}"
-    rows = np.stack([graph.numbers, graph.items])
-    with replacing(folder.path / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, rows, allow_pickle=False)
+    rows_crc = folder.save_rows(name, np.stack([graph.numbers, graph.items]))
     with replacing(folder.path / f"{name}.faiss") as temporary:
         try:
             _faiss().write_index(graph.index, str(temporary))
@@ -188,7 +182,7 @@ def save_graph(folder: SegmentFolder, graph: Graph) -> tuple[Graph, dict[str, An
             temporary.touch()
             raise OSError(28, "the approximate index could not be written") from error
         crc = _file_checksum(temporary)
-    return replace(graph, name=name), {"name": name, "rows": len(graph.numbers), "crc": [checksum(rows), crc]}
+    return replace(graph, name=name), {"name": name, "rows": len(graph.numbers), "crc": [rows_crc, crc]}
 
 
 def load_graph(folder: SegmentFolder, entry: dict[str, Any] | None) -> Graph | None:
@@ -197,13 +191,12 @@ def load_graph(folder: SegmentFolder, entry: dict[str, Any] | None) -> Graph | N
         return None
     try:
         name, count, (rows_crc, crc) = str(entry["name"]), int(entry["rows"]), entry["crc"]
-        rows = np.load(folder.path / f"{name}.rows.npy", allow_pickle=False)
-        path = folder.path / f"{name}.faiss"
+        rows, path = folder.load_rows(name, rows_crc), folder.path / f"{name}.faiss"
         # FAISS believes what it reads, lengths included
-        if rows.dtype != np.int64 or checksum(rows) != rows_crc or _file_checksum(path) != crc:
+        if _file_checksum(path) != crc:
             return None
         index = _faiss().read_index(str(path))
-    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RuntimeError):
+    except (*UNREADABLE, RuntimeError):
         return None
     if rows.shape != (2, count) or index.ntotal != count or index.d != folder.space.dim or not count:
         return None

@@ -16,14 +16,12 @@ import numpy as np
 from samespace.gallery.index.base import ServedRows
 from samespace.gallery.index.exact import Bools, Part
 from samespace.gallery.index.hnsw import Graph, load_graph
-from samespace.gallery.index.segments import Manifest, Segment, SegmentFolder, joined, most_rows
+from samespace.gallery.index.segments import Manifest, Segment, SegmentFolder, joined, most_rows, read_segments
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State
 from samespace.space import Space
 
-_PAGE = 4_096
-_FEW = 2_000
 _SPILL = 65_536
 _SAMPLE = 32
 
@@ -229,22 +227,10 @@ class _Loader:
 
     def _read(self, missing: Ints) -> Iterator[list[Segment]]:
         """Rows of these items from the ledger, as lists of pages; each list fits one segment."""
-        if len(missing) <= _FEW:
-            rows = self.reader.rows_of(self.generation, missing)
-            if len(rows.numbers):
-                yield [Segment.of(rows, self.space)]
-            return
-        wanted = np.zeros(len(self.rows), dtype=np.bool_)
-        wanted[missing] = True
         pages: list[Segment] = []
-        last, most = int(self.rows[missing].min()) - 1, most_rows(self.space.dim)
-        while len((rows := self.reader.rows_after(self.generation, last, _PAGE)).numbers):
-            last = int(rows.numbers[-1])
-            page = Segment.of(rows, self.space)
-            keep = wanted[page.items]
-            if keep.any():
-                pages.append(page if keep.all() else page.take(keep))
-            if sum(map(len, pages)) >= most:
+        for page in read_segments(self.reader, self.generation, self.space, missing, self.rows):
+            pages.append(page)
+            if sum(map(len, pages)) >= most_rows(self.space.dim):
                 yield pages
                 pages = []
         if pages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,13 @@ from samespace.gallery.index.base import Neighbours, ServedRows, ids_of
 from samespace.gallery.index.exact import Bools, better_of, margin, nearest_in, no_neighbours
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_wire import Near, vector_name
-from samespace.gallery.index.segments import Segment
+from samespace.gallery.index.segments import Segment, read_segments
 from samespace.gallery.ledger.reader import LedgerReader
-from samespace.gallery.ledger.state import Ints, Rows, State, Vectors
+from samespace.gallery.ledger.state import Ints, State, Vectors
 from samespace.gallery.serving import newer
 
 _SLACK = 16
 _MOST = 10_000
-_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,28 +75,13 @@ class QdrantSnapshot:
                 self.doubt(asked.wrong)
         return self._scanned(generation, queries, k, np.flatnonzero(eligible))
 
-    def segment(self, generation: int, rows: Rows) -> Segment:
-        """Rows of the ledger, to be compared."""
-        return Segment.of(rows, self.state.spaces[generation].space)
-
     def name(self, generation: int) -> str:
         """Of a space's vectors in the collection."""
         return vector_name(self.state.spaces[generation].space.id)
 
     def _scanned(self, generation: int, queries: Vectors, k: int, items: Ints) -> list[Neighbours]:
-        return nearest_in((self.segment(generation, rows) for rows in self._rows(generation, items)), queries, k)
-
-    def _rows(self, generation: int, items: Ints) -> Iterator[Rows]:
-        if 2 * len(items) < np.count_nonzero(self.served.rows[generation]):
-            for start in range(0, len(items), _ROWS):
-                yield self.reader.rows_of(generation, items[start : start + _ROWS])
-            return
-        wanted = np.zeros(len(self.served.serving), dtype=bool)
-        wanted[items] = True
-        for rows in self.reader.batches(generation, _ROWS):
-            keep = wanted[rows.items]
-            contents = tuple(content for content, kept in zip(rows.contents, keep.tolist(), strict=True) if kept)
-            yield Rows(rows.numbers[keep], rows.items[keep], rows.values[keep], rows.checksums[keep], contents)
+        space, rows = self.state.spaces[generation].space, self.served.rows[generation]
+        return nearest_in(read_segments(self.reader, generation, space, items, rows), queries, k)
 
 
 class _CollectionSearch:
@@ -180,7 +164,7 @@ class _CollectionSearch:
         if (rows.checksums[place] != checksums).any():
             return False
         self._seen[rows.items] = True
-        more = nearest_in([self.snapshot.segment(self.generation, rows)], self.queries, self.k)
+        more = nearest_in([Segment.of(rows, self.snapshot.state.spaces[self.generation].space)], self.queries, self.k)
         self.best = better_of(self.best, more, self.k)
         return True
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing, write_json
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, Vectors
 from samespace.space import Space
 
@@ -28,7 +29,12 @@ _SEGMENT_BYTES = 128 * 2**20
 _SEGMENT_ROWS = 65_536
 _CHECK_WHOLE = 64 * 2**20
 _SAMPLE = 64
+_PAGE = 4_096
+_FEW = 2_000
 _ENTRY = {"name", "rows", "upto", "crc"}
+
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError)
+"""What reading an index file raises where it is missing, damaged or foreign."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +93,34 @@ def joined(segments: Sequence[Segment]) -> Segment:
         np.concatenate([segment.checksums for segment in segments])[order],
         values,
     )
+
+
+def read_segments(reader: LedgerReader, generation: int, space: Space, items: Ints, rows: Ints) -> Iterator[Segment]:
+    """The vectors of some items from the ledger, in segments of up to 4,096 rows.
+
+    Args:
+        reader: of the ledger.
+        generation: of the space.
+        space: of the vectors.
+        items: numbers of items that have a vector of the space.
+        rows: the vector row number of each item of the ledger, by item number; 0 where it has none.
+    """
+    if not len(items):
+        return
+    first = int(rows[items].min())
+    if len(items) <= _FEW or 2 * len(items) < np.count_nonzero(rows >= first):
+        for start in range(0, len(items), _PAGE):
+            yield Segment.of(reader.rows_of(generation, items[start : start + _PAGE]), space)
+        return
+    wanted = np.zeros(len(rows), dtype=np.bool_)
+    wanted[items] = True
+    last = first - 1
+    while len((page := reader.rows_after(generation, last, _PAGE)).numbers):
+        last = int(page.numbers[-1])
+        keep = wanted[page.items]
+        if keep.any():
+            segment = Segment.of(page, space)
+            yield segment if keep.all() else segment.take(keep)
 
 
 def checksum(array: npt.NDArray[Any], before: int = 0) -> int:
@@ -182,15 +216,30 @@ class SegmentFolder:
             [np.concatenate([getattr(part, column) for part in parts]) for column in ("numbers", "items", "checksums")]
         )
         name = f"segment-{uuid.uuid4().hex[:12]}"
-        with replacing(self.path / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, rows, allow_pickle=False)
-        crc = self._stream(name, [part.values for part in parts])
-        entry = {"name": name, "rows": rows.shape[1], "upto": int(rows[0, -1]), "crc": [checksum(rows), crc]}
+        crc = [self.save_rows(name, rows), self._save_values(name, [part.values for part in parts])]
+        entry = {"name": name, "rows": rows.shape[1], "upto": int(rows[0, -1]), "crc": crc}
         mapped = np.load(self.path / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
         self.sound.add(name)
         return Segment(rows[0], rows[1], rows[2], mapped.view(np.ndarray), name), entry
 
-    def _stream(self, name: str, parts: Sequence[Vectors]) -> int:
+    def save_rows(self, name: str, rows: Ints) -> int:
+        """Write row numbers and what belongs to them, (columns, N); their checksum."""
+        with replacing(self.path / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, rows, allow_pickle=False)
+        return checksum(rows)
+
+    def load_rows(self, name: str, crc: int) -> Ints:
+        """What `save_rows` wrote.
+
+        Raises:
+            ValueError: it is not what was written; other errors where it cannot be read at all.
+        """
+        rows: Ints = np.load(self.path / f"{name}.rows.npy", allow_pickle=False)
+        if rows.dtype != np.int64 or checksum(rows) != crc:
+            raise ValueError(name)
+        return rows
+
+    def _save_values(self, name: str, parts: Sequence[Vectors]) -> int:
         """Write vectors one part after another, so that they are never in memory twice; their checksum."""
         crc = 0
         header = {"descr": "<f4", "fortran_order": False, "shape": (sum(map(len, parts)), self.space.dim)}
@@ -209,13 +258,13 @@ class SegmentFolder:
         """
         try:
             name, count, (rows_crc, _) = str(entry["name"]), int(entry["rows"]), entry["crc"]
-            rows = np.load(self.path / f"{name}.rows.npy", allow_pickle=False)
+            rows = self.load_rows(name, rows_crc)
             values = np.load(self.path / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError):
+        except UNREADABLE:
             return None
-        if rows.dtype != np.int64 or rows.shape != (3, count) or checksum(rows) != rows_crc:
+        if rows.shape != (3, count) or values.dtype != np.float32 or values.shape != (count, self.space.dim):
             return None
-        if values.dtype != np.float32 or values.shape != (count, self.space.dim) or not values.flags.c_contiguous:
+        if not values.flags.c_contiguous:
             return None
         segment = Segment(rows[0], rows[1], rows[2], values.view(np.ndarray), name)
         sound = self.whole(segment, entry) if values.nbytes <= _CHECK_WHOLE else self._sampled(segment)
