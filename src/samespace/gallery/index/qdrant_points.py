@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Points:
         """The mark; None where there is no collection, or nothing in it.
 
         Raises:
-            GalleryError: the server does not answer, or the collection is of something else.
+            GalleryError: the server does not answer, or the collection indexes another gallery.
         """
         try:
             with self._requests() as client:
@@ -120,9 +121,8 @@ class Points:
         from qdrant_client import models as q
 
         operations: list[q.UpdateOperation] = []
-        for revision, group in groupby(
-            sorted(points, key=lambda point: point.revision), key=lambda point: point.revision
-        ):
+        by_revision = attrgetter("revision")
+        for revision, group in groupby(sorted(points, key=by_revision), key=by_revision):
             older = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(lt=revision))])
             newer = q.PointsList(points=[struct(point) for point in group], update_filter=older)
             operations.append(q.UpsertOperation(upsert=newer))
@@ -145,11 +145,10 @@ class Points:
                 q.FieldCondition(key="mark", range=q.Range(lt=revision)),
             ]
         )
-        payload = {"gallery": self.gallery, "generation": generation, "mark": revision}
         with self._requests() as client:
             client.upsert(
                 self.collection,
-                [q.PointStruct(id=_MARK, vector={}, payload=payload)],
+                [self._mark_point(generation, revision)],
                 wait=True,
                 ordering=q.WriteOrdering.STRONG,
                 update_filter=earlier,
@@ -242,13 +241,14 @@ class Points:
                 f"the collection '{self.collection}' at {self.address} holds points of something else; "
                 "give this gallery another collection name"
             )
-        payload = {"gallery": self.gallery, "generation": uuid.uuid4().hex, "mark": -1}
-        client.upsert(
-            self.collection,
-            [q.PointStruct(id=_MARK, vector={}, payload=payload)],
-            wait=True,
-            update_mode=q.UpdateMode.INSERT_ONLY,
-        )
+        point = self._mark_point(uuid.uuid4().hex, -1)
+        client.upsert(self.collection, [point], wait=True, update_mode=q.UpdateMode.INSERT_ONLY)
+
+    def _mark_point(self, generation: str, revision: int) -> q.PointStruct:
+        from qdrant_client import models as q
+
+        payload = {"gallery": self.gallery, "generation": generation, "mark": revision}
+        return q.PointStruct(id=_MARK, vector={}, payload=payload)
 
     def _check_version(self) -> None:
         with self._requests() as client:
