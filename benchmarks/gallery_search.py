@@ -220,7 +220,7 @@ def main() -> None:
             writer.set_query(2)
         for share in SHARES:
             gallery.backfill(share)
-            print(f"{100 * share:.0f} % backfilled, upkeep {gallery.maintain():.1f} s", flush=True)
+            print(f"{100 * share:.0f} % backfilled, compaction {gallery.maintain():.1f} s", flush=True)
             search(gallery.source, queries, gallery.spaces[1], exact=True)
             for line in compare(gallery, single, queries, options.seconds):
                 print(line, flush=True)

@@ -62,17 +62,17 @@ def rerank(
 
 
 def _embed(ledger: Ledger, generation: int, vector_source: FromImages, claims: list[Claim]) -> dict[int, Vectors]:
-    found: dict[int, Vectors] = {}
+    vectors: dict[int, Vectors] = {}
     for start in range(0, len(claims), _AT_ONCE):
         batch = vector_source.take(claims[start : start + _AT_ONCE])
         if not batch.claims:
             continue
         values = batch.embed()
-        found.update(zip((claim.item for claim in batch.claims), values, strict=True))
+        vectors.update(zip((claim.item for claim in batch.claims), values, strict=True))
         if not ledger.read_only:
             with ledger.write() as writer:
                 writer.complete(generation, batch.claims, values, owner=None)
-    return found
+    return vectors
 
 
 def _ordered(

@@ -160,16 +160,22 @@ class Compaction:
     def _build_graph(self, generation: int, folder: SegmentFolder | None) -> None:
         """Build or extend the approximate index of a space that is large enough for one."""
         state = self.latest.now()
-        if generation not in state.vectors or not available() or not self._graph_is_due(state, generation):
+        if generation not in state.vectors or not available() or state.stored(generation) < self.graph_from:
             return
-        vectors, space = state.vectors[generation], state.gallery.spaces[generation].space
-        old = None if vectors.graph is None or _many_gone(state, generation) else vectors.graph
+        vectors, rows, stored = state.vectors[generation], state.rows(generation), state.stored(generation)
+        old, space = vectors.graph, state.gallery.spaces[generation].space
+        if old is not None:
+            lag = lacked(old, rows)
+            gone = len(old.numbers) + lag - stored
+            if lag < max(FLUSH, _LAG * stored) and gone < _GONE * len(old.numbers):
+                return
+            old = None if gone >= _GONE * len(old.numbers) else old
 
-        def advance(more: int, done: int, rows: int) -> None:
-            self.advance(more, f"building the index of {space.name or space.id}: {done:,} of {rows:,} vectors")
+        def advance(more: int, done: int, total: int) -> None:
+            self.advance(more, f"building the index of {space.name or space.id}: {done:,} of {total:,} vectors")
 
         # the lock is not held while the graph is built, which may take minutes
-        graph = grown(old, state.rows(generation), space.dim, advance)
+        graph = grown(old, rows, space.dim, advance)
         if folder is not None:
             with folder.locked():
                 manifest = folder.read()
@@ -178,20 +184,6 @@ class Compaction:
                 graph, entry = save_graph(folder, graph)
                 folder.write(manifest.segments, entry)
         self.latest.use(generation, replace(vectors, graph=graph))
-
-    def _graph_is_due(self, state: LocalState, generation: int) -> bool:
-        graph, stored = state.vectors[generation].graph, state.stored(generation)
-        if graph is None or stored < self.graph_from:
-            return stored >= self.graph_from
-        return lacked(graph, state.rows(generation)) >= max(FLUSH, _LAG * stored) or _many_gone(state, generation)
-
-
-def _many_gone(state: LocalState, generation: int) -> bool:
-    """Whether so many rows of a graph are no longer in the ledger that it should be built anew."""
-    graph = state.vectors[generation].graph
-    assert graph is not None
-    gone = len(graph.numbers) + lacked(graph, state.rows(generation)) - state.stored(generation)
-    return gone >= _GONE * len(graph.numbers)
 
 
 def _carry_out(planned: Plan, vectors: SpaceVectors, folder: SegmentFolder | None) -> SpaceVectors:

@@ -89,13 +89,7 @@ class Candidates:
 
 
 def nearest(parts: Sequence[Part], queries: Vectors, k: int) -> list[Neighbours]:
-    """For each query the `k` rows with the highest cosine, and all that tie with the last one.
-
-    Args:
-        parts: where to look.
-        queries: (Q, D) float32 unit vectors.
-        k: at least 1.
-    """
+    """For each of the queries, (Q, D) float32 unit vectors, the `k` nearest rows and all that tie with the last one."""
     results: list[Neighbours] = []
     for start in range(0, len(queries), _QUERIES):
         some = np.ascontiguousarray(queries[start : start + _QUERIES])

@@ -83,17 +83,9 @@ def available() -> bool:
 
 
 def approximate(graph: Graph, parts: Sequence[Part], queries: Vectors, k: int, mask: Bools) -> list[Neighbours] | None:
-    """The `k` nearest of each query: of the graph's rows by way of the graph, all others by a scan.
+    """The `k` nearest of each query: of the graph's rows in `mask` by way of the graph, of all others by a scan.
 
-    Args:
-        graph: of the space.
-        parts: where the vectors are.
-        queries: (Q, D) float32 unit vectors.
-        k: at least 1.
-        mask: which rows of the graph may be found.
-
-    Returns:
-        None where the graph comes back with fewer than it should.
+    None where the graph comes back with fewer than it should.
     """
     query, numbers = graph.proposed(queries, k, mask)
     inside = _located(parts, query, numbers)

@@ -55,10 +55,7 @@ class LocalSource:
         return self._latest.now()
 
     def maintain(self, advance: Advance = silent) -> None:
-        """Bring segments and approximate indexes up to date; searches go on meanwhile. A read-only gallery stays as is.
-
-        Args:
-            advance: called while an approximate index is built; see `base.Source`.
+        """See `base.Source`; a read-only gallery stays as it is.
 
         Raises:
             GalleryError: the disk is full; searches then go on with what there is, and answer as before.

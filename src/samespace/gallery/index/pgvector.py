@@ -13,7 +13,7 @@ import numpy as np
 
 from samespace.gallery.index.base import Advance, Coverage, Neighbours, ids_of
 from samespace.gallery.index.exact import margin, nearest_in
-from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, Index, build, indexes
+from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, build, indexes, operator
 from samespace.gallery.index.segments import Segment, unit
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
@@ -190,7 +190,7 @@ class _ServedVectors:
         if allowed is not None:
             self.where += " AND v.item = ANY(?)"
             self.values = [allowed.tolist()]
-        self.operator = Index.of(self.space).operator
+        self.operator = operator(self.space)[0]
         # the server's cosine divides by lengths that err like the product
         self.margin = margin(self.space.dim) * (1.01 if self.space.normalized else 4.0)
 

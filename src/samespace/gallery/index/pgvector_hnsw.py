@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import psycopg
 
 from samespace.gallery.ledger.engine import Session
@@ -17,22 +15,12 @@ _LEAST_MEMORY, _MOST_MEMORY = 64 << 20, 2 << 30
 _BYTES_PER_LINK = 400
 
 
-@dataclass(frozen=True)
-class Index:
-    """How vectors of a space are compared in the server.
+def operator(space: Space) -> tuple[str, str]:
+    """The operator that compares vectors of a space, ascending from near to far, and its family of index operators.
 
-    Attributes:
-        operator: ascending means nearer: the negative inner product of unit vectors, else the cosine distance.
-        family: of the index that knows this operator.
+    Unit vectors are compared as they are stored, never divided by their length again.
     """
-
-    operator: str
-    family: str
-
-    @classmethod
-    def of(cls, space: Space) -> Index:
-        """The way of a space; unit vectors are compared as they are stored, never divided by their length again."""
-        return cls("<#>", "vector_ip_ops") if space.normalized else cls("<=>", "vector_cosine_ops")
+    return ("<#>", "vector_ip_ops") if space.normalized else ("<=>", "vector_cosine_ops")
 
 
 def indexes(session: Session) -> set[int]:
@@ -62,7 +50,7 @@ def build(engine: PostgresEngine, generation: int, space: Space) -> bool:
         memory = min(_MOST_MEMORY, max(_LEAST_MEMORY, int(1.2 * rows * (4 * space.dim + _BYTES_PER_LINK))))
         session.run(f"SET maintenance_work_mem = '{memory >> 10}kB'")
         table = f"vector_{generation}"
-        sql = f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (value {Index.of(space).family})"
+        sql = f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (value {operator(space)[1]})"
         try:
             session.run(sql)
         except psycopg.errors.DiskFull:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.index.base import Advance, Coverage, ServedRows
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_search import QdrantSnapshot
-from samespace.gallery.index.qdrant_wire import Point, vector_name
+from samespace.gallery.index.qdrant_wire import item_point, revision_of, vector_name
 from samespace.gallery.index.segments import unit
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
@@ -27,6 +27,7 @@ from samespace.progress import silent
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
+    from qdrant_client import models as q
 
 _FLOATS = 2**19
 _POINTS = 256
@@ -178,8 +179,8 @@ class QdrantSource:
             self.points.write(points)
             done += len(points)
             note = f"writing the collection '{self.points.collection}': {done:,} of {max(done, changed):,} items"
-            advance(sum(len(point.vectors) for point in points), note)
-            cursor = (state.revision + 1, 0) if ended else (points[-1].revision, points[-1].item)
+            advance(sum(len(cast("dict[str, Any]", point.vector)) for point in points), note)
+            cursor = (state.revision + 1, 0) if ended else (revision_of(points[-1]), int(points[-1].id))
             if cursor[0] - 1 > marked:
                 marked = cursor[0] - 1
                 self.points.set_mark(mark.generation, marked)
@@ -211,7 +212,7 @@ def _dims(state: State) -> dict[str, int]:
     return {vector_name(kept.space.id): kept.space.dim for kept in state.spaces.values() if not kept.retired}
 
 
-def _changed(reader: LedgerReader, state: State, after: tuple[int, int]) -> tuple[list[Point], bool]:
+def _changed(reader: LedgerReader, state: State, after: tuple[int, int]) -> tuple[list[q.PointStruct], bool]:
     """The next items by (revision, number) as points, and whether there are no more; as many as a request may carry."""
     limit = max(1, min(_POINTS, _FLOATS // max(1, sum(_dims(state).values()))))
     changed = reader.session.all(
@@ -229,5 +230,5 @@ def _changed(reader: LedgerReader, state: State, after: tuple[int, int]) -> tupl
             rows.items.tolist(), rows.numbers.tolist(), rows.checksums.tolist(), values, strict=True
         ):
             vectors.setdefault(item, {})[vector_name(kept.space.id)] = (number, checksum, value)
-    points = [Point(no, revision, content, vectors.get(no, {})) for no, revision, content, _ in changed]
+    points = [item_point(no, revision, content, vectors.get(no, {})) for no, revision, content, _ in changed]
     return points, len(changed) < limit

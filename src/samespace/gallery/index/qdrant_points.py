@@ -8,13 +8,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samespace.errors import GalleryError, InputError, SamespaceError
-from samespace.gallery.index.qdrant_wire import Mark, Near, Point, answered, condition, struct
+from samespace.gallery.index.qdrant_wire import Mark, Near, answered, condition, revision_of
 from samespace.gallery.ledger.state import Ints, Vectors
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class CollectionLost(Exception):
 
 
 class Points:
-    """The collection, with the client's errors told in one line.
+    """The collection; whatever the client raises becomes an error of one line.
 
     Args:
         place: `http(s)://…` of a server, `":memory:"`, or a client of one's own, which stays open.
@@ -112,7 +111,7 @@ class Points:
                 client.delete_vector_name(self.collection, name, wait=True)
                 self._names.discard(name)
 
-    def write(self, points: Sequence[Point]) -> None:
+    def write(self, points: Sequence[q.PointStruct]) -> None:
         """Write points that are newer than what the collection holds of them; when this returns, they are searched.
 
         A point is written whole: the store moves a changed point to another segment anyway, and the vectors of an
@@ -121,10 +120,9 @@ class Points:
         from qdrant_client import models as q
 
         operations: list[q.UpdateOperation] = []
-        by_revision = attrgetter("revision")
-        for revision, group in groupby(sorted(points, key=by_revision), key=by_revision):
+        for revision, group in groupby(sorted(points, key=revision_of), key=revision_of):
             older = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(lt=revision))])
-            newer = q.PointsList(points=[struct(point) for point in group], update_filter=older)
+            newer = q.PointsList(points=list(group), update_filter=older)
             operations.append(q.UpsertOperation(upsert=newer))
         if not operations:
             return

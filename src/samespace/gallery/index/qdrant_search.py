@@ -65,14 +65,16 @@ class QdrantSnapshot:
             chosen[allowed] = True
             eligible &= chosen
         if np.count_nonzero(eligible & self.covered) > max(self.scan_below, k):
-            asked = _CollectionSearch(self, generation, queries, k, eligible, filtered=allowed is not None, exact=exact)
+            search = _CollectionSearch(
+                self, generation, queries, k, eligible, filtered=allowed is not None, exact=exact
+            )
             try:
-                if asked.run():
-                    return asked.best
+                if search.run():
+                    return search.best
             except CollectionLost:
-                asked.missing = True
-            if asked.missing or asked.wrong:
-                self.doubt(asked.wrong)
+                search.missing = True
+            if search.missing or search.wrong:
+                self.doubt(search.wrong)
         return self._scanned(generation, queries, k, np.flatnonzero(eligible))
 
     def name(self, generation: int) -> str:

@@ -29,24 +29,6 @@ class Mark:
     revision: int
 
 
-@dataclass(frozen=True)
-class Point:
-    """An item as the collection should hold it.
-
-    Attributes:
-        item: number of the item, and id of the point.
-        revision: of the item's last change.
-        content: see `NewItem`.
-        vectors: by vector name: number of the ledger's row, its checksum, the unit vector. Empty for a removed item:
-            its point stays as a gravestone, so that a slow writer cannot bring the item back.
-    """
-
-    item: int
-    revision: int
-    content: str
-    vectors: Mapping[str, tuple[int, int, list[float]]]
-
-
 @dataclass(frozen=True, eq=False)
 class Near:
     """What the collection answers to one query, best first.
@@ -71,19 +53,34 @@ def vector_name(space_id: str) -> str:
     return f"space-{space_id}"
 
 
-def struct(point: Point) -> q.PointStruct:
-    """A point as the client writes it."""
+def item_point(
+    item: int, revision: int, content: str, vectors: Mapping[str, tuple[int, int, list[float]]]
+) -> q.PointStruct:
+    """An item as the collection should hold it.
+
+    Args:
+        item: number of the item, and id of the point.
+        revision: of the item's last change.
+        content: see `NewItem`.
+        vectors: by vector name: number of the ledger's row, its checksum, the unit vector. Empty for a removed item:
+            its point stays as a gravestone, so that a slow writer cannot bring the item back.
+    """
     from qdrant_client import models as q
 
     return q.PointStruct(
-        id=point.item,
-        vector={name: values for name, (_, _, values) in point.vectors.items()},
+        id=item,
+        vector={name: values for name, (_, _, values) in vectors.items()},
         payload={
-            "epoch": point.revision,
-            "content": point.content,
-            "rows": {name: [row, checksum] for name, (row, checksum, _) in point.vectors.items()},
+            "epoch": revision,
+            "content": content,
+            "rows": {name: [row, checksum] for name, (row, checksum, _) in vectors.items()},
         },
     )
+
+
+def revision_of(point: q.PointStruct) -> int:
+    """Revision of the last change of a point's item."""
+    return int((point.payload or {})["epoch"])
 
 
 def condition(

@@ -103,7 +103,7 @@ def read_segments(reader: LedgerReader, generation: int, space: Space, items: In
         generation: of the space.
         space: of the vectors.
         items: numbers of items that have a vector of the space.
-        rows: the vector row number of each item of the ledger, by item number; 0 where it has none.
+        rows: see `base.ServedRows`.
     """
     if not len(items):
         return
@@ -229,11 +229,7 @@ class SegmentFolder:
         return checksum(rows)
 
     def load_rows(self, name: str, crc: int) -> Ints:
-        """What `save_rows` wrote.
-
-        Raises:
-            ValueError: it is not what was written; other errors where it cannot be read at all.
-        """
+        """What `save_rows` wrote; one of the errors `UNREADABLE` where it is not that."""
         rows: Ints = np.load(self.path / f"{name}.rows.npy", allow_pickle=False)
         if rows.dtype != np.int64 or checksum(rows) != crc:
             raise ValueError(name)

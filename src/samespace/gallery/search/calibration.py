@@ -61,7 +61,7 @@ def calibrate_pair(
         ledger: of the gallery.
         queries: labelled, of a space that the gallery knows.
         gallery: labelled, of the same or an earlier space; items that are in both by id are not paired.
-        certificate: that links the two, where they differ and the gallery has no leave yet.
+        certificate: that links the two, where they differ and the gallery does not allow the pair yet.
         actor: who asks, for the audit trail.
 
     Raises:
@@ -78,12 +78,12 @@ def calibrate_pair(
         require_comparable(queries.space, gallery.space, certificate)
     scores = pair_scores(queries, gallery, link)
     among = None if scores.tail is None else scores.impostors
-    found = calibrate(scores.genuine, scores.impostor, tail=scores.tail, impostors=among)
+    calibration = calibrate(scores.genuine, scores.impostor, tail=scores.tail, impostors=among)
     with ledger.write() as writer:
-        writer.put_calibration(*pair, found, f"{queries.name} on {gallery.name}")
+        writer.put_calibration(*pair, calibration, f"{queries.name} on {gallery.name}")
         counts = {"genuine": len(scores.genuine), "impostor": scores.impostors}
         writer.note(actor, "calibrate", query=pair[0], gallery=pair[1], **counts)
-    return found
+    return calibration
 
 
 def pair_scores(queries: VectorSet, gallery: VectorSet, link: Links | None) -> PairScores:
@@ -97,7 +97,8 @@ def pair_scores(queries: VectorSet, gallery: VectorSet, link: Links | None) -> P
     if queries.labels is None or gallery.labels is None:
         raise InputError("calibration needs labels on both sides: which items show the same thing")
     query_codes, codes = encode(queries.labels, gallery.labels)
-    own = _own_places(queries, gallery)
+    named = queries.has_ids and gallery.has_ids
+    own = gallery.rows_of(queries.ids) if named else np.full(len(queries), -1, dtype=np.int64)
     itself = own >= 0
     unlike = int(np.count_nonzero(query_codes[itself] != codes[own[itself]]))
     counts = np.bincount(codes, minlength=int(query_codes.max(initial=0)) + 1)
@@ -149,10 +150,3 @@ class _Impostors:
 def _tiles(count: int, size: int) -> Iterator[slice]:
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
-
-
-def _own_places(queries: VectorSet, gallery: VectorSet) -> npt.NDArray[np.int64]:
-    """For each query the place of the same item in the gallery, by id; −1 where it is not there or has no id."""
-    if not queries.has_ids or not gallery.has_ids:
-        return np.full(len(queries), -1, dtype=np.int64)
-    return gallery.rows_of(queries.ids)
