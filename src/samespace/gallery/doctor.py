@@ -66,14 +66,9 @@ def examine(
     repair: bool = False,
     advance: Bar = silent,
 ) -> Diagnosis:
-    """Look at everything; every stored vector is read.
+    """Look at everything, every stored vector included; `embedders`, by generation, re-embed their canaries.
 
-    Args:
-        ledger: of the gallery.
-        source: of its indexes.
-        embedders: by generation, to re-embed the canaries.
-        repair: bring the indexes up to date; the ledger is never changed.
-        advance: called with how many more vectors were read.
+    `repair` brings the indexes up to date; the ledger is never changed.
     """
     findings = list(_database(ledger))
     if any(finding.level == "error" for finding in findings):

@@ -32,15 +32,8 @@ def run_on_ray(
     Each actor opens the gallery, the model and the images by the names in `job`, so these must mean the same on every
     machine: PostgreSQL, or a folder that all share. An actor that dies loses nothing.
 
-    Args:
-        ledger: of the gallery.
-        job: what to do.
-        workers: actors.
-        source: of this process's indexes, kept up to date meanwhile.
-        cpus: that each actor reserves.
-        gpus: that each actor reserves.
-        address: of the cluster; by default the one that Ray finds, or a new one on this machine.
-        advance: called with how many more items are done, and a note.
+    Each reserves `cpus` and `gpus`. `address` is the cluster's, by default the one that Ray finds or a new one on this
+    machine. The indexes of `source` are kept up to date meanwhile.
 
     Raises:
         InputError: Ray is not installed.

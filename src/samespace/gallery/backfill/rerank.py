@@ -28,13 +28,8 @@ def rerank(
     What is embedded is stored as a backfill would store it, unless the gallery is read-only. Hits whose image cannot be
     read keep the score of the first stage.
 
-    Args:
-        ledger: of the gallery.
-        answer: of the first stage, with more hits than are wanted.
-        queries: (Q, D) float32, those of the first stage.
-        embedder: model of the query space, with the items' images.
-        k: hits wanted.
-        scale: of the scores; the gallery's own by default.
+    `answer` is the first stage's, with more hits than the `k` that are wanted, and `queries` (Q, D) float32 are its
+    queries. `scale` is by default the gallery's own.
 
     Raises:
         GalleryError: the query space has no calibration for itself, so that the stages' scores do not compare.

@@ -64,14 +64,9 @@ class Batch:
 
 
 def store(ledger: Ledger, state: State, batches: Iterable[Batch], *, update: bool, advance: Advance) -> Added:
-    """Store batches of items, each whole or not at all.
+    """Store batches of items that differ from one another, each batch whole or not at all.
 
-    Args:
-        ledger: of the gallery.
-        state: as of when the vectors were made.
-        batches: of items that differ from one another.
-        update: replace what has changed.
-        advance: called with how many more items are in.
+    `state` is the gallery's when the vectors were made; `update` replaces what has changed.
 
     Raises:
         SpaceError: queries went over to another space meanwhile.

@@ -73,14 +73,10 @@ class Permissions:
 def permissions_for(
     state: State, new: int, space: Space, certificates: Sequence[Certificate], *, accept_uncertified: bool = False
 ) -> Permissions:
-    """Which pairs of a new space with those that serve now are allowed, and by what.
+    """Which pairs of a new space, of generation `new`, with those that serve now are allowed, and by what.
 
-    Args:
-        state: of the gallery.
-        new: generation of the new space.
-        space: the new space.
-        certificates: of checks, one for each pair; those given at an earlier plan count as well.
-        accept_uncertified: accept pairs of one dimension that no certificate allows.
+    Certificates that were given at an earlier plan count as well. `accept_uncertified` accepts pairs of one dimension
+    that no certificate allows.
     """
     result = Permissions()
     for generation in state.servable:

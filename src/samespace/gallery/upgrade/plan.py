@@ -75,15 +75,9 @@ def draft(
     order: str | None = None,
     rate: float | None = None,
 ) -> Plan:
-    """What an upgrade would do and cost, not yet numbered.
+    """What an upgrade to the space of `generation`, which `state` knows, would do and cost; not yet numbered.
 
-    Args:
-        reader: of the gallery.
-        state: as that reader sees it, the new space included.
-        generation: of the new space.
-        permissions: which of its pairs with the spaces that serve are allowed.
-        order: of the backfill; by default the one with the largest area in the certificate's sweep.
-        rate: images per second, if it was measured.
+    `order` is by default the one with the largest area in the certificate's sweep; `rate` is in images per second.
     """
     space, items = state.spaces[generation].space, reader.live()
     to_embed = items - reader.stored(generation)
@@ -119,10 +113,7 @@ def draft(
 def items_worth(ledger: Ledger, epsilon: float, order: object) -> int:
     """How many more items to embed until the gain that remains, by the certificate's check set, is below `epsilon`.
 
-    Args:
-        ledger: of the gallery.
-        epsilon: of the sweep's first metric.
-        order: of the backfill; anything but a name stands for the upgrade's.
+    `epsilon` is of the sweep's first metric. An order that is not a name stands for the upgrade's.
 
     Raises:
         GalleryError: no certificate of the upgrade has a sweep.
