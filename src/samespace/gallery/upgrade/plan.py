@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from samespace.errors import GalleryError
+from samespace.evaluate.certificate import SweepResult
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Link, State
 from samespace.gallery.upgrade.permissions import Permissions
 from samespace.space import Space
+from samespace.typed import read
 
 _OVERHEAD = 64  # bytes of a vector row besides the vector
 _TRIAL_SECONDS = 3.0
@@ -82,9 +84,9 @@ def draft(
     space, items = state.spaces[generation].space, reader.live()
     to_embed = items - reader.stored(generation)
     sweep = _sweep_from(permissions.links, state.query)
-    metric = None if sweep is None else str(sweep["metrics"][0])
-    curves = {} if sweep is None else {name: tried["calibrated"] for name, tried in sweep["orders"].items()}
-    areas = {name: tried["area"][metric] for name, tried in curves.items() if tried["area"][metric] is not None}
+    metric = None if sweep is None else sweep.metrics[0]
+    curves = {} if sweep is None else {name: merges["calibrated"] for name, merges in sweep.orders.items()}
+    areas = {name: area for name, tried in curves.items() if metric and (area := tried.area[metric]) is not None}
     chosen = order or (max(areas, key=lambda name: areas[name]) if areas else "random")
     shown = curves.get(chosen, curves.get("random"))
     missing = list(permissions.refused)
@@ -102,9 +104,9 @@ def draft(
         bytes=to_embed * (4 * space.dim + _OVERHEAD),
         order=chosen,
         metric=metric,
-        curve=tuple({"share": at["share"], "value": at["values"][metric]} for at in shown["points"]) if shown else (),
+        curve=tuple({"share": at.share, "value": at.values[metric]} for at in shown.points) if shown and metric else (),
         areas=areas,
-        holds=bool(shown["holds"][metric]) if shown else None,
+        holds=shown.holds[metric] if shown and metric else None,
         pairs=permissions.lines(state),
         missing=tuple(missing),
     )
@@ -132,18 +134,17 @@ def items_worth(ledger: Ledger, epsilon: float, order: object) -> int:
     return max(0, _items_until(sweep, name, epsilon, items) - done)
 
 
-def _items_until(sweep: Mapping[str, Any], order: str, epsilon: float, items: int) -> int:
+def _items_until(sweep: SweepResult, order: str, epsilon: float, items: int) -> int:
     """How many items of a gallery must be re-embedded until the gain that remains is below `epsilon`.
 
     The gain that remains at a share of the gallery is taken from the check set: the upper end of the interval of
     (value when complete − value at that share), of the first metric of the sweep, calibrated, in straight lines
     between the shares that were tried.
     """
-    metric = sweep["metrics"][0]
-    orders = sweep["orders"]
-    points = orders.get(order, orders["random"])["calibrated"]["points"]
-    shares = [float(at["share"]) for at in points]
-    remaining = [float(at["to_end"][metric][1]) for at in points]
+    merges = sweep.orders[order if order in sweep.orders else "random"]
+    points = merges["calibrated"].points
+    shares = [at.share for at in points]
+    remaining = [at.to_end[sweep.metrics[0]][1] for at in points]
     for place in range(len(shares) - 1, -1, -1):
         if remaining[place] < epsilon:
             continue
@@ -176,11 +177,11 @@ def measured_rate(ledger: Ledger, embedder: ItemEmbedder) -> float | None:
     return done / max(time.monotonic() - began, 1e-6) if done else None
 
 
-def _sweep_from(links: Iterable[Link], gallery: int | None) -> Mapping[str, Any] | None:
+def _sweep_from(links: Iterable[Link], gallery: int | None) -> SweepResult | None:
     """The sweep of the certificate for vectors of generation `gallery`; the metrics that were asked for come first."""
     certificate = next((link.certificate for link in links if link.gallery == gallery and link.certificate), None)
-    sweep = None if certificate is None else certificate.get("sweep")
-    if certificate is None or not isinstance(sweep, Mapping):
+    if certificate is None or certificate.get("sweep") is None:
         return None
-    asked = [name for name in certificate.get("metrics", ()) if name in sweep["metrics"]]
-    return {**sweep, "metrics": [*asked, *(name for name in sweep["metrics"] if name not in asked)]}
+    sweep = read(SweepResult, certificate["sweep"], "the certificate in the gallery: 'sweep'")
+    asked = [name for name in certificate.get("metrics", ()) if name in sweep.metrics]
+    return replace(sweep, metrics=(*asked, *(name for name in sweep.metrics if name not in asked)))
