@@ -45,21 +45,9 @@ class Palette:
 
 _ROLES = [field.name for field in fields(Palette)]
 STAND_INS = Palette(*(f"#01fe{index + 16:02x}" for index in range(len(_ROLES))))
-LIGHT = Palette(
-    ink="#16191d",
-    muted="#59616b",
-    grid="#e2e5e9",
-    surface="#ffffff",
-    old="#6a7380",
-    cross="#1f62c9",
-    new="#b8560b",
-    paragon="#a1377c",
-    genuine="#0c7480",
-    impostor="#7c6a58",
-    good="#17744d",
-    bad="#b5271d",
-    open="#8a6100",
-)
+_STYLE = Path(__file__).parent.with_name("style.css").read_text(encoding="utf-8")
+_LIGHT = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", _STYLE[: _STYLE.index("@media")]))
+LIGHT = Palette(**{role: _LIGHT[role] for role in _ROLES})
 
 
 @dataclass(frozen=True)
