@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from samespace import data, evaluate, gallery, losses, metrics, models, prototypes, report, train
+    from samespace import bridge, data, evaluate, gallery, losses, metrics, models, prototypes, report, train
     from samespace.data import open_source
     from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError, TrainingError
     from samespace.evaluate import Certificate, check
@@ -31,6 +31,7 @@ __all__ = [
     "SpaceError",
     "TrainingError",
     "VectorSet",
+    "bridge",
     "check",
     "data",
     "evaluate",
@@ -60,7 +61,9 @@ _HOME = {
     "open_source": "data",
     "require_comparable": "space",
 }
-_ROOMS = frozenset({"data", "evaluate", "gallery", "losses", "metrics", "models", "prototypes", "report", "train"})
+_ROOMS = frozenset(
+    {"bridge", "data", "evaluate", "gallery", "losses", "metrics", "models", "prototypes", "report", "train"}
+)
 
 
 def __getattr__(name: str) -> Any:

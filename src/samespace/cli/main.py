@@ -10,6 +10,7 @@ from importlib.metadata import version
 import click
 
 from samespace.cli.benchmark import benchmark
+from samespace.cli.bridge import bridge
 from samespace.cli.check import check
 from samespace.cli.data import data
 from samespace.cli.demo import demo
@@ -44,7 +45,7 @@ def cli() -> None:
     """  # noqa: D301
 
 
-for command in (demo, train, embed, check, gallery, benchmark, reproduce, data, export):
+for command in (demo, train, embed, check, gallery, bridge, benchmark, reproduce, data, export):
     cli.add_command(command)
 
 

@@ -1,0 +1,21 @@
+"""Bridge: maps between two spaces learnt from vectors alone, and fusion of old and new queries."""
+
+from __future__ import annotations
+
+from samespace.bridge.bridge import Bridge, Direction, Method
+from samespace.bridge.fit import METHODS, fit
+from samespace.bridge.fusion import FusionChoice, choose_alpha, fuse, fused_space
+from samespace.bridge.support import Support
+
+__all__ = [
+    "METHODS",
+    "Bridge",
+    "Direction",
+    "FusionChoice",
+    "Method",
+    "Support",
+    "choose_alpha",
+    "fit",
+    "fuse",
+    "fused_space",
+]

@@ -1,0 +1,175 @@
+"""`samespace bridge`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from samespace.cli.output import json_option, write_result
+
+if TYPE_CHECKING:
+    from samespace.bridge import Bridge, Direction, Method, Support
+
+_PATH = click.Path(path_type=Path)
+
+
+class _FitUnlessNamed(click.Group):
+    """A group whose first subcommand need not be named: `bridge OLD NEW` is `bridge fit OLD NEW`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["fit", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_FitUnlessNamed)
+def bridge() -> None:
+    """Map old vectors to the new space, or new ones to the old, without images.
+
+    \b
+    Learn a map:      samespace bridge OLD_VECTORS NEW_VECTORS --out DIR
+    Map a vector set: samespace bridge apply DIR VECTORS --out DIR
+    """  # noqa: D301
+
+
+@bridge.command()
+@click.argument("old_vectors", type=_PATH)
+@click.argument("new_vectors", type=_PATH)
+@click.option("--out", required=True, type=_PATH, help="Folder of the bridge to write.")
+@click.option(
+    "--direction",
+    type=click.Choice(["gallery", "query"]),
+    default="gallery",
+    show_default=True,
+    help="gallery maps old vectors to the new space, query new vectors to the old space.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "mean-shift", "procrustes", "affine", "residual"]),
+    default="auto",
+    show_default=True,
+    help="auto takes the simplest that does as well as the best on held-out classes.",
+)
+@click.option("--held-out", type=float, default=0.2, show_default=True, help="Share of the classes that judge.")
+@click.option(
+    "--steps", type=click.IntRange(1), default=1050, show_default=True, help="Of the residual map's training."
+)
+@click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+def fit(
+    old_vectors: Path,
+    new_vectors: Path,
+    out: Path,
+    direction: Direction,
+    method: Method | Literal["auto"],
+    held_out: float,
+    steps: int,
+    replicates: int,
+    seed: int,
+    device: str,
+    quiet: bool,
+    json_to: str | None,
+) -> None:
+    """Learn a map between two spaces from the vectors of the same training items in both.
+
+    Each item of NEW_VECTORS must be in OLD_VECTORS. Items that are checked later must not be among them. 'fit' may be
+    left out.
+    """
+    from samespace.bridge import fit as learn
+    from samespace.models.extract import pick_device
+    from samespace.vectors import VectorSet
+
+    made = learn(
+        VectorSet.load(old_vectors),
+        VectorSet.load(new_vectors),
+        direction=direction,
+        method=method,
+        held_out=held_out,
+        steps=steps,
+        replicates=replicates,
+        seed=seed,
+        device=pick_device(device),
+        quiet=quiet,
+    )
+    made.save(out)
+    write_result(_to_dict(out, made), json_to)
+    if json_to != "-":
+        if made.support is not None:
+            _print_support(made.support, made.method)
+        into = ("old vectors", "the new space") if made.direction == "gallery" else ("new vectors", "the old space")
+        click.echo(f"{out}: {made.method}, maps {into[0]} to {into[1]}; mapped vectors are of space {made.space}")
+        if made.support is not None:
+            click.echo(_advice(made.support, made.method))
+
+
+@bridge.command()
+@click.argument("bridge_folder", metavar="BRIDGE", type=_PATH)
+@click.argument("vectors", type=_PATH)
+@click.option("--out", required=True, type=_PATH, help="Folder of the vector set to write.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+def apply(bridge_folder: Path, vectors: Path, out: Path, device: str, quiet: bool, json_to: str | None) -> None:
+    """Map VECTORS with a BRIDGE; ids, labels and templates stay.
+
+    The vectors are read and written in blocks. Keep the originals: a rollback needs them.
+    """
+    from samespace.bridge import Bridge
+    from samespace.models.extract import pick_device
+    from samespace.progress import bar, silent
+    from samespace.vectors import VectorSet
+
+    made, given, place = Bridge.load(bridge_folder), VectorSet.load(vectors), pick_device(device)
+    if quiet:
+        mapped = made.apply_to(given, out, device=place, advance=silent)
+    else:
+        with bar(f"mapping {vectors}", len(given), "vectors") as advance:
+            mapped = made.apply_to(given, out, device=place, advance=advance)
+    write_result({"vectors": str(out), "count": len(mapped), "space": made.space.to_dict()}, json_to)
+    if json_to != "-":
+        click.echo(f"{out}: {len(mapped):,} vectors of space {made.space}")
+
+
+def _to_dict(out: Path, made: Bridge) -> dict[str, object]:
+    return {
+        "bridge": str(out),
+        "method": made.method,
+        "direction": made.direction,
+        "space": made.space.to_dict(),
+        "source": made.source.to_dict() if made.source else None,
+        "target": made.target.to_dict() if made.target else None,
+        "support": made.support.to_dict() if made.support else None,
+    }
+
+
+def _print_support(support: Support, taken: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = f"{support.classes} held-out classes, {support.queries:,} queries, {support.gallery:,} items"
+    table = Table(title=f"{counts}; in %, gain over old", title_justify="left", box=None, pad_edge=False)
+    table.add_column("search", no_wrap=True)
+    for metric in support.values["old"]:
+        table.add_column(metric, justify="right", no_wrap=True)
+    for name, values in support.values.items():
+        cells = [f"{name} *" if name == taken else name]
+        for metric, value in values.items():
+            _, low, high = support.gains[name][metric]
+            gain = "" if name == "old" else f" ({100 * low:+.1f} … {100 * high:+.1f})"
+            cells.append(f"{100 * value:.1f}{gain}")
+        table.add_row(*cells)
+    Console(file=sys.stdout).print(table)
+
+
+def _advice(support: Support, taken: str) -> str:
+    lows = {metric: low for metric, (_, low, _) in support.gains[taken].items()}
+    behind = ", ".join(metric for metric, low in lows.items() if low <= 0)
+    if behind:
+        return f"no gain over searching with the old model is shown in {behind}; rather stay, or re-embed the gallery"
+    return "next: samespace bridge apply, then samespace check on classes that neither model was trained on"
