@@ -27,6 +27,12 @@ def silent(done: int, note: str = "") -> None:
 
 
 @contextmanager
+def silent_bar(title: str, total: int | None) -> Iterator[Bar]:
+    """In the place of `bar`, where nothing is to be shown."""
+    yield silent
+
+
+@contextmanager
 def bar(
     title: str, total: int | None, unit: str = "images", *, start: int = 0, stream: TextIO | None = None
 ) -> Iterator[Bar]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -65,7 +66,7 @@ def build(kind: type[T], value: Any, what: str, where: str = "") -> T:
 
     Args:
         kind: the dataclass; its fields may be dataclasses, `Literal`s, tuples of one type, mappings of text,
-            `X | None` and plain values.
+            `X | Y`, `X | None` and plain values.
         value: the mapping.
         what: the file's role, for messages, such as `recipe`.
         where: path of the mapping inside the file, ending in a dot; empty at the top.
@@ -95,8 +96,11 @@ def _convert(kind: Any, value: Any, what: str, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None:
             return None
-        (kind,) = (part for part in get_args(kind) if part is not types.NoneType)
-        return _convert(kind, value, what, where)
+        parts = [part for part in get_args(kind) if part is not types.NoneType]
+        for part in parts[:-1]:
+            with suppress(InputError):
+                return _convert(part, value, what, where)
+        return _convert(parts[-1], value, what, where)
     if origin is Literal:
         if value not in get_args(kind):
             raise InputError(f"{where} is {value!r}; {suggest(str(value), map(str, get_args(kind)))}")

@@ -56,12 +56,14 @@ def term(recipe, source, old):
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
 def test_each_method_trains_after_its_warm_up(method, source, old_model, tmp_path):
-    trained = run(recipe(method=method, old_model=str(old_model)), tmp_path / "v2", source=source, quiet=True)
+    dim = 16 if method == "matched-free" else 12
+    parsed = recipe(f"model.embedding_dim={dim}", method=method, old_model=str(old_model))
+    trained = run(parsed, tmp_path / "v2", source=source, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "v2" / "metrics.jsonl").read_text().splitlines()]
     epochs = [line for line in lines if line["kind"] == "epoch"]
     assert [line["influence_weight"] for line in epochs] == [0.0, 1.0]
     assert epochs[1]["influence"] > 0
-    assert Embedder.load(trained.model).embedding_dim == 12
+    assert Embedder.load(trained.model).embedding_dim == dim
     assert Classifier.load(trained.model / "classifier.safetensors").classes == source.classes
 
 

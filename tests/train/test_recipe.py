@@ -81,13 +81,13 @@ def test_bad_values_are_one_clear_line(override, message):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"old_model": "v1"}, "method=none uses no old model"),
+        ({"method": "none", "old_model": "v1"}, "method=none uses no old model"),
         ({"method": "bct"}, "needs compatibility.old_model or .old_classifier"),
         ({"method": "bct", "old_vectors": "v"}, "needs compatibility.old_model or .old_classifier"),
         ({"method": "unibct-mean", "old_classifier": "c"}, "needs compatibility.old_model or .old_vectors"),
         ({"method": "l2", "old_model": "v1", "old_vectors": "v"}, "exclude each other"),
         ({"method": "unibct-mean", "old_model": "v1", "similarity_cap": 0.9}, "belongs to unibct-refined"),
-        ({"method": "bct", "old_model": "v1", "temperature": 0.1}, "belongs to contrastive, bct-kd and lwf"),
+        ({"method": "bct", "old_model": "v1", "temperature": 0.1}, "contrastive, bct-kd and lwf"),
         ({"method": "l2", "old_model": "v1", "margin": "cosface"}, "does nothing for method=l2"),
         ({"method": "l2", "old_model": "v1", "warmup_epochs": 35}, "would never act"),
         ({"method": "unibct-refined", "old_model": "v1", "refresh_epochs": [5]}, "from the end of the warm-up, 10, to"),

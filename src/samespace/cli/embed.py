@@ -27,6 +27,12 @@ from samespace.cli.output import json_option, write_result
     show_default=True,
     help="What to do with images that cannot be read.",
 )
+@click.option("--views", type=click.IntRange(1), help="Embed this many fixed random changes of each image instead.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="With --views: the recipe of the training to come, whose augment section says which changes.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -38,6 +44,8 @@ def embed(
     allocation: Path | None,
     part_name: str | None,
     broken: str,
+    views: int | None,
+    recipe: Path | None,
     batch_size: int,
     device: str,
     quiet: bool,
@@ -49,14 +57,24 @@ def embed(
     labels, glyphs:classes=300,images=40, or a data set in its own format: rec:DIR, list:FILE, market1501:DIR,
     msmt17:DIR, gldv2:DIR, hf:NAME. Images are taken as they are: nothing random happens here. After a kill, the same
     command carries on.
+
+    With --views K, OUT receives vectors of K augmented views of each image, for a training that has no old model at
+    hand (compatibility.old_views).
     """
-    from samespace.data import Allocation, open_for_model, part
+    from samespace.data import Allocation, FixedViews, open_for_model, part
     from samespace.models import Embedder, resolve_model
     from samespace.models.extract import embed_to, pick_device
-    from samespace.progress import bar, silent
+    from samespace.progress import bar, silent_bar
+    from samespace.train import embed_views, load_recipe
 
     if (allocation is None) != (part_name is None):
         raise click.UsageError("--allocation and --part go together.")
+    if (views is None) != (recipe is None):
+        raise click.UsageError("--views and --recipe go together.")
+    fixed = None
+    if views is not None and recipe is not None:
+        parsed = load_recipe(recipe)
+        fixed = FixedViews(parsed.augment, views, parsed.seed)
     embedder = Embedder.load(resolve_model(model)).to(pick_device(device))
     images = open_for_model(
         source,
@@ -66,12 +84,14 @@ def embed(
     )
     if allocation is not None and part_name is not None:
         images = part(images, Allocation.load(allocation, images), part_name)  # type: ignore[arg-type]
-    if quiet:
-        vectors = embed_to(embedder, images, out, batch_size=batch_size, advance=silent)
+    progress = silent_bar if quiet else bar
+    if fixed is not None:
+        embed_views(embedder, images, fixed, out, batch_size=batch_size, progress=progress)
     else:
-        with bar(f"embedding {images.name}", len(images)) as advance:
-            vectors = embed_to(embedder, images, out, batch_size=batch_size, advance=advance)
+        with progress(f"embedding {images.name}", len(images)) as advance:
+            embed_to(embedder, images, out, batch_size=batch_size, advance=advance)
+    count = len(images) * (views or 1)
     space = embedder.space
-    write_result({"vectors": str(out), "count": len(vectors), "space": space.to_dict()}, json_to)
+    write_result({"vectors": str(out), "count": count, "space": space.to_dict()}, json_to)
     if json_to != "-":
-        click.echo(f"{out}: {len(vectors):,} vectors of space {space}")
+        click.echo(f"{out}: {count:,} vectors of space {space}")

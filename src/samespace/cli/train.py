@@ -35,7 +35,7 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
     \b
         data: {source: images/}
         model: {backbone: iresnet50, embedding_dim: 512, image_size: 112}
-        compatibility: {method: unibct-refined, old_model: runs/v1/model}
+        compatibility: {old_model: runs/v1/model}
 
     Every key with its meaning and default: docs/recipes.md.
     """  # noqa: D301
@@ -46,6 +46,9 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
     if dry_run:
         click.echo(dump_recipe(parsed.resolved()), nl=False)
         return
+    method = parsed.resolved().compatibility.method
+    if parsed.compatibility.method == "auto" and method != "none" and not quiet:
+        click.echo(f"compatibility.method: auto takes {method}", err=True)
     with flushed_denormals():
         trained = run(parsed, out, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":

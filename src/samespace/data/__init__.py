@@ -12,6 +12,7 @@ from samespace.data.loader import Batch, batches, rank_slice, sequential, steps_
 from samespace.data.opening import holds_encoded, open_for_model, open_source
 from samespace.data.reid import ReidList, read_reid
 from samespace.data.source import ImageSource, subset
+from samespace.data.views import FixedViews, ViewSource
 
 __all__ = [
     "Allocation",
@@ -19,6 +20,7 @@ __all__ = [
     "Augment",
     "Batch",
     "Description",
+    "FixedViews",
     "FolderSource",
     "GlyphSource",
     "Holdout",
@@ -26,6 +28,7 @@ __all__ = [
     "ListedSource",
     "Listing",
     "ReidList",
+    "ViewSource",
     "allocate",
     "batches",
     "class_map",

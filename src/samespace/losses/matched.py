@@ -37,6 +37,7 @@ class MatchedLoss(nn.Module):
         beta: share of the centre in the matching target, see `MatchingLoss`.
         matching_weight: of both matching terms.
         mixed_weight: of mixed images, relative to the plain ones.
+        mixed_share: how many images of a batch a training also passes mixed, as a share of it; see `mixed`.
         contrast_weight: 0 leaves the contrast out.
         tail_weight: 0 leaves the tail out.
         temperature: of the contrast.
@@ -71,6 +72,7 @@ class MatchedLoss(nn.Module):
         beta: float = 0.2,
         matching_weight: float = 10.0,
         mixed_weight: float = 0.5,
+        mixed_share: float = 0.25,
         contrast_weight: float = 0.5,
         tail_weight: float = 10.0,
         temperature: float = 0.05,
@@ -91,6 +93,9 @@ class MatchedLoss(nn.Module):
             raise InputError(f"weights are {self.weights}; expected finite numbers of at least 0")
         if not (matching_weight or contrast_weight or tail_weight):
             raise InputError("matching_weight, contrast_weight and tail_weight are all 0; give at least one above 0")
+        if not 0 <= mixed_share <= 1:
+            raise InputError(f"mixed_share is {mixed_share}; expected a share of at least 0 and at most 1")
+        self.mixed_share = mixed_share
         self.temperature = check_temperature(temperature)
         self.far, self.sharpness = check_operating_point(far, sharpness)
         self.prefix = prefix

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from samespace.data import ImageSource
 from samespace.errors import InputError
-from samespace.train.methods import baselines, bct, unibct
+from samespace.train.methods import baselines, bct, matched, unibct
 from samespace.train.methods.method import Method, OldSide, Term
 from samespace.train.sections import CompatibilitySection, HeadSection, one_of
 
 METHODS: dict[str, Method] = {
     "none": Method(lambda section, head, source, old: Term(None)),
+    "matched": matched.MATCHED,
+    "matched-free": matched.MATCHED,
+    "matching": matched.MATCHING,
+    "memory-contrast": matched.MEMORY_CONTRAST,
+    "tail": matched.TAIL,
     "l2": baselines.L2,
     "contrastive": baselines.CONTRASTIVE,
     "bct": bct.BCT,
@@ -37,13 +44,23 @@ def compatibility_term(section: CompatibilitySection, head: HeadSection, source:
     return METHODS[section.method].build(section, head, source, old)
 
 
+def chosen(section: CompatibilitySection) -> CompatibilitySection:
+    """The section with its method and its prefix written out: what `auto` takes, and what matched-free implies."""
+    method = section.method
+    if method == "auto" and (section.old_model or section.old_vectors):
+        method = "matched"
+    elif method == "auto":
+        method = "bct" if section.old_classifier else "none"
+    return replace(section, method=method, prefix=section.prefix or method == "matched-free")
+
+
 def check_section(section: CompatibilitySection) -> None:
     """Refuse an unknown method, one without what it needs of the old model, and options that do nothing for it.
 
     Raises:
         InputError: see above.
     """
-    one_of("compatibility.method", section.method, METHODS)
+    one_of("compatibility.method", section.method, [*METHODS, "auto"])
     method = METHODS[section.method]
     given = [name for name in ("old_model", "old_vectors", "old_classifier") if getattr(section, name) is not None]
     if section.method == "none":
@@ -56,10 +73,27 @@ def check_section(section: CompatibilitySection) -> None:
         raise InputError("compatibility.old_model and compatibility.old_vectors exclude each other: give one")
     for need in method.needs:
         instead = "" if need == "model" else f" or .old_{need}"
-        if not section.old_model and (need == "model" or getattr(section, f"old_{need}") is None):
+        if need != "views" and not section.old_model and (need == "model" or not getattr(section, f"old_{need}")):
             raise InputError(f"compatibility.method={section.method} needs compatibility.old_model{instead}")
+    _check_views(section)
     for name in dict.fromkeys(option for other in METHODS.values() for option in other.options):
         if name not in method.options and getattr(section, name) not in (None, ()):
             *others, last = [key for key, other in METHODS.items() if name in other.options]
             users = f"{', '.join(others)} and {last}" if others else last
             raise InputError(f"compatibility.{name} does nothing for method={section.method}; it belongs to {users}")
+
+
+def _check_views(section: CompatibilitySection) -> None:
+    if section.old_views is not None and (section.old_model or not section.old_vectors):
+        raise InputError(
+            "compatibility.old_views goes with compatibility.old_vectors, and without compatibility.old_model"
+        )
+    if section.old_views is not None and section.views is not None:
+        raise InputError("compatibility.old_views and compatibility.views exclude each other: give one")
+    if section.views not in (None, "stored") and not section.old_model:
+        raise InputError(
+            f"compatibility.views={section.views} needs compatibility.old_model, which makes them; without it give "
+            "old_views, or views: stored"
+        )
+    if section.mixed and (section.views not in (None, "live") or not section.old_model):
+        raise InputError("compatibility.mixed needs the old model beside the training: old_model, with views: live")

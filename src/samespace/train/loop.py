@@ -26,6 +26,7 @@ from samespace.progress import Bar, bar, silent
 from samespace.train.checkpoint import Position, load_checkpoint, save_checkpoint
 from samespace.train.distributed import Processes, check_batch, synchronize_batch_norm
 from samespace.train.logs import Log, MetricsFile, open_logger
+from samespace.train.old_views import OldViews
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import dump_recipe
 from samespace.train.schedule import learning_rate
@@ -33,6 +34,7 @@ from samespace.train.task import CompatibleTask
 from samespace.vectors import VectorSet
 
 _STEPS_BETWEEN_LINES = 50
+_AUGMENTATION, _MIXTURES = -1, 1 << 40
 _PARTS = ("loss", "classification", "influence")
 
 
@@ -48,6 +50,7 @@ def train(
     out: str | Path,
     old: VectorSet | None = None,
     old_model: Embedder | None = None,
+    old_views: OldViews | None = None,
     device: torch.device | None = None,
     processes: Processes | None = None,
     quiet: bool = False,
@@ -65,6 +68,7 @@ def train(
         out: folder of `checkpoint.safetensors` and `metrics.jsonl`.
         old: the old model's vectors of the same images in the same order, where the task needs old embeddings.
         old_model: the old model, where the task needs its embeddings of the augmented views; never trained.
+        old_views: its embeddings of fixed views instead; without both, `old` stands for the views.
         device: where to compute.
         processes: this process among those of torchrun.
         quiet: show no progress.
@@ -77,7 +81,9 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
         InputError: old embeddings are needed and missing, or do not fit the images.
     """
-    return _Training(task, source, recipe.resolved(), Path(out), old, old_model, device, processes, quiet).run()
+    return _Training(
+        task, source, recipe.resolved(), Path(out), old, old_model, old_views, device, processes, quiet
+    ).run()
 
 
 class _Training:
@@ -89,20 +95,23 @@ class _Training:
         out: Path,
         old: VectorSet | None,
         old_model: Embedder | None,
+        old_views: OldViews | None,
         device: torch.device | None,
         processes: Processes | None,
         quiet: bool,
     ) -> None:
-        if task.needs_old_embeddings and (old is None or len(old) != len(source)):
+        without = old_model is None and old_views is None
+        if (task.needs_old_embeddings or (task.needs_old_views and without)) and (
+            old is None or len(old) != len(source)
+        ):
             given = "none" if old is None else f"{len(old):,}"
             raise InputError(f"this compatibility term needs one old vector per image ({len(source):,}), got {given}")
-        if task.needs_old_views and old_model is None:
-            raise InputError("this compatibility term needs the old model itself, got none")
         self.processes = processes or Processes()
         check_batch(recipe.optim.batch_size, self.processes.count)
         self.source, self.recipe, self.out, self.old, self.quiet = source, recipe, out, old, quiet
         self.device = device or torch.device("cpu")
         self.task = task.to(self.device)
+        self.old_views = old_views
         self.old_model = None if old_model is None else old_model.to(self.device).eval()
         self.module: nn.Module = self.task
         if self.processes.count > 1:
@@ -143,6 +152,7 @@ class _Training:
         pending = torch.zeros(len(_PARTS), device=self.device)
         for batch in self._batches(epoch, position.step):
             rate = learning_rate(optim, epoch, batch.step, self.steps)
+            weight = task.weight_at(epoch + batch.step / self.steps)
             pending += self._step(batch, epoch, weight, rate)
             position.step = batch.step + 1
             position.seconds = before + time.monotonic() - began
@@ -172,11 +182,7 @@ class _Training:
         unit = self._augmented(batch, epoch)
         images = self.task.embedder.preprocessing.normalize(unit)
         labels = batch.labels.to(self.device, non_blocking=True)
-        old: dict[str, Tensor] = {}
-        if self.task.needs_old_embeddings and self.old is not None:
-            old["old_embeddings"] = torch.from_numpy(self.old.take(batch.rows)).to(self.device)
-        if self.task.needs_old_views and self.old_model is not None:
-            old["old_views"] = self.old_model.embed_unit(unit)
+        old = self._old_side(batch, epoch, unit) if self.task.acts(weight) else {}
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             parts = self.module(images, labels, **old, weight=weight)
@@ -186,10 +192,44 @@ class _Training:
         self.optimizer.step()
         return torch.stack([parts[name].detach().float() for name in _PARTS])
 
+    def _old_side(self, batch: Batch, epoch: int, unit: Tensor) -> dict[str, Any]:
+        """What the compatibility term takes of the old model for a batch, by the names that `CompatibleTask` takes."""
+        task = self.task
+        old: dict[str, Any] = {}
+        if self.old is not None and (task.needs_old_embeddings or task.needs_old_views):
+            old["old_embeddings"] = torch.from_numpy(self.old.take(batch.rows)).to(self.device)
+        if not task.needs_old_views:
+            return old
+        if self.old_views is not None:
+            views = self.old_views.views.chosen(self.old_views.numbers[batch.rows], epoch)
+            old["old_views"] = torch.from_numpy(self.old_views.take(batch.rows, views)).to(self.device)
+        elif self.old_model is None:
+            old["old_views"] = old["old_embeddings"]
+        else:
+            mixtures = self._mixtures(unit, batch, epoch)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                embedded = self.old_model.embed_unit(torch.cat([unit, mixtures]))
+            old["old_views"] = embedded[: len(unit)]
+            if len(mixtures):
+                old["mixed"] = (task.embedder.preprocessing.normalize(mixtures), embedded[len(unit) :])
+        return old
+
+    def _mixtures(self, unit: Tensor, batch: Batch, epoch: int) -> Tensor:
+        """The first images of the batch, each mixed with the next one in a random proportion (mixup)."""
+        size = len(batch.rows)
+        count = round(self.task.mixed_share * size)
+        generator = torch.Generator().manual_seed(_stream(self.recipe.seed, epoch, batch.step, _MIXTURES))
+        drawn = torch.rand(size * self.processes.count, generator=generator)
+        mine = drawn[self.processes.rank * size :][:count, None, None, None].to(unit)
+        return mine * unit[:count] + (1 - mine) * unit.roll(-1, 0)[:count]
+
     def _augmented(self, batch: Batch, epoch: int) -> Tensor:
         """Augmented images in [0, 1]; what is drawn depends on the place in the global batch, not on the process."""
         unit = self.task.embedder.preprocessing.to_unit(batch.images.to(self.device, non_blocking=True))
-        generator = torch.Generator().manual_seed(_stream(self.recipe.seed, epoch, batch.step, -1))
+        if self.old_views is not None:
+            numbers = self.old_views.numbers[batch.rows]
+            return self.old_views.views.apply(unit, numbers, self.old_views.views.chosen(numbers, epoch))
+        generator = torch.Generator().manual_seed(_stream(self.recipe.seed, epoch, batch.step, _AUGMENTATION))
         size = len(batch.rows)
         drawn = self.recipe.augment.draw(size * self.processes.count, generator)
         mine = drawn[self.processes.rank * size : (self.processes.rank + 1) * size]

@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from samespace.data import ImageSource
+from samespace.data import FixedViews, ImageSource
 from samespace.errors import InputError
 from samespace.models import Classifier, Embedder, resolve_model
 from samespace.models.extract import embed_to
-from samespace.progress import bar, silent
+from samespace.progress import bar, silent_bar
 from samespace.train.compatibility import METHODS
 from samespace.train.distributed import Processes
 from samespace.train.methods.method import OldSide, shared_classes
+from samespace.train.old_views import OldViews, embed_views, load_views, require_same_augment
 from samespace.train.recipe import Recipe
 from samespace.vectors import VectorSet
 
@@ -46,10 +47,11 @@ def old_side(
         _check_dims(recipe, classifier.weight.shape[1])
         if method.check_classes is not None:
             method.check_classes(shared_classes(source, classifier))
-    if model is not None and {"vectors", "model"} & set(method.needs):
+    runs = "model" in method.needs or ("views" in method.needs and section.views in (None, "live"))
+    if model is not None and {"vectors", "views", "model"} & set(method.needs):
         embedder = Embedder.load(model).to(device)
         _check_dims(recipe, embedder.embedding_dim)
-        if "model" in method.needs:
+        if runs or isinstance(section.views, int):
             _check_channels(embedder, source)
     if "vectors" in method.needs:
         if embedder is None:
@@ -57,7 +59,13 @@ def old_side(
             _check_dims(recipe, vectors.dim)
         else:
             vectors = _embed_once(embedder, source, out, group, quiet)
-    return OldSide(vectors, classifier, embedder if "model" in method.needs else None)
+    views = None
+    if "views" in method.needs and embedder is not None and isinstance(section.views, int):
+        views = _views_once(embedder, source, recipe, out, group, quiet)
+    elif "views" in method.needs and section.old_views is not None:
+        views = load_views(section.old_views, source, align)
+        require_same_augment(views.views, recipe.augment, section.old_views)
+    return OldSide(vectors, classifier, embedder if runs else None, views)
 
 
 def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
@@ -114,10 +122,19 @@ def _check_channels(old: Embedder, source: ImageSource) -> None:
 def _embed_once(embedder: Embedder, source: ImageSource, out: Path, group: Processes, quiet: bool) -> VectorSet:
     folder = out.parent / "old-vectors" / f"{embedder.space.id}-{source.fingerprint()[:12]}"
     if group.first and not folder.exists():
-        if quiet:
-            embed_to(embedder, source, folder, advance=silent)
-        else:
-            with bar(f"old vectors by {embedder.name or 'the old model'}", len(source)) as advance:
-                embed_to(embedder, source, folder, advance=advance)
+        show = silent_bar if quiet else bar
+        with show(f"old vectors by {embedder.name or 'the old model'}", len(source)) as advance:
+            embed_to(embedder, source, folder, advance=advance)
     group.wait()
     return VectorSet.load(folder)
+
+
+def _views_once(
+    embedder: Embedder, source: ImageSource, recipe: Recipe, out: Path, group: Processes, quiet: bool
+) -> OldViews:
+    views = FixedViews(recipe.augment, int(recipe.compatibility.views or 1), recipe.seed)
+    folder = out.parent / "old-views" / f"{embedder.space.id}-{source.fingerprint()[:12]}-{views.identity()}"
+    if group.first:
+        embed_views(embedder, source, views, folder, progress=silent_bar if quiet else bar)
+    group.wait()
+    return load_views(folder, source, align)

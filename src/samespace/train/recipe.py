@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from samespace.data import Augment
 from samespace.errors import InputError
-from samespace.train.compatibility import METHODS, check_section
+from samespace.train.compatibility import METHODS, check_section, chosen
 from samespace.train.sections import (
     CompatibilitySection,
     DataSection,
@@ -43,7 +43,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        section, epochs = self.compatibility, self.optim.epochs
+        section, epochs = chosen(self.compatibility), self.optim.epochs
         check_section(section)
         at_least("seed", self.seed, 0)
         if section.method == "none":
@@ -68,7 +68,8 @@ class Recipe:
     def resolved_warmup(self) -> int:
         """Epochs without the compatibility term."""
         given = self.compatibility.warmup_epochs
-        return round(10 / 35 * self.optim.epochs) if given is None else given
+        share = METHODS[chosen(self.compatibility).method].warmup
+        return round(share * self.optim.epochs) if given is None else given
 
     def resolved(self) -> Recipe:
         """The recipe with every value that follows from another one written out."""
@@ -77,13 +78,14 @@ class Recipe:
         if milestones is None:
             shares = (20, 26, 32) if self.optim.schedule == "step" else ()
             milestones = tuple(round(share / 35 * epochs) for share in shares)
-        refresh = self.compatibility.refresh_epochs
+        section = chosen(self.compatibility)
+        refresh = section.refresh_epochs
         if refresh is None:
             last = min(max(self.resolved_warmup, round(20 / 35 * epochs)), epochs - 1)
-            refreshes = METHODS[self.compatibility.method].refreshes
+            refreshes = METHODS[section.method].refreshes
             refresh = tuple(sorted({self.resolved_warmup, last})) if refreshes else ()
         return replace(
             self,
             optim=replace(self.optim, milestones=milestones),
-            compatibility=replace(self.compatibility, warmup_epochs=self.resolved_warmup, refresh_epochs=refresh),
+            compatibility=replace(section, warmup_epochs=self.resolved_warmup, refresh_epochs=refresh),
         )

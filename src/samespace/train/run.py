@@ -16,7 +16,7 @@ from samespace.losses import MarginHead
 from samespace.models import Classifier, Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import pick_device
 from samespace.train.checkpoint import checkpoint_recipe
-from samespace.train.compatibility import compatibility_term
+from samespace.train.compatibility import METHODS, compatibility_term
 from samespace.train.distributed import Processes, local_device, processes
 from samespace.train.loop import train
 from samespace.train.methods.method import OldSide
@@ -77,6 +77,7 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
             out=out,
             old=old.vectors,
             old_model=old.model,
+            old_views=old.views,
             device=device,
             processes=group,
             quiet=quiet,
@@ -134,14 +135,16 @@ def _build(
         margin_value=recipe.head.margin_value,
     )
     old = old_side(recipe, source, out, device, group, quiet)
-    influence, refresh = compatibility_term(recipe.compatibility, recipe.head, source, old)
+    term = compatibility_term(recipe.compatibility, recipe.head, source, old)
+    ramp = METHODS[recipe.compatibility.method].ramp * recipe.optim.epochs
     task = CompatibleTask(
         embedder,
         head,
-        influence=influence,
+        influence=term.loss,
         influence_weight=recipe.compatibility.weight,
         warmup_epochs=recipe.resolved_warmup,
-        refresh=refresh,
+        ramp_epochs=ramp,
+        refresh=term.refresh,
         refresh_epochs=recipe.compatibility.refresh_epochs or (),
     )
     return task, old

@@ -136,18 +136,31 @@ class CompatibilitySection:
     """How the new model is kept comparable with the old one.
 
     Attributes:
-        method: which compatibility term, a name in `train.compatibility.METHODS`; none trains an independent model.
+        method: which compatibility term, a name in `train.compatibility.METHODS`; none trains an independent model;
+            auto takes matched where the old model or its vectors are given, bct where only its classifier is, and none
+            where nothing is.
         old_model: the old model's folder; its vectors of the training images are made once and kept.
         old_vectors: the old model's vectors of the training images, where the model itself is not at hand.
+        old_views: old vectors of fixed views, made by `samespace embed --views`, beside old_vectors.
         old_classifier: the old classifier, where it is not in `old_model`.
+        views: what matching compares with: `live` runs the old model on each augmented image; a number K makes its
+            vectors of K fixed views of every image first; `stored` takes its vectors of the plain images. null means
+            live with old_model, the given views with old_views, and stored with old_vectors.
         weight: of the compatibility term (λ of BCT Eq. 8, η of UniBCT Eq. 2).
-        warmup_epochs: first epochs without the term; null takes UniBCT's 10 of 35, in proportion.
+        warmup_epochs: first epochs without the term; null takes UniBCT's 10 of 35 in proportion, a fifth for matched.
         refresh_epochs: epochs at whose start refined prototypes are built (unibct-refined); null takes UniBCT's 10 and
             20 of 35, in proportion.
         margin: of the influence loss; null takes the head's (for the bct methods, the old classifier's).
         scale: likewise.
         margin_value: likewise.
-        temperature: of contrastive (0.05 by default), bct-kd and lwf (32 by default).
+        temperature: of contrastive, matched and memory-contrast (0.05 by default), bct-kd and lwf (32 by default).
+        beta: share of the class centre in the target of matching (0.2 by default).
+        far: false accept rate that the tail aims at (1e-3 by default).
+        mixed: share of a batch that is also matched mixed (0.25 by default; live views only).
+        memory: stored old vectors drawn for each step (4,096 by default).
+        matching_weight: of matching within matched (10 by default).
+        contrast_weight: of the contrast within matched (0.5 by default).
+        tail_weight: of the tail within matched (10 by default).
         drop: share of samples that unibct-trimmed leaves out.
         damping: λ of UniBCT Eq. 8 (unibct-refined).
         refine_temperature: τ of UniBCT Eq. 6 (unibct-refined).
@@ -155,10 +168,12 @@ class CompatibilitySection:
         prefix: compare the leading old dimensions of a wider new embedding.
     """
 
-    method: str = "none"
+    method: str = "auto"
     old_model: str | None = None
     old_vectors: str | None = None
+    old_views: str | None = None
     old_classifier: str | None = None
+    views: int | Literal["live", "stored"] | None = None
     weight: float = 1.0
     warmup_epochs: int | None = None
     refresh_epochs: tuple[int, ...] | None = None
@@ -166,6 +181,13 @@ class CompatibilitySection:
     scale: float | None = None
     margin_value: float | None = None
     temperature: float | None = None
+    beta: float | None = None
+    far: float | None = None
+    mixed: float | None = None
+    memory: int | None = None
+    matching_weight: float | None = None
+    contrast_weight: float | None = None
+    tail_weight: float | None = None
     drop: float = 0.1
     damping: float = 0.9
     refine_temperature: float = 0.05
@@ -183,9 +205,19 @@ class CompatibilitySection:
         for name in ("temperature", "scale"):
             if (value := getattr(self, name)) is not None:
                 above_zero(f"compatibility.{name}", value)
-        for name in ("damping", "drop"):
-            if not 0 <= getattr(self, name) < 1:
+        for name in ("damping", "drop", "beta"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < 1:
                 raise InputError(f"compatibility.{name} should be in [0, 1), got {getattr(self, name)}")
+        if self.far is not None and not 0 < self.far < 1:
+            raise InputError(f"compatibility.far is a false accept rate between 0 and 1, such as 1e-3, got {self.far}")
+        if self.mixed is not None and not 0 <= self.mixed <= 1:
+            raise InputError(f"compatibility.mixed is a share in [0, 1], got {self.mixed}")
+        for name in ("matching_weight", "contrast_weight", "tail_weight"):
+            if (value := getattr(self, name)) is not None and not value >= 0:
+                raise InputError(f"compatibility.{name} should be at least 0, got {value}")
+        at_least("compatibility.memory", 1 if self.memory is None else self.memory, 1)
+        if isinstance(self.views, int):
+            at_least("compatibility.views", self.views, 1)
         if self.similarity_cap is not None and not -1 < self.similarity_cap <= 1:
             raise InputError(f"compatibility.similarity_cap is a cosine in (-1, 1], got {self.similarity_cap}")
 

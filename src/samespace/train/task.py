@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,6 +28,7 @@ class CompatibleTask(nn.Module):
             an independent model.
         influence_weight: λ of BCT Eq. 8, η of UniBCT Eq. 2.
         warmup_epochs: first epochs without the term.
+        ramp_epochs: epochs, or a part of one, over which its weight then rises from zero.
         refresh: builds prototypes from the new model's present vectors (N, D) of the training images, for a term with
             `set_prototypes`, such as `InfluenceLoss`; called at the start of each of `refresh_epochs`.
         refresh_epochs: see `refresh`.
@@ -43,6 +45,7 @@ class CompatibleTask(nn.Module):
         influence: nn.Module | None = None,
         influence_weight: float = 1.0,
         warmup_epochs: int = 0,
+        ramp_epochs: float = 0.0,
         refresh: Callable[[Tensor], Tensor] | None = None,
         refresh_epochs: Sequence[int] = (),
     ) -> None:
@@ -54,6 +57,7 @@ class CompatibleTask(nn.Module):
         self.influence = influence
         self.influence_weight = influence_weight
         self.warmup_epochs = warmup_epochs
+        self.ramp_epochs = ramp_epochs
         self.refresh = refresh
         self.refresh_epochs = tuple(refresh_epochs)
 
@@ -67,9 +71,21 @@ class CompatibleTask(nn.Module):
         """Whether `forward` wants the old model's embedding of each augmented view."""
         return bool(getattr(self.influence, "needs_old_views", False))
 
-    def weight_at(self, epoch: int) -> float:
-        """Weight of the compatibility term in an epoch: zero during the warm-up."""
-        return 0.0 if self.influence is None or epoch < self.warmup_epochs else self.influence_weight
+    @property
+    def mixed_share(self) -> float:
+        """Share of each batch that the term also takes mixed, see `forward`; the term declares it."""
+        return float(getattr(self.influence, "mixed_share", 0.0))
+
+    def weight_at(self, epoch: float) -> float:
+        """Weight of the compatibility term at a point of the training: zero during the warm-up, then rising."""
+        if self.influence is None or epoch < self.warmup_epochs:
+            return 0.0
+        risen = 1.0 if self.ramp_epochs == 0 else min(1.0, (epoch - self.warmup_epochs) / self.ramp_epochs)
+        return self.influence_weight * risen
+
+    def acts(self, weight: float) -> bool:
+        """Whether the term is computed at this weight; one with parameters always is, so that they have gradients."""
+        return self.influence is not None and (weight > 0 or any(True for _ in self.influence.parameters()))
 
     def refresh_due(self, epoch: int) -> bool:
         """Whether prototypes are to be rebuilt at the start of an epoch."""
@@ -92,6 +108,7 @@ class CompatibleTask(nn.Module):
         old_embeddings: Tensor | None = None,
         *,
         old_views: Tensor | None = None,
+        mixed: tuple[Tensor, Tensor] | None = None,
         weight: float = 1.0,
     ) -> dict[str, Tensor]:
         """The loss and its parts for prepared images.
@@ -101,17 +118,22 @@ class CompatibleTask(nn.Module):
             labels: (B,) int64.
             old_embeddings: (B, D_old) float, where `needs_old_embeddings`.
             old_views: (B, D_old) float, where `needs_old_views`.
+            mixed: mixed images (M, C, H, W), prepared, and the old model's embeddings (M, D_old) of them.
             weight: of the compatibility term, from `weight_at`.
 
         Returns:
             Scalars `loss`, `classification` and `influence`.
         """
-        embeddings = self.embedder(images)
+        count = len(images)
+        embeddings = self.embedder(images if mixed is None else torch.cat([images, mixed[0]]))
+        embeddings, of_mixed = embeddings[:count], embeddings[count:]
         classification = self.head(embeddings, labels)
         influence = torch.zeros_like(classification)
-        if self.influence is not None and (weight > 0 or any(True for _ in self.influence.parameters())):
+        if self.influence is not None and self.acts(weight):
             given = {"old_embeddings": old_embeddings, "old_views": old_views}
-            wanted = {name: value for name, value in given.items() if getattr(self, f"needs_{name}")}
+            wanted: dict[str, Any] = {name: value for name, value in given.items() if getattr(self, f"needs_{name}")}
+            if mixed is not None:
+                wanted["mixed"] = (of_mixed, mixed[1])
             influence = self.influence(embeddings, labels, **wanted) * self._share(labels)
         return {
             "loss": classification + weight * influence,

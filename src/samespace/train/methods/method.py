@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from samespace.data import ImageSource
 from samespace.models import Classifier, Embedder
+from samespace.train.old_views import OldViews
 from samespace.train.sections import CompatibilitySection, HeadSection
 from samespace.vectors import VectorSet
 
-Need = Literal["vectors", "classifier", "model"]
-"""What a method takes of the old model: its vectors of the training images, its classifier, or the model itself."""
+Need = Literal["vectors", "classifier", "model", "views"]
+"""What a method takes of the old model: its vectors of the training images, its classifier, the model itself, or its
+vectors of views, from the model, made before, or in their place those of the plain images."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class OldSide:
     Attributes:
         vectors: its vectors of the training images, in the images' order.
         classifier: its classifier, with class names.
-        model: the old model, for losses that embed each augmented view with it.
+        model: the old model, where it embeds each augmented view as the training goes.
+        views: its vectors of fixed views, made before; without either, the plain images' vectors stand for views.
     """
 
     vectors: VectorSet | None = None
     classifier: Classifier | None = None
     model: Embedder | None = None
+    views: OldViews | None = None
 
 
 class Term(NamedTuple):
@@ -59,12 +63,16 @@ class Method:
         options: keys of `CompatibilitySection` that not every method uses and this one does.
         check_classes: refuses, before anything is embedded, a class map (C,) (see `shared_classes`) with which the
             method would do nothing.
+        warmup: share of the epochs before the term acts, where the recipe says nothing.
+        ramp: share of the epochs over which its weight then rises.
     """
 
     build: Build
     needs: tuple[Need, ...] = ()
     options: tuple[str, ...] = ()
     check_classes: Callable[[Tensor], None] | None = None
+    warmup: float = 10 / 35
+    ramp: float = 0.0
 
     @property
     def refreshes(self) -> bool:

@@ -1,0 +1,88 @@
+"""`matched`, the default method, and each of its three terms alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samespace import prototypes
+from samespace.data import ImageSource
+from samespace.losses import MatchedLoss, MatchingLoss, MemoryContrastLoss, TailLoss
+from samespace.train.methods.method import Method, OldSide, Term
+from samespace.train.sections import CompatibilitySection, HeadSection
+from samespace.vectors import VectorSet
+
+_IN_MEMORY = 2 << 30
+
+
+def _matched(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
+    given: dict[str, Any] = {
+        "beta": section.beta,
+        "far": section.far,
+        "matching_weight": section.matching_weight,
+        "contrast_weight": section.contrast_weight,
+        "tail_weight": section.tail_weight,
+        "temperature": section.temperature,
+        "mixed_share": section.mixed,
+        "size": section.memory,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    vectors, labels = _stored(old, source)
+    if old.model is None:
+        options["mixed_share"] = 0.0
+    return Term(MatchedLoss(vectors, labels, len(source.classes), prefix=section.prefix, **options))
+
+
+def _matching(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
+    vectors, labels = _stored(old, source)
+    centres = prototypes.mean(vectors, labels, len(source.classes))
+    return Term(MatchingLoss(centres, beta=0.2 if section.beta is None else section.beta, prefix=section.prefix))
+
+
+def _memory_contrast(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
+    return Term(MemoryContrastLoss(*_stored(old, source), **_memory(section, temperature=section.temperature)))
+
+
+def _tail(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
+    return Term(TailLoss(*_stored(old, source), **_memory(section, far=section.far)))
+
+
+def _memory(section: CompatibilitySection, **given: Any) -> dict[str, Any]:
+    options = {"size": section.memory, "prefix": section.prefix, **given}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _stored(old: OldSide, source: ImageSource) -> tuple[Tensor | np.ndarray[Any, Any], Tensor]:
+    """The stored vectors, on the training's device where they are small enough, and their classes."""
+    assert old.vectors is not None
+    return _array(old.vectors), torch.from_numpy(source.labels)
+
+
+def _array(vectors: VectorSet) -> Tensor | np.ndarray[Any, Any]:
+    values = vectors.vectors
+    return torch.from_numpy(np.array(values)) if values.nbytes <= _IN_MEMORY else values
+
+
+_WEIGHTS = ("matching_weight", "contrast_weight", "tail_weight")
+_FIRST, _RISE = 0.2, 0.05
+MATCHED = Method(
+    _matched,
+    needs=("vectors", "views"),
+    options=("views", "old_views", "beta", "far", "mixed", "memory", "temperature", *_WEIGHTS),
+    warmup=_FIRST,
+    ramp=_RISE,
+)
+MATCHING = Method(
+    _matching, needs=("vectors", "views"), options=("views", "old_views", "beta"), warmup=_FIRST, ramp=_RISE
+)
+MEMORY_CONTRAST = Method(
+    _memory_contrast,
+    needs=("vectors", "views"),
+    options=("views", "old_views", "memory", "temperature"),
+    warmup=_FIRST,
+    ramp=_RISE,
+)
+TAIL = Method(_tail, needs=("vectors",), options=("far", "memory"), warmup=_FIRST, ramp=_RISE)
