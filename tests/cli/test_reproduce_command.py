@@ -43,7 +43,7 @@ def test_the_papers_networks_are_in_the_plan(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["bct"], "these settings name no images: add --data IMAGES."),
-        (["bbt"], "'bbt' is not one of 'bct', 'unibct'."),
+        (["bbt"], "'bbt' is not one of 'bct', 'unibct', 'beyond'."),
         (["bct", "--data", GLYPHS, "--settings", "omniglott"], "no settings 'omniglott'; did you mean 'omniglot'"),
         (
             ["bct", "--data", GLYPHS, "--settings", "mine.yaml"],

@@ -1,6 +1,7 @@
-"""The papers' tables as studies: declared once, carried out on whatever labelled images the user has."""
+"""The papers' tables, and our own, as studies: declared once, carried out on whatever labelled images the user has."""
 
 from samespace.studies.bct import bct
+from samespace.studies.beyond import beyond
 from samespace.studies.plan import Plan, require_legal
 from samespace.studies.run import Reproduced, default_workers, reproduce
 from samespace.studies.settings import Settings, load_settings, shipped
@@ -13,6 +14,7 @@ __all__ = [
     "Settings",
     "Study",
     "bct",
+    "beyond",
     "default_workers",
     "load_settings",
     "reproduce",

@@ -97,12 +97,14 @@ def _introduction(study: Mapping[str, Any]) -> list[str]:
     counts = ", ".join(f"{data[key]:,} {key}" for key in ("queries", "gallery", "identities") if key in data)
     seeds = ", ".join(str(seed) for seed in study["seeds"])
     checked = f" Checked on {counts} (seed {study['seeds'][0]})." if counts else ""
+    published = (
+        f"*Paper* is the paper's own figure, measured on **other data**: {study['published_on']}. Only the ordering "
+        "can be compared with ours, not the level."
+    )
     return [
         f"{study['about']} Images: `{Path(study['source']).name}`; seeds {seeds}.{checked}",
         "",
-        f"*Paper* is the paper's own figure, measured on **other data**: {study['published_on']}. Only the ordering "
-        "can be compared with ours, not the level.",
-        "",
+        *([published, ""] if study["published_on"] else []),
         _LEGEND,
     ]
 

@@ -16,6 +16,7 @@ from samespace.errors import InputError, suggest
 from samespace.evaluate.metric_names import parse
 from samespace.strict import build, override, read_yaml
 from samespace.studies.bct import bct
+from samespace.studies.beyond import beyond
 from samespace.studies.study import Model, Study
 from samespace.studies.unibct import unibct
 from samespace.train.recipe import Recipe
@@ -100,10 +101,10 @@ class Settings:
                 raise InputError(f"unknown settings key 'recipe.{section}'; {suggest(section, _SECTIONS)}")
             if not isinstance(self.recipe[section], dict | None):
                 raise InputError(f"recipe.{section} should hold keys and values, got {self.recipe[section]!r}")
-        published = {name for study in (bct(), unibct()) for name in study.metrics()}
+        published = {name for study in (bct(), unibct(), beyond()) for name in study.metrics()}
         for metric in self.metrics:
             if metric not in published:
-                raise InputError(f"metrics: the papers measure no '{metric}'; {suggest(metric, sorted(published))}")
+                raise InputError(f"metrics: no study measures '{metric}'; {suggest(metric, sorted(published))}")
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"seeds should be whole numbers from 0, each once, got {list(self.seeds)}")
         for name in self.metrics.values():
@@ -134,7 +135,12 @@ class Settings:
         tree["seed"] = 10 * seed + model.generation
         tree["model"] = {**(tree.get("model") or {}), "name": model.name}
         if model.old is not None:
-            tree["compatibility"] = {**compatibility, "method": model.method, "old_model": str(old)}
+            tree["compatibility"] = {
+                **compatibility,
+                **model.compatibility,
+                "method": model.method,
+                "old_model": str(old),
+            }
         for variant in model.variants:
             if variant not in self.variants:
                 raise InputError(

@@ -47,6 +47,7 @@ class Model:
         generation: 0 for models that are replaced, 1 for their successors and paragons, and so on. Models of one
             generation start from the same weights where their networks agree; those of two must not, since equal
             starts are half way to compatible.
+        compatibility: keys of its recipe's compatibility section.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Model:
     old: str | None = None
     variants: tuple[str, ...] = ()
     generation: int = 1
+    compatibility: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
