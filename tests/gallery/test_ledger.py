@@ -270,7 +270,7 @@ def test_workers_are_known_while_they_beat(ledger: Ledger) -> None:
         assert [(found.owner, found.done) for found in reader.workers(50.0)] == [("v", 0), ("w", 6)]
         assert [found.owner for found in reader.workers(101.5)] == ["v"]
     with ledger.claiming() as writer:
-        writer.leave("v")
+        writer.end_worker("v")
     with ledger.read() as reader:
         assert [found.owner for found in reader.workers(50.0)] == ["w"]
 

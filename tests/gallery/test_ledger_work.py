@@ -66,7 +66,7 @@ def test_a_lease_that_ran_out_frees_its_items(listed: Ledger) -> None:
 
 def test_an_item_that_always_ends_its_worker_fails_in_the_end(listed: Ledger) -> None:
     with listed.write() as writer:
-        writer.clear_work(2)
+        writer.session.run("DELETE FROM work WHERE space = 2")
         writer.put_work(2, np.array([5]), [0.0])
     tries = 0
     while claim(listed, f"w{tries}", 1, now=100.0 * tries):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.ledger import ledger as ledger_module
+from samespace.gallery.ledger import sqlite as sqlite_module
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.sqlite import FILE
 from samespace.gallery.ledger.state import NewItem
@@ -215,13 +215,13 @@ def test_one_writer_waits_for_another_and_then_says_so(closed: Path, monkeypatch
 def test_of_several_that_make_a_gallery_at_once_one_does_and_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked, together = ledger_module._require_empty, threading.Barrier(4)
+    looked, together = sqlite_module.require_empty, threading.Barrier(4)
 
     def all_look_first(folder: Path) -> None:
         looked(folder)
         together.wait(timeout=10)
 
-    monkeypatch.setattr(ledger_module, "_require_empty", all_look_first)
+    monkeypatch.setattr(sqlite_module, "require_empty", all_look_first)
 
     def make(_: int) -> Ledger | str:
         try:

@@ -274,7 +274,7 @@ class Worker:
         try:
             with self.ledger.write() as writer:
                 writer.release_owned(self.generation, self.owner)
-                writer.leave(self.owner)
+                writer.end_worker(self.owner)
         except GalleryError as error:
             self._errors.append(error)
 
@@ -292,7 +292,7 @@ def release_dead(ledger: Ledger, generation: int) -> int:
     for owner in dead:
         with ledger.write() as writer:
             writer.release_owned(generation, owner)
-            writer.leave(owner)
+            writer.end_worker(owner)
     return len(dead)
 
 

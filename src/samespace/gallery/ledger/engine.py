@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from samespace.errors import GalleryError
-from samespace.gallery.ledger.filters import Condition
+from samespace.gallery.ledger.filters import Scalar
 from samespace.gallery.ledger.state import Ints, Vectors
 
 
 class Session(Protocol):
-    """One open transaction of a database; SQL is written with `?` for values."""
+    """One open transaction of a database; SQL is written with `?` for values, and holds no other question mark."""
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Every row of a query."""
@@ -25,6 +25,10 @@ class Session(Protocol):
 
     def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute a statement for each row of values."""
+        ...
+
+    def insert(self, table: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> None:
+        """Append rows to a table, as fast as the database can; `conflict` is an `ON CONFLICT` clause."""
         ...
 
 
@@ -47,37 +51,34 @@ class Engine(Protocol):
         ...
 
     def reading(self) -> AbstractContextManager[Session]:
-        """A transaction that sees one moment of the database throughout."""
+        """A transaction that sees the database as of its start throughout."""
         ...
 
     def writing(self) -> AbstractContextManager[Session]:
         """A transaction that writes: whole or not at all, flushed to disk when the block ends."""
         ...
 
-    def picking(self) -> AbstractContextManager[Session]:
+    def claiming(self) -> AbstractContextManager[Session]:
         """A transaction that only claims work; it waits for writers no more than it must."""
         ...
 
-    def claiming(self, session: Session) -> str:
+    @property
+    def skip_locked(self) -> str:
         """What to add to the query that picks work, so that two workers never pick the same."""
         ...
 
     def create_tables(self, session: Session) -> None:
-        """The fixed tables."""
+        """The fixed tables; see `samespace.gallery.ledger.schema`."""
         ...
 
     def create_vectors(self, session: Session, generation: int, dim: int) -> None:
         """The table of a space's vectors."""
         ...
 
-    def insert_items(self, session: Session, rows: Sequence[Sequence[Any]]) -> None:
-        """Append (no, id, content, label, metadata, deleted, revision) to `item`, as fast as the store can."""
-        ...
-
     def insert_vectors(
         self, session: Session, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
     ) -> None:
-        """Append rows to a space's vectors, as fast as the store can."""
+        """Append rows to a space's vectors, as fast as the database can."""
         ...
 
     def vectors(
@@ -86,8 +87,8 @@ class Engine(Protocol):
         """Rows of a query whose last column is a vector: the other columns, and the vectors as (N, dim) float32."""
         ...
 
-    def condition(self, condition: Condition) -> tuple[str, list[Any]]:
-        """A filter condition on `item` as SQL with its values."""
+    def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
+        """A filter condition on `item`, with one of the operators of comparison, as SQL with its values."""
         ...
 
     def size(self) -> int:
@@ -102,15 +103,19 @@ class Engine(Protocol):
         """Close every connection."""
         ...
 
+    def discard(self) -> None:
+        """Close, and remove what opening a new database left where its tables could not be made."""
+        ...
 
-class Turns:
-    """Sees to it that no thread waits for itself: a change within a change would, until the store gives up."""
+
+class OneChange:
+    """Refuses a change within a change of the same thread, which would wait for itself until the database gives up."""
 
     def __init__(self) -> None:
         self._local = threading.local()
 
     @contextmanager
-    def taken(self, location: str) -> Iterator[None]:
+    def begun(self, location: str) -> Iterator[None]:
         """While this thread writes.
 
         Raises:

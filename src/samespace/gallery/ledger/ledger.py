@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samespace.errors import GalleryError, InputError
+from samespace.errors import GalleryError
 from samespace.gallery.ledger.engine import Engine
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.sqlite import SqliteEngine
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.space import Space
 
@@ -21,7 +22,7 @@ POSTGRES = ("postgresql://", "postgres://")
 
 
 class Ledger:
-    """Items, one immutable vector row per (item, space), spaces, leaves, calibrations, work list, audit trail.
+    """Items, one immutable vector row per (item, space), spaces, links, calibrations, work list, audit trail.
 
     Safe to use from several threads, and the same gallery from several processes.
 
@@ -46,7 +47,7 @@ class Ledger:
             InputError: there is a gallery already, or something else.
             GalleryError: the place cannot be written.
         """
-        engine, undo = _new_engine(str(location))
+        engine = _engine(str(location), create=True)
         try:
             with engine.writing() as session:
                 writer = LedgerWriter(engine, session)
@@ -58,7 +59,7 @@ class Ledger:
                 writer.add_space(space, model)
                 writer.note("create", "create", space=space.id)
         except BaseException:
-            undo()
+            engine.discard()
             raise
         return cls(engine)
 
@@ -73,9 +74,9 @@ class Ledger:
         try:
             ledger = cls(engine)
             with ledger.read() as reader:
-                found = reader.meta("format")
-            if found != FORMAT:
-                raise GalleryError(f"{engine.location} has format {found!r}; this version reads '{FORMAT}'")
+                written = reader.meta("format")
+            if written != FORMAT:
+                raise GalleryError(f"{engine.location} has format {written!r}; this version reads '{FORMAT}'")
         except BaseException:
             engine.close()
             raise
@@ -93,7 +94,7 @@ class Ledger:
 
     @contextmanager
     def read(self) -> Iterator[LedgerReader]:
-        """A view of one moment."""
+        """A transaction that reads the ledger as of its start."""
         with self.engine.reading() as session:
             yield LedgerReader(self.engine, session)
 
@@ -106,7 +107,7 @@ class Ledger:
     @contextmanager
     def claiming(self) -> Iterator[WorkQueue]:
         """A change of claims and workers only, which no search notices; it need not wait for other writers."""
-        with self.engine.picking() as session:
+        with self.engine.claiming() as session:
             yield WorkQueue(self.engine, session)
 
     def close(self) -> None:
@@ -114,52 +115,10 @@ class Ledger:
         self.engine.close()
 
 
-def _is_postgres(location: str) -> bool:
-    return location.startswith(POSTGRES)
-
-
-def _engine(location: str, *, read_only: bool) -> Engine:
-    if _is_postgres(location):
+def _engine(location: str, *, create: bool = False, read_only: bool = False) -> Engine:
+    if location.startswith(POSTGRES):
+        # needs the extra `postgres`
         from samespace.gallery.ledger.postgres import PostgresEngine
 
-        return PostgresEngine(location, read_only=read_only)
-    from samespace.gallery.ledger.sqlite import SqliteEngine
-
-    return SqliteEngine(Path(location), read_only=read_only)
-
-
-def _new_engine(location: str) -> tuple[Engine, Callable[[], None]]:
-    """A new database, and what undoes it."""
-    if _is_postgres(location):
-        from samespace.gallery.ledger.postgres import PostgresEngine
-
-        server = PostgresEngine(location, create=True)
-        return server, server.close
-    from samespace.gallery.ledger.sqlite import SqliteEngine
-
-    folder = Path(location)
-    _require_empty(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GalleryError(f"{folder} cannot be made: {error.strerror}") from None
-    engine = SqliteEngine(folder, create=True)
-    return engine, engine.remove
-
-
-def _require_empty(folder: Path) -> None:
-    from samespace.gallery.ledger.sqlite import FILE, holds_already
-
-    try:
-        # looked at once: another process may be making a gallery here
-        names = {file.name for file in folder.iterdir()}
-    except FileNotFoundError:
-        return
-    except NotADirectoryError:
-        names = {folder.name}
-    except OSError as error:
-        raise GalleryError(f"{folder} cannot be read: {error.strerror}") from None
-    if FILE in names:
-        raise holds_already(folder)
-    if names:
-        raise InputError(f"{folder} exists and is not empty; choose another folder for the gallery")
+        return PostgresEngine(location, create=create, read_only=read_only)
+    return SqliteEngine(Path(location), create=create, read_only=read_only)

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache, reduce
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 from samespace.errors import GalleryError, InputError
 
 try:
     import psycopg
+    from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 except ImportError:
     raise InputError("galleries on PostgreSQL need psycopg: pip install 'samespace[postgres]'") from None
 
 from samespace.gallery.ledger import postgres_copy
-from samespace.gallery.ledger.engine import Session, Turns
-from samespace.gallery.ledger.filters import Condition
+from samespace.gallery.ledger.engine import OneChange, Session
+from samespace.gallery.ledger.filters import Scalar
+from samespace.gallery.ledger.pool import Pool
 from samespace.gallery.ledger.postgres_address import parsed
-from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors
-from samespace.gallery.ledger.postgres_pool import Connection, Pool
-from samespace.gallery.ledger.sqlite import TABLES
+from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors, starting
+from samespace.gallery.ledger.schema import POSTGRES, postgres_vectors
 from samespace.gallery.ledger.state import Ints, Vectors
+
+Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
 _LARGEST = 16000
 # longer rows do not fit on a page of 8 KiB
 _ON_PAGE = 1900
 _AT_ONCE = 500
-_INSERT = re.compile(r"(?P<head>INSERT INTO .* VALUES )(?P<marks>\([^()]*\))(?P<tail>.*)", re.DOTALL)
-_DIALECT = {
-    "INTEGER PRIMARY KEY AUTOINCREMENT": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-    "INTEGER": "BIGINT",
-    "REAL": "DOUBLE PRECISION",
-    "BLOB": "BYTEA",
-    "metadata TEXT": "metadata JSONB",
-    " WITHOUT ROWID": "",
-}
+_KEPT_OPEN = 8
+_RECOVERY_SECONDS = 30.0
 _RELATIONS = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
 _EXTENSION = (
     "SELECT n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
@@ -52,23 +48,28 @@ class PostgresSession:
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Every row of a query."""
-        return self.connection.execute(_translated(sql, bool(values)), values or None).fetchall()
+        return self.connection.execute(_placeholders(sql), values).fetchall()
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute a statement; how many rows it touched."""
-        return self.connection.execute(_translated(sql, bool(values)), values or None).rowcount
+        return self.connection.execute(_placeholders(sql), values).rowcount
 
     def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute a statement for each row of values."""
-        several = _INSERT.fullmatch(sql)
-        if several is None:
-            with self.connection.cursor() as cursor:
-                cursor.executemany(_translated(sql, True), rows)
+        with self.connection.cursor() as cursor:
+            cursor.executemany(_placeholders(sql), rows)
+
+    def insert(self, table: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> None:
+        """Append rows to a table: by COPY, which knows no conflicts, or by statements of many rows."""
+        if not conflict:
+            with self.connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN".encode()) as copy:
+                for row in rows:
+                    copy.write_row(row)
             return
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
-            marks = ", ".join([several["marks"]] * len(part))
-            self.run(several["head"] + marks + several["tail"], [value for row in part for value in row])
+            marks = ", ".join([f"({', '.join('?' * len(part[0]))})"] * len(part))
+            self.run(f"INSERT INTO {table} VALUES {marks} {conflict}", [value for row in part for value in row])
 
 
 class PostgresEngine:
@@ -91,8 +92,9 @@ class PostgresEngine:
         self.read_only = read_only
         self._path = f'"{self.address.schema}"'
         self._fresh = create
-        self._turns = Turns()
-        self._pool = Pool(self.address)
+        self.skip_locked = "FOR UPDATE SKIP LOCKED"
+        self._change = OneChange()
+        self._pool = Pool(self._connect, _reusable, keep=_KEPT_OPEN)
         try:
             with self._explained():
                 connection = self._pool.take()
@@ -104,7 +106,7 @@ class PostgresEngine:
 
     @contextmanager
     def reading(self) -> Iterator[PostgresSession]:
-        """A transaction that sees one moment of the database throughout."""
+        """A transaction that sees the database as of its start throughout."""
         with self._transaction("REPEATABLE READ READ ONLY", "") as session:
             yield session
 
@@ -117,20 +119,16 @@ class PostgresEngine:
         self._check_writable()
         # whoever makes a gallery finds no clock yet
         turn = "SELECT pg_advisory_xact_lock(7310018)" if self._fresh else "SELECT 1 FROM clock WHERE id = 1 FOR UPDATE"
-        with self._turns.taken(self.location), self._transaction("READ COMMITTED", turn) as session:
+        with self._change.begun(self.location), self._transaction("READ COMMITTED", turn) as session:
             yield session
         self._fresh = False
 
     @contextmanager
-    def picking(self) -> Iterator[PostgresSession]:
+    def claiming(self) -> Iterator[PostgresSession]:
         """A transaction that only claims work: it does not wait for writers, nor they for it."""
         self._check_writable()
         with self._transaction("READ COMMITTED", "") as session:
             yield session
-
-    def claiming(self, session: Session) -> str:
-        """Rows that another worker is claiming are passed over."""
-        return "FOR UPDATE SKIP LOCKED"
 
     def create_tables(self, session: Session) -> None:
         """The schema, the extension, the fixed tables.
@@ -149,26 +147,16 @@ class PostgresEngine:
                 raise no_vectors(error, self.address) from error
         self._find_extension(session.connection)
         session.run(f"SET LOCAL search_path TO {self._path}")
-        session.run(reduce(lambda sql, pair: sql.replace(*pair), _DIALECT.items(), TABLES))
+        session.run(POSTGRES)
 
     def create_vectors(self, session: Session, generation: int, dim: int) -> None:
         """The table of a space's vectors."""
         if dim > _LARGEST:
             raise InputError(f"{self.location}: pgvector keeps vectors of at most {_LARGEST} dimensions, got {dim}")
-        session.run(
-            f"CREATE TABLE vector_{generation} (no BIGINT PRIMARY KEY, item BIGINT NOT NULL UNIQUE, "
-            f"content TEXT NOT NULL, crc BIGINT NOT NULL, value vector({dim}) NOT NULL)"
-        )
+        session.run(postgres_vectors(generation, dim))
         if dim <= _ON_PAGE:
             # kept beside the row: scans would otherwise look up every vector in a second table
             session.run(f"ALTER TABLE vector_{generation} ALTER COLUMN value SET STORAGE PLAIN")
-
-    def insert_items(self, session: Session, rows: Sequence[Sequence[Any]]) -> None:
-        """Append to `item`."""
-        assert isinstance(session, PostgresSession)
-        with session.connection.cursor() as cursor, cursor.copy("COPY item FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
 
     def insert_vectors(
         self, session: Session, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
@@ -186,21 +174,16 @@ class PostgresEngine:
         """Rows of a query whose last column is a vector."""
         assert isinstance(session, PostgresSession)
         with session.connection.cursor(binary=True) as cursor:
-            rows = cursor.execute(_translated(sql, bool(values)), values or None).fetchall()
+            rows = cursor.execute(_placeholders(sql), values).fetchall()
         vectors = postgres_copy.unpacked([row[-1] for row in rows], dim)
         if vectors is None:
             raise GalleryError(f"{self.location}: a stored vector has the wrong length; run 'samespace gallery doctor'")
         return rows, vectors
 
-    def condition(self, condition: Condition) -> tuple[str, list[Any]]:
+    def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
         """A filter condition on `item` as SQL with its values."""
-        values = list(condition.value) if isinstance(condition.value, tuple) else [condition.value]
-        if condition.operator == "in":
-            parts = [self.condition(Condition(condition.key, "=", value)) for value in values]
-            return "(" + " OR ".join(sql for sql, _ in parts) + ")", [v for _, given in parts for v in given]
-        value = values[0]
-        if condition.key == "label":
-            return f'label COLLATE "C" {condition.operator} ?', [str(value)]
+        if key == "label":
+            return f'label COLLATE "C" {operator} ?', [str(value)]
         kind, cast, given = "number", "numeric", str(value)
         if isinstance(value, bool):
             kind, cast = "boolean", "boolean"
@@ -213,8 +196,8 @@ class PostgresEngine:
         return (
             # only a CASE keeps the cast away from values of other kinds
             f"CASE WHEN jsonb_typeof(metadata -> ?::text) = '{kind}' "
-            f"THEN (metadata ->> ?::text)::{cast} {condition.operator} ?::{cast} ELSE FALSE END",
-            [condition.key, condition.key, given],
+            f"THEN (metadata ->> ?::text)::{cast} {operator} ?::{cast} ELSE FALSE END",
+            [key, key, given],
         )
 
     def size(self) -> int:
@@ -250,16 +233,21 @@ class PostgresEngine:
         """A connection outside any transaction, for what PostgreSQL does not do within one."""
         self._check_writable()
         with self._explained():
-            connection = self._pool.connect()
+            connection = self._pool.new()
             try:
                 connection.execute(f"SET search_path TO {self._path}".encode())
                 yield PostgresSession(connection)
             finally:
-                self._pool.drop(connection)
+                connection.close()
+                self._pool.give(connection)
 
     def close(self) -> None:
         """Close every connection."""
         self._pool.close()
+
+    def discard(self) -> None:
+        """Close; tables that were not made are gone with their transaction."""
+        self.close()
 
     @contextmanager
     def _transaction(self, mode: str, turn: str) -> Iterator[PostgresSession]:
@@ -268,7 +256,7 @@ class PostgresEngine:
             f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'; {turn}"
         ).encode()
         with self._explained():
-            connection = self._pool.begun(begin)
+            connection = self._begun(begin)
             try:
                 yield PostgresSession(connection)
                 # after an error that the caller swallowed the server rolls back and calls it a success
@@ -280,6 +268,42 @@ class PostgresEngine:
                 raise
             finally:
                 self._pool.give(connection)
+
+    def _begun(self, begin: bytes) -> Connection:
+        """A connection with an open transaction; a new one where the server has closed the one that was kept."""
+        for take in (self._pool.take, self._pool.new):
+            connection = take()
+            try:
+                connection.execute(begin)
+                return connection
+            except BaseException as error:
+                lost = connection.broken and isinstance(error, psycopg.OperationalError)
+                with suppress(psycopg.Error):
+                    connection.rollback()
+                self._pool.give(connection)
+                if not lost or take == self._pool.new:
+                    raise
+        raise AssertionError
+
+    def _connect(self) -> Connection:
+        """A new connection; waits for a server that is starting or recovering."""
+        limit = time.monotonic() + _RECOVERY_SECONDS
+        while True:
+            try:
+                connection = psycopg.connect(self.address.server, autocommit=True, prepare_threshold=None)
+                break
+            except psycopg.OperationalError as error:
+                if not starting(error) or time.monotonic() > limit:
+                    raise
+                time.sleep(0.1)
+        # one width for all whole numbers, so that lists of them stay lists to the planner
+        connection.adapters.register_dumper(int, Int8Dumper)
+        connection.adapters.register_dumper(int, Int8BinaryDumper)
+        connection.execute(
+            "SELECT set_config('synchronous_commit', 'on', false), set_config('client_encoding', 'UTF8', false) "
+            "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+        )
+        return connection
 
     def _check_new(self, connection: Connection) -> None:
         there = {row[0] for row in connection.execute(_RELATIONS, [self.address.schema])}
@@ -321,6 +345,11 @@ class PostgresEngine:
             raise explained(error, self.address) from error
 
 
+def _reusable(connection: Connection) -> bool:
+    return not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
 @lru_cache(maxsize=4096)
-def _translated(sql: str, with_values: bool) -> bytes:
-    return (sql.replace("%", "%%").replace("?", "%s") if with_values else sql).encode()
+def _placeholders(sql: str) -> bytes:
+    """SQL with the placeholders of psycopg, which also wants each percent sign twice."""
+    return sql.replace("%", "%%").replace("?", "%s").encode()

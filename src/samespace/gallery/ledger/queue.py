@@ -1,10 +1,10 @@
-"""`WorkQueue`: what workers write: claims, failures, signs of life, traffic; no search notices any of it."""
+"""`WorkQueue`: what workers write, and no search notices: claims, failures, heartbeats, traffic."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from samespace.gallery.ledger.reader import LedgerReader, _parts
+from samespace.gallery.ledger.reader import LedgerReader, parts_of
 from samespace.gallery.ledger.state import Claim, Ints, WorkerStatus
 
 _TRIES = 10
@@ -12,19 +12,18 @@ _FORGOTTEN = 24 * 3600.0
 
 
 class WorkQueue(LedgerReader):
-    """One transaction on a ledger that writes what takes no revision, and so need not wait for other writers."""
+    """One transaction that changes only claims, workers and traffic: it takes no revision, and waits for no writer."""
 
     def put_work(self, generation: int, items: Ints, priorities: Sequence[float]) -> None:
         """Put items on the work list of a space, or give them new priorities; claims and failures stay."""
-        self.session.many(
-            "INSERT INTO work VALUES (?, ?, ?, NULL, NULL, 0, NULL) "
+        self.session.insert(
+            "work",
+            [
+                (generation, item, float(value), None, None, 0, None)
+                for item, value in zip(items.tolist(), priorities, strict=True)
+            ],
             "ON CONFLICT (space, item) DO UPDATE SET priority = excluded.priority",
-            [(generation, item, float(value)) for item, value in zip(items.tolist(), priorities, strict=True)],
         )
-
-    def clear_work(self, generation: int) -> None:
-        """Empty the work list of a space."""
-        self.session.run("DELETE FROM work WHERE space = ?", [generation])
 
     def retry(self, generation: int) -> int:
         """Put failed items back on the list; how many."""
@@ -50,7 +49,7 @@ class WorkQueue(LedgerReader):
             among: numbers of the only items to claim, at most `count`; any by default.
         """
         taken: list[int] = []
-        for part in [None] if among is None else _parts(among):
+        for part in [None] if among is None else parts_of(among):
             while len(taken) < count:
                 rows = self._free(generation, owner, now, count - len(taken), part)
                 worn = [item for item, tries in rows if tries >= _TRIES]
@@ -65,23 +64,22 @@ class WorkQueue(LedgerReader):
 
     def renew(self, generation: int, owner: str, items: Sequence[int], until: float) -> None:
         """Hold claims for longer; those that went to others stay there."""
-        passing = self.engine.claiming(self.session)
-        for part in _parts(items):
-            # rows that another transaction is about to change are passed over: nobody waits for a renewal
-            self.session.run(
-                "UPDATE work SET lease = ? WHERE space = ? AND item IN (SELECT item FROM work WHERE space = ? "
-                f"AND owner = ? AND item IN ({', '.join('?' * len(part))}) {passing})",
-                [until, generation, generation, owner, *part],
-            )
+        # rows that another transaction is about to change are passed over: nobody waits for a renewal
+        self.run_listed(
+            "UPDATE work SET lease = ? WHERE space = ? AND item IN (SELECT item FROM work WHERE space = ? "
+            f"AND owner = ? AND item IN (LISTED) {self.engine.skip_locked})",
+            items,
+            [until, generation, generation, owner],
+        )
 
     def release(self, generation: int, owner: str, items: Sequence[int]) -> None:
         """Give claimed items back unembedded, without counting the try."""
-        for part in _parts(items):
-            self.session.run(
-                "UPDATE work SET owner = NULL, lease = NULL, tries = tries - 1 "
-                f"WHERE space = ? AND owner = ? AND item IN ({', '.join('?' * len(part))})",
-                [generation, owner, *part],
-            )
+        self.run_listed(
+            "UPDATE work SET owner = NULL, lease = NULL, tries = tries - 1 "
+            "WHERE space = ? AND owner = ? AND item IN (LISTED)",
+            items,
+            [generation, owner],
+        )
 
     def release_owned(self, generation: int, owner: str) -> None:
         """Take back every claim of one worker."""
@@ -103,9 +101,8 @@ class WorkQueue(LedgerReader):
 
     def count_hits(self, hits: Mapping[int, int]) -> None:
         """Add to how often searches returned each item."""
-        self.session.many(
-            "INSERT INTO traffic VALUES (?, ?) ON CONFLICT (item) DO UPDATE SET hits = traffic.hits + excluded.hits",
-            sorted(hits.items()),
+        self.session.insert(
+            "traffic", sorted(hits.items()), "ON CONFLICT (item) DO UPDATE SET hits = traffic.hits + excluded.hits"
         )
 
     def heartbeat(self, worker: WorkerStatus) -> None:
@@ -116,7 +113,7 @@ class WorkQueue(LedgerReader):
             [worker.owner, worker.generation, worker.started, worker.seen, worker.done, worker.failed, worker.note],
         )
 
-    def leave(self, owner: str) -> None:
+    def end_worker(self, owner: str) -> None:
         """Say that a worker has ended."""
         self.session.run("DELETE FROM worker WHERE owner = ?", [owner])
 
@@ -125,7 +122,7 @@ class WorkQueue(LedgerReader):
     ) -> list[tuple[int, int]]:
         """Items that a worker can claim, and how often they were claimed before."""
         some = "" if among is None else f"AND item IN ({', '.join('?' * len(among))}) "
-        tail = f"{some}ORDER BY priority DESC, item LIMIT ? {self.engine.claiming(self.session)}"
+        tail = f"{some}ORDER BY priority DESC, item LIMIT ? {self.engine.skip_locked}"
         # two questions, one index each: what is nobody's, and what was left by others, of which there is little
         what = "SELECT -priority, item, tries FROM work WHERE space = ? AND error IS NULL AND owner"
         rows = self.session.all(f"{what} IS NULL {tail}", [generation, *(among or ()), count])
@@ -135,12 +132,8 @@ class WorkQueue(LedgerReader):
         return [(row[1], row[2]) for row in sorted(rows)[:count]]
 
     def _own(self, generation: int, owner: str, items: Sequence[int], until: float) -> None:
-        for part in _parts(items):
-            self.session.run(
-                "UPDATE work SET owner = ?, lease = ?, tries = tries + 1 "
-                f"WHERE space = ? AND item IN ({', '.join('?' * len(part))})",
-                [owner, until, generation, *part],
-            )
+        sql = "UPDATE work SET owner = ?, lease = ?, tries = tries + 1 WHERE space = ? AND item IN (LISTED)"
+        self.run_listed(sql, items, [owner, until, generation])
 
     def _give_up(self, generation: int, items: Sequence[int]) -> None:
         self.session.many(
@@ -149,12 +142,5 @@ class WorkQueue(LedgerReader):
         )
 
     def _owners(self, generation: int, items: Sequence[int]) -> dict[int, str]:
-        found: dict[int, str] = {}
-        for part in _parts(items):
-            marks = ", ".join("?" * len(part))
-            found.update(
-                self.session.all(
-                    f"SELECT item, owner FROM work WHERE space = ? AND item IN ({marks})", [generation, *part]
-                )
-            )
-        return found
+        sql = "SELECT item, owner FROM work WHERE space = ? AND item IN (LISTED)"
+        return dict(self.all_listed(sql, items, [generation]))

@@ -1,9 +1,10 @@
-"""`LedgerReader`: what can be read of a ledger, all of it as of one moment."""
+"""`LedgerReader`: what can be read of a ledger in one transaction, all of it as of its start."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ _PAGE = 50_000
 
 
 class LedgerReader:
-    """One transaction on a ledger that reads; every method sees the same moment."""
+    """One transaction on a ledger that reads; every method sees the ledger as of its start."""
 
     def __init__(self, engine: Engine, session: Session) -> None:
         self.engine = engine
@@ -40,15 +41,13 @@ class LedgerReader:
 
     def revision(self) -> int:
         """Number of the last change that a search could notice."""
-        return int(self.session.all("SELECT epoch FROM clock")[0][0])
+        return self._count("SELECT epoch FROM clock")
 
     def state(self, known: State | None = None) -> State:
         """Everything but the items; parts of `known` that still hold are taken over."""
         revision, config, query = self.session.all("SELECT epoch, config, query FROM clock")[0]
         if known is not None and known.config == config:
-            return State(
-                revision, config, query, known.spaces, known.links, known.calibrations, known.upgrades, known.settings
-            )
+            return replace(known, revision=revision, query=query)
         return State(
             revision=revision,
             config=config,
@@ -72,7 +71,7 @@ class LedgerReader:
         return _column(rows, 0), [row[1] for row in rows], _column(rows, 2)
 
     def row_numbers(self, generation: int, since: int = -1) -> tuple[Ints, Ints]:
-        """Items and the number of their vector row in a space, for items that changed after an revision."""
+        """Items and the number of their vector row in a space, for items that changed after a revision."""
         if since >= 0:
             rows = self.session.all(
                 f"SELECT v.item, v.no FROM item i JOIN vector_{generation} v ON v.item = i.no WHERE i.epoch > ?",
@@ -98,21 +97,14 @@ class LedgerReader:
             generation,
             f"SELECT no, item, crc, content, value FROM vector_{generation} WHERE no > ? ORDER BY no LIMIT ?",
             [number, limit],
-        )  # fmt: skip
+        )
 
     def rows_of(self, generation: int, items: Sequence[int] | Ints) -> Rows:
         """Vector rows of these items in a space, those that have one, by row number."""
-        parts = [
-            self._rows(
-                generation,
-                f"SELECT no, item, crc, content, value FROM vector_{generation} WHERE item IN ({_marks(part)})",
-                part,
-            )
-            for part in _parts(items)
-        ]
+        sql = f"SELECT no, item, crc, content, value FROM vector_{generation} WHERE item IN (LISTED)"
+        parts = [self._rows(generation, _listing(sql, part), part) for part in parts_of(items)]
         if not parts:
-            dim = self._dim(generation)
-            return Rows(_none(), _none(), np.empty((0, dim), np.float32), _none(), ())
+            return Rows(_none(), _none(), np.empty((0, self._dim(generation)), np.float32), _none(), ())
         numbers = np.concatenate([part.numbers for part in parts])
         order = np.argsort(numbers)
         contents = [content for part in parts for content in part.contents]
@@ -126,31 +118,17 @@ class LedgerReader:
 
     def find(self, ids: Iterable[str]) -> dict[str, Item]:
         """Items by id, removed ones included; ids that are unknown are left out."""
-        found = {}
-        for part in _parts(list(ids)):
-            for row in self.session.all(
-                f"SELECT no, id, content, label, deleted FROM item WHERE id IN ({_marks(part)})", part
-            ):
-                found[row[1]] = Item(row[0], row[1], row[2], row[3], bool(row[4]))
-        return found
+        return {item.id: item for item in self._items("id", list(ids))}
 
     def items(self, numbers: Sequence[int] | Ints) -> dict[int, Item]:
         """Items by number."""
-        found = {}
-        for part in _parts(numbers):
-            for row in self.session.all(
-                f"SELECT no, id, content, label, deleted FROM item WHERE no IN ({_marks(part)})", part
-            ):
-                found[row[0]] = Item(row[0], row[1], row[2], row[3], bool(row[4]))
-        return found
+        return {item.number: item for item in self._items("no", numbers)}
 
     def metadata(self, numbers: Sequence[int] | Ints) -> dict[int, dict[str, Any]]:
         """Metadata of items by number."""
-        found: dict[int, dict[str, Any]] = {}
-        for part in _parts(numbers):
-            for number, text in self.session.all(f"SELECT no, metadata FROM item WHERE no IN ({_marks(part)})", part):
-                found[number] = text if isinstance(text, dict) else json.loads(text or "{}")
-        return found
+        rows = self.all_listed("SELECT no, metadata FROM item WHERE no IN (LISTED)", numbers)
+        # PostgreSQL's driver has read the JSON already
+        return {number: text if isinstance(text, dict) else json.loads(text or "{}") for number, text in rows}
 
     def labels(self) -> tuple[Ints, list[str | None]]:
         """Numbers and labels of all live items, by number."""
@@ -161,27 +139,27 @@ class LedgerReader:
         """Numbers of the live items that meet every condition, ascending."""
         sql, values = "SELECT no FROM item WHERE deleted = 0", list[Any]()
         for condition in where:
-            part, given = self.engine.condition(condition)
-            sql += f" AND {part}"
-            values += given
+            options = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+            operator = "=" if condition.operator == "in" else condition.operator
+            parts = [self.engine.condition(condition.key, operator, option) for option in options]
+            sql += f" AND ({' OR '.join(part for part, _ in parts)})"
+            values += [value for _, given in parts for value in given]
         return _column(self.session.all(sql + " ORDER BY no", values), 0)
 
     def live(self) -> int:
         """How many items there are."""
-        return int(self.session.all("SELECT COUNT(*) FROM item WHERE deleted = 0")[0][0])
+        return self._count("SELECT COUNT(*) FROM item WHERE deleted = 0")
 
     def stored(self, generation: int) -> int:
         """How many vectors a space holds."""
-        return int(self.session.all(f"SELECT COUNT(*) FROM vector_{generation}")[0][0])
+        return self._count(f"SELECT COUNT(*) FROM vector_{generation}")
 
     def served(self, generations: Sequence[int]) -> dict[int, int]:
         """How many live items each of the servable spaces (ascending generations) serves."""
         return {
-            generation: int(
-                self.session.all(
-                    f"SELECT COUNT(*) FROM item i JOIN vector_{generation} v ON v.item = i.no "
-                    f"WHERE i.deleted = 0 AND {served_sql(generation, generations)}"
-                )[0][0]
+            generation: self._count(
+                f"SELECT COUNT(*) FROM item i JOIN vector_{generation} v ON v.item = i.no "
+                f"WHERE i.deleted = 0 AND {served_sql(generation, generations)}"
             )
             for generation in reversed(generations)
         }
@@ -193,23 +171,14 @@ class LedgerReader:
 
     def with_vector(self, generation: int, items: Sequence[int] | Ints) -> set[int]:
         """Which of these items have a vector in a space."""
-        found: set[int] = set()
-        for part in _parts(items):
-            found |= {
-                row[0]
-                for row in self.session.all(
-                    f"SELECT item FROM vector_{generation} WHERE item IN ({_marks(part)})", part
-                )
-            }
-        return found
+        sql = f"SELECT item FROM vector_{generation} WHERE item IN (LISTED)"
+        return {row[0] for row in self.all_listed(sql, items)}
 
     def orphans(self, generation: int) -> int:
         """How many vectors of a space belong to no live item, or to another content of it."""
-        return int(
-            self.session.all(
-                f"SELECT COUNT(*) FROM vector_{generation} v LEFT JOIN item i ON i.no = v.item "
-                "WHERE i.no IS NULL OR i.deleted = 1 OR i.content <> v.content"
-            )[0][0]
+        return self._count(
+            f"SELECT COUNT(*) FROM vector_{generation} v LEFT JOIN item i ON i.no = v.item "
+            "WHERE i.no IS NULL OR i.deleted = 1 OR i.content <> v.content"
         )
 
     def work(self, generation: int, now: float) -> Work:
@@ -228,21 +197,13 @@ class LedgerReader:
 
     def open_work(self, generation: int) -> Ints:
         """Numbers of the items on the work list of a space that did not fail, in its order."""
-        return _column(
-            self.session.all(
-                "SELECT item FROM work WHERE space = ? AND error IS NULL ORDER BY priority DESC, item", [generation]
-            ),
-            0,
-        )
+        sql = "SELECT item FROM work WHERE space = ? AND error IS NULL ORDER BY priority DESC, item"
+        return _column(self.session.all(sql, [generation]), 0)
 
     def owners(self, generation: int) -> list[str]:
         """Workers that hold claims on the work list of a space."""
-        return [
-            row[0]
-            for row in self.session.all(
-                "SELECT DISTINCT owner FROM work WHERE space = ? AND owner IS NOT NULL ORDER BY owner", [generation]
-            )
-        ]
+        sql = "SELECT DISTINCT owner FROM work WHERE space = ? AND owner IS NOT NULL ORDER BY owner"
+        return [row[0] for row in self.session.all(sql, [generation])]
 
     def failures(self, generation: int, limit: int) -> list[tuple[str, str]]:
         """Ids and reasons of items that could not be embedded for a space."""
@@ -254,7 +215,7 @@ class LedgerReader:
         return [(row[0], row[1]) for row in rows]
 
     def workers(self, seen_after: float) -> list[WorkerStatus]:
-        """Workers that said after a moment that they are alive."""
+        """Workers whose last heartbeat came after a time, seconds since 1970."""
         rows = self.session.all(
             "SELECT owner, space, started, seen, done, failed, note FROM worker WHERE seen > ? ORDER BY owner",
             [seen_after],
@@ -283,6 +244,30 @@ class LedgerReader:
         while len((rows := self.rows_after(generation, last, size)).numbers):
             yield rows
             last = int(rows.numbers[-1])
+
+    def all_listed(self, sql: str, listed: Sequence[Any] | Ints, before: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Every row of a query that holds `IN (LISTED)` as its last values, asked for some hundred of them at a time.
+
+        Args:
+            sql: the query.
+            listed: values to put there.
+            before: other values, which come before them.
+        """
+        parts = parts_of(listed)
+        return [row for part in parts for row in self.session.all(_listing(sql, part), [*before, *part])]
+
+    def run_listed(self, sql: str, listed: Sequence[Any] | Ints, before: Sequence[Any] = ()) -> None:
+        """Execute a statement that holds `IN (LISTED)`; see `all_listed`."""
+        for part in parts_of(listed):
+            self.session.run(_listing(sql, part), [*before, *part])
+
+    def _count(self, sql: str) -> int:
+        return int(self.session.all(sql)[0][0])
+
+    def _items(self, column: str, values: Sequence[Any] | Ints) -> Iterator[Item]:
+        sql = f"SELECT no, id, content, label, deleted FROM item WHERE {column} IN (LISTED)"
+        for number, name, content, label, deleted in self.all_listed(sql, values):
+            yield Item(number, name, content, label, bool(deleted))
 
     def _rows(self, generation: int, sql: str, values: Sequence[Any]) -> Rows:
         rows, vectors = self.engine.vectors(self.session, sql, values, self._dim(generation))
@@ -325,14 +310,14 @@ class LedgerReader:
         )
 
 
-def _marks(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _parts(values: Sequence[Any] | Ints) -> Iterator[list[Any]]:
+def parts_of(values: Sequence[Any] | Ints) -> list[list[Any]]:
+    """Values in lists of some hundred each, as many as a statement takes well."""
     listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    for start in range(0, len(listed), _AT_ONCE):
-        yield listed[start : start + _AT_ONCE]
+    return [listed[start : start + _AT_ONCE] for start in range(0, len(listed), _AT_ONCE)]
+
+
+def _listing(sql: str, part: Sequence[Any]) -> str:
+    return sql.replace("LISTED", ", ".join("?" * len(part)))
 
 
 def _column(rows: Sequence[tuple[Any, ...]], place: int) -> Ints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,41 +17,18 @@ from urllib.parse import quote
 import numpy as np
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.ledger.engine import Session, Turns
-from samespace.gallery.ledger.filters import Condition
-from samespace.gallery.ledger.sqlite_pool import Pool
+from samespace.gallery.ledger.engine import OneChange, Session
+from samespace.gallery.ledger.filters import Scalar
+from samespace.gallery.ledger.pool import Pool
+from samespace.gallery.ledger.schema import SQLITE, sqlite_vectors
 from samespace.gallery.ledger.state import Ints, Vectors
 
 FILE = "gallery.db"
 
 _BUSY_SECONDS = 60.0
+_HOLDS_ALREADY = "holds a gallery already; choose another folder, or add to it"
 _SHARED_BYTES = 65536
-TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, config INTEGER NOT NULL,
-    query INTEGER NOT NULL, next_item INTEGER NOT NULL, next_vector INTEGER NOT NULL);
-CREATE TABLE space (rank INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, description TEXT NOT NULL, model TEXT,
-    retired INTEGER NOT NULL, added REAL NOT NULL);
-CREATE TABLE link (query INTEGER NOT NULL, gallery INTEGER NOT NULL, dims INTEGER NOT NULL, certificate TEXT,
-    added REAL NOT NULL, PRIMARY KEY (query, gallery));
-CREATE TABLE calibration (no INTEGER PRIMARY KEY AUTOINCREMENT, query INTEGER NOT NULL, gallery INTEGER NOT NULL,
-    value TEXT NOT NULL, source TEXT NOT NULL, added REAL NOT NULL);
-CREATE TABLE item (no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, content TEXT NOT NULL, label TEXT,
-    metadata TEXT, deleted INTEGER NOT NULL, epoch INTEGER NOT NULL);
-CREATE INDEX item_epoch ON item (epoch);
-CREATE TABLE traffic (item INTEGER PRIMARY KEY, hits INTEGER NOT NULL);
-CREATE TABLE work (space INTEGER NOT NULL, item INTEGER NOT NULL, priority REAL NOT NULL, owner TEXT, lease REAL,
-    tries INTEGER NOT NULL, error TEXT, PRIMARY KEY (space, item)) WITHOUT ROWID;
-CREATE INDEX work_order ON work (space, priority DESC, item) WHERE error IS NULL AND owner IS NULL;
-CREATE INDEX work_lease ON work (space, lease) WHERE owner IS NOT NULL;
-CREATE TABLE upgrade (no INTEGER PRIMARY KEY, old INTEGER NOT NULL, new INTEGER NOT NULL, state TEXT NOT NULL,
-    paused INTEGER NOT NULL, ordering TEXT NOT NULL, plan TEXT NOT NULL, started REAL, ended REAL);
-CREATE TABLE canary (space INTEGER NOT NULL, item INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (space, item));
-CREATE TABLE worker (owner TEXT PRIMARY KEY, space INTEGER NOT NULL, started REAL NOT NULL, seen REAL NOT NULL,
-    done INTEGER NOT NULL, failed INTEGER NOT NULL, note TEXT NOT NULL);
-CREATE TABLE audit (no INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, actor TEXT NOT NULL,
-    action TEXT NOT NULL, detail TEXT NOT NULL);
-"""
+_KEPT_OPEN = 4
 
 
 class SqliteSession:
@@ -71,6 +49,11 @@ class SqliteSession:
         """Execute a statement for each row of values."""
         self.connection.executemany(sql, rows)
 
+    def insert(self, table: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> None:
+        """Append rows to a table."""
+        if rows:
+            self.many(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))}) {conflict}", rows)
+
 
 class SqliteEngine:
     """A SQLite database in a gallery's folder; safe to use from many threads and processes at once.
@@ -89,10 +72,11 @@ class SqliteEngine:
         self.path = folder / FILE
         self.location = self.secret_location = str(folder)
         self.read_only = read_only
-        self._turns = Turns()
-        self._pool = Pool(self._connect)
+        self.skip_locked = ""
+        self._change = OneChange()
+        self._pool = Pool(self._connect, lambda connection: not connection.in_transaction, keep=_KEPT_OPEN)
         if create:
-            self._claim()
+            self._create_file(folder)
         elif not self.path.is_file():
             raise GalleryError(f"{folder} holds no gallery; make one with 'samespace gallery create {folder}'")
         try:
@@ -100,13 +84,13 @@ class SqliteEngine:
                 pass
         except BaseException:
             if create:
-                self.remove()
+                self.discard()
             raise
 
     @contextmanager
     def reading(self) -> Iterator[SqliteSession]:
-        """A transaction that sees one moment of the database throughout."""
-        with self._transaction("BEGIN", "COMMIT") as session:
+        """A transaction that sees the database as of its start throughout."""
+        with self._transaction("BEGIN") as session:
             yield session
 
     @contextmanager
@@ -114,35 +98,23 @@ class SqliteEngine:
         """A transaction that writes: whole or not at all, flushed to disk when the block ends."""
         if self.read_only:
             raise GalleryError(f"{self.location} was opened read-only or cannot be written; nothing was changed")
-        with self._turns.taken(self.location), self._transaction("BEGIN IMMEDIATE", "COMMIT") as session:
+        with self._change.begun(self.location), self._transaction("BEGIN IMMEDIATE") as session:
             yield session
 
     @contextmanager
-    def picking(self) -> Iterator[SqliteSession]:
-        """The same as `writing`: here writers take turns whatever they write."""
+    def claiming(self) -> Iterator[SqliteSession]:
+        """The same as `writing`: on SQLite one transaction writes at a time."""
         with self.writing() as session:
             yield session
 
-    def claiming(self, session: Session) -> str:
-        """Nothing to add: writers take turns."""
-        return ""
-
     def create_tables(self, session: Session) -> None:
         """The fixed tables."""
-        for statement in TABLES.split(";\n"):
-            if statement.strip():
-                session.run(statement)
+        for statement in SQLITE.split(";"):
+            session.run(statement)
 
     def create_vectors(self, session: Session, generation: int, dim: int) -> None:
         """The table of a space's vectors."""
-        session.run(
-            f"CREATE TABLE vector_{generation} (no INTEGER PRIMARY KEY, item INTEGER NOT NULL UNIQUE, "
-            "content TEXT NOT NULL, crc INTEGER NOT NULL, value BLOB NOT NULL)"
-        )
-
-    def insert_items(self, session: Session, rows: Sequence[Sequence[Any]]) -> None:
-        """Append to `item`."""
-        session.many("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        session.run(sqlite_vectors(generation))
 
     def insert_vectors(
         self, session: Session, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
@@ -150,13 +122,8 @@ class SqliteEngine:
         """Append rows to a space's vectors."""
         data = np.ascontiguousarray(values, dtype="<f4")
         blobs = [row.tobytes() for row in data]
-        session.many(
-            f"INSERT INTO vector_{generation} VALUES (?, ?, ?, ?, ?)",
-            [
-                (number, item, content, zlib.crc32(blob), blob)
-                for number, item, content, blob in zip(numbers.tolist(), items.tolist(), contents, blobs, strict=True)
-            ],
-        )
+        columns = zip(numbers.tolist(), items.tolist(), contents, map(zlib.crc32, blobs), blobs, strict=True)
+        session.insert(f"vector_{generation}", list(columns))
 
     def vectors(
         self, session: Session, sql: str, values: Sequence[Any], dim: int
@@ -168,15 +135,10 @@ class SqliteEngine:
             raise GalleryError(f"{self.location}: a stored vector has the wrong length; run 'samespace gallery doctor'")
         return rows, np.frombuffer(joined, dtype="<f4").astype(np.float32).reshape(len(rows), dim)
 
-    def condition(self, condition: Condition) -> tuple[str, list[Any]]:
+    def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
         """A filter condition on `item` as SQL with its values."""
-        values = list(condition.value) if isinstance(condition.value, tuple) else [condition.value]
-        if condition.operator == "in":
-            parts = [self.condition(Condition(condition.key, "=", value)) for value in values]
-            return "(" + " OR ".join(sql for sql, _ in parts) + ")", [v for _, given in parts for v in given]
-        value = values[0]
-        if condition.key == "label":
-            return f"label {condition.operator} ?", [str(value)]
+        if key == "label":
+            return f"label {operator} ?", [str(value)]
         kinds = "('integer', 'real')"
         if isinstance(value, bool):
             kinds, value = "('true', 'false')", int(value)
@@ -184,13 +146,13 @@ class SqliteEngine:
             kinds = "('text')"
         else:
             value = _bounded(value)
-        path = json.dumps(condition.key)
-        if path != f'"{condition.key}"':
+        path = json.dumps(key)
+        if path != f'"{key}"':
             # SQLite's paths know no escapes
-            found = f"key = ? AND type IN {kinds} AND atom {condition.operator} ?"
-            return f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE {found})", [condition.key, value]
+            held = f"key = ? AND type IN {kinds} AND atom {operator} ?"
+            return f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE {held})", [key, value]
         return (
-            f"json_type(metadata, ?) IN {kinds} AND json_extract(metadata, ?) {condition.operator} ?",
+            f"json_type(metadata, ?) IN {kinds} AND json_extract(metadata, ?) {operator} ?",
             [f"$.{path}", f"$.{path}", value],
         )
 
@@ -209,19 +171,19 @@ class SqliteEngine:
         """Close every connection; the last one out folds the write-ahead log into the file."""
         self._pool.close()
 
-    def remove(self) -> None:
-        """Delete the database that this engine made."""
+    def discard(self) -> None:
+        """Close, and delete the database that this engine made."""
         self.close()
         for end in ("", "-wal", "-shm", "-journal"):
             self.path.with_name(FILE + end).unlink(missing_ok=True)
 
     @contextmanager
-    def _transaction(self, begin: str, end: str) -> Iterator[SqliteSession]:
+    def _transaction(self, begin: str) -> Iterator[SqliteSession]:
         with self._explained(), self._borrowed() as connection:
             connection.execute(begin)
             try:
                 yield SqliteSession(connection)
-                connection.execute(end)
+                connection.execute("COMMIT")
             except BaseException:
                 # another thread may have closed the connection meanwhile
                 with suppress(sqlite3.ProgrammingError):
@@ -237,12 +199,17 @@ class SqliteEngine:
         finally:
             self._pool.give(connection)
 
-    def _claim(self) -> None:
-        """Make the file, so that of several that make a gallery here one does."""
+    def _create_file(self, folder: Path) -> None:
+        """Make an empty file; where several processes make a gallery here, one succeeds."""
+        require_empty(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GalleryError(f"{folder} cannot be made: {error.strerror}") from None
         try:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
         except FileExistsError:
-            raise holds_already(self.location) from None
+            raise InputError(f"{folder} {_HOLDS_ALREADY}") from None
         except OSError as error:
             raise GalleryError(_explain(error, self.location)) from None
 
@@ -279,9 +246,26 @@ class SqliteEngine:
             raise GalleryError(_explain(error, self.location)) from error
 
 
-def holds_already(folder: Path | str) -> InputError:
-    """That a gallery cannot be made where there is one."""
-    return InputError(f"{folder} holds a gallery already; choose another folder, or add to it")
+def require_empty(folder: Path) -> None:
+    """Refuse a folder for a new gallery that holds anything.
+
+    Raises:
+        InputError: it holds a gallery, or something else.
+        GalleryError: it cannot be read.
+    """
+    try:
+        # listed at once: another process may be making a gallery here
+        names = {file.name for file in folder.iterdir()}
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        names = {folder.name}
+    except OSError as error:
+        raise GalleryError(f"{folder} cannot be read: {error.strerror}") from None
+    if FILE in names:
+        raise InputError(f"{folder} {_HOLDS_ALREADY}")
+    if names:
+        raise InputError(f"{folder} exists and is not empty; choose another folder for the gallery")
 
 
 def _bounded(value: float) -> float:
@@ -302,10 +286,9 @@ def _writable(path: Path) -> bool:
 
 def _full(folder: str) -> bool:
     try:
-        disk = os.statvfs(folder)
+        return shutil.disk_usage(folder).free < _SHARED_BYTES
     except OSError:
         return False
-    return disk.f_bavail * disk.f_frsize < _SHARED_BYTES
 
 
 def _log(path: Path) -> bool:

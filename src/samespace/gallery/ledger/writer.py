@@ -11,7 +11,6 @@ import numpy as np
 
 from samespace.gallery.ledger.engine import Engine, Session
 from samespace.gallery.ledger.queue import WorkQueue
-from samespace.gallery.ledger.reader import _parts
 from samespace.gallery.ledger.state import Claim, Completed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
 from samespace.gallery.serving import has_vector_sql
 from samespace.metrics.calibration import Calibration
@@ -30,7 +29,7 @@ class LedgerWriter(WorkQueue):
 
     def add_space(self, space: Space, model: str | None) -> int:
         """Store a space that the gallery does not have; its generation."""
-        generation = int(self.session.all("SELECT COALESCE(MAX(rank), 0) + 1 FROM space")[0][0])
+        generation = self._count("SELECT COALESCE(MAX(rank), 0) + 1 FROM space")
         self.session.run(
             "INSERT INTO space VALUES (?, ?, ?, ?, 0, ?)",
             [generation, space.id, json.dumps(space.to_dict()), model, time.time()],
@@ -65,7 +64,7 @@ class LedgerWriter(WorkQueue):
         self._configured()
 
     def put_link(self, link: Link) -> None:
-        """Allow a pair of spaces, in the place of an earlier leave for the same pair."""
+        """Allow a pair of spaces to be compared, in the place of an earlier link of the pair."""
         self.session.run("DELETE FROM link WHERE query = ? AND gallery = ?", [link.query, link.gallery])
         text = None if link.certificate is None else json.dumps(dict(link.certificate))
         self.session.run(
@@ -74,7 +73,7 @@ class LedgerWriter(WorkQueue):
         self._configured()
 
     def drop_link(self, query: int, gallery: int) -> None:
-        """Take back the leave of a pair of spaces."""
+        """Allow a pair of spaces no longer."""
         self.session.run("DELETE FROM link WHERE query = ? AND gallery = ?", [query, gallery])
         self._configured()
 
@@ -90,9 +89,8 @@ class LedgerWriter(WorkQueue):
         """Store vectors that stand for the model of a space, in the place of earlier ones."""
         self.session.run("DELETE FROM canary WHERE space = ?", [generation])
         data = np.ascontiguousarray(vectors, dtype="<f4")
-        self.session.many(
-            "INSERT INTO canary VALUES (?, ?, ?)",
-            [(generation, item, row.tobytes()) for item, row in zip(items.tolist(), data, strict=True)],
+        self.session.insert(
+            "canary", [(generation, item, row.tobytes()) for item, row in zip(items.tolist(), data, strict=True)]
         )
 
     def put_meta(self, key: str, value: str) -> None:
@@ -103,7 +101,7 @@ class LedgerWriter(WorkQueue):
 
     def add_upgrade(self, old: int, new: int, *, order: str, plan: Mapping[str, Any]) -> int:
         """Store a planned upgrade; its number."""
-        number = int(self.session.all("SELECT COALESCE(MAX(no), 0) + 1 FROM upgrade")[0][0])
+        number = self._count("SELECT COALESCE(MAX(no), 0) + 1 FROM upgrade")
         self.session.run(
             "INSERT INTO upgrade VALUES (?, ?, ?, 'planned', 0, ?, ?, NULL, NULL)",
             [number, old, new, order, json.dumps(dict(plan))],
@@ -145,8 +143,8 @@ class LedgerWriter(WorkQueue):
         """Store items whose ids the ledger does not have; their numbers, in order."""
         first = self._take("next_item", len(items))
         revision = self._tick()
-        self.engine.insert_items(
-            self.session,
+        self.session.insert(
+            "item",
             [
                 (first + place, item.id, item.content, item.label, _text(item.metadata), 0, revision)
                 for place, item in enumerate(items)
@@ -184,10 +182,8 @@ class LedgerWriter(WorkQueue):
         """Mark items as removed and delete their vectors, work and traffic; a late backfill cannot bring them back."""
         self._forget(numbers)
         revision = self._tick()
-        for part in _parts(numbers):
-            marks = ", ".join("?" * len(part))
-            self.session.run(f"UPDATE item SET deleted = 1, epoch = ? WHERE no IN ({marks})", [revision, *part])
-            self.session.run(f"DELETE FROM traffic WHERE item IN ({marks})", part)
+        self.run_listed("UPDATE item SET deleted = 1, epoch = ? WHERE no IN (LISTED)", numbers, [revision])
+        self.run_listed("DELETE FROM traffic WHERE item IN (LISTED)", numbers)
 
     def put_vectors(
         self, generation: int, items: Ints, contents: Sequence[str], vectors: Vectors, *, fresh: bool = False
@@ -209,12 +205,8 @@ class LedgerWriter(WorkQueue):
         revision = self._tick()
         if fresh:
             return
-        for part in _parts(items):
-            marks = ", ".join("?" * len(part))
-            self.session.run(
-                f"UPDATE item SET epoch = ? WHERE epoch < ? AND no IN ({marks})", [revision, revision, *part]
-            )
-            self.session.run(f"DELETE FROM work WHERE space = ? AND item IN ({marks})", [generation, *part])
+        self.run_listed("UPDATE item SET epoch = ? WHERE epoch < ? AND no IN (LISTED)", items, [revision, revision])
+        self.run_listed("DELETE FROM work WHERE space = ? AND item IN (LISTED)", items, [generation])
 
     def drop_superseded(self, generation: int, by: int, limit: int, *, after: int = 0) -> list[int]:
         """Delete up to `limit` vectors of a space whose items have one in a later space.
@@ -234,29 +226,20 @@ class LedgerWriter(WorkQueue):
             [after, limit],
         )
         numbers = [row[0] for row in rows]
-        for part in _parts(numbers):
-            self.session.run(f"DELETE FROM vector_{generation} WHERE no IN ({', '.join('?' * len(part))})", part)
+        self.run_listed(f"DELETE FROM vector_{generation} WHERE no IN (LISTED)", numbers)
         return numbers
 
     def lacking(self, generation: int, items: Sequence[int] | Ints) -> Ints:
-        """Those of these items that are there and have no vector of a space, ascending."""
-        found: list[int] = []
-        for part in _parts(items):
-            found += [
-                row[0]
-                for row in self.session.all(
-                    f"SELECT no FROM item i WHERE deleted = 0 AND no IN ({', '.join('?' * len(part))}) "
-                    f"AND NOT {has_vector_sql([generation], 'i.no')}",
-                    part,
-                )
-            ]
-        return np.array(sorted(found), dtype=np.int64)
+        """Those of these items that are live and have no vector of a space, ascending."""
+        without = f"NOT {has_vector_sql([generation], 'i.no')}"
+        rows = self.all_listed(f"SELECT no FROM item i WHERE deleted = 0 AND no IN (LISTED) AND {without}", items)
+        return np.array(sorted(row[0] for row in rows), dtype=np.int64)
 
     def complete(self, generation: int, claims: Sequence[Claim], vectors: Vectors, *, owner: str | None) -> Completed:
         """Store what was embedded, item by item only if it still holds.
 
         A vector is taken if the item is there, shows what it showed when it was claimed, and nobody else has claimed
-        it since; `owner` None hands in without a claim.
+        it since; `owner` None needs no claim.
         """
         numbers = [claim.item for claim in claims]
         known = self.items(numbers)
@@ -290,7 +273,7 @@ class LedgerWriter(WorkQueue):
         return Completed(**counts)
 
     def note(self, actor: str, action: str, **detail: Any) -> None:
-        """Write a line of the audit trail."""
+        """Append to the audit trail."""
         self.session.run(
             "INSERT INTO audit (at, actor, action, detail) VALUES (?, ?, ?, ?)",
             [time.time(), actor, action, json.dumps(detail)],
@@ -298,16 +281,14 @@ class LedgerWriter(WorkQueue):
 
     def _forget(self, numbers: Ints) -> None:
         generations = [row[0] for row in self.session.all("SELECT rank FROM space WHERE retired = 0")]
-        for part in _parts(numbers):
-            marks = ", ".join("?" * len(part))
-            for generation in generations:
-                self.session.run(f"DELETE FROM vector_{generation} WHERE item IN ({marks})", part)
-                self.session.run(f"DELETE FROM work WHERE space = ? AND item IN ({marks})", [generation, *part])
-            self.session.run(f"DELETE FROM canary WHERE item IN ({marks})", part)
+        for generation in generations:
+            self.run_listed(f"DELETE FROM vector_{generation} WHERE item IN (LISTED)", numbers)
+            self.run_listed("DELETE FROM work WHERE space = ? AND item IN (LISTED)", numbers, [generation])
+        self.run_listed("DELETE FROM canary WHERE item IN (LISTED)", numbers)
 
     def _take(self, counter: str, count: int) -> int:
         """Numbers that no row has had and none will have again."""
-        first = int(self.session.all(f"SELECT {counter} FROM clock")[0][0])
+        first = self._count(f"SELECT {counter} FROM clock")
         self.session.run(f"UPDATE clock SET {counter} = ?", [first + count])
         return first
 

@@ -1,28 +1,39 @@
-"""Connections to a SQLite file: as many as transactions are open at once, few of them kept for the next ones."""
+"""Open database connections: as many as transactions are open at once, a few of them kept for the next ones."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, Protocol, TypeVar
 
-_IDLE = 4
+
+class Connection(Hashable, Protocol):
+    """What the pool needs of a connection."""
+
+    def close(self) -> None:
+        """Close it."""
+        ...
 
 
-class Pool:
-    """Connections to one file; safe to use from many threads, and in a process forked from this one.
+C = TypeVar("C", bound=Connection)
+
+
+class Pool(Generic[C]):
+    """Connections to one database; safe to use from many threads, and in a process forked from this one.
 
     Args:
         connect: opens a connection.
+        reusable: whether a connection is open and outside any transaction.
+        keep: how many unused connections stay open; the longest unused ones are closed first.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connect = connect
-        self._idle: list[sqlite3.Connection] = []
-        self._opened: set[sqlite3.Connection] = set()
-        self._abandoned: list[sqlite3.Connection] = []
+    def __init__(self, connect: Callable[[], C], reusable: Callable[[C], bool], *, keep: int) -> None:
+        self._connect, self._reusable, self._keep = connect, reusable, keep
+        self._idle: list[C] = []
+        self._opened: set[C] = set()
+        self._abandoned: list[C] = []
         self._guard = threading.Lock()
         _POOLS.add(self)
 
@@ -30,24 +41,30 @@ class Pool:
         """How many connections are open."""
         return len(self._opened)
 
-    def take(self) -> sqlite3.Connection:
+    def take(self) -> C:
         """An open connection, outside any transaction."""
         with self._guard:
             if self._idle:
                 return self._idle.pop()
+        return self.new()
+
+    def new(self) -> C:
+        """A connection that nobody has used before."""
         connection = self._connect()
         with self._guard:
             self._opened.add(connection)
         return connection
 
-    def give(self, connection: sqlite3.Connection) -> None:
-        """Keep a connection for the next transaction, or close it where there are enough."""
+    def give(self, connection: C) -> None:
+        """Take a connection back, and keep it for the next transaction if it can be used again."""
         with self._guard:
             if connection not in self._opened:
                 return
-            if len(self._idle) < _IDLE and not connection.in_transaction:
+            if self._reusable(connection):
                 self._idle.append(connection)
-                return
+                if len(self._idle) <= self._keep:
+                    return
+                connection = self._idle.pop(0)
             self._opened.discard(connection)
         connection.close()
 
@@ -60,7 +77,7 @@ class Pool:
             self._idle.clear()
 
     def before_fork(self) -> None:
-        """Close what is idle: SQLite would take the parent's locks for the child's."""
+        """Close unused connections: with SQLite the child would take its parent's file locks for its own."""
         self._guard.acquire()
         for connection in self._idle:
             self._opened.discard(connection)
@@ -68,15 +85,15 @@ class Pool:
         self._idle.clear()
 
     def after_fork(self, *, child: bool) -> None:
-        """Go on; what another thread of the parent was using is neither used nor closed in the child."""
+        """Go on; connections in use by other threads of the parent are neither used nor closed in the child."""
         if child:
             self._abandoned += self._opened
             self._opened = set()
         self._guard.release()
 
 
-_POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
-_FORKING: list[Pool] = []
+_POOLS: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
+_FORKING: list[Pool[Any]] = []
 
 
 def _before() -> None:
