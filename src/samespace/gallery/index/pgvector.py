@@ -237,7 +237,7 @@ class _ServedVectors:
             yield self._segment(rows, vectors)
 
     def _fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[tuple[Any, ...]], Vectors]:
-        return self.reader.engine.vectors(self.reader.session, sql, values, self.space.dim)
+        return self.reader.vectors(sql, values, self.space.dim)
 
     def _best(self, rows: list[tuple[Any, ...]], vectors: Vectors, query: Vectors, k: int) -> Neighbours:
         return nearest_in([self._segment(rows, vectors)], query[None], k)[0]

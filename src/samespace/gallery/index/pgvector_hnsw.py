@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
-from samespace.gallery.ledger.engine import Session
 from samespace.gallery.ledger.postgres import PostgresEngine
+from samespace.gallery.ledger.reader import Session
 from samespace.space import Space
 
 MOST_DIMS = 2000

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from samespace.errors import GalleryError
-from samespace.gallery.ledger.engine import Engine
 from samespace.gallery.ledger.queue import WorkQueue
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.reader import Engine, LedgerReader
 from samespace.gallery.ledger.sqlite import SqliteEngine
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.space import Space

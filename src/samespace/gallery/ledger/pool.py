@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Hashable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from samespace.errors import GalleryError
 
-class Connection(Hashable, Protocol):
-    """What the pool needs of a connection."""
+if TYPE_CHECKING:
+    import sqlite3
 
-    def close(self) -> None:
-        """Close it."""
-        ...
+    import psycopg
 
-
-C = TypeVar("C", bound=Connection)
+C = TypeVar("C", bound="sqlite3.Connection | psycopg.Connection[Any]")
 
 
 class Pool(Generic[C]):
@@ -90,6 +89,28 @@ class Pool(Generic[C]):
             self._abandoned += self._opened
             self._opened = set()
         self._guard.release()
+
+
+class OneChange:
+    """Refuses a change within a change of the same thread, which would wait for itself until the database gives up."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    @contextmanager
+    def begun(self, location: str) -> Iterator[None]:
+        """While this thread writes.
+
+        Raises:
+            GalleryError: it is writing already.
+        """
+        if getattr(self._local, "writing", False):
+            raise GalleryError(f"{location}: a change was begun within another of the same thread; end that one first")
+        self._local.writing = True
+        try:
+            yield
+        finally:
+            self._local.writing = False
 
 
 _POOLS: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()

@@ -17,9 +17,8 @@ except ImportError:
     raise InputError("galleries on PostgreSQL need psycopg: pip install 'samespace[postgres]'") from None
 
 from samespace.gallery.ledger import postgres_copy
-from samespace.gallery.ledger.engine import OneChange, Session
 from samespace.gallery.ledger.filters import Scalar
-from samespace.gallery.ledger.pool import Pool
+from samespace.gallery.ledger.pool import OneChange, Pool
 from samespace.gallery.ledger.postgres_address import parsed
 from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors, starting
 from samespace.gallery.ledger.schema import POSTGRES, postgres_vectors
@@ -27,10 +26,8 @@ from samespace.gallery.ledger.state import Ints, Vectors
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
-_LARGEST = 16000
-# longer rows do not fit on a page of 8 KiB
-_ON_PAGE = 1900
 _AT_ONCE = 500
+_MOST_DIMS = 16000
 _KEPT_OPEN = 8
 _RECOVERY_SECONDS = 30.0
 _RELATIONS = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
@@ -70,6 +67,25 @@ class PostgresSession:
             part = rows[start : start + _AT_ONCE]
             marks = ", ".join([f"({', '.join('?' * len(part[0]))})"] * len(part))
             self.run(f"INSERT INTO {table} VALUES {marks} {conflict}", [value for row in part for value in row])
+
+    def insert_vectors(
+        self, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
+    ) -> None:
+        """Append rows to a space's vectors."""
+        sql = f"COPY vector_{generation} FROM STDIN (FORMAT BINARY)".encode()
+        with self.connection.cursor() as cursor, cursor.copy(sql) as copy:
+            for piece in postgres_copy.rows(numbers, items, contents, values):
+                copy.write(piece)
+
+    def vectors(self, sql: str, values: Sequence[Any], dim: int) -> tuple[list[tuple[Any, ...]], Vectors]:
+        """Rows of a query whose last column is a vector, and these vectors (N, dim).
+
+        Raises:
+            ValueError: a stored vector has another length.
+        """
+        with self.connection.cursor(binary=True) as cursor:
+            rows = cursor.execute(_placeholders(sql), values).fetchall()
+        return rows, postgres_copy.unpacked([row[-1] for row in rows], dim)
 
 
 class PostgresEngine:
@@ -130,13 +146,12 @@ class PostgresEngine:
         with self._transaction("READ COMMITTED", "") as session:
             yield session
 
-    def create_tables(self, session: Session) -> None:
+    def create_tables(self, session: Any) -> None:
         """The schema, the extension, the fixed tables.
 
         Raises:
             GalleryError: the server has no pgvector.
         """
-        assert isinstance(session, PostgresSession)
         self._check_new(session.connection)
         if not session.all("SELECT 1 FROM pg_namespace WHERE nspname = ?", [self.address.schema]):
             session.run(f'CREATE SCHEMA "{self.address.schema}"')
@@ -149,36 +164,11 @@ class PostgresEngine:
         session.run(f"SET LOCAL search_path TO {self._path}")
         session.run(POSTGRES)
 
-    def create_vectors(self, session: Session, generation: int, dim: int) -> None:
-        """The table of a space's vectors."""
-        if dim > _LARGEST:
-            raise InputError(f"{self.location}: pgvector keeps vectors of at most {_LARGEST} dimensions, got {dim}")
-        session.run(postgres_vectors(generation, dim))
-        if dim <= _ON_PAGE:
-            # kept beside the row: scans would otherwise look up every vector in a second table
-            session.run(f"ALTER TABLE vector_{generation} ALTER COLUMN value SET STORAGE PLAIN")
-
-    def insert_vectors(
-        self, session: Session, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
-    ) -> None:
-        """Append rows to a space's vectors."""
-        assert isinstance(session, PostgresSession)
-        sql = f"COPY vector_{generation} FROM STDIN (FORMAT BINARY)".encode()
-        with session.connection.cursor() as cursor, cursor.copy(sql) as copy:
-            for piece in postgres_copy.rows(numbers, items, contents, values):
-                copy.write(piece)
-
-    def vectors(
-        self, session: Session, sql: str, values: Sequence[Any], dim: int
-    ) -> tuple[list[tuple[Any, ...]], Vectors]:
-        """Rows of a query whose last column is a vector."""
-        assert isinstance(session, PostgresSession)
-        with session.connection.cursor(binary=True) as cursor:
-            rows = cursor.execute(_placeholders(sql), values).fetchall()
-        vectors = postgres_copy.unpacked([row[-1] for row in rows], dim)
-        if vectors is None:
-            raise GalleryError(f"{self.location}: a stored vector has the wrong length; run 'samespace gallery doctor'")
-        return rows, vectors
+    def vector_table(self, generation: int, dim: int) -> list[str]:
+        """Statements that make the table of a space's vectors."""
+        if dim > _MOST_DIMS:
+            raise InputError(f"{self.location}: pgvector keeps vectors of at most {_MOST_DIMS} dimensions, got {dim}")
+        return postgres_vectors(generation, dim)
 
     def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
         """A filter condition on `item` as SQL with its values."""

@@ -23,11 +23,15 @@ def rows(numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors) -
     yield _END
 
 
-def unpacked(values: Sequence[bytes], dim: int) -> Vectors | None:
-    """Vectors from what the server sends of them, (N, dim) float32; None where one has another dimension."""
+def unpacked(values: Sequence[bytes], dim: int) -> Vectors:
+    """Vectors from what the server sends of them, (N, dim) float32.
+
+    Raises:
+        ValueError: one has another dimension.
+    """
     joined = b"".join(values)
     if len(joined) != len(values) * (4 + 4 * dim):
-        return None
+        raise ValueError
     form = np.dtype([("dim", ">i2"), ("unused", ">i2"), ("value", ">f4", (dim,))])
     return np.ascontiguousarray(np.frombuffer(joined, dtype=form)["value"], dtype=np.float32)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from samespace.errors import GalleryError
-from samespace.gallery.ledger.engine import Engine, Session
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.state import (
     Ints,
@@ -27,6 +26,13 @@ from samespace.gallery.ledger.state import (
 from samespace.gallery.serving import has_vector_sql, served_sql
 from samespace.metrics.calibration import Calibration
 from samespace.space import Space
+
+if TYPE_CHECKING:
+    from samespace.gallery.ledger.postgres import PostgresEngine, PostgresSession
+    from samespace.gallery.ledger.sqlite import SqliteEngine, SqliteSession
+
+Engine: TypeAlias = "SqliteEngine | PostgresEngine"
+Session: TypeAlias = "SqliteSession | PostgresSession"
 
 _AT_ONCE = 500
 _PAGE = 50_000
@@ -245,6 +251,16 @@ class LedgerReader:
             yield rows
             last = int(rows.numbers[-1])
 
+    def vectors(self, sql: str, values: Sequence[Any], dim: int) -> tuple[list[tuple[Any, ...]], Vectors]:
+        """Rows of a query whose last column is a vector, and these vectors, (N, dim) float32."""
+        try:
+            return self.session.vectors(sql, values, dim)
+        except ValueError:
+            where = self.engine.location
+            raise GalleryError(
+                f"{where}: a stored vector has the wrong length; run 'samespace gallery doctor'"
+            ) from None
+
     def all_listed(self, sql: str, listed: Sequence[Any] | Ints, before: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Every row of a query that holds `IN (LISTED)` as its last values, asked for some hundred of them at a time.
 
@@ -270,7 +286,7 @@ class LedgerReader:
             yield Item(number, name, content, label, bool(deleted))
 
     def _rows(self, generation: int, sql: str, values: Sequence[Any]) -> Rows:
-        rows, vectors = self.engine.vectors(self.session, sql, values, self._dim(generation))
+        rows, vectors = self.vectors(sql, values, self._dim(generation))
         return Rows(_column(rows, 0), _column(rows, 1), vectors, _column(rows, 2), tuple(row[3] for row in rows))
 
     def _dim(self, generation: int) -> int:

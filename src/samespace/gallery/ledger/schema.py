@@ -61,17 +61,23 @@ CREATE TABLE audit (no BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at DOUBL
 """
 
 
-def sqlite_vectors(generation: int) -> str:
-    """The table of a space's vectors: number of the row, its item, CRC-32 and bytes (little-endian float32)."""
-    return (
+_ON_PAGE = 1_900  # longer rows do not fit on a page of 8 KiB
+
+
+def sqlite_vectors(generation: int) -> list[str]:
+    """Statements that make the table of a space's vectors, stored as little-endian float32 with their CRC-32."""
+    return [
         f"CREATE TABLE vector_{generation} (no INTEGER PRIMARY KEY, item INTEGER NOT NULL UNIQUE, "
         "content TEXT NOT NULL, crc INTEGER NOT NULL, value BLOB NOT NULL)"
-    )
+    ]
 
 
-def postgres_vectors(generation: int, dim: int) -> str:
-    """The same with a column of pgvector."""
-    return (
+def postgres_vectors(generation: int, dim: int) -> list[str]:
+    """The same on PostgreSQL, with a column of pgvector."""
+    table = (
         f"CREATE TABLE vector_{generation} (no BIGINT PRIMARY KEY, item BIGINT NOT NULL UNIQUE, "
         f"content TEXT NOT NULL, crc BIGINT NOT NULL, value vector({dim}) NOT NULL)"
     )
+    # kept beside the row: scans would otherwise look up every vector in a second table
+    beside = f"ALTER TABLE vector_{generation} ALTER COLUMN value SET STORAGE PLAIN"
+    return [table, beside] if dim <= _ON_PAGE else [table]

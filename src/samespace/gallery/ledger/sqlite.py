@@ -17,9 +17,8 @@ from urllib.parse import quote
 import numpy as np
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.ledger.engine import OneChange, Session
 from samespace.gallery.ledger.filters import Scalar
-from samespace.gallery.ledger.pool import Pool
+from samespace.gallery.ledger.pool import OneChange, Pool
 from samespace.gallery.ledger.schema import SQLITE, sqlite_vectors
 from samespace.gallery.ledger.state import Ints, Vectors
 
@@ -53,6 +52,26 @@ class SqliteSession:
         """Append rows to a table."""
         if rows:
             self.many(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))}) {conflict}", rows)
+
+    def insert_vectors(
+        self, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
+    ) -> None:
+        """Append rows to a space's vectors."""
+        blobs = [row.tobytes() for row in np.ascontiguousarray(values, dtype="<f4")]
+        columns = zip(numbers.tolist(), items.tolist(), contents, map(zlib.crc32, blobs), blobs, strict=True)
+        self.insert(f"vector_{generation}", list(columns))
+
+    def vectors(self, sql: str, values: Sequence[Any], dim: int) -> tuple[list[tuple[Any, ...]], Vectors]:
+        """Rows of a query whose last column is a vector, and these vectors (N, dim).
+
+        Raises:
+            ValueError: a stored vector has another length.
+        """
+        rows = self.all(sql, values)
+        joined = b"".join(row[-1] for row in rows)
+        if len(joined) != 4 * dim * len(rows):
+            raise ValueError
+        return rows, np.frombuffer(joined, dtype="<f4").astype(np.float32).reshape(len(rows), dim)
 
 
 class SqliteEngine:
@@ -107,33 +126,14 @@ class SqliteEngine:
         with self.writing() as session:
             yield session
 
-    def create_tables(self, session: Session) -> None:
+    def create_tables(self, session: Any) -> None:
         """The fixed tables."""
         for statement in SQLITE.split(";"):
             session.run(statement)
 
-    def create_vectors(self, session: Session, generation: int, dim: int) -> None:
-        """The table of a space's vectors."""
-        session.run(sqlite_vectors(generation))
-
-    def insert_vectors(
-        self, session: Session, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
-    ) -> None:
-        """Append rows to a space's vectors."""
-        data = np.ascontiguousarray(values, dtype="<f4")
-        blobs = [row.tobytes() for row in data]
-        columns = zip(numbers.tolist(), items.tolist(), contents, map(zlib.crc32, blobs), blobs, strict=True)
-        session.insert(f"vector_{generation}", list(columns))
-
-    def vectors(
-        self, session: Session, sql: str, values: Sequence[Any], dim: int
-    ) -> tuple[list[tuple[Any, ...]], Vectors]:
-        """Rows of a query whose last column is a vector."""
-        rows = session.all(sql, values)
-        joined = b"".join(row[-1] for row in rows)
-        if len(joined) != 4 * dim * len(rows):
-            raise GalleryError(f"{self.location}: a stored vector has the wrong length; run 'samespace gallery doctor'")
-        return rows, np.frombuffer(joined, dtype="<f4").astype(np.float32).reshape(len(rows), dim)
+    def vector_table(self, generation: int, dim: int) -> list[str]:
+        """Statements that make the table of a space's vectors."""
+        return sqlite_vectors(generation)
 
     def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
         """A filter condition on `item` as SQL with its values."""
@@ -278,7 +278,7 @@ def _bounded(value: float) -> float:
 def _writable(path: Path) -> bool:
     try:
         # access(2) alone says yes to root on a read-only file system in some kernels
-        read_only = bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
+        read_only = hasattr(os, "statvfs") and bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
     except OSError:
         return False
     return not read_only and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)

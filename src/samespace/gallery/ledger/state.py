@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from operator import add
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -226,13 +227,7 @@ class Completed:
 
     def __add__(self, other: Completed) -> Completed:
         """Counts of both."""
-        return Completed(
-            self.stored + other.stored,
-            self.present + other.present,
-            self.changed + other.changed,
-            self.gone + other.gone,
-            self.lost + other.lost,
-        )
+        return Completed(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)

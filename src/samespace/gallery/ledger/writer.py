@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from samespace.gallery.ledger.engine import Engine, Session
 from samespace.gallery.ledger.queue import WorkQueue
+from samespace.gallery.ledger.reader import Engine, Session
 from samespace.gallery.ledger.state import Claim, Completed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
 from samespace.gallery.serving import has_vector_sql
 from samespace.metrics.calibration import Calibration
@@ -34,7 +34,8 @@ class LedgerWriter(WorkQueue):
             "INSERT INTO space VALUES (?, ?, ?, ?, 0, ?)",
             [generation, space.id, json.dumps(space.to_dict()), model, time.time()],
         )
-        self.engine.create_vectors(self.session, generation, space.dim)
+        for statement in self.engine.vector_table(generation, space.dim):
+            self.session.run(statement)
         self._configured()
         return generation
 
@@ -201,7 +202,7 @@ class LedgerWriter(WorkQueue):
             return
         first = self._take("next_vector", len(items))
         numbers = np.arange(first, first + len(items), dtype=np.int64)
-        self.engine.insert_vectors(self.session, generation, numbers, items, contents, vectors)
+        self.session.insert_vectors(generation, numbers, items, contents, vectors)
         revision = self._tick()
         if fresh:
             return
