@@ -37,7 +37,7 @@ def build(engine: PostgresEngine, generation: int, space: Space) -> bool:
     """
     if space.dim > MOST_DIMS:
         return False
-    with engine.alone() as session:
+    with engine.outside_transaction() as session:
         turn = [engine.address.schema, generation]
         if not session.all("SELECT pg_try_advisory_lock(hashtext(?), ?::integer)", turn)[0][0]:
             return False

@@ -130,7 +130,7 @@ class PostgresEngine:
     def writing(self) -> Iterator[PostgresSession]:
         """A transaction that writes: whole or not at all, flushed to disk when the block ends.
 
-        Writers take turns at the row of the clock, so that revisions rise in the order of commits.
+        Writers lock the row of `clock` in turn, so that revisions rise in the order of commits.
         """
         self._check_writable()
         # whoever makes a gallery finds no clock yet
@@ -201,7 +201,7 @@ class PostgresEngine:
         return int(rows[0][0])
 
     def check(self) -> Iterator[str]:
-        """What the server says against itself, a line each."""
+        """What can damage or has damaged the data, as far as the server tells, a line each."""
         with self.reading() as session:
             for setting in ("fsync", "full_page_writes"):
                 if session.all("SELECT current_setting(?)", [setting]) == [("off",)]:
@@ -219,8 +219,8 @@ class PostgresEngine:
                 yield f"the index {name} was left half-built; it is not used, and the next maintenance builds it anew"
 
     @contextmanager
-    def alone(self) -> Iterator[PostgresSession]:
-        """A connection outside any transaction, for what PostgreSQL does not do within one."""
+    def outside_transaction(self) -> Iterator[PostgresSession]:
+        """A connection outside any transaction, for statements that PostgreSQL refuses within one."""
         self._check_writable()
         with self._explained():
             connection = self._pool.new()

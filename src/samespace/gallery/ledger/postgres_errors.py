@@ -59,12 +59,12 @@ def explained(error: psycopg.Error, address: Address) -> SamespaceError:
 
 
 def no_gallery(address: Address) -> str:
-    """That there is none."""
+    """The message that an address holds no gallery."""
     return f"{address.shown} holds no gallery; make one with 'samespace gallery create {address.shown}'"
 
 
 def no_vectors(error: psycopg.Error, address: Address) -> GalleryError:
-    """That the server has no pgvector, or that this user may not switch it on."""
+    """The error for a server without pgvector, or a user who may not switch it on."""
     return GalleryError(
         f"{address.shown}: the extension pgvector is needed; install it on the server (Debian: postgresql-N-pgvector), "
         f"then run 'CREATE EXTENSION vector' in this database as its owner ({_one_line(error, address)})"

@@ -37,8 +37,8 @@ class WorkQueue(LedgerReader):
     ) -> list[Claim]:
         """Claim up to `count` items of the work list, highest priority first, for `lease` seconds from `now`.
 
-        Items whose lease ran out are claimed again, though not by the worker that holds them: it has them in hand.
-        After ten claims that came to nothing an item counts as failed, for it may be what ends the workers.
+        Items whose lease ran out are claimed again, but not by the worker that holds them, which may be embedding them
+        yet. An item that was claimed ten times and never completed counts as failed: it may be what kills the workers.
 
         Args:
             generation: of the space.
@@ -52,12 +52,12 @@ class WorkQueue(LedgerReader):
         for part in [None] if among is None else parts_of(among):
             while len(taken) < count:
                 rows = self._free(generation, owner, now, count - len(taken), part)
-                worn = [item for item, tries in rows if tries >= _TRIES]
+                hopeless = [item for item, tries in rows if tries >= _TRIES]
                 fresh = [item for item, tries in rows if tries < _TRIES]
-                self._give_up(generation, worn)
+                self._give_up(generation, hopeless)
                 self._own(generation, owner, fresh, now + lease)
                 taken += fresh
-                if not worn:
+                if not hopeless:
                     break
         known = self.items(taken)
         return [Claim(number, known[number].id, known[number].content) for number in taken]
@@ -106,7 +106,7 @@ class WorkQueue(LedgerReader):
         )
 
     def heartbeat(self, worker: WorkerStatus) -> None:
-        """Say that a worker is alive and how far it has come."""
+        """Store that a worker is alive and how far it has come; workers silent for a day are forgotten."""
         self.session.run("DELETE FROM worker WHERE owner = ? OR seen < ?", [worker.owner, worker.seen - _FORGOTTEN])
         self.session.run(
             "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -114,7 +114,7 @@ class WorkQueue(LedgerReader):
         )
 
     def end_worker(self, owner: str) -> None:
-        """Say that a worker has ended."""
+        """Remove a worker that has ended."""
         self.session.run("DELETE FROM worker WHERE owner = ?", [owner])
 
     def _free(

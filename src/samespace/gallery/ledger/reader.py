@@ -93,7 +93,7 @@ class LedgerReader:
         return np.concatenate(items), np.concatenate(numbers)
 
     def next_numbers(self) -> tuple[int, int]:
-        """Numbers that the next item and the next vector row will have; all that were ever given lie below."""
+        """Numbers that the next item and the next vector row will have; every number given so far is lower."""
         item, vector = self.session.all("SELECT next_item, next_vector FROM clock")[0]
         return int(item), int(vector)
 

@@ -80,7 +80,7 @@ class SqliteEngine:
     Args:
         folder: the gallery's folder.
         create: make a new database; otherwise there must be one.
-        read_only: never write, not even what SQLite keeps beside the file.
+        read_only: never write, not even the log and shared memory that SQLite keeps beside the file.
 
     Raises:
         InputError: there is a database already (`create`).
@@ -217,7 +217,7 @@ class SqliteEngine:
         if not self.read_only and not _writable(self.path):
             self.read_only = True
         mode = "ro" if self.read_only else "rw"
-        # without a log beside it a file that nobody can write to holds still, and SQLite need not lock it
+        # a file that nobody can write to, and that has no log, does not change, so SQLite need not lock it
         still = "&immutable=1" if self.read_only and not _writable(self.path) and not _log(self.path) else ""
         connection = sqlite3.connect(
             f"file:{quote(str(self.path.absolute()))}?mode={mode}{still}",
@@ -298,7 +298,7 @@ def _log(path: Path) -> bool:
 
 def _explain(error: sqlite3.Error | OSError, where: str) -> str:
     text = str(error)
-    # the file that processes share grows by other means, whose failure has other words
+    # the shared-memory file grows by other calls, which fail with another text
     if "disk is full" in text or "No space left" in text or ("disk I/O error" in text and _full(where)):
         return f"{where}: the disk is full; what was acknowledged is kept, make room and run the same command again"
     if "malformed" in text or "not a database" in text or "no such table" in text:

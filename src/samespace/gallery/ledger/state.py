@@ -1,4 +1,4 @@
-"""What a ledger stores and tells, as values."""
+"""What a ledger holds, as values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StoredSpace:
 
 @dataclass(frozen=True)
 class Link:
-    """The leave to compare queries of one space with vectors of another.
+    """Permission to compare queries of one space with vectors of another.
 
     Attributes:
         query: generation of the query space.
@@ -63,10 +63,10 @@ class Upgrade:
         number: counts the upgrades of a gallery.
         old: generation of the space that queries used before.
         new: generation of the space that queries use after.
-        state: where the upgrade stands.
+        state: planned, open, rolled back, being sealed or sealed.
         paused: whether workers wait.
         order: of the backfill.
-        plan: what `plan` found, JSON-ready.
+        plan: what the upgrade needs and costs, JSON-ready.
         started: when queries switched, seconds since 1970; None while planned.
         ended: when it was sealed or rolled back.
     """
@@ -84,7 +84,7 @@ class Upgrade:
 
 @dataclass(frozen=True)
 class State:
-    """Everything about a gallery but its items, read at one moment.
+    """Everything about a gallery but its items, read in one transaction.
 
     Attributes:
         revision: number of the last change that a search could notice.
@@ -127,7 +127,7 @@ class State:
 
     @property
     def upgrade(self) -> Upgrade | None:
-        """The upgrade that brought the present query space, unless there was none or it is over."""
+        """The upgrade to the present query space that is open or being sealed, if any."""
         for upgrade in reversed(self.upgrades):
             if upgrade.new == self.query and upgrade.state in ("open", "sealing"):
                 return upgrade
@@ -172,7 +172,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Claim:
-    """An item that a worker has claimed: embed it and hand the vector in before the lease ends."""
+    """An item that a worker has claimed: its vector is expected before the lease ends."""
 
     item: int
     id: str

@@ -189,7 +189,7 @@ class LedgerWriter(WorkQueue):
     def put_vectors(
         self, generation: int, items: Ints, contents: Sequence[str], vectors: Vectors, *, fresh: bool = False
     ) -> None:
-        """Store the vectors of items that have none in this space, and strike them off its work list.
+        """Store the vectors of items that have none in this space, and remove them from its work list.
 
         Args:
             generation: of the space.
@@ -239,7 +239,7 @@ class LedgerWriter(WorkQueue):
     def complete(self, generation: int, claims: Sequence[Claim], vectors: Vectors, *, owner: str | None) -> Completed:
         """Store what was embedded, item by item only if it still holds.
 
-        A vector is taken if the item is there, shows what it showed when it was claimed, and nobody else has claimed
+        A vector is taken if the item is there, has the content it had when it was claimed, and nobody else has claimed
         it since; `owner` None needs no claim.
         """
         numbers = [claim.item for claim in claims]

@@ -17,7 +17,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import NewItem
 
-from .conftest import NEW, OLD
+from ..conftest import NEW, OLD
 
 
 def write_some(location: str, name: str, count: int, said: Queue[tuple[int, list[int]]]) -> None:

@@ -18,7 +18,7 @@ from samespace.gallery.ledger.state import Link, NewItem, WorkerStatus
 from samespace.metrics.calibration import Band, Calibration
 from samespace.space import Space
 
-from .conftest import NEW, OLD
+from ..conftest import NEW, OLD
 
 ODD = ['quo"te', "back\\slash", "dot.ted", "$", "[0]", "ключ", "a b", "'", "?", "%s", "𝄞", ""]
 

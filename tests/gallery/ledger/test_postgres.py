@@ -13,8 +13,8 @@ from samespace.errors import GalleryError, InputError
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import NewItem
 
-from .conftest import NEW, OLD
-from .servers import Server, start
+from ..conftest import NEW, OLD
+from ..servers import Server, start
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'samespace[postgres]'")
 

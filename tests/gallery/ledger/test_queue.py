@@ -10,7 +10,7 @@ import pytest
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Claim, NewItem, Work
 
-from .conftest import NEW
+from ..conftest import NEW
 
 
 @pytest.fixture

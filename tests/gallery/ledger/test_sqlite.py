@@ -21,7 +21,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.sqlite import FILE
 from samespace.gallery.ledger.state import NewItem
 
-from .conftest import OLD
+from ..conftest import OLD
 
 
 @pytest.fixture

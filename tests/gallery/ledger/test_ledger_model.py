@@ -14,7 +14,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Claim, NewItem
 
-from .conftest import NEW, OLD
+from ..conftest import NEW, OLD
 
 DIMS = {1: OLD.dim, 2: NEW.dim}
 LEASE = 10.0
