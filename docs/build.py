@@ -1,4 +1,4 @@
-"""Write the pages that follow from the code: docs/recipes.md and docs/cli.md.
+"""Write what follows from the code: docs/recipes.md, docs/cli.md and the drawing docs/architecture.svg.
 
 `--check` only says whether they are up to date.
 """
@@ -10,6 +10,8 @@ import dataclasses
 import inspect
 import re
 import sys
+import tomllib
+from html import escape
 from pathlib import Path
 
 import click
@@ -36,6 +38,40 @@ SECTIONS = {
     "compatibility": CompatibilitySection,
     "run": RunSection,
 }
+
+ROOMS = {
+    "cli": "one file per command; errors become one line",
+    "demo": "the whole job on made-up characters",
+    "serve": "the HTTP service",
+    "studies": "the papers' tables, and our own, on your images",
+    "benchmarks": "IJB, Market-1501, landmarks, LFW",
+    "report": "a certificate for people",
+    "gallery": "search, upgrade, backfill, roll back",
+    "bridge": "maps between two spaces",
+    "evaluate": "a check gives a certificate",
+    "train": "a recipe gives a model",
+    "scoring": "the metrics over many pairs, in blocks",
+    "encoders": "families of users' models",
+    "models": "images in, vectors of one space out",
+    "data": "labelled images; which trains which model",
+    "losses": "margins, heads, compatibility terms",
+    "vectors": "vectors with their items",
+    "prototypes": "class centres in the old space",
+    "metrics": "pure functions of scores and labels",
+    "space": "whose vectors may be compared",
+    "strict": "strict YAML",
+    "typed": "JSON as dataclasses",
+    "progress": "bars",
+    "files": "whole or absent",
+    "errors": "what a user can catch",
+}
+STYLE = """
+text { font: 13px system-ui, sans-serif; fill: #1d2430 } .what { font-size: 11px; fill: #566072 }
+rect { fill: #f2f5fa; stroke: #8a97ab } .page { fill: #ffffff; stroke: none } path { stroke: #566072; fill: none }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6eaf2 } .what { fill: #a7b1c2 } rect { fill: #232a36; stroke: #6d7a90 }
+  .page { fill: #12161d } path { stroke: #a7b1c2 }
+}"""
 
 
 def meanings(section: type) -> dict[str, str]:
@@ -99,13 +135,40 @@ def commands() -> str:
     return "\n".join(lines)
 
 
+def drawing() -> str:
+    """docs/architecture.svg: the rooms in the layers that import-linter checks, highest first."""
+    contracts = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = contracts["contracts"][0]["layers"]
+    there = {path.stem for path in (HERE.parent / "src" / "samespace").iterdir()}
+    rows = [[name for name in re.findall(r"\w+", layer) if name in there] for layer in layers]
+    row_height, width, left = 46, 820, 40
+    height = row_height * len(rows) + 16
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="Rooms of '
+        'samespace in layers; a room imports only from lower layers">',
+        f"<style>{STYLE}</style>",
+        f'<rect class="page" width="{width}" height="{height}" rx="8"/>',
+        f'<path d="M20 16 V{height - 16} m-5 -9 l5 9 l5 -9"/>',
+    ]
+    for number, row in enumerate(rows):
+        box = (width - left - 10) // len(row)
+        for place, name in enumerate(row):
+            x, y = left + place * box, 8 + number * row_height
+            lines += [
+                f'<rect x="{x}" y="{y}" width="{box - 8}" height="{row_height - 6}" rx="5"/>',
+                f'<text x="{x + 10}" y="{y + 17}">{name}</text>',
+                f'<text class="what" x="{x + 10}" y="{y + 33}">{escape(ROOMS[name])}</text>',
+            ]
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
 def main() -> int:
     """Write the pages, or say which are out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = []
-    for name, text in {"recipes.md": recipes(), "cli.md": commands()}.items():
+    for name, text in {"recipes.md": recipes(), "cli.md": commands(), "architecture.svg": drawing()}.items():
         path = HERE / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue

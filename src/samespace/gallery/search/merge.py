@@ -17,7 +17,7 @@ Merge = Literal["calibrated", "raw"]
 
 @dataclass(frozen=True)
 class Hit:
-    """An item that a search neighbours.
+    """An item that a search found.
 
     Attributes:
         item: its id.
