@@ -55,7 +55,7 @@ def test_without_stored_vectors_the_tail_takes_the_views() -> None:
 
 def test_defaults_are_those_of_the_method() -> None:
     loss = MatchedLoss(*memory(), 5)
-    assert loss.weights == {"matching": 10.0, "mixed": 5.0, "contrast": 0.5, "tail": 10.0}
+    assert loss.weights == {"matching": 30.0, "mixed": 15.0, "contrast": 0.5, "tail": 10.0}
     assert (loss.matching.beta, loss.temperature, loss.far, loss.sharpness) == (0.2, 0.05, 1e-3, 16.0)
     assert loss.needs_old_embeddings
     assert loss.needs_old_views
@@ -112,7 +112,7 @@ def test_training_by_it_is_as_good_as_taking_the_old_vectors_over() -> None:
     labels = torch.arange(60) % 12
     stored = functional.normalize(torch.randn(12, 8)[labels] + 0.3 * torch.randn(60, 8), dim=1)
     new = torch.randn(60, 8, requires_grad=True)
-    loss_of, optimizer = MatchedLoss(stored, labels, 12, far=0.05), torch.optim.SGD([new], lr=1.0)
+    loss_of, optimizer = MatchedLoss(stored, labels, 12, far=0.05), torch.optim.SGD([new], lr=0.3)
     for _ in range(200):
         optimizer.zero_grad()
         loss_of(new, labels, stored).backward()

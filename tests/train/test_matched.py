@@ -58,9 +58,13 @@ def _lines(out: Path) -> list[str]:
     return (out / "metrics.jsonl").read_text().splitlines()
 
 
-@pytest.mark.parametrize("views", ["live", "stored", 2])
-def test_trains_with_each_kind_of_view_and_starts_after_a_fifth(old: Path, tmp_path: Path, views: Any) -> None:
-    recipe = parse_recipe(_tree(old_model=str(old), views=views, epochs=10))
+@pytest.mark.parametrize(
+    "given", [{"views": "live"}, {"views": "live", "mixed": 0.25}, {"views": "stored"}, {"views": 2}]
+)
+def test_trains_with_each_kind_of_view_and_starts_after_a_fifth(
+    old: Path, tmp_path: Path, given: dict[str, Any]
+) -> None:
+    recipe = parse_recipe(_tree(old_model=str(old), epochs=10, **given))
     run(recipe, tmp_path / "v2", quiet=True)
     import json
 
@@ -83,7 +87,7 @@ def test_brings_new_vectors_to_the_old_ones(old: Path, tmp_path: Path, source: I
 
 
 def test_resumes_to_the_bit(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = parse_recipe(_tree(old_model=str(old)))
+    recipe = parse_recipe(_tree(old_model=str(old), mixed=0.25))
     whole = run(recipe, tmp_path / "whole", quiet=True).model
     original = CompatibleTask.forward
     calls = 0

@@ -24,7 +24,7 @@ _METHODS: dict[str, tuple[str, dict[str, object], str]] = {
     "mean": ("unibct-mean", {}, "UniBCT, mean prototypes"),
 }
 _TERMS: dict[str, tuple[str, dict[str, object], str]] = {
-    "unmixed": ("matched", {"mixed": 0.0}, "matched without mixed images"),
+    "mixed": ("matched", {"mixed": 0.25}, "matched, a quarter of the batch mixed too"),
     "stored": ("matched", {"views": "stored"}, "matched, vectors of the plain images"),
     "free": ("matched-free", {}, "matched-free, twice as wide"),
     "matching": ("matching", {"beta": 0.0, "weight": 10.0}, "matching alone, β 0, weight 10"),

@@ -156,9 +156,9 @@ class CompatibilitySection:
         temperature: of contrastive, matched and memory-contrast (0.05 by default), bct-kd and lwf (32 by default).
         beta: share of the class centre in the target of matching (0.2 by default).
         far: false accept rate that the tail aims at (1e-3 by default).
-        mixed: share of a batch that is also matched mixed (0.25 by default; live views only).
+        mixed: share of a batch that is also matched mixed with its neighbour (none by default; live views only).
         memory: stored old vectors drawn for each step (4,096 by default).
-        matching_weight: of matching within matched (10 by default).
+        matching_weight: of matching within matched (30 by default).
         contrast_weight: of the contrast within matched (0.5 by default).
         tail_weight: of the tail within matched (10 by default).
         drop: share of samples that unibct-trimmed leaves out.
