@@ -221,3 +221,15 @@ def test_a_certificate_without_curves_and_examples_makes_a_page(certificate, tmp
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "TPIR-merged@FPIR=1e-1" in page
     assert "IJB-C" in page
+
+
+def test_the_spread_of_genuine_scores_is_that_of_the_listed_pairs(world, certificate):
+    benchmark = world.benchmark
+    people = benchmark.people
+    for test, sides in {"old": (world.old, world.old), "cross": (world.new, world.old)}.items():
+        first, second = (benchmark.prepare(side.vectors) for side in sides)
+        scores = np.einsum("ij,ij->i", first[people.first], second[people.second])[people.genuine]
+        one = certificate.genuine[test]
+        assert (one.mean, one.std) == pytest.approx((scores.mean(), scores.std()), abs=1e-5)
+    assert set(certificate.genuine) == set(TESTS)
+    assert certify(benchmark, old=world.old, new=world.new, metrics=["rank@1"], **FAST).genuine == {}

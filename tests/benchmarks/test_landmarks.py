@@ -83,6 +83,9 @@ def test_easy_medium_and_hard_are_the_published_evaluation(tmp_path_factory, see
     vectors = unit_rows(np.random.default_rng(seed).standard_normal((queries + index, 5)))
     found = measured(benchmark, vectors)
     scores = vectors[:queries].astype(np.float64) @ vectors[queries:].T.astype(np.float64)
+    wanted = [scores[q, sorted({*one["easy"], *one["hard"]})] for q, one in enumerate(value["gnd"])]
+    run = benchmark.run(benchmark.prepare(vectors), benchmark.prepare(vectors))
+    assert np.sort(run.genuine()) == pytest.approx(np.sort(np.concatenate(wanted)), abs=1e-6)
     for setting, lists in SETTINGS.items():
         if f"mAP-{setting}" not in benchmark.metrics:
             continue

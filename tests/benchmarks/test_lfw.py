@@ -84,6 +84,7 @@ def test_values_are_those_of_the_pairs_and_people_weigh_them(tmp_path):
     values = found.run(one, other).values(np.array([[1, 1, 1], [ann, bob, cy]]), ["accuracy", "TAR@FAR=1e-1"])
     assert values["accuracy"][0] == pytest.approx(reference(scores, found.same, found.fold))
     assert values["TAR@FAR=1e-1"][0] == tar_at_far(scores[found.same], scores[~found.same], 0.1)
+    assert found.run(one, other).genuine() == pytest.approx(scores[found.same], abs=1e-6)
     # Ann twice and Bob once: pairs of Ann alone twice, of Ann and Bob twice, of Cy never
     drawn = np.array([0, 0, 1, 2, 2, 5, 5])
     genuine, impostor = drawn[found.same[drawn]], drawn[~found.same[drawn]]

@@ -76,6 +76,8 @@ def test_junk_is_not_needed_distractors_stay_and_a_lonely_query_is_left_out():
     # g1 is of the same person and camera as q1 and takes no place, though it is closest
     vectors = np.array([[1, 0], [0, 1], [1, 1], [1, 0], [0.9, 0.1], [-1, 0.2], [0.8, 0.2], [0, -1]])
     assert measured(benchmark, vectors)["rank@1"] == 1.0
+    prepared = benchmark.prepare(vectors)
+    assert benchmark.run(prepared, prepared).genuine() == pytest.approx([prepared[0] @ prepared[4]], abs=1e-6)
 
 
 def test_resampled_people_count_as_often_as_they_are_drawn():

@@ -36,7 +36,7 @@ def test_the_json_has_the_documented_shape(certificate):
     assert list(value) == [
         "format", "samespace", "created", "seed", "replicates", "confidence", "compatible", "old_space", "new_space",
         "paragon_space", "data", "options", "metrics", "strict", "flips", "backfill", "sweep",
-        "calibrations", "curves", "examples", "notes",
+        "calibrations", "genuine", "curves", "examples", "notes",
     ]  # fmt: skip
     assert set(value["metrics"]["rank@1"]) == {
         "old", "cross", "new", "paragon", "control", "difference", "absolute_gain", "update_gain",
@@ -222,3 +222,12 @@ def test_what_is_wrong_in_a_certificate_is_named_with_its_place(case):
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         Certificate.from_dict(value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_certificate_without_the_spread_of_genuine_scores_is_read_and_written_without(certificate):
+    value = certificate.to_dict()
+    assert value["genuine"]["cross"].keys() == {"mean", "std"}
+    del value["genuine"]
+    older = Certificate.from_dict(value)
+    assert older.genuine == {}
+    assert older.to_dict() == value

@@ -98,3 +98,11 @@ def test_flips_strict_shares_and_the_cmc_are_those_of_the_public_functions(world
         assert certificate.curves.cmc[test] == pytest.approx(metrics.cmc(scores, *labels))
         curve = metrics.roc(scores[mates], scores[~mates], points=np.array(certificate.curves.roc[test].far))
         assert certificate.curves.roc[test].tar == pytest.approx(curve.tar)
+
+
+def test_the_spread_of_genuine_scores_is_that_of_all_pairs_of_one_identity(world, certificate, tables):
+    mates = world.queries.labels[:, None] == world.gallery.labels[None]
+    assert set(certificate.genuine) == set(tables)
+    for test, scores in tables.items():
+        one = certificate.genuine[test]
+        assert (one.mean, one.std) == pytest.approx((scores[mates].mean(), scores[mates].std()), abs=1e-7)

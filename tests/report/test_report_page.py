@@ -287,3 +287,10 @@ def test_the_reverse_of_the_cross_test_has_a_part_where_it_was_measured(compatib
     page = render_report(with_metrics(compatible, **{"rank@1": result}))
     assert "The other way round" in page
     assert "43.21" in page
+
+
+def test_the_spread_of_genuine_scores_stands_among_the_details(compatible: Certificate) -> None:
+    words = Page(render_report(compatible)).words
+    for test, one in compatible.genuine.items():
+        assert f"{test} {one.mean:.3f} {one.std:.3f}" in " ".join(words.split())
+    assert "Scores of genuine pairs" not in render_report(replace(compatible, genuine={}))

@@ -97,3 +97,10 @@ def test_the_sweep_says_which_order_pays_and_what_falls(compatible: Certificate)
     assert "  random, calibrated   0.50    -\n" in text
     assert "  random, raw          -1.50    -; falls in rank@1\n" in text
     assert "backfill by item" not in shown(replace(compatible, sweep=None))
+
+
+def test_the_spread_of_genuine_scores_is_one_line_where_it_was_measured(compatible: Certificate) -> None:
+    spreads = ", ".join(f"{test} {one.mean:.3f} ({one.std:.3f})" for test, one in compatible.genuine.items())
+    line = f"genuine scores, mean (standard deviation): {spreads}"
+    assert line in " ".join(shown(compatible).split())
+    assert "genuine scores, mean" not in shown(replace(compatible, genuine={}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,15 @@ class BenchmarkScores(Protocol):
         Returns:
             By name, (r,) float64 in [0, 1]; NaN where a row of weights leaves a metric undefined.
         """
+        ...
+
+
+@runtime_checkable
+class GenuineScores(Protocol):
+    """Scores that also tell those of genuine pairs, for their spread; a benchmark may do without."""
+
+    def genuine(self) -> Floats | None:
+        """(P,) scores of the pairs that belong together, once `values` was called; None where it did not need them."""
         ...
 
 

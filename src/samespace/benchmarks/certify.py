@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from samespace.benchmarks.base import Benchmark
+from samespace.benchmarks.base import Benchmark, GenuineScores
 from samespace.errors import InputError, suggest
 from samespace.evaluate.certificate import Certificate, MetricResult
 from samespace.evaluate.check import described_space
@@ -17,6 +17,7 @@ from samespace.evaluate.inputs import require_dims
 from samespace.evaluate.verdict import FEW_IDENTITIES, control_cautions, judge, overall, require_options
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.bootstrap import resamples
+from samespace.metrics.spread import Spread, spread
 from samespace.scoring.blocks import Units
 from samespace.scoring.units import random_rotation
 from samespace.vectors import VectorSet
@@ -69,6 +70,7 @@ def certify(
     tests = _tests(prepared, old.dim if prefix else None, seed)
     points: dict[str, dict[str, float]] = {}
     draws: dict[str, dict[str, Floats]] = {}
+    genuine: dict[str, Spread] = {}
     ones = np.ones((1, benchmark.identities), dtype=np.int64)
     for done, (test, sides) in enumerate(tests.items(), 1):
         scores = benchmark.run(*sides())
@@ -79,6 +81,9 @@ def certify(
                 for counts in resamples(benchmark.identities, replicates=replicates, seed=seed)
             ]
             draws[test] = {name: np.concatenate([part[name] for part in parts]) for name in names}
+            mates = scores.genuine() if isinstance(scores, GenuineScores) else None
+            if mates is not None and mates.size:
+                genuine[test] = spread(mates)
         if progress is not None:
             progress(done, len(tests))
     judged = {name: _judged(name, points, draws, confidence) for name in names}
@@ -101,6 +106,7 @@ def certify(
         confidence=confidence,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         version=version("samespace"),
+        genuine=genuine,
     )
 
 

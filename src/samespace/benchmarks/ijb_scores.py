@@ -49,6 +49,10 @@ class IJBScores:
             result.update(zip(rates, pairs.tar(list(rates.values()), counts), strict=True))
         return {name: result[name] for name in names}
 
+    def genuine(self) -> Floats | None:
+        """Scores of the listed pairs of one person, where a metric asked for them."""
+        return None if self._pairs is None else self._pairs.genuine
+
     def measure(
         self, *, pairs: bool = True, searches: Collection[str] = ()
     ) -> tuple[PairScores | None, dict[str, Matches]]:

@@ -84,20 +84,31 @@ class Landmarks:
             queries[: self.queries], gallery[self.queries :], self.pairs, counted=wanted, memory=self.memory
         )
         rankings = {setting.suffix: counted.ranking(setting.relevant, setting.ignored) for setting in self.settings}
-        return LandmarkScores(rankings, self.queries)
+        return LandmarkScores(rankings, self.queries, counted.scores[wanted])
 
 
 @dataclass(frozen=True, eq=False)
 class LandmarkScores:
-    """The rankings by one pair of models, by the suffix of their setting."""
+    """The rankings by one pair of models.
+
+    Attributes:
+        rankings: by the suffix of their setting.
+        queries: how many there are.
+        mates: (P,) scores of the pairs that are relevant in any setting.
+    """
 
     rankings: Mapping[str, Ranking]
     queries: int
+    mates: Floats
 
     def values(self, counts: Ints, names: Sequence[str]) -> dict[str, Floats]:
         """The named metrics under each row of weights of the queries."""
         units = np.arange(self.queries)
         return {name: weighted_mean(self._per_query(name), units, counts) for name in names}
+
+    def genuine(self) -> Floats:
+        """Scores of the pairs that are relevant in any setting."""
+        return self.mates
 
     def _per_query(self, name: str) -> Floats:
         kind, dash, setting = name.partition("-")

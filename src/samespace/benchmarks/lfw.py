@@ -148,6 +148,10 @@ class LFWScores:
                 result[name].append(value)
         return {name: np.concatenate(parts) for name, parts in result.items()}
 
+    def genuine(self) -> Floats:
+        """Scores of the pairs of one person."""
+        return self.scores[self.pairs.same]
+
     def _weights(self, counts: Ints) -> Ints:
         one, other = counts[:, self.pairs.people[:, 0]], counts[:, self.pairs.people[:, 1]]
         return np.where(self.pairs.same, one, one * other)

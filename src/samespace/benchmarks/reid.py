@@ -13,6 +13,7 @@ import numpy.typing as npt
 from samespace.data.reid import Layout, read_reid
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints, Mask, as_labels, encode
+from samespace.scoring.grid import exact_scores
 from samespace.scoring.mates import Pairs
 from samespace.scoring.ranking import MEMORY, Ranking, rank
 from samespace.scoring.units import unit_rows
@@ -144,10 +145,10 @@ class Reid:
 
     def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> ReidScores:
         """Search the gallery images of one model with the query images of another, (N, D) each."""
-        ranking = rank(
-            queries[: self.queries], gallery[self.queries :], self.relevant, self.ignored, memory=self.memory
-        )
-        return ReidScores(ranking, self.units)
+        queries, gallery = queries[: self.queries], gallery[self.queries :]
+        ranking = rank(queries, gallery, self.relevant, self.ignored, memory=self.memory)
+        mates = exact_scores(queries, gallery, self.relevant.query, self.relevant.item)
+        return ReidScores(ranking, self.units, mates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +158,20 @@ class ReidScores:
     Attributes:
         ranking: where the images to be found stand.
         units: (Q,) number of the person of each query.
+        mates: (P,) scores of the images to be found.
     """
 
     ranking: Ranking
     units: Ints
+    mates: Floats
 
     def values(self, counts: Ints, names: Sequence[str]) -> dict[str, Floats]:
         """The named metrics under each row of weights of the people in the queries."""
         return {name: weighted_mean(self._per_query(name), self.units, counts) for name in names}
+
+    def genuine(self) -> Floats:
+        """Scores of the images to be found."""
+        return self.mates
 
     def _per_query(self, name: str) -> Floats:
         if name == "mAP":

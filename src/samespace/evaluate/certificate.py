@@ -11,6 +11,7 @@ from samespace.files import read_json, write_json
 from samespace.metrics.calibration import Calibration
 from samespace.metrics.compatibility import StrictShares
 from samespace.metrics.flips import Flips
+from samespace.metrics.spread import Spread
 from samespace.space import Space
 from samespace.typed import plain, read
 
@@ -223,6 +224,8 @@ class Certificate:
         calibrations: how raw scores become log-odds and false-match rates, by pair: `old` for old queries on the old
             gallery, `cross` for new queries on the old gallery, `new` for new queries on a new gallery. A pair that
             cannot be calibrated is absent.
+        genuine: mean and standard deviation of the scores of genuine pairs, by test: old, cross, and where they were
+            run new and paragon. Absent from older files, and where a benchmark did not score its pairs.
         curves: ROC, CMC and histograms for plots; None for a benchmark.
         examples: queries with what each test finds.
         notes: what could not be computed and why, and warnings, a sentence each.
@@ -245,6 +248,7 @@ class Certificate:
     backfill: BackfillCurve | None = None
     sweep: SweepResult | None = None
     calibrations: dict[str, Calibration] = field(default_factory=dict)
+    genuine: dict[str, Spread] = field(default_factory=dict)
     curves: Curves | None
     examples: tuple[Example, ...]
     notes: tuple[str, ...]
@@ -267,6 +271,8 @@ class Certificate:
         """The whole certificate as JSON-ready values."""
         value = plain(self)
         value = {"format": FORMAT, "samespace": value.pop("version"), **value}
+        if not self.genuine:
+            del value["genuine"]
         for key in ("old_space", "new_space", "paragon_space"):
             space = value[key]
             if space is not None and space["id"] is None:

@@ -30,6 +30,7 @@ from samespace.evaluate.verdict import (
     require_options,
 )
 from samespace.metrics.flips import Flips, flips
+from samespace.metrics.spread import spread
 from samespace.metrics.verification import allowed_count
 from samespace.scoring.mates import Mates
 from samespace.scoring.scores import Scores, collect_scores
@@ -173,6 +174,7 @@ def check(
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         version=version("samespace"),
         calibrations=calibrations,
+        genuine={test: spread(scores.genuine) for test, scores in tests.items()},
         sweep=swept,
     )
 

@@ -18,6 +18,7 @@ from samespace.metrics.compatibility import (
 from samespace.metrics.flips import Flips, flips
 from samespace.metrics.identification import Matches, cmc, matches, rank_k, tpir_at_fpir
 from samespace.metrics.retrieval import average_precision, mean_average_precision
+from samespace.metrics.spread import Spread, spread
 from samespace.metrics.verification import Roc, allowed_count, roc, tar_at_far, threshold_at_far
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Matches",
     "Roc",
     "Scale",
+    "Spread",
     "StrictShares",
     "absolute_gain",
     "allowed_count",
@@ -41,6 +43,7 @@ __all__ = [
     "rank_k",
     "resamples",
     "roc",
+    "spread",
     "strict_criterion",
     "tar_at_far",
     "threshold_at_far",

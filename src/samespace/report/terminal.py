@@ -136,7 +136,7 @@ def _flip_lines(certificate: Certificate) -> list[str]:
 
 
 def _test_lines(certificate: Certificate) -> list[str]:
-    """The strict criterion, the cross test the other way round and the rotation control, each where it was measured."""
+    """Strict criterion, cross test the other way round, spread of genuine scores, rotation control, where measured."""
     lines = []
     if (strict := certificate.strict) is not None:
         lines.append(
@@ -146,6 +146,9 @@ def _test_lines(certificate: Certificate) -> list[str]:
     swaps = [f"{name} {percent(one.swap)}" for name, one in certificate.metrics.items() if one.swap is not None]
     if swaps:
         lines.append(f"the other way round (old queries, new gallery): {', '.join(swaps)}")
+    if certificate.genuine:
+        spreads = [f"{test} {one.mean:.3f} ({one.std:.3f})" for test, one in certificate.genuine.items()]
+        lines.append(f"genuine scores, mean (standard deviation): {', '.join(spreads)}")
     controls = [f"{name} {percent(one.control)}" for name, one in certificate.metrics.items()]
     return [*lines, f"rotation control (must be near chance): {', '.join(controls)}"]
 
