@@ -112,7 +112,7 @@ def test_training_by_it_is_as_good_as_taking_the_old_vectors_over() -> None:
     labels = torch.arange(60) % 12
     stored = functional.normalize(torch.randn(12, 8)[labels] + 0.3 * torch.randn(60, 8), dim=1)
     new = torch.randn(60, 8, requires_grad=True)
-    loss_of, optimizer = MatchedLoss(stored, labels, 12, far=0.05), torch.optim.SGD([new], lr=0.3)
+    loss_of, optimizer = MatchedLoss(stored, labels, 12, far=0.05, matching_weight=10.0), torch.optim.SGD([new], lr=1.0)
     for _ in range(200):
         optimizer.zero_grad()
         loss_of(new, labels, stored).backward()
