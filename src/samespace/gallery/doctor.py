@@ -15,7 +15,7 @@ from samespace.gallery.ingest.checks import damaged
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
-from samespace.gallery.ledger.state import Rows, State
+from samespace.gallery.ledger.state import State
 from samespace.gallery.upgrade.model_check import require_same_model
 from samespace.progress import Bar, silent
 
@@ -134,7 +134,11 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
     for rows in reader.batches(generation):
         total += len(rows.items)
         torn += damaged(rows)
-        bent += _bent(rows) if space.normalized else int((~np.isfinite(rows.values).all(axis=1)).sum())
+        if space.normalized:
+            fine = abs(np.linalg.norm(rows.values.astype(np.float64), axis=1) - 1) <= _NORM_SLACK
+        else:
+            fine = np.isfinite(rows.values).all(axis=1)
+        bent += int((~fine).sum())
         advance(len(rows.items))
     orphans = reader.orphans(generation)
     again = "remove these items and add them again, or restore a backup"
@@ -147,11 +151,6 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
         yield Finding("error", f"{space}: {orphans:,} vectors of items that are gone or have changed", again)
     if not (torn or bent or orphans):
         yield Finding("ok", f"{space}: {total:,} vectors, checksums and norms right, no orphans")
-
-
-def _bent(rows: Rows) -> int:
-    lengths = np.linalg.norm(rows.values.astype(np.float64), axis=1)
-    return int((~(abs(lengths - 1) <= _NORM_SLACK)).sum())
 
 
 def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -164,8 +163,7 @@ class Gallery:
     @property
     def state(self) -> State:
         """Spaces, certificates, calibrations and upgrades as they are now."""
-        with self.ledger.read() as reader:
-            return reader.state()
+        return self.ledger.state()
 
     @property
     def space(self) -> Space:
@@ -249,7 +247,7 @@ class Gallery:
             if unknown:
                 raise InputError(f"the gallery has no item '{unknown[0]}'; nothing was removed")
             writer.remove_items(np.array(sorted({item.number for item in known.values()}), dtype=np.int64))
-            writer.note(_actor(), "remove", items=len(known))
+            writer.note("remove", items=len(known))
         return len(known)
 
     def search(
@@ -339,7 +337,7 @@ class Gallery:
             SpaceError: a space that the gallery does not know, or a pair that nothing links.
             InputError: no labels, or too few pairs.
         """
-        return calibrate_pair(self.ledger, queries, gallery, certificate=certificate, actor=_actor())
+        return calibrate_pair(self.ledger, queries, gallery, certificate=certificate)
 
     def check_model(self, space: Space | None = None, *, device: str = "auto") -> Canaries:
         """Re-embed the canaries of a space with its remembered model.
@@ -372,9 +370,7 @@ class Gallery:
             device: of the model.
         """
         new = new_space(self.state, model, images, device)
-        return upgrade.plan(
-            self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified, actor=_actor()
-        )
+        return upgrade.plan(self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified)
 
     def upgrade(
         self,
@@ -405,9 +401,7 @@ class Gallery:
             kept = upgrade.planned(state, self.ledger.location)
             model = kept.model or kept.space
         new = new_space(state, model, images, device)
-        return upgrade.open_upgrade(
-            self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified, actor=_actor()
-        )
+        return upgrade.open_upgrade(self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified)
 
     def backfill(
         self,
@@ -473,11 +467,11 @@ class Gallery:
 
     def pause(self) -> Upgrade:
         """Let the workers of the upgrade wait before they claim more."""
-        return upgrade.set_paused(self.ledger, True, actor=_actor())
+        return upgrade.set_paused(self.ledger, True)
 
     def resume(self) -> Upgrade:
         """Let waiting workers go on."""
-        return upgrade.set_paused(self.ledger, False, actor=_actor())
+        return upgrade.set_paused(self.ledger, False)
 
     def rollback(self) -> Switched:
         """Let queries use the space from before the upgrade again; `upgrade` rolls forward.
@@ -485,7 +479,7 @@ class Gallery:
         Raises:
             GalleryError: no upgrade is under way, or it is sealed.
         """
-        return upgrade.rollback(self.ledger, actor=_actor())
+        return upgrade.rollback(self.ledger)
 
     def seal(self, *, partial: bool = False, advance: Bar = silent) -> Sealed:
         """Delete the old vectors after a counted check; from then on there is no way back.
@@ -497,7 +491,7 @@ class Gallery:
         Raises:
             GalleryError: no upgrade is under way, or items lack the new vector.
         """
-        sealed = seal(self.ledger, partial=partial, actor=_actor(), advance=advance)
+        sealed = seal(self.ledger, partial=partial, advance=advance)
         self._compact(advance)
         return sealed
 
@@ -571,10 +565,3 @@ class Gallery:
         # an index that lags is slow, not wrong, and `status` and `doctor` report it; the change stands
         with suppress(GalleryError, OSError):
             self.maintain(advance=advance)
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

@@ -94,14 +94,16 @@ def status(ledger: Ledger, source: Source) -> Status:
         state = reader.state()
         items = reader.live()
         served = reader.served(state.servable)
-        upgrade = _current(state)
+        # under way, else the last that was planned, rolled back or sealed
+        upgrade = state.upgrade or (state.upgrades[-1] if state.upgrades else None)
         work = reader.work(state.query, now)
         stored = {generation: reader.stored(generation) for generation in state.spaces}
         workers = tuple(one for one in reader.workers(now - _ALIVE_SECONDS) if not is_dead(one.owner))
         earlier = [generation for generation in state.servable if generation != state.query]
         only_new = items - sum(reader.served(earlier).values()) if state.upgrade is not None else 0
         audit = tuple(reader.audit(10))
-    rate = _rate(workers, now)
+    rates = [worker.done / max(now - worker.started, 1e-3) for worker in workers if worker.done]
+    rate = sum(rates) if rates else None
     todo = items - stored[state.query]
     return Status(
         location=ledger.location,
@@ -139,11 +141,6 @@ def _spaces(
     )
 
 
-def _current(state: State) -> Upgrade | None:
-    """The upgrade under way, else the last that was planned, rolled back or sealed."""
-    return state.upgrade or (state.upgrades[-1] if state.upgrades else None)
-
-
 def _phase(upgrade: Upgrade | None, todo: int, stored: int) -> str:
     if upgrade is None:
         return "no upgrade"
@@ -174,8 +171,3 @@ def _allowed(state: State, generation: int) -> str:
     if link is None:
         return "no" if generation in state.servable else ""
     return "certificate" if link.certificate is not None else "accepted without certificate"
-
-
-def _rate(workers: tuple[WorkerStatus, ...], now: float) -> float | None:
-    rates = [worker.done / max(now - worker.started, 1e-3) for worker in workers if worker.done]
-    return sum(rates) if rates else None

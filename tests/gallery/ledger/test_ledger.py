@@ -247,7 +247,7 @@ def test_traffic_canaries_and_audit_are_kept(ledger: Ledger) -> None:
         writer.count_hits({3: 5})
         writer.put_canaries(1, np.array([1, 2]), unit(2))
         writer.put_canaries(1, np.array([2, 3]), values)
-        writer.note("ann", "add", items=3, why="test")
+        writer.note("add", actor="ann", items=3, why="test")
         writer.remove_items(np.array([2]))
     with ledger.read() as reader:
         items, hits = reader.traffic()

@@ -60,10 +60,7 @@ class Backfilled:
 def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) -> int:
     """Put every item without a vector of the query space on the work list; how many there are.
 
-    Args:
-        ledger: of the gallery.
-        order: of the items; None keeps the order of those that are listed and takes the upgrade's for the others.
-        seed: of the random order.
+    `order` None keeps the order of those that are listed and takes the upgrade's for the others.
     """
     with ledger.read() as reader:
         state = reader.state()
@@ -100,8 +97,7 @@ def run_one(
     stop: threading.Event | None = None,
 ) -> Backfilled:
     """Work in this process until the list is empty or a limit is reached."""
-    with ledger.read() as reader:
-        generation = reader.state().query
+    generation = ledger.state().query
     probe = prober(ledger, source)
     worker = Worker(ledger, generation, vector_source, limits, probe=probe, advance=advance, stop=stop)
     with maintained(source, advance):
@@ -137,8 +133,7 @@ def run_job(job: Job, stop: threading.Event | None = None) -> Progress:
     with closing(Ledger.open(job.location)) as ledger:
         model = load_embedder(job.model, job.device)
         vector_source = FromImages(ItemEmbedder(model, Images.open(job.images, model)))
-        with ledger.read() as reader:
-            generation = reader.state().query
+        generation = ledger.state().query
         if job.limits.p95 is None:
             return Worker(ledger, generation, vector_source, job.limits, stop=stop).run()
         with closing(open_source_of(ledger)) as source:
@@ -154,8 +149,7 @@ def run_many(ledger: Ledger, job: Job, workers: int, *, source: Source, advance:
     Raises:
         GalleryError: every worker failed; the first reason.
     """
-    with ledger.read() as reader:
-        generation = reader.state().query
+    generation = ledger.state().query
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
     processes = [context.Process(target=_process, args=(share, results)) for share in shares_of(job, workers)]

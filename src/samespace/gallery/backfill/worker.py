@@ -154,8 +154,7 @@ class Worker:
 
     def _claim(self) -> list[Claim] | None:
         """The next items; an empty list where there are none yet; None at the end."""
-        with self.ledger.read() as reader:
-            state = reader.state()
+        state = self.ledger.state()
         count = self._may_claim(state)
         if count <= 0:
             return None

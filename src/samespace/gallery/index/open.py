@@ -63,8 +63,7 @@ INDEXES: dict[str, Index] = {
 
 def open_source_of(ledger: Ledger) -> Source:
     """The source of snapshots for a ledger, by the index it was made with, or else by where the ledger is."""
-    with ledger.read() as reader:
-        index = reader.state().settings.get("index")
+    index = ledger.state().settings.get("index")
     if index is not None:
         return _of_address(str(index)).open(ledger, str(index))
     scheme, marker, _ = ledger.location.partition("://")

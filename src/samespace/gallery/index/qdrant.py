@@ -17,7 +17,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.index.base import Advance, Coverage, ServedRows
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_search import QdrantSnapshot
-from samespace.gallery.index.qdrant_wire import item_point, revision_of, vector_name
+from samespace.gallery.index.qdrant_wire import item_point, q, revision_of, vector_name
 from samespace.gallery.index.segments import unit
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
@@ -27,7 +27,6 @@ from samespace.progress import silent
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
-    from qdrant_client import models as q
 
 _FLOATS = 2**19
 _POINTS = 256
@@ -162,8 +161,7 @@ class QdrantSource:
             return 0
 
     def _sync(self, advance: Advance) -> None:
-        with self.ledger.read() as reader:
-            state = reader.state()
+        state = self.ledger.state()
         mark = self.points.ready(_dims(state))
         if mark.revision > state.revision:  # of a ledger that was set back since
             self._wrong = True

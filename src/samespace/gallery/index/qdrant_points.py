@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samespace.errors import GalleryError, InputError, SamespaceError
-from samespace.gallery.index.qdrant_wire import Mark, Near, answered, condition, revision_of
+from samespace.gallery.index.qdrant_wire import MISSING, Mark, Near, answered, condition, q, revision_of
 from samespace.gallery.ledger.state import Ints, Vectors
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
-    from qdrant_client import models as q
 
 _MARK = 0
 _OLDEST = (1, 18)
@@ -83,8 +82,6 @@ class Points:
 
     def ready(self, dims: Mapping[str, int]) -> Mark:
         """Make the collection and the named vectors that it lacks; its mark."""
-        from qdrant_client import models as q
-
         with self._requests() as client:
             if not client.collection_exists(self.collection):
                 self._create(client, dims)
@@ -117,8 +114,6 @@ class Points:
         A point is written whole: the store moves a changed point to another segment anyway, and the vectors of an
         item that changed go in the same step.
         """
-        from qdrant_client import models as q
-
         operations: list[q.UpdateOperation] = []
         for revision, group in groupby(sorted(points, key=revision_of), key=revision_of):
             older = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(lt=revision))])
@@ -135,8 +130,6 @@ class Points:
 
     def set_mark(self, generation: str, revision: int) -> None:
         """Say that everything up to a revision is written; nothing happens to a later mark or another generation."""
-        from qdrant_client import models as q
-
         earlier = q.Filter(
             must=[
                 q.FieldCondition(key="generation", match=q.MatchValue(value=generation)),
@@ -167,8 +160,6 @@ class Points:
             items: only these points; all where None.
             exact: look at every vector.
         """
-        from qdrant_client import models as q
-
         params = None
         if not self.local:
             # a share of the points that is small fragments the graph; ACORN walks on through points left out
@@ -186,8 +177,6 @@ class Points:
 
     def touched(self, revision: int) -> Ints:
         """Items whose point is newer than a revision."""
-        from qdrant_client import models as q
-
         newer = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(gt=revision))])
         items: list[int] = []
         offset: Any = None
@@ -218,8 +207,6 @@ class Points:
             self._client.close()
 
     def _create(self, client: QdrantClient, dims: Mapping[str, int]) -> None:
-        from qdrant_client import models as q
-
         # dot product of unit rows: under the cosine distance Qdrant would normalise, and so change, what it stores
         vectors = {name: q.VectorParams(size=dim, distance=q.Distance.DOT) for name, dim in dims.items()}
         try:
@@ -232,8 +219,6 @@ class Points:
         self._names = set()
 
     def _first_mark(self, client: QdrantClient) -> None:
-        from qdrant_client import models as q
-
         if client.count(self.collection, exact=True).count:
             raise GalleryError(
                 f"the collection '{self.collection}' at {self.address} holds points of something else; "
@@ -243,8 +228,6 @@ class Points:
         client.upsert(self.collection, [point], wait=True, update_mode=q.UpdateMode.INSERT_ONLY)
 
     def _mark_point(self, generation: str, revision: int) -> q.PointStruct:
-        from qdrant_client import models as q
-
         payload = {"gallery": self.gallery, "generation": generation, "mark": revision}
         return q.PointStruct(id=_MARK, vector={}, payload=payload)
 
@@ -288,7 +271,7 @@ def _connect(place: str | QdrantClient, api_key: str | None, timeout: int) -> tu
     try:
         from qdrant_client import QdrantClient
     except ImportError:
-        raise InputError("Qdrant needs the optional client; run: pip install 'samespace[qdrant]'") from None
+        raise InputError(MISSING) from None
     if not isinstance(place, str):
         return place, False
     if place == ":memory:":

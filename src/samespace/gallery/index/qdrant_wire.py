@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samespace.errors import InputError
 from samespace.gallery.ledger.state import Ints
 
-if TYPE_CHECKING:
-    from qdrant_client import models as q
+MISSING = "Qdrant needs the optional client; run: pip install 'samespace[qdrant]'"
+
+try:
+    from qdrant_client import models
+except ImportError:
+    raise InputError(MISSING) from None
+
+q = models
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,6 @@ def item_point(
         vectors: by vector name: number of the ledger's row, its checksum, the unit vector. Empty for a removed item:
             its point stays as a gravestone, so that a slow writer cannot bring the item back.
     """
-    from qdrant_client import models as q
-
     return q.PointStruct(
         id=item,
         vector={name: values for name, (_, _, values) in vectors.items()},
@@ -87,8 +91,6 @@ def condition(
     *, having: str | None = None, lacking: Sequence[str] = (), items: Ints | None = None, without: Ints | None = None
 ) -> q.Filter | None:
     """Points with one named vector and none of others, among some items or all but some; None where all will do."""
-    from qdrant_client import models as q
-
     must: list[q.Condition] = []
     if having is not None:
         must.append(q.HasVectorCondition(has_vector=having))

@@ -43,8 +43,7 @@ def add_vectors(
         InputError: sets of unlike ids, no ids, vectors that are zero or not of unit length, an item that is there
             with another content.
     """
-    with ledger.read() as reader:
-        state = reader.state()
+    state = ledger.state()
     sets = _by_generation(state, [vectors, *also])
     if state.query not in sets:
         raise SpaceError(
@@ -53,7 +52,8 @@ def add_vectors(
         )
     first = sets[state.query]
     order = {generation: _matched(first, given) for generation, given in sets.items()}
-    _known_metadata(metadata, first)
+    if metadata and len(foreign := set(metadata) - set(first.ids.tolist())):
+        raise InputError(f"metadata names the item '{min(foreign)}', which {first.name} lacks")
 
     def batches() -> Iterator[Batch]:
         for start in range(0, len(first), batch_size):
@@ -89,8 +89,7 @@ def add_images(
     `embedders` are by generation; the images of the query space's are the ones to add. Other arguments as of
     `Gallery.add_images`.
     """
-    with ledger.read() as reader:
-        state = reader.state()
+    state = ledger.state()
     images = embedders[state.query].images
     source, skipped = images.source, dict[str, str]()
     classes = np.asarray(source.classes)
@@ -176,8 +175,3 @@ def _matched(first: VectorSet, other: VectorSet) -> npt.NDArray[np.int64]:
     if lacking.any():
         raise InputError(f"{other.name} lacks the item '{first.ids[int(np.argmax(lacking))]}' of {first.name}")
     return rows
-
-
-def _known_metadata(metadata: Metadata | None, first: VectorSet) -> None:
-    if metadata and len(foreign := set(metadata) - set(first.ids.tolist())):
-        raise InputError(f"metadata names the item '{min(foreign)}', which {first.name} lacks")

@@ -45,14 +45,9 @@ class Added:
 
     def __add__(self, other: Added) -> Added:
         """Counts of both."""
-        return Added(
-            self.added + other.added,
-            self.present + other.present,
-            self.updated + other.updated,
-            self.filled + other.filled,
-            self.only_new + other.only_new,
-            {**self.skipped, **other.skipped},
-        )
+        names = ("added", "present", "updated", "filled", "only_new")
+        counts: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return Added(**counts, skipped={**self.skipped, **other.skipped})
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +111,14 @@ def _store_batch(writer: LedgerWriter, state: State, batch: Batch, update: bool)
         return added
     numbers = np.array([known[batch.items[place].id].number for place in changed], dtype=np.int64)
     if changed:
-        kept = _kept(writer, [batch.items[place] for place in changed], known)
-        writer.change_items(numbers, kept)
+        writer.change_items(numbers, _kept(writer, [batch.items[place] for place in changed], known))
     numbers = np.concatenate([writer.add_items([batch.items[place] for place in new]), numbers])
     places = [*new, *changed]
     contents = [batch.items[place].content for place in places]
     for generation, values in vectors.items():
-        writer.put_vectors(generation, numbers, contents, _rows(values, places), fresh=True)
+        writer.put_vectors(
+            generation, numbers, contents, values if places == list(range(len(values))) else values[places], fresh=True
+        )
     upgrade = state.upgrade
     bare = upgrade is not None and upgrade.state == "open" and upgrade.old not in vectors
     return added + Added(added=len(new), updated=len(changed), only_new=len(places) if bare else 0)
@@ -228,7 +224,3 @@ def _require_storable(item: NewItem) -> None:
             raise InputError(
                 f"metadata '{key}' of '{item.id}' should be a string, a finite number, true or false, got {value!r}"
             )
-
-
-def _rows(values: Vectors, places: list[int]) -> Vectors:
-    return values if places == list(range(len(values))) else values[places]

@@ -13,6 +13,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import Engine, LedgerReader
 from samespace.gallery.ledger.sqlite import SqliteEngine
+from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.space import Space
 
@@ -24,9 +25,6 @@ class Ledger:
     """Items, one immutable vector row per (item, space), spaces, links, calibrations, work list, audit trail.
 
     Safe to use from several threads, and the same gallery from several processes.
-
-    Args:
-        engine: the database.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -56,7 +54,7 @@ class Ledger:
                 writer.put_meta("gallery", uuid.uuid4().hex)
                 writer.put_meta("settings", json.dumps(dict(settings)))
                 writer.add_space(space, model)
-                writer.note("create", "create", space=space.id)
+                writer.note("create", actor="create", space=space.id)
         except BaseException:
             engine.discard()
             raise
@@ -96,6 +94,11 @@ class Ledger:
         """A transaction that reads the ledger as of its start."""
         with self.engine.reading() as session:
             yield LedgerReader(self.engine, session)
+
+    def state(self) -> State:
+        """Everything but the items, as it is now."""
+        with self.read() as reader:
+            return reader.state()
 
     @contextmanager
     def write(self) -> Iterator[LedgerWriter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -273,11 +274,11 @@ class LedgerWriter(WorkQueue):
             self.release(generation, owner, free)
         return Completed(**counts)
 
-    def note(self, actor: str, action: str, **detail: Any) -> None:
-        """Append to the audit trail."""
+    def note(self, action: str, *, actor: str | None = None, **detail: Any) -> None:
+        """Append to the audit trail; who did it is the user of this process, unless it is given."""
         self.session.run(
             "INSERT INTO audit (at, actor, action, detail) VALUES (?, ?, ?, ?)",
-            [time.time(), actor, action, json.dumps(detail)],
+            [time.time(), actor or _user(), action, json.dumps(detail)],
         )
 
     def _forget(self, numbers: Ints) -> None:
@@ -302,6 +303,13 @@ class LedgerWriter(WorkQueue):
 
     def _configured(self) -> None:
         self.session.run("UPDATE clock SET config = ?", [self._tick()])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def _text(metadata: Mapping[str, Any]) -> str:

@@ -53,23 +53,10 @@ class _Linked:
 
 
 def calibrate_pair(
-    ledger: Ledger, queries: VectorSet, gallery: VectorSet, *, certificate: Certificate | None = None, actor: str = ""
+    ledger: Ledger, queries: VectorSet, gallery: VectorSet, *, certificate: Certificate | None = None
 ) -> Calibration:
-    """Learn how scores of a pair of spaces relate to matches, and store it.
-
-    Args:
-        ledger: of the gallery.
-        queries: labelled, of a space that the gallery knows.
-        gallery: labelled, of the same or an earlier space; items that are in both by id are not paired.
-        certificate: that links the two, where they differ and the gallery does not allow the pair yet.
-        actor: who asks, for the audit trail.
-
-    Raises:
-        SpaceError: a space that the gallery does not know, or a pair that nothing links.
-        InputError: no labels, or too few pairs.
-    """
-    with ledger.read() as reader:
-        state = reader.state()
+    """Learn how scores of a pair of spaces relate to matches, and store it; see `Gallery.calibrate`."""
+    state = ledger.state()
     pair = generation_of(state, queries.space, queries.name), generation_of(state, gallery.space, gallery.name)
     link: Links | None = certificate
     if pair in state.links:
@@ -81,8 +68,8 @@ def calibrate_pair(
     calibration = calibrate(scores.genuine, scores.impostor, tail=scores.tail, impostors=among)
     with ledger.write() as writer:
         writer.put_calibration(*pair, calibration, f"{queries.name} on {gallery.name}")
-        counts = {"genuine": len(scores.genuine), "impostor": scores.impostors}
-        writer.note(actor, "calibrate", query=pair[0], gallery=pair[1], **counts)
+        genuine, impostor = len(scores.genuine), scores.impostors
+        writer.note("calibrate", query=pair[0], gallery=pair[1], genuine=genuine, impostor=impostor)
     return calibration
 
 

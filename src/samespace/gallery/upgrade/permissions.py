@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from samespace.errors import SpaceError
 from samespace.gallery.ledger.state import Link, State
@@ -42,11 +42,7 @@ class Permissions:
     uncalibrated: list[Pair] = field(default_factory=list)
 
     def require(self) -> None:
-        """Refuse where a pair is not allowed.
-
-        Raises:
-            SpaceError: which pairs, and what to do.
-        """
+        """Refuse where a pair is not allowed, by a SpaceError that says which, and what to do."""
         if self.refused:
             raise SpaceError("; ".join(self.refused))
 
@@ -83,14 +79,17 @@ def permissions_for(
         old = state.spaces[generation].space
         if old == space:
             continue
-        given = next((one for one in certificates if _of_pair(one, old, space)), None)
+        ids = old.id, space.id
+        given = next((one for one in certificates if (one.old_space.id, one.new_space.id) == ids), None)
         earlier = state.links.get((new, generation))
         accepts = accept_uncertified and old.dim == space.dim
         if given is not None:
             allowed = given.compatible or accepts
             result.calibrations.update(_calibrations(given, generation, new, state, allowed=allowed))
         if given is not None and given.compatible:
-            result.links.append(Link(new, generation, old.dim, _kept(given)))
+            whole = given.to_dict()
+            kept = {key: whole[key] for key in _KEPT if key in whole}
+            result.links.append(Link(new, generation, old.dim, kept))
         elif given is None and earlier is not None and earlier.certificate is not None:
             result.links.append(earlier)
         elif accepts:
@@ -102,10 +101,6 @@ def permissions_for(
     known = {*state.calibrations, *result.calibrations}
     result.uncalibrated.extend(pair for one in (*state.servable, new) if (pair := (new, one)) not in known)
     return result
-
-
-def _of_pair(certificate: Certificate, old: Space, new: Space) -> bool:
-    return certificate.old_space.id == old.id and certificate.new_space.id == new.id
 
 
 def _calibrations(
@@ -121,11 +116,6 @@ def _calibrations(
         if pair not in state.calibrations if pair == (old, old) else allowed:
             calibrations[pair] = (value, source)
     return calibrations
-
-
-def _kept(certificate: Certificate) -> dict[str, Any]:
-    whole = certificate.to_dict()
-    return {key: whole[key] for key in _KEPT if key in whole}
 
 
 def _reason(certificate: Certificate | None, old: Space, new: Space, accept: bool) -> str:

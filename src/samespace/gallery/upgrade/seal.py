@@ -34,7 +34,7 @@ class Sealed:
     retired: tuple[Space, ...]
 
 
-def seal(ledger: Ledger, *, partial: bool = False, actor: str = "", advance: Advance = silent) -> Sealed:
+def seal(ledger: Ledger, *, partial: bool = False, advance: Advance = silent) -> Sealed:
     """Count, check, then delete old vectors in small batches; killed, the same call carries on.
 
     Arguments as of `Gallery.seal`.
@@ -54,13 +54,13 @@ def seal(ledger: Ledger, *, partial: bool = False, actor: str = "", advance: Adv
             if lacking and not partial:
                 raise GalleryError(_incomplete(writer, state, lacking))
             writer.set_upgrade(upgrade, state="sealing")
-            writer.note(actor, "seal", upgrade=upgrade.number, lacking=lacking)
+            writer.note("seal", upgrade=upgrade.number, lacking=lacking)
     older = [generation for generation in state.servable if generation != state.query] + _abandoned(state)
     deleted = 0
     for gone in _drop(ledger, older, state.query):
         deleted += gone
         advance(gone)
-    return _finish(ledger, state, upgrade, older, deleted, actor)
+    return _finish(ledger, state, upgrade, older, deleted)
 
 
 def _drop(ledger: Ledger, older: list[int], query: int) -> Iterator[int]:
@@ -76,7 +76,7 @@ def _drop(ledger: Ledger, older: list[int], query: int) -> Iterator[int]:
             yield len(gone)
 
 
-def _finish(ledger: Ledger, state: State, upgrade: Upgrade, older: list[int], deleted: int, actor: str) -> Sealed:
+def _finish(ledger: Ledger, state: State, upgrade: Upgrade, older: list[int], deleted: int) -> Sealed:
     """Retire what is empty now, and end the upgrades that led here."""
     with ledger.write() as writer:
         empty = [generation for generation in older if not writer.stored(generation)]
@@ -87,7 +87,7 @@ def _finish(ledger: Ledger, state: State, upgrade: Upgrade, older: list[int], de
             if one.state in ("open", "sealing") and one.new in state.servable:
                 # upgrades below this one are over with it: their old vectors went too
                 writer.set_upgrade(one, state="sealed", paused=False)
-        writer.note(actor, "sealed", upgrade=upgrade.number, deleted=deleted, kept=kept)
+        writer.note("sealed", upgrade=upgrade.number, deleted=deleted, kept=kept)
     retired = tuple(state.spaces[generation].space for generation in sorted(empty))
     return Sealed(state.spaces[state.query].space, deleted, kept, retired)
 

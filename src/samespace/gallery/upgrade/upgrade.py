@@ -64,7 +64,6 @@ def plan(
     *,
     order: str | None = None,
     accept_uncertified: bool = False,
-    actor: str = "",
 ) -> Plan:
     """Work out an upgrade and write it down; nothing changes for searches. Arguments as of `Gallery.plan`.
 
@@ -72,8 +71,7 @@ def plan(
         GalleryError: another upgrade is under way to the same space, or the space is retired.
     """
     _require_order(order)
-    with ledger.read() as reader:
-        _require_plannable(reader.state(), new.space)
+    _require_plannable(ledger.state(), new.space)
     rate = None if new.embedder is None else measured_rate(ledger, new.embedder)
     with ledger.write() as writer:
         generation = _registered(writer, new)
@@ -81,7 +79,7 @@ def plan(
         permissions = permissions_for(state, generation, new.space, certificates, accept_uncertified=accept_uncertified)
         permissions.store(writer)
         plan = _write_down(writer, state, draft(writer, state, generation, permissions, order=order, rate=rate))
-        writer.note(actor, "plan", upgrade=plan.upgrade, space=new.space.id, missing=list(plan.missing))
+        writer.note("plan", upgrade=plan.upgrade, space=new.space.id, missing=list(plan.missing))
     return plan
 
 
@@ -92,7 +90,6 @@ def open_upgrade(
     *,
     order: str | None = None,
     accept_uncertified: bool = False,
-    actor: str = "",
 ) -> Switched:
     """Let queries use the new space, by default the planned one. Arguments as of `Gallery.upgrade`.
 
@@ -104,11 +101,10 @@ def open_upgrade(
         GalleryError: nothing was planned, or the upgrade is not possible now.
     """
     _require_order(order)
-    with ledger.read() as reader:
-        before = reader.state()
+    before = ledger.state()
     if new is None:
         new = NewSpace(planned(before, ledger.location).space)
-    _require_permissions(ledger, before, new.space, certificates, accept_uncertified=accept_uncertified, actor=actor)
+    _require_permissions(ledger, before, new.space, certificates, accept_uncertified=accept_uncertified)
     notes = [] if new.embedder is None else _require_right_model(ledger, before, new.embedder)
     with ledger.write() as writer:
         generation = _registered(writer, new)
@@ -124,7 +120,7 @@ def open_upgrade(
         writer.set_upgrade(upgrade, state="open", paused=False, order=order)
         writer.set_query(generation)
         accepted = [[link.query, link.gallery] for link in permissions.accepted]
-        writer.note(actor, "upgrade", upgrade=upgrade.number, space=new.space.id, accepted_uncertified=accepted)
+        writer.note("upgrade", upgrade=upgrade.number, space=new.space.id, accepted_uncertified=accepted)
     if new.embedder is not None:
         canaries = require_same_model(ledger, generation, new.embedder)
         notes.insert(0, f"{canaries.recorded or canaries.checked} canary images stand for the new model")
@@ -132,7 +128,7 @@ def open_upgrade(
     return Switched(new.space, state.spaces[state.query].space, lines, (*notes, *_warnings(permissions)))
 
 
-def rollback(ledger: Ledger, *, actor: str = "") -> Switched:
+def rollback(ledger: Ledger) -> Switched:
     """Let queries use the space from before the upgrade again. No vector is touched; `open_upgrade` rolls forward.
 
     Raises:
@@ -150,7 +146,7 @@ def rollback(ledger: Ledger, *, actor: str = "") -> Switched:
         unserved = writer.unserved(after.servable)
         hidden = len(unserved)
         writer.put_work(upgrade.old, unserved, [0.0] * hidden)
-        writer.note(actor, "rollback", upgrade=upgrade.number, hidden=hidden)
+        writer.note("rollback", upgrade=upgrade.number, hidden=hidden)
     notes = []
     if hidden:
         notes.append(
@@ -160,7 +156,7 @@ def rollback(ledger: Ledger, *, actor: str = "") -> Switched:
     return Switched(state.spaces[upgrade.old].space, state.spaces[upgrade.new].space, (), tuple(notes))
 
 
-def set_paused(ledger: Ledger, paused: bool, *, actor: str = "") -> Upgrade:
+def set_paused(ledger: Ledger, paused: bool) -> Upgrade:
     """Let the workers of the present upgrade wait, or go on.
 
     Raises:
@@ -171,7 +167,7 @@ def set_paused(ledger: Ledger, paused: bool, *, actor: str = "") -> Upgrade:
         if upgrade is None or upgrade.state != "open":
             raise GalleryError(f"{ledger.location}: no upgrade is under way; there is nothing to pause or resume")
         writer.set_upgrade(upgrade, paused=paused)
-        writer.note(actor, "pause" if paused else "resume", upgrade=upgrade.number)
+        writer.note("pause" if paused else "resume", upgrade=upgrade.number)
     return upgrade
 
 
@@ -229,13 +225,7 @@ def _registered(writer: LedgerWriter, new: NewSpace) -> int:
 
 
 def _require_permissions(
-    ledger: Ledger,
-    state: State,
-    space: Space,
-    certificates: Sequence[Certificate],
-    *,
-    accept_uncertified: bool,
-    actor: str,
+    ledger: Ledger, state: State, space: Space, certificates: Sequence[Certificate], *, accept_uncertified: bool
 ) -> None:
     """Refuse before anything is embedded or written; a certificate that says no takes back an earlier yes."""
     _require_plannable(state, space)
@@ -245,7 +235,7 @@ def _require_permissions(
         with ledger.write() as writer:
             for query, gallery in permissions.revoked:
                 writer.drop_link(query, gallery)
-            writer.note(actor, "revoke", pairs=[list(pair) for pair in permissions.revoked])
+            writer.note("revoke", pairs=[list(pair) for pair in permissions.revoked])
     permissions.require()
 
 
