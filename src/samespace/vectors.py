@@ -142,7 +142,7 @@ class VectorSet:
         count = len(values)
         result = cls(
             vectors=values,
-            ids=_column(ids, "ids", count, name).astype(str) if ids is not None else _row_numbers(count),
+            ids=_column(ids, "ids", count, name).astype(str) if ids is not None else np.arange(count).astype(str),
             labels=None if labels is None else _column(labels, "labels", count, name),
             templates=None if templates is None else _column(templates, "templates", count, name),
             space=space,
@@ -288,10 +288,6 @@ def _column(values: Any, what: str, count: int, name: str) -> Array:
         except UnicodeDecodeError:
             raise InputError(f"{name}: {what} are byte strings that are not UTF-8; store them as strings") from None
     raise InputError(f"{name}: {what} should be integers or strings, got {column.dtype}")
-
-
-def _row_numbers(count: int) -> Array:
-    return np.arange(count).astype(str)
 
 
 def _first_line(error: Exception) -> str:

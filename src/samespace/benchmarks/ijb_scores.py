@@ -92,7 +92,9 @@ class IJBScores:
     def _scan(self, left: Units, right: Units, *, pairs: bool, searches: Sequence[str]) -> None:
         """Make the table of `left` gallery templates × `right` probes; pairs, searches or both look into it."""
         people, tables = self.people, self.people.tables
-        lookup = _lookup(people, self.memory) if pairs else None
+        lookup = None
+        if pairs:
+            lookup = Lookup(*people.pair_places, len(tables.rows), len(tables.columns), self.memory)
         probes = _Searches(people, searches)
         for start, block in table_blocks(left[tables.rows], right[tables.columns], memory=self.memory):
             if lookup is not None:
@@ -146,8 +148,3 @@ def _split(people: People, scores: Units) -> PairScores:
         impostor=scores[~people.genuine],
         identities=lambda: people.impostor_identities,
     )
-
-
-def _lookup(people: People, memory: int) -> Lookup:
-    row, column = people.pair_places
-    return Lookup(row, column, len(people.tables.rows), len(people.tables.columns), memory)

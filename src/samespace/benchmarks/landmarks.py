@@ -70,11 +70,7 @@ class Landmarks:
         return self.queries
 
     def prepare(self, vectors: npt.NDArray[Any], rows: Ints | None = None) -> npt.NDArray[np.float32]:
-        """One model's vectors of the images, scaled to length one, (N, D).
-
-        Raises:
-            InputError: a vector has no direction.
-        """
+        """One model's vectors of the images, scaled to length one, (N, D); one without a direction is an InputError."""
         return unit_rows(vectors, rows, self.ids)
 
     def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> LandmarkScores:

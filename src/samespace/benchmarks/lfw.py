@@ -109,11 +109,7 @@ class LFW:
         }
 
     def prepare(self, vectors: npt.NDArray[Any], rows: Ints | None = None) -> npt.NDArray[np.float32]:
-        """One model's vectors of the images, scaled to length one, (N, D).
-
-        Raises:
-            InputError: a vector has no direction.
-        """
+        """One model's vectors of the images, scaled to length one, (N, D); one without a direction is an InputError."""
         return unit_rows(vectors, rows, self.ids)
 
     def run(self, queries: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32]) -> LFWScores:
@@ -138,7 +134,8 @@ class LFWScores:
         result: dict[str, list[Floats]] = {name: [] for name in names}
         step = max(1, _CHUNK // len(self.scores))
         for start in range(0, len(counts), step):
-            weights = self._weights(counts[start : start + step])
+            one, other = (counts[start : start + step, side] for side in self.pairs.people.T)
+            weights = np.where(self.pairs.same, one, one * other)
             for name in names:
                 value = (
                     accuracy(self.scores, self.pairs.same, self.pairs.fold, weights)
@@ -151,10 +148,6 @@ class LFWScores:
     def genuine(self) -> Floats:
         """Scores of the pairs of one person."""
         return self.scores[self.pairs.same]
-
-    def _weights(self, counts: Ints) -> Ints:
-        one, other = counts[:, self.pairs.people[:, 0]], counts[:, self.pairs.people[:, 1]]
-        return np.where(self.pairs.same, one, one * other)
 
     def _tar(self, name: str, weights: Ints) -> Floats:
         same, rows = self.pairs.same, np.arange(len(self.scores))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from samespace.data.arrays import ArraySource
 from samespace.data.folder import FolderSource
@@ -21,6 +21,8 @@ from samespace.data.recordio import record_listing
 from samespace.data.reid import reid_listing
 from samespace.data.source import ImageSource
 from samespace.errors import InputError, suggest
+
+T = TypeVar("T", int, float)
 
 GLYPH_OPTIONS = ("classes", "images", "size", "seed", "difficulty")
 
@@ -111,7 +113,11 @@ def open_source(
         return _glyphs(text.partition(":")[2], image_size, channels)
     path = Path(spec)
     if kind is not None or path.suffix == ".rec":
-        listing = record_listing(path) if kind is None else _listing(kind, text.partition(":")[2])
+        if kind is None:
+            listing = record_listing(path)
+        else:
+            place, given = _options(kind, text.partition(":")[2])
+            listing = FORMATS[kind].read(place, **given)
         return ListedSource(listing, image_size=image_size, channels=channels, broken=broken)
     if path.is_dir():
         return FolderSource(path, image_size=image_size, channels=channels, broken=broken)
@@ -151,11 +157,6 @@ def _kind(spec: str | Path) -> str | None:
     return kind if known and not isinstance(spec, Path) else None
 
 
-def _listing(kind: str, text: str) -> Listing:
-    place, given = _options(kind, text)
-    return FORMATS[kind].read(place, **given)
-
-
 def _options(kind: str, text: str) -> tuple[str, dict[str, str]]:
     """A place and the options after it; the place itself may hold commas."""
     place, *parts = [text] if text and Path(text).exists() else re.split(r",(?=\w+=)", text)
@@ -181,7 +182,7 @@ def _glyphs(options: str, image_size: int | tuple[int, int] | None, channels: in
         if not equals or name in given:
             raise InputError(f"glyphs: give {name!r} once, as {name}=NUMBER, got {part!r}")
         given[name] = value
-    whole = {name: _whole(name, value) for name, value in given.items() if name != "difficulty"}
+    whole = {name: _number(name, value, int) for name, value in given.items() if name != "difficulty"}
     size = as_size(image_size)
     if size is not None and (size[0] != size[1] or whole.setdefault("size", size[0]) != size[0]):
         raise InputError(
@@ -189,20 +190,13 @@ def _glyphs(options: str, image_size: int | tuple[int, int] | None, channels: in
         )
     return GlyphSource(
         **whole,
-        difficulty=_real("difficulty", given.get("difficulty", "0.5")),
+        difficulty=_number("difficulty", given.get("difficulty", "0.5"), float),
         channels=1 if channels is None else channels,
     )
 
 
-def _whole(name: str, value: str) -> int:
+def _number(name: str, value: str, kind: type[T]) -> T:
     try:
-        return int(value)
+        return kind(value)
     except ValueError:
-        raise InputError(f"glyphs: {name} must be a whole number, got {value!r}") from None
-
-
-def _real(name: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise InputError(f"glyphs: {name} must be a number, got {value!r}") from None
+        raise InputError(f"glyphs: {name} must be a {'whole ' * (kind is int)}number, got {value!r}") from None

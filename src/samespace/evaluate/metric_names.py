@@ -127,7 +127,9 @@ def parse(name: str) -> Metric:
             if by is None and _DEPTH.fullmatch(text) and int(text) >= 1:
                 return Metric(name, kind, Fraction(text))
             if by is not None and _RATE.fullmatch(text):
-                return Metric(name, kind, _below_one(name, Fraction(text)))
+                if Fraction(text) >= 1:
+                    raise InputError(f"the rate of '{name}' should be at least 0 and below 1")
+                return Metric(name, kind, Fraction(text))
     raise InputError(f"unknown metric '{name}'; {suggest(name, EXAMPLES)} (any k, any rate)")
 
 
@@ -197,9 +199,3 @@ def _support(metric: Metric, mates: Mates) -> str | None:
             "highest of their scores; take the value with care."
         )
     return None
-
-
-def _below_one(name: str, rate: Fraction) -> Fraction:
-    if rate >= 1:
-        raise InputError(f"the rate of '{name}' should be at least 0 and below 1")
-    return rate

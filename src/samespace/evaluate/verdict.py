@@ -92,11 +92,7 @@ def overall(results: Mapping[str, MetricResult], identities: int) -> tuple[bool,
 
 
 def require_options(confidence: float, **at_least: tuple[int | None, int]) -> None:
-    """Refuse options out of range; each is given with the least that it may be.
-
-    Raises:
-        InputError: one is.
-    """
+    """Refuse options out of range, by an InputError; each is given with the least that it may be."""
     if not 0 < confidence < 1:
         raise InputError(f"confidence lies between 0 and 1, got {confidence}")
     for name, (value, least) in at_least.items():

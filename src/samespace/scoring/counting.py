@@ -95,7 +95,9 @@ class _Tile:
                 self.others[mine] += sure
                 unsure.append((np.full(len(which), row + number), which + mine.start, places))
         if unsure:
-            self._settle(*(np.concatenate(part) for part in zip(*unsure, strict=True)))
+            query, which, places = (np.concatenate(part) for part in zip(*unsure, strict=True))
+            anew = exact_scores(self.left, self.right, query, places)
+            np.add.at(self.others, which, anew >= self.levels[which])
         if exact:
             self._count_exactly(row, exact, ends)
 
@@ -104,10 +106,6 @@ class _Tile:
         items = self.items[ends[0] : ends[-1]]
         inside = (items >= 0) & (items < len(self.right))
         return np.arange(len(ends) - 1).repeat(np.diff(ends))[inside], items[inside]
-
-    def _settle(self, rows: Ints, which: Ints, places: Ints) -> None:
-        scores = exact_scores(self.left, self.right, rows, places)
-        np.add.at(self.others, which, scores >= self.levels[which])
 
     def _count_exactly(self, row: int, numbers: list[int], ends: Ints) -> None:
         scores = self.left[[row + number for number in numbers]] @ self.right.T

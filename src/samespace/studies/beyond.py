@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from samespace.studies.study import Column, Model, Pair, Row, Share, Study, Table
+from samespace.studies.unibct import NEW_CLASSES, SCENARIOS, pair_in, references
 
 _RANK, _MAP, _TAR, _TPIR = METRICS = ("rank@1", "mAP", "TAR@FAR=1e-3", "TPIR@FPIR=1e-1")
-_EVERYTHING = Share()
-_OLD_IMAGES, _NEW_IMAGES = Share("images", 0.3), Share("images", 0.3, rest=True)
-_OLD_CLASSES, _NEW_CLASSES = Share("classes", 0.3), Share("classes", 0.3, rest=True)
-
-# allocation: (old model, its paragon, training set of the new model, variants of the new model)
-_SCENARIOS: dict[str, tuple[str, str, Share, tuple[str, ...]]] = {
-    "extended-data": ("old-images", "paragon-all", _EVERYTHING, ()),
-    "open-data": ("old-images", "paragon-images", _NEW_IMAGES, ()),
-    "extended-class": ("old-classes", "paragon-all", _EVERYTHING, ()),
-    "open-class": ("old-classes", "paragon-classes", _NEW_CLASSES, ()),
-    "identical-data": ("old-images", "paragon-identical", _OLD_IMAGES, ("deeper",)),
-}
 # name: (method, keys of the recipe's compatibility section, what a table calls it)
 _METHODS: dict[str, tuple[str, dict[str, object], str]] = {
     "matched": ("matched", {}, "matched, old model live"),
@@ -52,32 +41,20 @@ def beyond() -> Study:
 
 
 def _models() -> list[Model]:
-    models = [
-        Model("old-images", _OLD_IMAGES, variants=("old",), generation=0),
-        Model("old-classes", _OLD_CLASSES, variants=("old",), generation=0),
-        Model("paragon-all", _EVERYTHING),
-        Model("paragon-images", _NEW_IMAGES),
-        Model("paragon-classes", _NEW_CLASSES),
-        Model("paragon-identical", _OLD_IMAGES, variants=("deeper",)),
-    ]
-    for scenario, (old, _, data, variants) in _SCENARIOS.items():
+    models = references(variants=("old",))
+    for scenario, (old, _, data, variants) in SCENARIOS.items():
         models += [
             Model(f"{key}-{scenario}", data, method, old, variants, compatibility=keys)
             for key, (method, keys, _) in _METHODS.items()
         ]
     for key, (method, keys, _) in _TERMS.items():
         variants = ("wider",) if method == "matched-free" else ()
-        models.append(Model(key, _NEW_CLASSES, method, "old-classes", variants, compatibility=keys))
+        models.append(Model(key, NEW_CLASSES, method, "old-classes", variants, compatibility=keys))
     for weight in _REGRESSION_WEIGHTS:
         plain, view = {"weight": weight}, {"weight": weight, "beta": 0.0}
-        models.append(Model(f"plain-{weight:g}", _NEW_CLASSES, "l2", "old-classes", compatibility=plain))
-        models.append(Model(f"view-{weight:g}", _NEW_CLASSES, "matching", "old-classes", compatibility=view))
+        models.append(Model(f"plain-{weight:g}", NEW_CLASSES, "l2", "old-classes", compatibility=plain))
+        models.append(Model(f"view-{weight:g}", NEW_CLASSES, "matching", "old-classes", compatibility=view))
     return [*models, *_chain_models()]
-
-
-def _pair(key: str, scenario: str) -> Pair:
-    old, paragon, _, _ = _SCENARIOS[scenario]
-    return Pair(f"{key}-{scenario}", old, paragon)
 
 
 def _columns() -> tuple[Column, ...]:
@@ -89,12 +66,12 @@ def _columns() -> tuple[Column, ...]:
 
 def _allocations() -> Table:
     rows = []
-    for scenario in _SCENARIOS:
-        reference = _pair("matched", scenario)
+    for scenario in SCENARIOS:
+        reference = pair_in("matched", scenario)
         rows.append(Row((scenario, "old model"), reference, "old"))
         rows.append(Row((scenario, "paragon"), reference, "paragon"))
         for key, (_, _, words) in _METHODS.items():
-            rows.append(Row((scenario, words), _pair(key, scenario), "cross", short=f"{scenario}: {key}"))
+            rows.append(Row((scenario, words), pair_in(key, scenario), "cross", short=f"{scenario}: {key}"))
     return Table(
         name="1",
         title="Five allocations: the default method and the papers' best",
@@ -110,7 +87,7 @@ def _open_class(key: str) -> Pair:
 
 
 def _parts() -> Table:
-    whole = _pair("matched", "open-class")
+    whole = pair_in("matched", "open-class")
     rows = [Row(("old model",), whole, "old"), Row(("paragon",), whole, "paragon")]
     rows.append(Row((_METHODS["matched"][2],), whole, "cross", short="matched"))
     rows += [Row((words,), _open_class(key), "cross", short=key) for key, (_, _, words) in _TERMS.items()]

@@ -51,7 +51,8 @@ def markdown(study: Mapping[str, Any]) -> str:
         header = [*part["headers"], *(_header(column) for column in part["columns"])]
         lines += [_line(header), _line(["---"] * len(part["headers"]) + ["---:"] * len(part["columns"]))]
         for labels, cells in _rows(part, study):
-            lines.append(_line([*labels, *(_markdown_cell(*cell) for cell in cells)]))
+            shown = [ours if paper is None else f"{ours}<br>*paper {paper}*" for ours, paper in cells]
+            lines.append(_line([*labels, *shown]))
         lines += ["", *([part["note"], ""] if part["note"] else [])]
     if (curve := _curve(study)) is not None:
         lines += ["## Figure 3. Partial backfill", "", *(_line(row) for row in curve), ""]
@@ -156,10 +157,6 @@ def _published(figure_: float | bool | None) -> str | None:
     if isinstance(figure_, bool):
         return "✓" if figure_ else "✗"
     return f"{figure_:.2f}"
-
-
-def _markdown_cell(ours: str, published: str | None) -> str:
-    return ours if published is None else f"{ours}<br>*paper {published}*"
 
 
 _MODEL_HEADER = ["Model", "Training data", "Images", "Classes", "Method", "Old model", "Changes", "Training time"]

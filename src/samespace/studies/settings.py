@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from samespace.studies.unibct import unibct
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import parse_recipe
 
+_READY = resources.files("samespace.studies") / "ready"
 _SECTIONS = ("model", "head", "optim", "augment", "compatibility", "run", "data")
 
 BenchmarkName = Literal["ijbb", "ijbc", "market1501", "msmt17"]
@@ -155,12 +155,8 @@ class Settings:
 
 def shipped() -> tuple[str, ...]:
     """Names of the settings that come with the library."""
-    names = (item.name for item in _ready().iterdir())
+    names = (item.name for item in _READY.iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
-
-
-def _ready() -> Traversable:
-    return resources.files("samespace.studies").joinpath("ready")
 
 
 def load_settings(name: str, overrides: Iterable[str] = ()) -> Settings:
@@ -176,10 +172,7 @@ def load_settings(name: str, overrides: Iterable[str] = ()) -> Settings:
     if name.endswith((".yaml", ".yml")):
         tree = read_yaml(Path(name), "settings of a study (YAML)", "keys such as 'about:' and 'recipe:'")
     elif name in shipped():
-        text = (
-            resources.files("samespace.studies").joinpath("ready").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-        )
-        tree = yaml.safe_load(text)
+        tree = yaml.safe_load((_READY / f"{name}.yaml").read_text(encoding="utf-8"))
     else:
         raise InputError(f"no settings '{name}'; {suggest(name, shipped())}, or a file ending in .yaml")
     for assignment in overrides:

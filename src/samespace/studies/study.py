@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from samespace.errors import InputError, suggest
@@ -178,16 +178,8 @@ class Study:
         for name in wanted:
             if name not in known:
                 raise InputError(f"{self.name} has no table '{name}'; {suggest(name, known)}")
-        return Study(
-            name=self.name,
-            title=self.title,
-            published_on=self.published_on,
-            models=self.models,
-            tables=tuple(table for table in self.tables if table.name in wanted),
-            figure=self.figure if "figure" in wanted else None,
-            compatibility=self.compatibility,
-            notes=self.notes,
-        )
+        tables = tuple(table for table in self.tables if table.name in wanted)
+        return replace(self, tables=tables, figure=self.figure if "figure" in wanted else None)
 
     def pairs(self) -> list[Pair]:
         """All comparisons that its tables and its figure need, each once."""

@@ -11,16 +11,16 @@ _METHODS: dict[str, tuple[str, str]] = {
     "mean": ("unibct-mean", "L*_uniBCT (mean)"),
     "refined": ("unibct-refined", "L_uniBCT (refined)"),
 }
-_EVERYTHING = Share()
+EVERYTHING = Share()
 _OLD_IMAGES, _NEW_IMAGES = Share("images", 0.3), Share("images", 0.3, rest=True)
-_OLD_CLASSES, _NEW_CLASSES = Share("classes", 0.3), Share("classes", 0.3, rest=True)
+_OLD_CLASSES, NEW_CLASSES = Share("classes", 0.3), Share("classes", 0.3, rest=True)
 
 # allocation: (old model, its paragon, training set of the new model, variants of the new model)
-_SCENARIOS: dict[str, tuple[str, str, Share, tuple[str, ...]]] = {
-    "extended-data": ("old-images", "paragon-all", _EVERYTHING, ()),
+SCENARIOS: dict[str, tuple[str, str, Share, tuple[str, ...]]] = {
+    "extended-data": ("old-images", "paragon-all", EVERYTHING, ()),
     "open-data": ("old-images", "paragon-images", _NEW_IMAGES, ()),
-    "extended-class": ("old-classes", "paragon-all", _EVERYTHING, ()),
-    "open-class": ("old-classes", "paragon-classes", _NEW_CLASSES, ()),
+    "extended-class": ("old-classes", "paragon-all", EVERYTHING, ()),
+    "open-class": ("old-classes", "paragon-classes", NEW_CLASSES, ()),
     "identical-data": ("old-images", "paragon-identical", _OLD_IMAGES, ("deeper",)),
 }
 
@@ -84,24 +84,30 @@ def unibct() -> Study:
     )
 
 
-def _models() -> list[Model]:
-    models = [
-        Model("old-images", _OLD_IMAGES, generation=0),
-        Model("old-classes", _OLD_CLASSES, generation=0),
-        Model("paragon-all", _EVERYTHING),
+def references(variants: tuple[str, ...] = ()) -> list[Model]:
+    """The old models of the five allocations, with these variants, and the paragons."""
+    return [
+        Model("old-images", _OLD_IMAGES, variants=variants, generation=0),
+        Model("old-classes", _OLD_CLASSES, variants=variants, generation=0),
+        Model("paragon-all", EVERYTHING),
         Model("paragon-images", _NEW_IMAGES),
-        Model("paragon-classes", _NEW_CLASSES),
+        Model("paragon-classes", NEW_CLASSES),
         Model("paragon-identical", _OLD_IMAGES, variants=("deeper",)),
     ]
-    for scenario, (old, _, data, variants) in _SCENARIOS.items():
+
+
+def _models() -> list[Model]:
+    models = references()
+    for scenario, (old, _, data, variants) in SCENARIOS.items():
         models += [Model(f"{key}-{scenario}", data, method, old, variants) for key, (method, _) in _METHODS.items()]
-    models.append(Model("trimmed-extended-data", _EVERYTHING, "unibct-trimmed", "old-images"))
-    models.append(Model("bct-extended-data", _EVERYTHING, "bct", "old-images"))
+    models.append(Model("trimmed-extended-data", EVERYTHING, "unibct-trimmed", "old-images"))
+    models.append(Model("bct-extended-data", EVERYTHING, "bct", "old-images"))
     return models
 
 
-def _pair(key: str, scenario: str) -> Pair:
-    old, paragon, _, _ = _SCENARIOS[scenario]
+def pair_in(key: str, scenario: str) -> Pair:
+    """The comparison of a new model, named `key` and the allocation, in an allocation."""
+    old, paragon, _, _ = SCENARIOS[scenario]
     return Pair(f"{key}-{scenario}", old, paragon)
 
 
@@ -116,16 +122,16 @@ def _table2() -> Table:
         Column(own, "top-5", _TOP5, test="new"),
     )
     rows = []
-    for scenario, (old, paragon, data, variants) in _SCENARIOS.items():
+    for scenario, (old, paragon, data, variants) in SCENARIOS.items():
         new = "deeper" if variants else "base"
-        reference = _pair("refined", scenario)
+        reference = pair_in("refined", scenario)
         before = (scenario, "base", "–", str(_OLD_IMAGES if old == "old-images" else _OLD_CLASSES), "–")
         bound = (scenario, "–", new, str(data), "–")
         rows.append(Row(before, reference, "old", _self_test(_PUBLISHED_OF[old])))
         rows.append(Row(bound, reference, "paragon", _self_test(_PUBLISHED_OF[paragon])))
         for key, (_, loss) in _METHODS.items():
             labels = (scenario, "base", new, str(data), loss)
-            rows.append(Row(labels, _pair(key, scenario), "cross", _PUBLISHED[scenario][key], f"{scenario}: {key}"))
+            rows.append(Row(labels, pair_in(key, scenario), "cross", _PUBLISHED[scenario][key], f"{scenario}: {key}"))
     return Table(
         name="2",
         title="Five allocations: cross test and self test",
@@ -158,8 +164,8 @@ def _table3() -> Table:
         "trimmed": ("drop average", (94.03, True, 72.35, 80.97, True)),
         "refined": ("refined average", (94.13, True, 72.89, 81.77, True)),
     }
-    rows = [Row(("old model", "–"), _pair("refined", scenario), "old", (93.36, None, 69.90, 75.88, None))]
-    rows += [Row(("ours", what), _pair(key, scenario), "cross", value) for key, (what, value) in figures.items()]
+    rows = [Row(("old model", "–"), pair_in("refined", scenario), "old", (93.36, None, 69.90, 75.88, None))]
+    rows += [Row(("ours", what), pair_in(key, scenario), "cross", value) for key, (what, value) in figures.items()]
     return Table(
         "3", "Prototypes of the old classes (extended-data)", ("Method", "Prototype"), _short_columns(), tuple(rows)
     )
@@ -173,8 +179,8 @@ def _table4() -> Table:
         "mean": ("UniBCT", "L*_uniBCT", (93.88, True, 72.46, 81.25, True)),
         "refined": ("UniBCT", "L_uniBCT", (94.13, True, 72.89, 81.77, True)),
     }
-    rows = [Row(("old model", "–"), _pair("refined", scenario), "old", (93.36, None, 69.90, 75.88, None))]
+    rows = [Row(("old model", "–"), pair_in("refined", scenario), "old", (93.36, None, 69.90, 75.88, None))]
     for key, (method, loss, value) in figures.items():
-        rows.append(Row((method, loss), _pair(key, scenario), "cross", value))
+        rows.append(Row((method, loss), pair_in(key, scenario), "cross", value))
     title = "Methods where the old classifier knows all classes (extended-data)"
     return Table("4", title, ("Method", "Loss"), _short_columns(), tuple(rows))

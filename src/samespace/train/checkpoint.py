@@ -37,14 +37,9 @@ class Position:
 def save_checkpoint(
     path: Path, task: nn.Module, optimizer: torch.optim.Optimizer, position: Position, texts: dict[str, str]
 ) -> None:
-    """Write weights, buffers, momentum and position as one file, whole or not at all.
+    """Write weights, buffers, momentum (of SGD over the task's parameters) and position as one file, whole or not.
 
-    Args:
-        path: the file.
-        task: what is trained.
-        optimizer: SGD over the task's parameters.
-        position: where the training stands.
-        texts: `recipe`, the resolved recipe, and `source`, the fingerprint of the images.
+    `texts` are `recipe`, the resolved recipe, and `source`, the fingerprint of the images.
     """
     tensors = {_TASK + key: value for key, value in task.state_dict().items()}
     for name, parameter in task.named_parameters():
@@ -55,13 +50,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimizer, source: str) -> Position:
-    """Put a training back to where `save_checkpoint` left it.
-
-    Args:
-        path: the file.
-        task: what was trained.
-        optimizer: SGD over the task's parameters.
-        source: fingerprint of the images at hand.
+    """Put a training back to where `save_checkpoint` left it; `source` is the fingerprint of the images at hand.
 
     Raises:
         InputError: the file is damaged, or belongs to another model or to other images.
@@ -75,7 +64,8 @@ def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimize
         raise InputError(f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}") from None
     for name, parameter in task.named_parameters():
         if (momentum := tensors.get(_MOMENTUM + name)) is not None:
-            optimizer.state[parameter]["momentum_buffer"] = _like(momentum, parameter)
+            # the layout in memory decides the order of sums in a convolution, and so the last bit
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
     return Position(**json.loads(metadata["position"]))
 
 
@@ -89,8 +79,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if missing := {"position", "recipe", "source"} - metadata.keys():
         raise InputError(f"{path} is not a checkpoint of a training: it lacks {', '.join(sorted(missing))}")
     return tensors, metadata
-
-
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    # the layout in memory decides the order of sums in a convolution, and so the last bit
-    return torch.empty_like(parameter).copy_(value)

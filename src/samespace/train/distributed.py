@@ -153,7 +153,7 @@ class _GlooBatchNorm(nn.BatchNorm2d):
         axes = [axis for axis in range(input.ndim) if axis != 1]
         count = torch.tensor([input.numel() / input.shape[1]])
         sums = torch.cat([input.sum(axes), (input * input).sum(axes), count])
-        sums = _all_sum(sums)
+        sums = cast(Tensor, _AllSum.apply(sums))  # type: ignore[no-untyped-call]
         total = sums[-1]
         mean, square = sums[:-1].chunk(2)
         mean, square = mean / total, square / total
@@ -184,7 +184,3 @@ class _AllSum(torch.autograd.Function):
         gradient = gradients[0].clone()
         dist.all_reduce(gradient)
         return gradient
-
-
-def _all_sum(value: Tensor) -> Tensor:
-    return cast(Tensor, _AllSum.apply(value))  # type: ignore[no-untyped-call]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from samespace.data import FixedViews, ImageSource
@@ -83,8 +82,13 @@ def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
             raise InputError(
                 f"{vectors.name} was made from other rows than the training images; embed the same part again"
             )
-        if vectors.labels is not None and len(np.unique(_pairs(vectors, source))) != len(source.classes):
-            raise InputError(f"{vectors.name} has no ids, and its labels are not those of the images in their order")
+        if vectors.labels is not None:
+            # as many distinct pairs of a vector's label and its image's class as classes, where the two agree
+            pairs = np.char.add(np.char.add(vectors.labels.astype(str), "\n"), source.labels.astype(str))
+            if len(np.unique(pairs)) != len(source.classes):
+                raise InputError(
+                    f"{vectors.name} has no ids, and its labels are not those of the images in their order"
+                )
         return vectors
     rows = vectors.rows_of(source.ids)
     missing = source.ids[rows < 0]
@@ -93,11 +97,6 @@ def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
             f"{vectors.name} lacks {missing.size:,} of {len(source):,} training images, such as '{missing[0]}'"
         )
     return vectors if np.array_equal(rows, np.arange(len(vectors))) else vectors.subset(rows)
-
-
-def _pairs(vectors: VectorSet, source: ImageSource) -> npt.NDArray[np.str_]:
-    """Label of the vector and class of the image, row by row: as many distinct pairs as classes where they agree."""
-    return np.char.add(np.char.add(np.asarray(vectors.labels).astype(str), "\n"), source.labels.astype(str))
 
 
 def _check_dims(recipe: Recipe, old: int) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from samespace.files import write_text
 from samespace.strict import build, override, read_yaml
 from samespace.train.recipe import Recipe
+from samespace.typed import plain
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -39,12 +39,7 @@ def parse_recipe(value: Mapping[str, Any], overrides: Iterable[str] = ()) -> Rec
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every value filled in; `load_recipe` gives it back."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False, allow_unicode=True)
-
-
-def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the resolved recipe, whole or not at all."""
-    write_text(path, dump_recipe(recipe))
+    return yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True)
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:
@@ -55,14 +50,6 @@ def differences(a: Recipe, b: Recipe) -> list[str]:
         for key in flat_a
         if not key.startswith("run.") and key != "data.workers" and flat_a[key] != flat_b[key]
     ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
-    return value
 
 
 def _flat(value: Mapping[str, Any], where: str = "") -> dict[str, Any]:

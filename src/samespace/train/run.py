@@ -11,7 +11,7 @@ import torch
 
 from samespace.data import Allocation, ImageSource, open_for_model, part
 from samespace.errors import InputError
-from samespace.files import read_json, sweep, write_json
+from samespace.files import read_json, sweep, write_json, write_text
 from samespace.losses import MarginHead
 from samespace.models import Classifier, Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import pick_device
@@ -22,7 +22,7 @@ from samespace.train.loop import train
 from samespace.train.methods.method import OldSide
 from samespace.train.old_side import old_side
 from samespace.train.recipe import Recipe
-from samespace.train.recipe_file import differences, parse_recipe, save_recipe
+from samespace.train.recipe_file import differences, dump_recipe, parse_recipe
 from samespace.train.sections import DataSection
 from samespace.train.task import CompatibleTask
 
@@ -69,7 +69,7 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
         task, old = _build(recipe, source, out, device, group, quiet)
         if group.first:
             sweep(out)
-            save_recipe(recipe, out / "recipe.yaml")
+            write_text(out / "recipe.yaml", dump_recipe(recipe))
         position = train(
             task,
             source,

@@ -203,7 +203,11 @@ class _Shortlist:
         # places of a stretch may be dead; those of a gathered block are not
         alive = mask[places : places + width] if mask is not None and isinstance(places, int) else None
         if not self.seeded:
-            self._seed(scores if alive is None else scores[:, alive])
+            usable = scores if alive is None else scores[:, alive]
+            cut = usable.shape[1] - self.k
+            if cut >= 0:
+                self.floor = np.partition(usable, cut, axis=1)[:, cut] - self.margin
+                self.seeded = True
         flat = np.flatnonzero(scores >= self.floor[:, None])
         query, column = np.divmod(flat, width)
         if alive is not None:
@@ -224,12 +228,6 @@ class _Shortlist:
         self._tighten()
         query, part, place, _ = self._kept[0]
         return Candidates(query, part, place)
-
-    def _seed(self, scores: npt.NDArray[np.float32]) -> None:
-        count = scores.shape[1]
-        if count >= self.k:
-            self.floor = np.partition(scores, count - self.k, axis=1)[:, count - self.k] - self.margin
-            self.seeded = True
 
     def _tighten(self) -> None:
         query, part, place, score = (np.concatenate(column) for column in zip(*self._kept, strict=True))

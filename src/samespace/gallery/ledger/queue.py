@@ -55,7 +55,11 @@ class WorkQueue(LedgerReader):
                 hopeless = [item for item, tries in rows if tries >= _TRIES]
                 fresh = [item for item, tries in rows if tries < _TRIES]
                 self._give_up(generation, hopeless)
-                self._own(generation, owner, fresh, now + lease)
+                self.run_listed(
+                    "UPDATE work SET owner = ?, lease = ?, tries = tries + 1 WHERE space = ? AND item IN (LISTED)",
+                    fresh,
+                    [owner, now + lease, generation],
+                )
                 taken += fresh
                 if not hopeless:
                     break
@@ -130,10 +134,6 @@ class WorkQueue(LedgerReader):
             f"{what} IS NOT NULL AND lease < ? AND owner <> ? {tail}", [generation, now, owner, *(among or ()), count]
         )
         return [(row[1], row[2]) for row in sorted(rows)[:count]]
-
-    def _own(self, generation: int, owner: str, items: Sequence[int], until: float) -> None:
-        sql = "UPDATE work SET owner = ?, lease = ?, tries = tries + 1 WHERE space = ? AND item IN (LISTED)"
-        self.run_listed(sql, items, [owner, until, generation])
 
     def _give_up(self, generation: int, items: Sequence[int]) -> None:
         self.session.many(

@@ -13,7 +13,6 @@ from samespace.data import ImageSource
 from samespace.losses import MatchedLoss, MatchingLoss, MemoryContrastLoss, TailLoss
 from samespace.train.methods.method import Method, OldSide, Term
 from samespace.train.sections import CompatibilitySection, HeadSection
-from samespace.vectors import VectorSet
 
 _IN_MEMORY = 2 << 30
 
@@ -58,12 +57,9 @@ def _memory(section: CompatibilitySection, **given: Any) -> dict[str, Any]:
 def _stored(old: OldSide, source: ImageSource) -> tuple[Tensor | np.ndarray[Any, Any], Tensor]:
     """The stored vectors, on the training's device where they are small enough, and their classes."""
     assert old.vectors is not None
-    return _array(old.vectors), torch.from_numpy(source.labels)
-
-
-def _array(vectors: VectorSet) -> Tensor | np.ndarray[Any, Any]:
-    values = vectors.vectors
-    return torch.from_numpy(np.array(values)) if values.nbytes <= _IN_MEMORY else values
+    values = old.vectors.vectors
+    small = values.nbytes <= _IN_MEMORY
+    return torch.from_numpy(np.array(values)) if small else values, torch.from_numpy(source.labels)
 
 
 _WEIGHTS = ("matching_weight", "contrast_weight", "tail_weight")
