@@ -21,10 +21,7 @@ _NOUNS: dict[Any, str] = {float: "a number", int: "a whole number", str: "text",
 def read(kind: type[T], value: Any, where: str) -> T:
     """A dataclass, or a container of dataclasses, from the JSON values that `plain` gives.
 
-    Args:
-        kind: a dataclass; its fields may be dataclasses, `Literal`s, tuples, dicts with text as keys, `X | None`.
-        value: parsed JSON.
-        where: names the source in errors.
+    `kind`: a dataclass; its fields may be dataclasses, `Literal`s, tuples, dicts with text as keys, `X | None`.
 
     Raises:
         InputError: a key is unknown (the right one is suggested) or missing, or a value has the wrong type or is

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import PATH, json_option, write_result
 
-_PATH = click.Path(path_type=Path)
 # as in protocols.named, which takes long to import
 _NAMES = ("ijbb", "ijbc", "market1501", "msmt17", "roxford5k", "rparis6k", "gldv2", "lfw")
 _BY_STEM = ("roxford5k", "rparis6k", "gldv2")
@@ -17,10 +16,10 @@ _BY_STEM = ("roxford5k", "rparis6k", "gldv2")
 
 @click.command()
 @click.argument("name", type=click.Choice(_NAMES), metavar="NAME")
-@click.argument("files", type=_PATH, metavar="FILES")
-@click.option("--old", required=True, type=_PATH, metavar="V", help="Vectors of its images by the old model.")
-@click.option("--new", required=True, type=_PATH, metavar="V", help="The same images by the new model.")
-@click.option("--paragon", type=_PATH, metavar="V", help="The same images by the paragon.")
+@click.argument("files", type=PATH, metavar="FILES")
+@click.option("--old", required=True, type=PATH, metavar="V", help="Vectors of its images by the old model.")
+@click.option("--new", required=True, type=PATH, metavar="V", help="The same images by the new model.")
+@click.option("--paragon", type=PATH, metavar="V", help="The same images by the paragon.")
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="One of the benchmark's metrics; repeat for several."
 )
@@ -35,7 +34,7 @@ _BY_STEM = ("roxford5k", "rparis6k", "gldv2")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")
 @click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--report", type=_PATH, metavar="DIR", help="Write report.html and certificate.json.")
+@click.option("--report", type=PATH, metavar="DIR", help="Write report.html and certificate.json.")
 @json_option
 def benchmark(
     name: str,

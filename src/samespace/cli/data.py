@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import PATH, json_option, write_result
 from samespace.cli.sources import open_at
 from samespace.errors import InputError
 
@@ -64,7 +64,7 @@ def describe(source: str, broken: str, json_to: str | None) -> None:
 @data.command()
 @click.argument("source")
 @click.option("--kind", required=True, type=click.Choice(_KINDS), help="How old and new training sets share images.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The allocation file to write (JSON).")
+@click.option("--out", required=True, type=PATH, help="The allocation file to write (JSON).")
 @click.option("--fraction", type=float, default=0.3, show_default=True, help="Share that the old model gets.")
 @click.option(
     "--held-out", type=float, default=0.2, show_default=True, help="Share of classes kept for the check; 0 for none."

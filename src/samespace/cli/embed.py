@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
 @click.argument("source")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the vector set to write.")
-@click.option("--allocation", type=click.Path(path_type=Path), help="A file made by 'samespace data allocate'.")
+@click.option("--out", required=True, type=PATH, help="Folder of the vector set to write.")
+@click.option("--allocation", type=PATH, help="A file made by 'samespace data allocate'.")
 @click.option(
     "--part",
     "part_name",
@@ -30,12 +30,12 @@ from samespace.cli.output import json_option, write_result
 @click.option("--views", type=click.IntRange(1), help="Embed this many fixed random changes of each image instead.")
 @click.option(
     "--recipe",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="With --views: the recipe of the training to come, whose augment section says which changes.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@device_option
+@quiet_option
 @json_option
 def embed(
     model: Path,

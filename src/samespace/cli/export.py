@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from samespace.cli.output import PATH
+
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
+@click.argument("file", type=PATH)
 @click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Largest difference allowed.")
 def export(model: Path, file: Path, tolerance: float) -> None:
     """Write MODEL as an ONNX FILE (extra 'onnx').

@@ -1,4 +1,4 @@
-"""Where a report goes: JSON to a file or standard output, tables to the terminal."""
+"""Options of many commands, and where a report goes: JSON to a file or standard output, tables to the terminal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import click
 
 from samespace.files import write_json
 
+PATH = click.Path(path_type=Path)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 json_option = click.option(
     "--json", "json_to", metavar="FILE|-", help="Also write the result as JSON to FILE, or to standard output for '-'."
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import PATH, json_option, quiet_option, write_result
 
 if TYPE_CHECKING:
     from samespace.studies import Plan
@@ -18,7 +18,7 @@ _STUDIES = ("bct", "unibct", "beyond")
 @click.command()
 @click.argument("study", type=click.Choice(_STUDIES))
 @click.option("--data", metavar="IMAGES", help="Training images; by default the source that the settings name.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the study.  [default: runs/STUDY-SETTINGS]")
+@click.option("--out", type=PATH, help="Folder of the study.  [default: runs/STUDY-SETTINGS]")
 @click.option(
     "--settings",
     default="small",
@@ -42,7 +42,7 @@ _STUDIES = ("bct", "unibct", "beyond")
     "--workers", type=click.IntRange(1), help="Processes at the same time.  [default: one per core, at most 4]"
 )
 @click.option("--dry-run", is_flag=True, help="Check the settings and print every model and table; train nothing.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 @json_option
 def reproduce(
     study: str,

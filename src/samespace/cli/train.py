@@ -7,19 +7,19 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import PATH, json_option, quiet_option, write_result
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of this training and its model.")
+@click.argument("recipe", type=PATH)
+@click.option("--out", required=True, type=PATH, help="Folder of this training and its model.")
 @click.option(
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a recipe key, such as optim.epochs=20."
 )
 @click.option(
     "--dry-run", is_flag=True, help="Check the recipe and print it with every value written out; train nothing."
 )
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 @json_option
 def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, quiet: bool, json_to: str | None) -> None:
     """Train the model that RECIPE (a YAML file) describes.

@@ -88,12 +88,6 @@ def run_demo(
 
     Everything lands in `out`: the recipes, the allocation, the models, the vectors, the certificates, the gallery. A
     second call with the same settings carries on, or only repeats the checks and makes the gallery anew.
-
-    Args:
-        out: the demo's folder.
-        settings: how much to do.
-        say: receives one line per step.
-        quiet: show no progress bars.
     """
     settings = settings or DemoSettings()
     out = Path(out)

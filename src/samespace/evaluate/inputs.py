@@ -189,12 +189,8 @@ def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints) -> list[str
 def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -> None:
     """Refuse new and old vectors that cannot be compared, whole or by their leading values.
 
-    Args:
-        new: dimensions of the new vectors.
-        old: dimensions of the old vectors.
-        prefix: whether the leading values of the new ones are to be compared.
-        new_has: how a message names the new vectors, such as `queries have`.
-        old_has: likewise the old ones.
+    `prefix`: whether the leading values of the new ones are to be compared. `new_has`: how a message names the new
+    vectors, such as `queries have`.
 
     Raises:
         InputError: the dimensions do not fit.

@@ -236,13 +236,8 @@ def sweep_result(
     `area` is (mean over shares − start) / (end − start), by trapezoids, None where the end is not above the start;
     `holds` says whether no stage lies provably below the start.
 
-    Args:
-        sweep: after the scan.
-        shown: metrics to follow.
-        scores: of the tests old, cross and new.
-        replicates: bootstrap resamples; at most 300 for metrics with a threshold.
-        seed: of the resamples.
-        confidence: of the intervals.
+    `scores`: of the tests old, cross and new. `replicates`: bootstrap resamples; at most 300 for metrics with a
+    threshold.
     """
     stages = {
         (order, merge): {0.0: scores["cross"], **between, 1.0: scores["new"]}

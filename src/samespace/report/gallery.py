@@ -35,14 +35,7 @@ def answer_values(answer: Answer, ids: Sequence[str]) -> dict[str, Any]:
 
 
 def print_answer(answer: Answer, ids: Sequence[str], console: Console, *, shown: int = _QUERIES) -> None:
-    """Print what the first few queries found.
-
-    Args:
-        answer: of a search.
-        ids: of its queries.
-        console: where to print.
-        shown: queries to print.
-    """
+    """Print what the first few queries, `shown` at most, found."""
     unit = "log-odds" if answer.scale == "logistic" else "-log10 FMR"
     table = _table("query", ("rank", "right"), "item", (unit, "right"), ("cosine", "right"), "space")
     for name, hits in list(zip(ids, answer.hits, strict=True))[:shown]:

@@ -146,12 +146,7 @@ def places_of(rows: Ints, items: Codes, count: int) -> npt.NDArray[np.int32]:
 class Lookup:
     """Takes the scores of listed pairs out of blocks of a table.
 
-    Args:
-        row: (P,) row of each pair.
-        column: (P,) its column.
-        rows: how many rows the table has.
-        columns: how many columns.
-        memory: as given to `table_blocks`.
+    `row`: (P,) row of each pair. `column`: (P,) its column. `memory`: as given to `table_blocks`.
     """
 
     def __init__(self, row: Codes, column: Codes, rows: int, columns: int, memory: int) -> None:

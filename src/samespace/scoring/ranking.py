@@ -139,9 +139,7 @@ class CountedPairs:
     def ranking(self, relevant: Mask, ignored: Mask | None = None) -> Ranking:
         """The ranking in which some of the listed pairs are relevant, some ignored, and all else is neither.
 
-        Args:
-            relevant: (P,) bool.
-            ignored: (P,) bool, none of them relevant; none at all by default.
+        `relevant`: (P,) bool. `ignored`: (P,) bool, none of them relevant; none at all by default.
 
         Raises:
             InputError: a pair is both relevant and ignored, or is relevant and was not counted.

@@ -80,10 +80,7 @@ def load_views(
 ) -> OldViews:
     """Open what `embed_views` wrote, for these training images.
 
-    Args:
-        folder: of `views.json`.
-        source: the training images.
-        align: brings a vector set into the order of the images, refusing one that lacks any.
+    `folder`: of `views.json`. `align`: brings a vector set into the order of the images, refusing one that lacks any.
 
     Raises:
         InputError: no views there, damaged, incomplete, or without some of the images.

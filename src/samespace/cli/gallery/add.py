@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.gallery.options import device_option, gallery_argument, quiet_option, shown_bar
-from samespace.cli.output import json_option, write_result
+from samespace.cli.gallery.options import gallery_argument, shown_bar
+from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
 
 if TYPE_CHECKING:
     from samespace.gallery import Added
@@ -19,11 +19,11 @@ _NAMED = 20
 
 @click.command()
 @gallery_argument
-@click.argument("vectors", type=click.Path(path_type=Path), required=False)
+@click.argument("vectors", type=PATH, required=False)
 @click.option(
     "--also",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="VECTORS",
     help="Vectors of the same items in an earlier space, so that a rollback finds them; repeat.",
 )
@@ -34,7 +34,7 @@ _NAMED = 20
 )
 @click.option(
     "--metadata",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="What searches may filter on: JSON lines or a CSV, with 'id' and columns.",
 )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.gallery.options import ORDERS, console, device_option, gallery_argument, quiet_option, shown_bar
-from samespace.cli.output import json_option, write_result
+from samespace.cli.gallery.options import ORDERS, console, gallery_argument, shown_bar
+from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
 
 if TYPE_CHECKING:
     from samespace.gallery.backfill.order import Custom, Order
@@ -23,13 +23,8 @@ if TYPE_CHECKING:
     metavar="ORDER|FILE",
     help=f"{', '.join(ORDERS)}, or a file of ids and priorities (CSV or JSON).  [default: the upgrade's]",
 )
-@click.option(
-    "--vectors",
-    type=click.Path(path_type=Path),
-    metavar="VECTORS",
-    help="Vectors made elsewhere, instead of the model.",
-)
-@click.option("--model", type=click.Path(path_type=Path), metavar="DIR", help="Its folder.  [default: the remembered]")
+@click.option("--vectors", type=PATH, metavar="VECTORS", help="Vectors made elsewhere, instead of the model.")
+@click.option("--model", type=PATH, metavar="DIR", help="Its folder.  [default: the remembered]")
 @click.option("--images", metavar="SOURCE", help="The items' images.  [default: the remembered]")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="How many work at the same time.")
 @click.option(

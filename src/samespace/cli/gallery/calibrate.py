@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from samespace.cli.gallery.options import gallery_argument
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import PATH, json_option, write_result
 
 
 @click.command()
 @gallery_argument
-@click.argument("queries", type=click.Path(path_type=Path))
-@click.argument("items", type=click.Path(path_type=Path))
+@click.argument("queries", type=PATH)
+@click.argument("items", type=PATH)
 @json_option
 def calibrate(location: str, queries: Path, items: Path, json_to: str | None) -> None:
     """Learn what scores of QUERIES on ITEMS mean, from pairs that no model was trained on.

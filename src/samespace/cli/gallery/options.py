@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.output import json_option
+from samespace.cli.output import PATH, device_option, json_option
 from samespace.errors import InputError, SamespaceError
 
 if TYPE_CHECKING:
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 ORDERS = ("random", "centre", "distance", "traffic", "both")
 
 gallery_argument = click.argument("location", metavar="GALLERY")
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 calibrate_option = click.option(
     "--calibrate",
     "pairs",
     multiple=True,
     nargs=2,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="QUERIES ITEMS",
     help="Two labelled vector sets that no model was trained on, to learn what scores mean; only where the "
     "certificate holds no calibrations. Repeat for each pair of spaces.",
@@ -44,11 +42,11 @@ Command = Callable[..., Any]
 
 def space_options(model_help: str) -> Callable[[Command], Command]:
     """The options --model and --space, which name a space by its model or by vectors."""
-    model = click.option("--model", type=click.Path(path_type=Path), metavar="DIR", help=model_help)
+    model = click.option("--model", type=PATH, metavar="DIR", help=model_help)
     space = click.option(
         "--space",
         "space_of",
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="VECTORS",
         help="Instead of a model: a vector set that declares the space.",
     )
@@ -63,7 +61,7 @@ def upgrade_options(*, order: str, images: str) -> Callable[[Command], Command]:
             "--certificate",
             "certificates",
             multiple=True,
-            type=click.Path(path_type=Path),
+            type=PATH,
             metavar="FILE",
             help="certificate.json of 'samespace check'; one for each space that the gallery holds, repeat.",
         ),

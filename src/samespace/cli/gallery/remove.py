@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from samespace.cli.gallery.options import gallery_argument
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import PATH, json_option, write_result
 
 
 @click.command()
 @gallery_argument
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--ids", "listed", type=click.Path(path_type=Path), metavar="FILE", help="A text file, one id per line.")
+@click.option("--ids", "listed", type=PATH, metavar="FILE", help="A text file, one id per line.")
 @json_option
 def remove(location: str, ids: tuple[str, ...], listed: Path | None, json_to: str | None) -> None:
     """Remove items by id: all of them, or none where one is unknown.

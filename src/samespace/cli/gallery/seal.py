@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from samespace.cli.gallery.options import gallery_argument, quiet_option, shown_bar
-from samespace.cli.output import json_option, write_result
+from samespace.cli.gallery.options import gallery_argument, shown_bar
+from samespace.cli.output import json_option, quiet_option, write_result
 from samespace.errors import InputError
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from samespace.cli.gallery.options import console, device_option, gallery_argument, quiet_option, shown_bar
-from samespace.cli.output import json_option, write_result
+from samespace.cli.gallery.options import console, gallery_argument, shown_bar
+from samespace.cli.output import device_option, json_option, quiet_option, write_result
 
 
 @click.command()

@@ -45,12 +45,7 @@ class Limits:
 
 
 class RateLimit:
-    """At most so many items in a second, on average, without a burst after a pause.
-
-    Args:
-        rate: items per second; None for no limit.
-        clock: seconds, rising.
-    """
+    """At most `rate` items per second on average, None for no limit, without a burst after a pause."""
 
     def __init__(self, rate: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = rate
@@ -73,10 +68,8 @@ class LatencyBudget:
     A probe is a search like a user's, timed by this process; what slows the users' searches, the processor or the
     disk, slows it too. Probes run before work is claimed, so that work in hand is finished.
 
-    Args:
-        budget: most milliseconds that the 95th percentile of recent probes may take; None for no limit.
-        probe: runs one search.
-        clock: seconds, rising.
+    `budget`: most milliseconds that the 95th percentile of recent probes may take; None for no limit. `clock`: seconds,
+    rising.
     """
 
     def __init__(

@@ -49,11 +49,7 @@ class VectorSource(Protocol):
 
 
 class FromImages:
-    """Vectors that a model makes from images.
-
-    Args:
-        embedder: the model with the items' images.
-    """
+    """Vectors that a model makes from images."""
 
     def __init__(self, embedder: ItemEmbedder) -> None:
         self.embedder = embedder
@@ -69,12 +65,7 @@ class FromImages:
 
 
 class FromVectors:
-    """Vectors that were made elsewhere.
-
-    Args:
-        vectors: a set of the space, by item id.
-        space: of the vectors.
-    """
+    """Vectors of the space that were made elsewhere, by item id."""
 
     def __init__(self, vectors: VectorSet, space: Space) -> None:
         if not vectors.has_ids:
@@ -99,13 +90,7 @@ class FromVectors:
 
 
 class Listed:
-    """The items on the work list that a set of vectors can serve, in the order of the list.
-
-    Args:
-        ledger: of the gallery.
-        generation: whose work list.
-        vector_source: the set of vectors.
-    """
+    """The items on the work list that a set of vectors can serve, in the order of the list."""
 
     def __init__(self, ledger: Ledger, generation: int, vector_source: FromVectors) -> None:
         self._ledger, self._generation, self._vector_source = ledger, generation, vector_source

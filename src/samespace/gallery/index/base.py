@@ -53,11 +53,7 @@ class ServedRows:
     def read(cls, reader: LedgerReader, state: State, before: ServedRows | None, changed: Ints) -> ServedRows:
         """Read them from the ledger, only as far as items changed since an earlier reading.
 
-        Args:
-            reader: of the ledger.
-            state: as the reader has it.
-            before: an earlier reading, if there is one.
-            changed: numbers of the items that changed since then.
+        `before`: an earlier reading, if there is one. `changed`: numbers of the items that changed since then.
         """
         count = reader.next_numbers()[0]
         rows = {generation: _rows(reader, generation, before, changed, count) for generation in state.servable}

@@ -90,10 +90,8 @@ def _grouped(parts: Sequence[Part], most: int) -> list[tuple[Part, ...]]:
 class Compaction:
     """One round of compaction; rounds on one index must take turns.
 
-    Args:
-        latest: state of the index.
-        graph_from: from how many live rows on a space gets an approximate index.
-        advance: called while an approximate index is built; see `base.Source`.
+    `graph_from`: from how many live rows on a space gets an approximate index. `advance`: called while an approximate
+    index is built; see `base.Source`.
     """
 
     def __init__(self, latest: LatestState, graph_from: int, advance: Advance) -> None:

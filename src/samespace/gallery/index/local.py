@@ -30,10 +30,8 @@ _FILTERS = 32
 class LocalSource:
     """Snapshots of a ledger, from segments in memory and on disk. Safe to use from several threads and processes.
 
-    Args:
-        ledger: the truth.
-        folder: where index files go, one folder per space; None keeps everything in memory.
-        graph_from: from how many live rows on a space gets an approximate index, where FAISS is installed.
+    `folder`: where index files go, one folder per space; None keeps everything in memory. `graph_from`: from how many
+    live rows on a space gets an approximate index, where FAISS is installed.
     """
 
     def __init__(self, ledger: Ledger, folder: Path | None, *, graph_from: int = GRAPH_FROM) -> None:

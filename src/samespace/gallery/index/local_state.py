@@ -154,10 +154,8 @@ class _Loader:
     ) -> tuple[SpaceVectors, tuple[Bools, ...]]:
         """Every current row of the space, and which rows of each segment are current.
 
-        Args:
-            old: what was loaded before.
-            known: its masks, where they are known already.
-            spill: write rows to index files where they are too many for memory.
+        `known`: its masks, where they are known already. `spill`: write rows to index files where they are too many for
+        memory.
         """
         vectors = self._opened(old)
         masks, missing = known if known and vectors is old else _masks(vectors.all(), self.rows)
@@ -257,9 +255,7 @@ class _Loader:
 class LatestState:
     """The newest state of a local index, kept for the searches to come; safe to use from several threads.
 
-    Args:
-        ledger: of the gallery.
-        folder: where index files go, one folder per space; None keeps everything in memory.
+    `folder`: where index files go, one folder per space; None keeps everything in memory.
     """
 
     def __init__(self, ledger: Ledger, folder: Path | None) -> None:
@@ -294,10 +290,8 @@ class LatestState:
     def following(self, base: LocalState | None, reader: LedgerReader, *, spill: bool = False) -> LocalState:
         """The state at the revision of a reader.
 
-        Args:
-            base: an earlier state; what still holds of it is taken over.
-            reader: of the ledger.
-            spill: write rows to index files where they are too many for memory.
+        `base`: an earlier state; what still holds of it is taken over. `spill`: write rows to index files where they
+        are too many for memory.
         """
         gallery = reader.state(None if base is None else base.gallery)
         if base is not None and base.gallery.revision > gallery.revision:
@@ -325,13 +319,7 @@ class LatestState:
         return SegmentFolder(self.folder / space.id, self._gallery, space, self._checked)
 
     def use(self, generation: int, vectors: SpaceVectors, *, dropped: Collection[str] = ()) -> None:
-        """Let searches use other segments or another graph of a space; rows that came in meanwhile are kept.
-
-        Args:
-            generation: of the space.
-            vectors: to use.
-            dropped: names of segments not to use any more.
-        """
+        """Let searches use other segments, but none `dropped` by name, or another graph; newer rows are kept."""
         with self._guard:
             if self.known is None or generation not in self.known.vectors:
                 return

@@ -50,9 +50,7 @@ class PgvectorSource:
     Searches are exact below 50,000 live rows or a live share of 20 %, and where there is no HNSW index; `maintain`
     builds them.
 
-    Args:
-        ledger: on PostgreSQL.
-        exact_rows: live rows of a space below which it is searched exactly.
+    `exact_rows`: live rows of a space below which it is searched exactly.
     """
 
     def __init__(self, ledger: Ledger, *, exact_rows: int = EXACT_ROWS) -> None:

@@ -98,12 +98,7 @@ def joined(segments: Sequence[Segment]) -> Segment:
 def read_segments(reader: LedgerReader, generation: int, space: Space, items: Ints, rows: Ints) -> Iterator[Segment]:
     """The vectors of some items from the ledger, in segments of up to 4,096 rows.
 
-    Args:
-        reader: of the ledger.
-        generation: of the space.
-        space: of the vectors.
-        items: numbers of items that have a vector of the space.
-        rows: see `base.ServedRows`.
+    `items`: numbers of items that have a vector of the space. `rows`: see `base.ServedRows`.
     """
     if not len(items):
         return
@@ -153,11 +148,8 @@ class Manifest:
 class SegmentFolder:
     """The folder of one space's index files.
 
-    Args:
-        folder: of the space.
-        gallery: id of the gallery; files of another one do not count.
-        space: of the vectors.
-        sound: names of segments of which every byte was looked at; what is written or checked here is added.
+    `gallery`: id of the gallery; files of another one do not count. `sound`: names of segments of which every byte was
+    looked at; what is written or checked here is added.
     """
 
     def __init__(self, folder: Path, gallery: str, space: Space, sound: set[str] | None = None) -> None:

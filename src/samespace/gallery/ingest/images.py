@@ -44,11 +44,7 @@ ImagesLike: TypeAlias = "ImageSource | str | Path"
 
 
 def load_embedder(folder: str | Path, device: str = "auto") -> Embedder:
-    """Load a model folder, or that of a finished training, onto a device.
-
-    Raises:
-        InputError: it is no whole model folder, or there is no such device.
-    """
+    """Load a model folder, or that of a finished training, onto a device; an InputError where either is not there."""
     from samespace.models import Embedder, resolve_model
     from samespace.models.extract import pick_device
 
@@ -73,11 +69,7 @@ class Loaded:
 
 
 class Images:
-    """The images of a source by id.
-
-    Args:
-        source: images whose ids are the items' ids.
-    """
+    """The images of a source, whose ids are the items' ids, by id."""
 
     def __init__(self, source: ImageSource) -> None:
         self.source = source
@@ -98,9 +90,7 @@ class Images:
     def load(self, ids: Sequence[str], contents: Sequence[str] | None = None) -> Loaded:
         """Read the images of these ids; one that cannot be read, or is not the one recorded, spoils no other.
 
-        Args:
-            ids: of the items.
-            contents: what the ledger has recorded for each; images are compared with it where it is given.
+        `contents`: what the ledger has recorded for each; images are compared with it where it is given.
         """
         rows = find_ids(self.source.ids, self._order, ids)
         missing = {place: self._absent(ids[place]) for place in np.flatnonzero(rows < 0).tolist()}
@@ -137,12 +127,7 @@ class Images:
 
 
 class ItemEmbedder:
-    """A model with the images of the items: item ids in, vectors of one space out.
-
-    Args:
-        model: makes the vectors.
-        images: of the items, as the model takes them.
-    """
+    """A model with the images of the items, as it takes them: item ids in, vectors of one space out."""
 
     def __init__(self, model: Model, images: Images) -> None:
         self.model, self.images = model, images

@@ -22,10 +22,8 @@ C = TypeVar("C", bound="sqlite3.Connection | psycopg.Connection[Any]")
 class Pool(Generic[C]):
     """Connections to one database; safe to use from many threads, and in a process forked from this one.
 
-    Args:
-        connect: opens a connection.
-        reusable: whether a connection is open and outside any transaction.
-        keep: how many unused connections stay open; the longest unused ones are closed first.
+    `reusable`: whether a connection is open and outside any transaction. `keep`: how many unused connections stay open;
+    the longest unused ones are closed first.
     """
 
     def __init__(self, connect: Callable[[], C], reusable: Callable[[C], bool], *, keep: int) -> None:

@@ -91,10 +91,8 @@ class PostgresSession:
 class PostgresEngine:
     """A schema of a PostgreSQL database; safe to use from many threads and processes at once.
 
-    Args:
-        location: `postgresql://…`; the schema is named by `?schema=NAME` and is `samespace` by default.
-        create: make a new gallery; otherwise there must be one.
-        read_only: never write.
+    `location`: `postgresql://…`; the schema is named by `?schema=NAME` and is `samespace` by default. `create`: make a
+    new gallery; otherwise there must be one.
 
     Raises:
         InputError: the address is not legal, or there is something in the schema already (`create`).

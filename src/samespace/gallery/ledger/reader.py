@@ -262,13 +262,7 @@ class LedgerReader:
             ) from None
 
     def all_listed(self, sql: str, listed: Sequence[Any] | Ints, before: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Every row of a query that holds `IN (LISTED)` as its last values, asked for some hundred of them at a time.
-
-        Args:
-            sql: the query.
-            listed: values to put there.
-            before: other values, which come before them.
-        """
+        """Every row of a query that holds `IN (LISTED)` as its last values, some hundred at a time."""
         parts = parts_of(listed)
         return [row for part in parts for row in self.session.all(_listing(sql, part), [*before, *part])]
 

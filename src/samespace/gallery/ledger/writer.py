@@ -192,12 +192,8 @@ class LedgerWriter(WorkQueue):
     ) -> None:
         """Store the vectors of items that have none in this space, and remove them from its work list.
 
-        Args:
-            generation: of the space.
-            items: (N,) numbers.
-            contents: what each vector was made from.
-            vectors: (N, D) float32.
-            fresh: all items were added or changed in this very transaction, so that nothing else knows of them.
+        `items`: (N,) numbers. `vectors`: (N, D) float32. `fresh`: all items were added or changed in this very
+        transaction, so that nothing else knows of them.
         """
         if not len(items):
             return
@@ -213,11 +209,8 @@ class LedgerWriter(WorkQueue):
     def drop_superseded(self, generation: int, by: int, limit: int, *, after: int = 0) -> list[int]:
         """Delete up to `limit` vectors of a space whose items have one in a later space.
 
-        Args:
-            generation: of the space.
-            by: generation of the later one.
-            limit: most rows to delete.
-            after: number of the row to go on behind, so that a caller with many batches reads each row once.
+        `limit`: most rows to delete. `after`: number of the row to go on behind, so that a caller with many batches
+        reads each row once.
 
         Returns:
             Numbers of the rows that went, ascending.

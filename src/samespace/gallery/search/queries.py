@@ -27,12 +27,7 @@ def embed_queries(
 ) -> VectorSet:
     """Vectors of images in the space that queries use now.
 
-    Args:
-        state: of the gallery.
-        images: a source, or what a user writes; every image is a query.
-        device: of the model.
-        batch_size: images embedded at once.
-        advance: called with how many more are done.
+    `images`: a source, or what a user writes; every image is a query. `advance`: called with how many more are done.
 
     Raises:
         GalleryError: the gallery remembers no model of that space.
