@@ -57,6 +57,7 @@ ROOMS = {
     "losses": "margins, heads, compatibility terms",
     "vectors": "vectors with their items",
     "prototypes": "class centres in the old space",
+    "fusion": "queries summed of two models",
     "metrics": "pure functions of scores and labels",
     "space": "whose vectors may be compared",
     "strict": "strict YAML",

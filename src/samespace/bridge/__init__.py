@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from samespace.bridge.bridge import Bridge, Direction, Method
 from samespace.bridge.fit import METHODS, fit
-from samespace.bridge.fusion import FusionChoice, choose_alpha, fuse, fused_space
+from samespace.bridge.fusion import FusionChoice, choose_alpha
 from samespace.bridge.support import Support
+from samespace.fusion import fuse, fused_space
 
 __all__ = [
     "METHODS",

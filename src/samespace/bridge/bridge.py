@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from samespace.bridge.fusion import unit
 from samespace.bridge.linear import LinearMap
 from samespace.bridge.residual import ResidualMap
 from samespace.bridge.support import Support
 from samespace.errors import InputError, SpaceError
 from samespace.files import read_json, replacing_folder, write_json
+from samespace.fusion import unit
 from samespace.models.tensors import hash_tensors, load_tensors, save_tensors
 from samespace.progress import Advance, silent
 from samespace.space import Space

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import torch
 
 from samespace.bridge.bridge import Bridge, Direction, Method
-from samespace.bridge.fusion import unit
 from samespace.bridge.linear import LinearMap, affine, mean_shift, procrustes
 from samespace.bridge.residual import ResidualMap, fit_residual
 from samespace.bridge.support import METRICS, Split, Support, Values, compare, hold_out, search_values
 from samespace.errors import InputError, suggest
+from samespace.fusion import unit
 from samespace.progress import bar, silent
 from samespace.vectors import VectorSet
 

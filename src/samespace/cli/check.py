@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -12,6 +13,15 @@ from samespace.cli.sources import open_at
 
 _SHOWN_PIXELS = 128
 _VECTORS = click.Path(path_type=Path)
+
+
+def _share(context: click.Context, parameter: click.Parameter, text: str | None) -> float | Literal["auto"] | None:
+    if text is None or text == "auto":
+        return "auto" if text else None
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(f"a share from 0 to 1, or auto, got '{text}'") from None
 
 
 @click.command()
@@ -29,6 +39,15 @@ _VECTORS = click.Path(path_type=Path)
     help="rank@K, mAP, TAR@FAR=1e-4, TPIR@FPIR=1e-2, TPIR-merged@FPIR=1e-2; repeat for several.",
 )
 @click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
+@click.option(
+    "--fuse",
+    metavar="ALPHA|auto",
+    callback=_share,
+    help="Test normalised (1 - ALPHA) old + ALPHA new queries; auto chooses ALPHA on classes that are not judged.",
+)
+@click.option("--support-queries", type=_VECTORS, metavar="NEW_Q", help="For --fuse auto: other classes, new model.")
+@click.option("--support-gallery", type=_VECTORS, metavar="OLD_G", help="The gallery of these classes, old model.")
+@click.option("--support-baseline", type=_VECTORS, metavar="OLD_Q", help="The queries of these classes, old model.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")
 @click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -46,6 +65,10 @@ def check(
     paragon_gallery: Path | None,
     metrics: tuple[str, ...],
     prefix: bool,
+    fuse: float | Literal["auto"] | None,
+    support_queries: Path | None,
+    support_gallery: Path | None,
+    support_baseline: Path | None,
     confidence: float,
     replicates: int,
     seed: int,
@@ -59,6 +82,9 @@ def check(
     optionally 'ids' and 'templates'; templates are pooled into one vector each. Use classes that neither model was
     trained on.
 
+    With --fuse the cross test is of fused queries, which need both models for every query. The --support sets choose
+    the share; without them one half of the classes does, and only the other half is judged.
+
     The paragon is the best that a full re-embedding could give: the same new model trained without a compatibility
     term. Without it there is no update gain.
 
@@ -70,6 +96,12 @@ def check(
 
     if (paragon_queries is None) != (paragon_gallery is None):
         raise click.UsageError("--paragon-queries and --paragon-gallery go together.")
+    support_paths = support_queries, support_gallery, support_baseline
+    given = [path for path in support_paths if path is not None]
+    if given and (fuse != "auto" or len(given) < len(support_paths)):
+        raise click.UsageError(
+            "--support-queries, --support-gallery and --support-baseline go together, with --fuse auto."
+        )
     if images is not None and report is None:
         raise click.UsageError("--images are shown in the report: add --report DIR.")
     if report is not None and report.exists() and not report.is_dir():
@@ -90,6 +122,8 @@ def check(
         paragon=paragon,
         metrics=list(metrics) or None,
         prefix=prefix,
+        fuse=fuse,
+        support=(VectorSet.load(given[0]), VectorSet.load(given[1]), VectorSet.load(given[2])) if given else None,
         confidence=confidence,
         replicates=replicates,
         seed=seed,

@@ -201,6 +201,40 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FusionPoint:
+    """One share of the new query, measured on the classes that the share is chosen on.
+
+    Attributes:
+        alpha: the share.
+        values: by metric.
+        differences: by metric, the paired bootstrap interval of the difference to the old query alone.
+    """
+
+    alpha: float
+    values: dict[str, float]
+    differences: dict[str, Interval]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fusion:
+    """How the queries of the cross test were fused: normalised (1 − alpha) old + alpha new.
+
+    Attributes:
+        alpha: the share of the new query; 0 is the old query alone.
+        chosen: `given` by the user, or chosen on a `support` set, or on one of the two `halves` of the check's classes.
+        space: of the new queries before fusion.
+        classes: that the share was chosen on; none of them is judged.
+        grid: the shares tried.
+    """
+
+    alpha: float
+    chosen: Literal["given", "support", "halves"]
+    space: CheckedSpace
+    classes: tuple[str | int, ...] = ()
+    grid: tuple[FusionPoint, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Certificate:
     """Whether, how far and on what data vectors of a new space may search a gallery of an old one.
 
@@ -212,10 +246,11 @@ class Certificate:
         confidence: of the intervals.
         compatible: whether every requested metric is compatible.
         old_space: the space of the gallery.
-        new_space: the space of the queries.
+        new_space: the space of the queries; where they are fused, the space of fused queries.
         paragon_space: the space of the paragon, if there was one.
         data: how many queries, items, identities and pairs there were.
         options: how vectors were compared.
+        fusion: how the queries of the cross test were fused, where they were; the file then has the key.
         metrics: results by metric name; `certificate["rank@1"]` reads one.
         strict: the strict criterion (BCT Eq. 1) as shares of pairs; None for a benchmark.
         flips: flips at rank 1 against the old model: of the cross test, and of the new model where it was tested.
@@ -242,6 +277,7 @@ class Certificate:
     paragon_space: CheckedSpace | None = None
     data: dict[str, int]
     options: dict[str, bool | str]
+    fusion: Fusion | None = None
     metrics: dict[str, MetricResult]
     strict: StrictShares | None
     flips: dict[str, Flips | None]
@@ -273,6 +309,8 @@ class Certificate:
         value = {"format": FORMAT, "samespace": value.pop("version"), **value}
         if not self.genuine:
             del value["genuine"]
+        if self.fusion is None:
+            del value["fusion"]
         for key in ("old_space", "new_space", "paragon_space"):
             space = value[key]
             if space is not None and space["id"] is None:

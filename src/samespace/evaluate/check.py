@@ -11,9 +11,26 @@ import numpy as np
 from samespace.errors import InputError
 from samespace.evaluate.backfill_curve import Backfill
 from samespace.evaluate.calibrations import fold_lines, learn
-from samespace.evaluate.certificate import BackfillCurve, BackfillPoint, Certificate, CheckedSpace, MetricResult
+from samespace.evaluate.certificate import (
+    BackfillCurve,
+    BackfillPoint,
+    Certificate,
+    CheckedSpace,
+    Fusion,
+    MetricResult,
+)
 from samespace.evaluate.curves import curves
 from samespace.evaluate.examples import examples as choose_examples
+from samespace.evaluate.fusion import (
+    Fuse,
+    Support,
+    choose,
+    fused,
+    fused_description,
+    halve,
+    pooled_support,
+    require_fuse,
+)
 from samespace.evaluate.inputs import AlignedSets, align
 from samespace.evaluate.metric_names import Metric, choose_metrics, parse
 from samespace.evaluate.strict_criterion import StrictCounter
@@ -22,19 +39,18 @@ from samespace.evaluate.templates import pool_sides
 from samespace.evaluate.verdict import (
     FEW_IDENTITIES,
     TESTS,
-    Replicates,
     control_cautions,
     judge,
     overall,
-    replicate,
+    quota_of,
+    replicate_deepened,
     require_options,
+    tail_size,
 )
 from samespace.metrics.flips import Flips, flips
 from samespace.metrics.spread import spread
-from samespace.metrics.verification import allowed_count
 from samespace.scoring.mates import Mates
 from samespace.scoring.scores import Scores, collect_scores
-from samespace.scoring.thresholds import TailTooShort
 from samespace.vectors import VectorSet
 
 # a stage with a tenth of its items on one side has its false accepts among ten times as many of that side
@@ -50,6 +66,8 @@ def check(
     paragon: tuple[VectorSet, VectorSet] | None = None,
     metrics: Sequence[str] | None = None,
     prefix: bool = False,
+    fuse: Fuse | None = None,
+    support: Support | None = None,
     replicates: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -75,6 +93,10 @@ def check(
         metrics: names such as `rank@1`, `mAP`, `TAR@FAR=1e-4`, `TPIR@FPIR=1e-2`, `TPIR-merged@FPIR=1e-2`; by default
             those the data supports.
         prefix: compare the leading values of longer new vectors, as many as the old ones have, in the cross test.
+        fuse: test fused queries in the place of new ones: the share of the new query, from 0 (the old one) to 1, or
+            `auto` to choose it on classes that are not judged.
+        support: for `auto`, queries by the new model, gallery by the old one and queries by the old one of classes
+            held out for the choice; without it one half of the check's classes serves, and the other is judged.
         replicates: bootstrap resamples.
         confidence: of the intervals.
         seed: of the resamples, the rotation, the backfill order and the examples.
@@ -98,9 +120,14 @@ def check(
         backfill_steps=(backfill_steps, 1),
         block_size=(block_size, 1),
     )
+    require_fuse(fuse, support)
     asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon and paragon[0]}
     stored = {"gallery": gallery, "new_gallery": new_gallery, "paragon gallery": paragon and paragon[1]}
     sets, pooling = pool_sides(asking, stored)
+    if fuse == "auto" and support is None:
+        sets, apart = halve(sets, seed)
+    elif support is not None:
+        apart = pooled_support(support, sets["gallery"], sets["queries"])
     queries, gallery, baseline = sets["queries"], sets["gallery"], sets["baseline"]
     new_gallery = sets.get("new_gallery")
     paragon = (sets["paragon queries"], sets["paragon gallery"]) if paragon else None
@@ -116,24 +143,50 @@ def check(
     mates = aligned.mates
     chosen, notes = choose_metrics(metrics, mates)
     notes = [*pooling, *aligned.notes, *_undeclared(gallery, baseline), *_undeclared(queries, new_gallery), *notes]
-    quota = _quota(chosen, mates)
+    quota = quota_of(chosen, mates)
+    fusion = None
+    if fuse == "auto":
+        fusion = choose(
+            align(queries=apart[0], gallery=apart[1], baseline=apart[2], prefix=prefix, seed=seed),
+            chosen,
+            required=metrics is not None,
+            how="halves" if support is None else "support",
+            space=described_space(queries),
+            replicates=replicates,
+            seed=seed,
+            confidence=confidence,
+            block_size=block_size,
+        )
+    elif fuse is not None:
+        fusion = Fusion(alpha=float(fuse), chosen="given", space=described_space(queries))
+    if fusion is not None:
+        aligned = fused(aligned, fusion.alpha)
+        notes.extend(_fusion_notes(fusion))
     strict = StrictCounter()
     backfill, sweep = None, None
     if new_gallery is not None:
-        backfill = Backfill(mates, backfill_steps, _quota(chosen[:1], mates) + 1, seed)
+        backfill = Backfill(mates, backfill_steps, quota_of(chosen[:1], mates) + 1, seed)
         sweep, refusal = _sweep(aligned, seed, block_size)
         notes.extend(refusal)
     tests = collect_scores(
         aligned.pairs,
         mates,
-        max(_tail_size(quota), _MIXED_TAIL * _quota(chosen[:1], mates)) if sweep else _tail_size(quota),
+        max(tail_size(quota), _MIXED_TAIL * quota_of(chosen[:1], mates)) if sweep else tail_size(quota),
         block_size=block_size,
         sampled=True,
         observers=[strict, *(observer for observer in (backfill, sweep) if observer)],
         progress=progress and (lambda done: progress(done, len(queries))),
     )
     control = tests.pop("control")
-    tests, draws = _replicate(aligned, chosen, tests, quota, replicates, seed, block_size)
+    tests, draws = replicate_deepened(
+        chosen,
+        tests,
+        {test: aligned.pairs[test] for test in tests},
+        size=tail_size(quota),
+        replicates=replicates,
+        seed=seed,
+        block_size=block_size,
+    )
     results = {
         metric.name: judge(
             metric.name,
@@ -158,10 +211,11 @@ def check(
         compatible=compatible,
         metrics=results,
         old_space=described_space(gallery),
-        new_space=described_space(queries),
+        new_space=described_space(queries) if fusion is None else fused_description(gallery, queries, fusion.alpha),
         paragon_space=None if paragon is None else described_space(paragon[0]),
         data=_data(mates),
         options={"prefix": prefix},
+        fusion=fusion,
         strict=strict.shares(mates),
         flips={test: _flips(tests, test) for test in ("cross", "new")},
         backfill=None if backfill is None else _curve(backfill, chosen, tests),
@@ -177,37 +231,6 @@ def check(
         genuine={test: spread(scores.genuine) for test, scores in tests.items()},
         sweep=swept,
     )
-
-
-def _replicate(
-    aligned: AlignedSets,
-    chosen: list[Metric],
-    tests: dict[str, Scores],
-    quota: int,
-    replicates: int,
-    seed: int,
-    block_size: int | None,
-) -> tuple[dict[str, Scores], Replicates]:
-    """Bootstrap every metric; where a resample needs more of the impostor tail, keep more and start over."""
-    size = _tail_size(quota)
-    while True:
-        try:
-            return tests, replicate(chosen, tests, replicates=replicates, seed=seed)
-        except TailTooShort:
-            size *= 4
-            pairs = {test: aligned.pairs[test] for test in tests}
-            tests = collect_scores(pairs, aligned.mates, size, block_size=block_size, sampled=True)
-
-
-def _quota(chosen: list[Metric], mates: Mates) -> int:
-    """How many impostor pairs the metrics with the highest rate accept."""
-    rates = [metric.argument for metric in chosen if metric.reads_tail]
-    return max((allowed_count(rate, mates.impostors) for rate in rates), default=0)
-
-
-def _tail_size(quota: int) -> int:
-    """How many of the largest impostor scores to keep, so that few resamples ask for more."""
-    return max(3 * quota + 1024, 4096)
 
 
 def _sweep(aligned: AlignedSets, seed: int, block_size: int | None) -> tuple[Sweep | None, list[str]]:
@@ -230,6 +253,20 @@ def _curve(backfill: Backfill, chosen: list[Metric], tests: Mapping[str, Scores]
         for share, scores in backfill.stages(tests["cross"], tests["new"])
     ]
     return BackfillCurve(tuple(metric.name for metric in shown), tuple(points))
+
+
+def _fusion_notes(fusion: Fusion) -> list[str]:
+    notes = [
+        "The cross test is of fused queries: it vouches for the new model's queries only together with the old model's."
+    ]
+    if fusion.chosen == "halves":
+        notes.append(
+            f"Half of the check's classes, {len(fusion.classes)} drawn by seed, chose the share of the new query; only "
+            "the others are judged."
+        )
+    if fusion.chosen != "given" and fusion.alpha == 0:
+        notes.append("No share of the new query was at least as good as the old query alone in every metric.")
+    return notes
 
 
 def _flips(tests: Mapping[str, Scores], test: str) -> Flips | None:

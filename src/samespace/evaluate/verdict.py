@@ -13,7 +13,11 @@ from samespace.evaluate.metric_names import Metric
 from samespace.metrics._arrays import Floats
 from samespace.metrics.bootstrap import interval, ratio, resamples
 from samespace.metrics.compatibility import absolute_gain, criterion, update_gain
-from samespace.scoring.scores import Scores
+from samespace.metrics.verification import allowed_count
+from samespace.scoring.blocks import ModelPairs
+from samespace.scoring.mates import Mates
+from samespace.scoring.scores import Scores, collect_scores
+from samespace.scoring.thresholds import TailTooShort
 
 TESTS = ("old", "cross", "new", "paragon")
 FEW_IDENTITIES = 20
@@ -37,6 +41,51 @@ def replicate(metrics: Sequence[Metric], scores: Mapping[str, Scores], *, replic
             for pair, some in scores.items():
                 parts.setdefault((metric.name, pair), []).append(metric.values(some, counts))
     return {key: np.concatenate(part) for key, part in parts.items()}
+
+
+def replicate_deepened(
+    metrics: Sequence[Metric],
+    scores: Mapping[str, Scores],
+    pairs: ModelPairs,
+    *,
+    size: int,
+    replicates: int,
+    seed: int,
+    block_size: int | None,
+) -> tuple[dict[str, Scores], Replicates]:
+    """As `replicate`; where a resample needs more of the impostor tail than is kept, keep more and start over.
+
+    Args:
+        metrics: to replicate.
+        scores: of each pair of models.
+        pairs: the vectors behind them.
+        size: how many of the largest impostor scores they keep.
+        replicates: bootstrap resamples.
+        seed: of the resamples.
+        block_size: queries per block of scores.
+
+    Returns:
+        The scores, perhaps with a longer tail, and the replicates.
+    """
+    found = dict(scores)
+    mates = next(iter(found.values())).mates
+    while True:
+        try:
+            return found, replicate(metrics, found, replicates=replicates, seed=seed)
+        except TailTooShort:
+            size *= 4
+            found = collect_scores(pairs, mates, size, block_size=block_size, sampled=True)
+
+
+def quota_of(metrics: Sequence[Metric], mates: Mates) -> int:
+    """How many impostor pairs the metrics with the highest rate accept."""
+    rates = [metric.argument for metric in metrics if metric.reads_tail]
+    return max((allowed_count(rate, mates.impostors) for rate in rates), default=0)
+
+
+def tail_size(quota: int) -> int:
+    """How many of the largest impostor scores to keep, so that few resamples ask for more."""
+    return max(3 * quota + 1024, 4096)
 
 
 def judge(

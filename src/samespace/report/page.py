@@ -97,7 +97,15 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for shown in (wording.percent, wording.signed, wording.interval, wording.count, wording.listing, wording.state):
+    for shown in (
+        wording.percent,
+        wording.signed,
+        wording.interval,
+        wording.count,
+        wording.listing,
+        wording.state,
+        wording.fusion,
+    ):
         environment.filters[shown.__name__] = shown
     script = (_HERE / "theme.js").read_text(encoding="utf-8")
     environment.globals.update(
@@ -120,4 +128,8 @@ def _command(certificate: Certificate) -> str:
     if any(metric.paragon is not None for metric in certificate.metrics.values()):
         parts.append("--paragon-queries PARAGON_QUERIES --paragon-gallery PARAGON_GALLERY")
     parts.append(" ".join(f"--metric {name}" for name in certificate.metrics))
+    if (fusion := certificate.fusion) is not None:
+        parts.append(f"--fuse {fusion.alpha:g}" if fusion.chosen == "given" else "--fuse auto")
+        if fusion.chosen == "support":
+            parts.append("--support-queries NEW_Q --support-gallery OLD_G --support-baseline OLD_Q")
     return " \\\n  ".join([*parts, "--report REPORT"])

@@ -39,7 +39,12 @@ def print_certificate(certificate: Certificate, console: Console | None = None) 
     out.print(plain(_data_line(certificate)), style="dim")
     out.print()
     out.print(_metrics_table(certificate, wide=out.width >= 92))
-    for line in [*_flip_lines(certificate), *_test_lines(certificate), *_sweep_lines(certificate)]:
+    for line in [
+        *_fusion_lines(certificate),
+        *_flip_lines(certificate),
+        *_test_lines(certificate),
+        *_sweep_lines(certificate),
+    ]:
         out.print(plain(line))
     if certificate.notes:
         out.print()
@@ -120,6 +125,11 @@ def _data_line(certificate: Certificate) -> str:
     counts = [f"{wording.count(data[name])} {name}" for name in ("queries", "gallery", "identities") if name in data]
     old, new = wording.model_names(certificate)
     return ", ".join([f"{new} against {old}", *counts])
+
+
+def _fusion_lines(certificate: Certificate) -> list[str]:
+    fusion = certificate.fusion
+    return [] if fusion is None else ["", f"fused queries: {wording.fusion(fusion)}"]
 
 
 def _flip_lines(certificate: Certificate) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from samespace.evaluate.certificate import Certificate, MetricResult
+    from samespace.evaluate.certificate import Certificate, Fusion, MetricResult
 
 ABSENT = "–"
 MINUS = "−"
@@ -100,6 +100,15 @@ def confidence(certificate: Certificate) -> str:
     return f"{100 * certificate.confidence:g}\u00a0%"
 
 
+def fusion(fused: Fusion) -> str:
+    """How queries were fused, and who chose it, without a full stop."""
+    shares = f"{1 - fused.alpha:g} old + {fused.alpha:g} new"
+    if fused.chosen == "given":
+        return f"{shares}, as asked for"
+    kind = "a support set" if fused.chosen == "support" else "one half of the check's classes"
+    return f"{shares}, chosen on {kind} ({count(len(fused.classes))} classes, none of them judged)"
+
+
 def movement(name: str, metric: MetricResult, level: str) -> str:
     """How one metric moves from old/old to cross, in words, with the interval of the difference."""
     gain, bounds = metric.absolute_gain, metric.difference
@@ -130,13 +139,14 @@ def verdict(certificate: Certificate) -> Verdict:
     deciding = [name for name, found in states.items() if (found == "compatible") == passed]
     first = deciding[0]
     text = movement(first, certificate.metrics[first], confidence(certificate))
+    who = "The new model" if certificate.fusion is None else "Queries fused of both models"
     if passed:
         gain = certificate.metrics[first].update_gain
         share = "" if gain is None else f", {percent(gain, 0)}\u00a0% of what a full re-embedding would bring"
-        sentence = f"The new model may search the old gallery: {text}{share}."
+        sentence = f"{who} may search the old gallery: {text}{share}."
         return Verdict(True, "Compatible", sentence, _others_hold(deciding[1:]), first)
     doubt = ", so a rise is not proven" if states[first] == "unproven" else ""
-    sentence = f"The new model must not search the old gallery: {text}{doubt}."
+    sentence = f"{who} must not search the old gallery: {text}{doubt}."
     return Verdict(False, "Not compatible", sentence, _others_fail(states), first)
 
 

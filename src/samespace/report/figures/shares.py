@@ -1,4 +1,4 @@
-"""Figures over shares of a re-embedded gallery: the backfill curve by class, and the sweep by item."""
+"""Figures over shares: of a re-embedded gallery by class and by item, and of the new query in a fused one."""
 
 from __future__ import annotations
 
@@ -53,6 +53,32 @@ def draw_sweep(certificate: Certificate, palette: Palette) -> Drawing | None:
     told = [f"{name} {_told(sweep.orders, name)}" for name in names]
     about = f"Along the way from none to all items re-embedded, in random order, {listing(told)}."
     return Drawing("sweep", "Backfill by item: calibrated and raw merge", about, figure)
+
+
+def draw_fusion(certificate: Certificate, palette: Palette) -> Drawing | None:
+    """Each metric against the share of the new query, on the classes that the share was chosen on."""
+    fusion = certificate.fusion
+    if fusion is None or not fusion.grid:
+        return None
+    names = list(fusion.grid[0].values)
+    figure, all_axes = canvas(76 + 148 * len(names), palette, panels=len(names), right=84, gap=44)
+    shares = [100 * at.alpha for at in fusion.grid]
+    for axes, name in zip(all_axes, names, strict=True):
+        values = [100 * at.values[name] for at in fusion.grid]
+        low, high = ([values[0] + 100 * at.differences[name][side] for at in fusion.grid] for side in (0, 1))
+        axes.axhline(values[0], color=palette.old, linestyle=(0, (5, 2.5)), linewidth=1.6, zorder=2)
+        axes.axvline(100 * fusion.alpha, color=palette.muted, linewidth=1.2, zorder=1)
+        axes.fill_between(shares, low, high, color=palette.cross, alpha=0.15, linewidth=0, zorder=3)
+        axes.plot(shares, values, color=palette.cross, linewidth=2.4, marker="o", markersize=4, zorder=5)
+        share_axes(axes, [*values, *low, *high], margin=0.08, ticks=(0, 20, 40, 60, 80, 100))
+        level_label(axes, values[0], f"old {values[0]:.2f}", palette.old)
+        last = axes is all_axes[-1]
+        name_axes(axes, palette, x="share of the new query, %" if last else None, y=f"{name}, %")
+    chosen = next(at for at in fusion.grid if at.alpha == fusion.alpha)
+    told = [f"{name} is {percent(fusion.grid[0].values[name])} by the old query" for name in names]
+    taken = [f"{name} {percent(chosen.values[name])}" for name in names]
+    about = f"{listing(told)} alone; at the chosen share, {fusion.alpha:g}, {listing(taken)} percent."
+    return Drawing("fusion", "Share of the new query", about, figure)
 
 
 def share_axes(
