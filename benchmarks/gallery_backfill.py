@@ -2,7 +2,7 @@
 
 - **add**: N x D vectors into a ledger, and into a gallery with its index files, against the same rows written to SQLite
   by hand: one table of items, one of vectors, the same page size, the same number of rows in a transaction, flushed to
-  disk as often. Our side also hashes each vector, looks up each id, keeps checksums and epochs. With a graph for
+  disk as often. Our side also hashes each vector, looks up each id, keeps checksums and revisions. With a graph for
   approximate search the other side is SQLite and FAISS by hand, with the same settings.
 - **backfill**: images embedded by `Gallery.backfill`, read, claimed, hashed, committed, against the bare model on the
   same images in the same batches, in turn.

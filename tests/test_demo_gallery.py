@@ -56,7 +56,7 @@ def test_the_rollback_half_way_changes_no_bit_and_the_doctor_agrees(played):
 def test_a_certificate_that_says_no_is_gone_against_aloud(played):
     """Untrained models are not compatible by the check, though kindred."""
     act, said = played
-    assert act.leave == "accepted"
+    assert act.permission == "accepted"
     assert any(line.startswith("  refused: the certificate says no") for line in said)
     assert "against its certificate" in act.page.read_text()
 

@@ -92,7 +92,7 @@ class Space:
 
 
 class Links(Protocol):
-    """Anything that can vouch for comparing vectors of one space with another: a certificate."""
+    """What allows comparing vectors of one space with those of another, such as a certificate."""
 
     def links(self, old: Space, new: Space) -> bool:
         """Whether new vectors may be compared with old ones."""

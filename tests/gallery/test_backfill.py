@@ -218,7 +218,7 @@ class TestLoop:
             done.ended == f"nothing is left but {COUNT} items that could not be embedded; try them again with --retry"
         )
 
-    def test_what_a_supply_leaves_out_fails(self, gallery: Gallery) -> None:
+    def test_what_a_vector_source_leaves_out_fails(self, gallery: Gallery) -> None:
         whole = FromVectors(items(NEW), NEW)
 
         class Sparing:

@@ -1,4 +1,4 @@
-"""Readers throughout a backfill with two workers and a writer: every answer is of one moment."""
+"""Readers throughout a backfill with two workers and a writer: every answer is of one snapshot."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_answers_are_consistent_over_a_thousand_searches(gallery: Gallery, place
                 if len(set(names)) != len(names) or len(fixed) != COUNT:
                     wrong.append(f"{len(names)} hits, {len(set(names))} items")
                 if {hit.item for hit in fixed if hit.space == NEW.id} != new:
-                    wrong.append("queries of one search saw unlike moments")
+                    wrong.append("queries of one search saw unlike snapshots")
                 if any(abs(hit.raw - true[hit.space][number][hit.item]) > 1e-6 for hit in fixed):
                     wrong.append("a score is not that of the item's vector in its space")
             if answer.revision < revision or not backfilled <= new:

@@ -113,7 +113,7 @@ class TestCanaries:
             gallery.upgrade(Doubt(), [certificate()], images=source())
         assert gallery.space == OLD
 
-    def test_kinship_of_the_true_successor_is_whole(self, gallery: Gallery) -> None:
+    def test_lineage_of_the_true_successor_is_whole(self, gallery: Gallery) -> None:
         share = require_lineage(gallery.ledger, 1, ItemEmbedder(Projection(NEW), Images(source())), OLD.dim)
         assert share is not None
         assert share > 0.9

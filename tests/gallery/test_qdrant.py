@@ -200,7 +200,7 @@ def test_a_collection_kept_in_a_folder_is_found_again(world, queries, tmp_path, 
     assert not scanned
 
 
-def test_k_beyond_the_gallery_and_ranks(world, queries, memory):
+def test_k_beyond_the_gallery_and_generations(world, queries, memory):
     source = ready(world, memory)
     assert searched(source, queries, 10_000) == world.answers(1, queries, 10_000)
     with source.snapshot() as snapshot:

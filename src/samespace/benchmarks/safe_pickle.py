@@ -58,7 +58,7 @@ class _Refused(Exception):
 
 
 class _Sealed:
-    """What a pickle may hold but not change: its state is ours."""
+    """A value that a pickle may contain but whose state it may not set."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""A small network beside a linear map: what an affine map cannot bend, learnt by matching and contrast."""
+"""A small network beside a linear map, for what no affine map can express; learnt by matching and contrast."""
 
 from __future__ import annotations
 

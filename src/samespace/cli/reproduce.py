@@ -60,10 +60,9 @@ def reproduce(
     """Carry out every comparison of a paper, or of our own study, on your images.
 
     STUDY is bct (Shen et al., CVPR 2020), unibct (Zhang et al., IJCAI 2022), or beyond: the default method against
-    theirs. Each model is trained once and shared by
-    all tables that need it, each comparison is checked on held-out classes or on a published benchmark, and OUT
-    receives study.html, study.md and study.json: the paper's tables in the paper's layout, our numbers with intervals
-    and marks beside the paper's own.
+    theirs. Each model is trained once and shared by all tables that need it, each comparison is checked on held-out
+    classes or on a published benchmark, and OUT receives study.html, study.md and study.json: the paper's tables in
+    the paper's layout, our numbers with intervals and marks beside the paper's own.
 
     Run the same command again after a kill or Ctrl-C and it carries on; a study that is finished is left as it is.
 

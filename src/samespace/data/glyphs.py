@@ -1,4 +1,4 @@
-"""Characters that nobody wrote: strokes drawn from a seed, so that demos and tests need no download.
+"""Made-up characters: strokes drawn from a seed, so that demos and tests need no download.
 
 A class is a few cubic Bézier strokes. An image of it moves the control points, tilts and stretches the whole,
 changes the pen, and adds blur and noise. Every image depends on `(seed, difficulty, size, class, image)` alone:

@@ -1,4 +1,4 @@
-"""What the upgrade of a live gallery at the end of the demo showed."""
+"""`Act`: the results of the gallery upgrade at the end of the demo."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Leave = Literal["certified", "accepted", "refused"]
+Permission = Literal["certified", "accepted", "refused"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What searches found when a share of the gallery had new vectors.
+    """Search quality when a share of the gallery has new vectors.
 
     Attributes:
         share: of the items.
@@ -27,13 +27,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Act:
-    """What the last act showed.
+    """Results of the gallery upgrade at the end of the demo.
 
     Attributes:
         folder: of the gallery; it stays.
         page: the curve as a page; None where there is no curve.
-        leave: `certified`; `accepted` without a certificate, which the gallery records; or `refused` even so, because
-            the new vectors have nothing to do with the old ones: then the act ends there.
+        permission: `certified`; `accepted` without a certificate, which the gallery records; or `refused` all the same,
+            because the new vectors have nothing to do with the old ones: then nothing more is done.
         order: of the backfill.
         before: value by metric before the upgrade, old queries on old vectors.
         stages: of the backfill.
@@ -45,7 +45,7 @@ class Act:
 
     folder: Path
     page: Path | None
-    leave: Leave
+    permission: Permission
     order: str
     before: Mapping[str, float]
     stages: tuple[Stage, ...]

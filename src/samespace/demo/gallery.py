@@ -1,4 +1,4 @@
-"""The last act of the demo: a live gallery is upgraded, backfilled in steps, rolled back half way and finished."""
+"""The last part of the demo: a live gallery is upgraded, backfilled in steps, rolled back half way and finished."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from samespace.data import ImageSource
-from samespace.demo.act import Act, Leave, Stage
+from samespace.demo.act import Act, Permission, Stage
 from samespace.demo.page import write_gallery_page
 from samespace.errors import SpaceError
 from samespace.evaluate import Certificate, check
@@ -62,10 +62,10 @@ def last_act(
         earlier = probe[0].search(gallery)
         before = probe[0].values(earlier)
         say(f"  {len(gallery):,} images by the old model; its searches: {_told(before)}")
-        leave = _upgrade(gallery, certificate, images, say)
+        permission = _upgrade(gallery, certificate, images, say)
         stages: list[Stage] = []
         same_back = same_forth = True
-        for share in SHARES if leave != "refused" else ():
+        for share in SHARES if permission != "refused" else ():
             _backfill_to(gallery, share, images)
             now = probe[1].search(gallery)
             # one space alone is in the same order either way
@@ -73,13 +73,13 @@ def last_act(
             stages.append(Stage(share, probe[1].values(now), probe[1].values(raw)))
             say(f"  {share:>4.0%} re-embedded: {_told(stages[-1].calibrated)}")
             if share == _TURN:
-                same_back, same_forth = _there_and_back(gallery, probe, earlier, now, images, leave)
+                same_back, same_forth = _there_and_back(gallery, probe, earlier, now, images, permission)
                 say(f"  rolled back: {_sameness(same_back)} before the upgrade")
                 say(f"  rolled forward: {_sameness(same_forth)} before the rollback")
         healthy = gallery.doctor().healthy
         say(f"  the doctor says: {'nothing is wrong' if healthy else 'something is wrong'}")
     page = out / "gallery.html" if stages else None
-    act = Act(folder, page, leave, plan.order, before, tuple(stages), same_back, same_forth, healthy, 0.0)
+    act = Act(folder, page, permission, plan.order, before, tuple(stages), same_back, same_forth, healthy, 0.0)
     if page is not None:
         write_gallery_page(act, page)
     return replace(act, seconds=time.monotonic() - began)
@@ -98,7 +98,7 @@ def _certificate(vectors: Vectors, replicates: int, seed: int) -> Certificate:
     )
 
 
-def _upgrade(gallery: Gallery, certificate: Certificate, images: ImageSource, say: Say) -> Leave:
+def _upgrade(gallery: Gallery, certificate: Certificate, images: ImageSource, say: Say) -> Permission:
     try:
         gallery.upgrade(certificates=[certificate], images=images)
     except SpaceError as error:
@@ -123,11 +123,16 @@ def _backfill_to(gallery: Gallery, share: float, images: ImageSource) -> None:
 
 
 def _there_and_back(
-    gallery: Gallery, probe: tuple[_Probe, _Probe], earlier: Answer, now: Answer, images: ImageSource, leave: Leave
+    gallery: Gallery,
+    probe: tuple[_Probe, _Probe],
+    earlier: Answer,
+    now: Answer,
+    images: ImageSource,
+    permission: Permission,
 ) -> tuple[bool, bool]:
     gallery.rollback()
     back = probe[0].search(gallery)
-    gallery.upgrade(images=images, accept_uncertified=leave == "accepted")
+    gallery.upgrade(images=images, accept_uncertified=permission == "accepted")
     return back.hits == earlier.hits, probe[1].search(gallery).hits == now.hits
 
 

@@ -90,13 +90,13 @@ def _panel(axes: Axes, name: str, act: Act, palette: Palette) -> None:
 
 
 def _sentence(act: Act) -> str:
-    leave = (
+    permission = (
         "as its certificate allows"
-        if act.leave == "certified"
+        if act.permission == "certified"
         else "against its certificate, which the gallery records"
     )
     return (
-        f"A gallery filled by the old model is queried by its compatible successor, {leave}; then its items are "
+        f"A gallery filled by the old model is queried by its compatible successor, {permission}; then its items are "
         f"re-embedded in the order '{act.order}'. The calibrations were learnt on the characters shown here, so the "
         "curves are of the check set, not of new data."
     )

@@ -1,4 +1,4 @@
-"""Several processes under torchrun: who am I, gather what each has, batch norm over all of them."""
+"""Several processes under torchrun: the number of this one, gathering from all, batch norm over all."""
 
 from __future__ import annotations
 

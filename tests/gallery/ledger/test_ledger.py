@@ -260,7 +260,7 @@ def test_traffic_canaries_and_audit_are_kept(ledger: Ledger) -> None:
         assert len(reader.audit(1)) == 1
 
 
-def test_workers_are_known_while_they_beat(ledger: Ledger) -> None:
+def test_workers_are_known_while_they_send_heartbeats(ledger: Ledger) -> None:
     worker = WorkerStatus("w", 1, 1.0, 100.0, 5, 0, "")
     with ledger.claiming() as writer:
         writer.heartbeat(worker)

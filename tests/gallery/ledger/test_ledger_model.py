@@ -245,7 +245,7 @@ def test_random_changes_leave_what_dictionaries_would_hold(ledger: Ledger, seed:
             after = everything(reader)
             moved, _, gone = reader.items_since(revisions[-1])
             changed = {number for number in after if after[number] != before.get(number)}
-            assert changed <= set(moved.tolist()), f"{step.__name__} changed items that kept their epoch"
+            assert changed <= set(moved.tolist()), f"{step.__name__} changed items that kept their revision"
             assert {number for number, mark in zip(moved.tolist(), gone.tolist(), strict=True) if mark} <= {
                 item.number for item in model.items.values() if item.deleted
             }

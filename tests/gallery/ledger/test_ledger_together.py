@@ -39,7 +39,7 @@ def add(ledger: Ledger, prefix: str, count: int) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def test_a_view_stays_at_its_moment_while_others_write(place: str, opened: Callable[..., Ledger]) -> None:
+def test_a_reader_stays_at_its_revision_while_others_write(place: str, opened: Callable[..., Ledger]) -> None:
     ledger, other = opened(place, create=True), opened(place)
     add(ledger, "before", 3)
     with ledger.read() as reader:
@@ -98,8 +98,8 @@ def test_workers_in_threads_embed_everything_once(ledger: Ledger) -> None:
         assert reader.unserved([2]).tolist() == []
 
 
-def test_epochs_rise_in_the_order_of_commits(ledger: Ledger) -> None:
-    """A reader that has seen an revision has seen every change up to it: nothing slips in below later."""
+def test_revisions_rise_in_the_order_of_commits(ledger: Ledger) -> None:
+    """A reader that has seen a revision has seen every change up to it: nothing slips in below later."""
     stop = threading.Event()
     seen: dict[int, int] = {}
     slips: list[tuple[int, int]] = []

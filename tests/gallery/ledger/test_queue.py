@@ -162,7 +162,7 @@ def test_released_items_can_be_claimed_at_once_and_their_try_does_not_count(list
     assert work(listed).claimed == 0
 
 
-def test_vectors_handed_in_are_stored_only_while_they_hold(listed: Ledger) -> None:
+def test_completed_vectors_are_stored_only_while_their_items_are_unchanged(listed: Ledger) -> None:
     got = claims(listed, "a", 5)
     with listed.write() as writer:
         writer.remove_items(np.array([10]))

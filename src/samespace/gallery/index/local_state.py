@@ -340,6 +340,6 @@ class LatestState:
             self.known = None
 
     def _known_at(self, reader: LedgerReader) -> LocalState | None:
-        """What is known, if it is of the revision of a reader."""
+        """The latest state, if it is of the revision that a reader sees."""
         known = self.known
         return known if known is not None and known.gallery.revision == reader.revision() else None

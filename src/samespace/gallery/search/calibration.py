@@ -45,7 +45,7 @@ class PairScores:
 
 
 class _Linked:
-    """Vouches for a pair that the gallery has linked already."""
+    """Stands for the certificate of a pair of spaces that the gallery has linked already."""
 
     def links(self, old: Space, new: Space) -> bool:
         """Always."""
