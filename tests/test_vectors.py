@@ -112,12 +112,15 @@ def test_a_pickle_in_an_npz_is_refused(tmp_path):
         VectorSet.load(tmp_path / "p.npz")
 
 
-@pytest.mark.parametrize("part", ["vectors.npy", "items.parquet", "space.json"])
-def test_a_truncated_part_is_never_taken_as_whole(tmp_path, part):
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [("vectors.npy", "is damaged"), ("items.parquet", "is damaged"), ("space.json", "is not valid JSON")],
+)
+def test_a_truncated_part_is_never_taken_as_whole(tmp_path, part, message):
     some().save(tmp_path / "set")
     content = (tmp_path / "set" / part).read_bytes()
     (tmp_path / "set" / part).write_bytes(content[: len(content) * 2 // 3])
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=message):
         VectorSet.load(tmp_path / "set")
 
 

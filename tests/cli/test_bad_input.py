@@ -248,7 +248,7 @@ def test_a_recipe_that_cannot_be_carried_out(refused, override, message):
     ("overrides", "message"),
     [
         ("method=unibct", "did you mean 'unibct-mean'?"),
-        ("old_model=m8", "method=none uses no old model"),
+        ("method=none old_model=m8", "method=none uses no old model"),
         ("method=l2", "needs compatibility.old_model or .old_vectors"),
         ("method=bct old_vectors=old_q.npz", "needs compatibility.old_model or .old_classifier"),
         ("method=l2 old_model=m8 old_vectors=old_q.npz", "exclude each other"),
@@ -258,7 +258,10 @@ def test_a_recipe_that_cannot_be_carried_out(refused, override, message):
         ("method=l2 old_vectors=nowhere", "nowhere does not exist"),
         ("method=l2 old_vectors=old_q.npz", "lacks 24 of 24 training images"),
         ("method=unibct-mean old_model=m8 similarity_cap=0.5", "belongs to unibct-refined"),
-        ("method=l2 old_model=m8 temperature=2", "belongs to contrastive, bct-kd and lwf"),
+        (
+            "method=l2 old_model=m8 temperature=2",
+            "belongs to matched, matched-free, memory-contrast, contrastive, bct-kd and lwf",
+        ),
         ("method=l2 old_model=m8 margin=cosface", "does nothing for method=l2"),
         ("method=l2 old_model=m8 warmup_epochs=1", "leaves nothing of optim.epochs=1"),
     ],
@@ -289,18 +292,24 @@ def test_what_only_the_old_model_shows_is_refused_before_training(here, capsys, 
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "message"),
     [
-        "seed=-1",
-        "model.backbone=builtins:len",
-        "compatibility.method=unibct-refined compatibility.old_model=m8 compatibility.damping=1.0",
-        "compatibility.method=unibct-refined compatibility.old_model=m8 compatibility.refine_temperature=0.0",
-        "compatibility.method=unibct-refined compatibility.old_model=m8 compatibility.similarity_cap=2.0",
+        ("seed=-1", "seed"),
+        ("model.backbone=builtins:len", "builtins:len"),
+        ("compatibility.method=unibct-refined compatibility.old_model=m8 compatibility.damping=1.0", "damping"),
+        (
+            "compatibility.method=unibct-refined compatibility.old_model=m8 compatibility.refine_temperature=0.0",
+            "refine_temperature",
+        ),
+        (
+            "compatibility.method=unibct-refined compatibility.old_model=m8 compatibility.similarity_cap=2.0",
+            "similarity_cap",
+        ),
     ],
 )
-def test_values_out_of_range_are_refused_before_anything_is_made(refused, overrides):
+def test_values_out_of_range_are_refused_before_anything_is_made(refused, overrides, message):
     options = " ".join(f"--set {override}" for override in overrides.split())
-    refused(f"train recipe.yaml --out runs/x --quiet {options}")
+    assert message in refused(f"train recipe.yaml --out runs/x --quiet {options}")
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_fingerprint_follows_the_files(root: Path) -> None:
 
 @pytest.mark.parametrize("option", [{"image_size": 0}, {"image_size": (4, 4, 4)}, {"channels": 4}, {"broken": "fix"}])
 def test_wrong_options_are_refused(root: Path, option: dict[str, object]) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=next(iter(option))):
         FolderSource(root, **option)  # type: ignore[arg-type]
 
 

@@ -127,5 +127,5 @@ def test_the_drawing_itself_has_not_changed() -> None:
 
 @pytest.mark.parametrize("option", [{"images": 0}, {"size": 600}, {"seed": -1}, {"difficulty": -0.1}, {"channels": 2}])
 def test_wrong_options_are_refused(option: dict[str, int]) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=next(iter(option))):
         GlyphSource(**option)  # type: ignore[arg-type]

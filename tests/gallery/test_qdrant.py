@@ -17,7 +17,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import NewItem
 from samespace.space import Space
 
-qdrant_client = pytest.importorskip("qdrant_client")
+qdrant_client = pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
 from samespace.gallery.index import qdrant, qdrant_search  # noqa: E402
 from samespace.gallery.index.qdrant import QdrantSource  # noqa: E402
 from samespace.gallery.index.qdrant_points import Points  # noqa: E402

@@ -160,5 +160,5 @@ def test_a_malformed_calibration_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="here"):
         Calibration.from_dict(good | change, "here")
     for missing in good:
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=missing):
             Calibration.from_dict({key: value for key, value in good.items() if key != missing})
