@@ -11,7 +11,7 @@ import tokenize
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from filelock import FileLock
 from samespace.errors import InputError
 
 # what numpy raises for an .npz that is damaged, foreign, or full of Python objects
-UNREADABLE_NPZ = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, SyntaxError,
-                  tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, SyntaxError,
+               tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 _DEBRIS = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)", re.DOTALL)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
@@ -132,12 +132,27 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     return value
 
 
-def require_file(path: Path, what: str) -> None:
-    """Refuse a path that is not a readable file.
+def read_npz(path: Path, names: Sequence[str], what: str) -> tuple[dict[str, Any], list[str]]:
+    """Those of the named arrays that an `.npz` holds, and the names of all it holds; nothing is unpickled.
 
     Raises:
-        InputError: nothing is there, or it is a folder.
+        InputError: the file is missing, damaged or no `.npz`, or an array holds Python objects; `what` was expected.
     """
+    import numpy as np
+
+    require_file(path, what)
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} cannot be read as .npz: it is not an .npz file, or is cut short; expected {what}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names if name in file.files}, list(file.files)
+    except _UNREADABLE as error:
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} cannot be read as .npz ({line}); expected {what}") from None
+
+
+def require_file(path: Path, what: str) -> None:
+    """Refuse a path where there is no file, or a folder, by an InputError."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected {what}, a file")
     if not path.is_file():

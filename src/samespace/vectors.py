@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError
-from samespace.files import UNREADABLE_NPZ, read_json, replacing_folder, require_file, write_json
+from samespace.files import read_json, read_npz, replacing_folder, write_json
 from samespace.space import Links, Space, require_comparable
 
 Array = npt.NDArray[Any]
@@ -192,8 +191,12 @@ class VectorSet:
         path = Path(path)
         if path.is_dir():
             return cls._load_folder(path)
-        require_file(path, "a vector set: a folder made by 'samespace embed', or an .npz with 'vectors' and 'labels'")
-        return cls._load_npz(path)
+        what = "a vector set: a folder made by 'samespace embed', or an .npz with 'vectors' and 'labels'"
+        arrays, names = read_npz(path, ("vectors", "labels", "ids", "templates"), what)
+        if "vectors" not in arrays:
+            held = ", ".join(names) or "nothing"
+            raise InputError(f"{path} holds no array 'vectors' (it holds {held}); expected 'vectors' and 'labels'")
+        return cls.from_arrays(**arrays, name=str(path))
 
     @classmethod
     def _load_folder(cls, path: Path) -> VectorSet:
@@ -210,7 +213,8 @@ class VectorSet:
                 found = file.schema_arrow.names
                 table = file.read(columns=[key for key in _COLUMNS if key in found])
         except (ValueError, OSError, EOFError, pyarrow.ArrowException) as error:
-            raise InputError(f"{path} is damaged: {_first_line(error)}; make it again with 'samespace embed'") from None
+            line = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f"{path} is damaged: {line}; make it again with 'samespace embed'") from None
         if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
             raise InputError(f"{path}: vectors.npy should be (items, dims) float32 or float16, got {vectors.dtype}")
         if "id" not in found:
@@ -228,29 +232,6 @@ class VectorSet:
         )
         result._check()
         return result
-
-    @classmethod
-    def _load_npz(cls, path: Path) -> VectorSet:
-        if not zipfile.is_zipfile(path):
-            raise InputError(
-                f"{path} cannot be read as .npz: it is no archive, or cut short; expected arrays 'vectors', 'labels'"
-            )
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                known = ("vectors", "labels", "ids", "templates")
-                arrays = {key: file[key] for key in known if key in file.files}
-                found = ", ".join(file.files) or "nothing"
-        except UNREADABLE_NPZ as error:
-            raise InputError(f"{path} cannot be read as .npz ({_first_line(error)}); is it whole?") from None
-        if "vectors" not in arrays:
-            raise InputError(f"{path} holds no array 'vectors' (it holds {found}); expected 'vectors' and 'labels'")
-        return cls.from_arrays(
-            arrays["vectors"],
-            labels=arrays.get("labels"),
-            ids=arrays.get("ids"),
-            templates=arrays.get("templates"),
-            name=str(path),
-        )
 
     def _check(self) -> None:
         if self.space is not None and self.space.dim != self.dim:
@@ -288,7 +269,3 @@ def _column(values: Any, what: str, count: int, name: str) -> Array:
         except UnicodeDecodeError:
             raise InputError(f"{name}: {what} are byte strings that are not UTF-8; store them as strings") from None
     raise InputError(f"{name}: {what} should be integers or strings, got {column.dtype}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

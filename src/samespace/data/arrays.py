@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from PIL import Image
 from samespace.data.pixels import as_size, conform, require_channels, to_planes
 from samespace.data.source import as_rows, digest, repeated
 from samespace.errors import InputError
-from samespace.files import UNREADABLE_NPZ, require_file
+from samespace.files import read_npz
 
 KEYS = ("images", "labels", "label_names", "ids")
 
@@ -78,16 +77,12 @@ class ArraySource:
         Raises:
             InputError: no such file, not a whole `.npz`, an array missing or of the wrong kind.
         """
-        held = read_npz(Path(path), required=("images", "labels"), optional=("label_names", "ids"))
-        return cls(
-            held["images"],
-            held["labels"],
-            label_names=held.get("label_names"),
-            ids=held.get("ids"),
-            image_size=image_size,
-            channels=channels,
-            name=str(path),
-        )
+        held, names = read_npz(Path(path), KEYS, "an .npz of arrays, images and labels")
+        missing = [key for key in ("images", "labels") if key not in held]
+        if missing:
+            there = ", ".join(names) or "nothing"
+            raise InputError(f"{path} lacks {' and '.join(missing)}; it holds {there}, expected images, labels")
+        return cls(**held, image_size=image_size, channels=channels, name=str(path))
 
     def __len__(self) -> int:
         """Number of images."""
@@ -108,32 +103,6 @@ class ArraySource:
         text += ["\n".join(self.classes).encode(), "\n".join(self.ids).encode()]
         starts = range(0, len(planes), 1024)
         return digest([*text, *(np.ascontiguousarray(planes[start : start + 1024]).tobytes() for start in starts)])
-
-
-def read_npz(
-    path: Path, *, required: Sequence[str], optional: Sequence[str] = ()
-) -> dict[str, npt.NDArray[np.generic]]:
-    """Read named arrays of an `.npz`, never unpickling.
-
-    Raises:
-        InputError: no such file, not a whole `.npz`, an array missing or holding Python objects.
-    """
-    require_file(path, "an .npz file of arrays")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is not an .npz file, or is cut short; expected one with {', '.join(required)}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file.files)
-            missing = [key for key in required if key not in names]
-            held = {} if missing else {key: file[key] for key in (*required, *optional) if key in names}
-    except UNREADABLE_NPZ as error:
-        raise InputError(
-            f"{path} cannot be read as .npz ({(str(error) or type(error).__name__).splitlines()[0]})"
-        ) from None
-    if missing:
-        held_names = ", ".join(names) or "nothing"
-        raise InputError(f"{path} lacks {' and '.join(missing)}; it holds {held_names}, expected {', '.join(required)}")
-    return held
 
 
 def _checked_images(images: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.uint8]:

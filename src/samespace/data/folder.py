@@ -7,7 +7,7 @@ from typing import Unpack
 
 import numpy as np
 
-from samespace.data.listing import ListedOptions, ListedSource, Listing, file_facts
+from samespace.data.listing import ListedOptions, ListedSource, Listing
 from samespace.errors import InputError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -35,15 +35,9 @@ class FolderSource(ListedSource):
         if not images:
             raise InputError(_nothing(self.root, empty, self.ignored))
         ids = np.array([path.relative_to(self.root).as_posix() for path in images])
-        listing = Listing(
-            name=f"{self.root}/",
-            ids=ids,
-            classes=np.array([path.parent.name for path in images]),
-            read=images.__getitem__,
-            facts=file_facts(ids, images.__getitem__),
-            bad=tuple((name, "a class folder without images") for name in empty),
-        )
-        super().__init__(listing, **options)
+        classes = np.array([path.parent.name for path in images])
+        bad = tuple((name, "a class folder without images") for name in empty)
+        super().__init__(Listing.of_files(f"{self.root}/", ids, classes, images.__getitem__, bad=bad), **options)
 
 
 def _scan(root: Path) -> tuple[list[Path], list[str], tuple[str, ...]]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import compute, csv
 
-from samespace.data.listing import Listing, file_facts
+from samespace.data.listing import Listing
 from samespace.data.source import repeated
 from samespace.errors import InputError, suggest
 from samespace.files import require_file
@@ -44,13 +44,8 @@ def landmark_listing(root: str | Path, *, part: str = "train", clean: bool = Fal
         name = str(names[row])
         return folder / part / name[0] / name[1] / name[2] / f"{name}.jpg"
 
-    return Listing(
-        name=f"gldv2:{folder},part={part}{',clean=true' if clean else ''}",
-        ids=names,
-        classes=landmarks,
-        read=path_of,
-        facts=file_facts(names, path_of, landmarks),
-    )
+    name = f"gldv2:{folder},part={part}{',clean=true' if clean else ''}"
+    return Listing.of_files(name, names, landmarks, path_of, told=landmarks)
 
 
 def read_landmarks(

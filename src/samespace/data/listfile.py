@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from samespace.data.listing import Listing, file_facts
+from samespace.data.listing import Listing
 from samespace.errors import InputError
 from samespace.files import require_file
 
@@ -39,14 +39,11 @@ def list_listing(path: str | Path, root: str | Path | None = None) -> Listing:
     if root is not None and not folder.is_dir():
         raise InputError(f"root {folder} of list {file} is not a folder")
     names, labels = read_list(file)
-    ids = np.array(names)
 
     def path_of(row: int) -> Path:
         return folder / names[row]
 
-    return Listing(
-        name=str(path), ids=ids, classes=as_classes(labels), read=path_of, facts=file_facts(ids, path_of, labels)
-    )
+    return Listing.of_files(str(path), np.array(names), as_classes(labels), path_of, told=labels)
 
 
 def read_list(path: Path) -> tuple[list[str], npt.NDArray[np.str_]]:

@@ -56,6 +56,27 @@ class Listing:
     named: bool = True
     item: str = ""
 
+    @classmethod
+    def of_files(
+        cls,
+        name: str,
+        ids: npt.NDArray[np.str_],
+        classes: npt.NDArray[np.int64] | npt.NDArray[np.str_],
+        path_of: Callable[[int], Path],
+        *,
+        told: npt.NDArray[np.generic] | None = None,
+        bad: Skipped = (),
+    ) -> Listing:
+        """Images that are files; their facts are id, size, modification time, and `told` where ids do not tell it."""
+
+        def facts(rows: Rows) -> Iterator[bytes]:
+            for row in rows.tolist():
+                stat = path_of(row).stat()
+                label = "" if told is None else f" {told[row]}"
+                yield f"{ids[row]} {stat.st_size} {stat.st_mtime_ns}{label}".encode(errors="surrogateescape")
+
+        return cls(name, ids, classes, path_of, facts, bad)
+
 
 class ListedOptions(TypedDict, total=False):
     """Keyword arguments of `ListedSource`."""
@@ -216,20 +237,6 @@ class ListedSource:
         except (InputError, OSError):
             held = b""
         return str(held) if isinstance(held, Path) else f"{self._called(self._rows[row])} of {self.name}"
-
-
-def file_facts(
-    ids: npt.NDArray[np.str_], path_of: Callable[[int], Path], classes: npt.NDArray[np.generic] | None = None
-) -> Callable[[Rows], Iterator[bytes]]:
-    """Facts of images that are files: id, size, modification time, and the class where the id does not tell it."""
-
-    def facts(rows: Rows) -> Iterator[bytes]:
-        for row in rows.tolist():
-            stat = path_of(row).stat()
-            label = "" if classes is None else f" {classes[row]}"
-            yield f"{ids[row]} {stat.st_size} {stat.st_mtime_ns}{label}".encode(errors="surrogateescape")
-
-    return facts
 
 
 def _guarded(read: Callable[[int], Path | bytes], look: Callable[[Path | BinaryIO], T], row: int) -> T | str:

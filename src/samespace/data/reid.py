@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from samespace.data.listing import Listing, file_facts
+from samespace.data.listing import Listing
 from samespace.data.source import repeated
 from samespace.errors import InputError, suggest
 from samespace.files import require_file
@@ -105,13 +105,8 @@ def reid_listing(root: str | Path, *, part: str = "train", layout: Layout) -> Li
     def path_of(row: int) -> Path:
         return folder / str(ids[row])
 
-    return Listing(
-        name=f"{layout}:{folder},part={part}",
-        ids=ids,
-        classes=every.identity[wanted],
-        read=path_of,
-        facts=file_facts(ids, path_of, every.identity[wanted]),
-    )
+    people = every.identity[wanted]
+    return Listing.of_files(f"{layout}:{folder},part={part}", ids, people, path_of, told=people)
 
 
 def _market(root: Path) -> Iterator[Row]:

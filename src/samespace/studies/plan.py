@@ -15,7 +15,7 @@ import torch
 from samespace.data import ImageSource, allocate, holdout, open_for_model
 from samespace.data.holdout import Holdout, IntArray
 from samespace.errors import InputError
-from samespace.files import UNREADABLE_NPZ
+from samespace.files import read_npz
 from samespace.models.backbones import build_backbone
 from samespace.studies.settings import Settings
 from samespace.studies.study import Model, Pair, Share, Study
@@ -220,17 +220,12 @@ def _marked_classes(plan: Plan, source: ImageSource, seed: int) -> IntArray | No
 
 
 def _class_array(path: Path, name: str) -> npt.NDArray[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = list(file.files)
-            marks = np.asarray(file[name]) if name in held else None
-    except UNREADABLE_NPZ as error:
-        raise InputError(f"{path} cannot be read as .npz ({error}); check.classes and check.groups need one") from None
-    if marks is None:
+    arrays, held = read_npz(path, [name], "an .npz, for check.classes and check.groups")
+    if name not in arrays:
         raise InputError(
             f"{path} holds no array '{name}' for check.classes or check.groups; it holds {', '.join(held)}"
         )
-    return marks
+    return np.asarray(arrays[name])
 
 
 def identity(plan: Plan, source: ImageSource) -> dict[str, str]:
