@@ -208,6 +208,13 @@ def test_what_cannot_be_is_refused_in_one_line(given: dict[str, Any], message: s
     assert "\n" not in str(caught.value)
 
 
+def test_views_need_an_augmentation() -> None:
+    tree = _tree(old_model="v1", views=4)
+    del tree["augment"]
+    with pytest.raises(InputError, match="views=4 needs random changes"):
+        parse_recipe(tree)
+
+
 def test_views_of_another_augmentation_are_refused(old: Path, tmp_path: Path, source: ImageSource) -> None:
     from samespace.progress import silent_bar
 

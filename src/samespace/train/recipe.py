@@ -46,6 +46,11 @@ class Recipe:
         section, epochs = chosen(self.compatibility), self.optim.epochs
         check_section(section)
         at_least("seed", self.seed, 0)
+        if isinstance(section.views, int) and not self.augment.active:
+            raise InputError(
+                f"compatibility.views={section.views} needs random changes of the images, and augment has none: "
+                "set some, or views: stored"
+            )
         if section.method == "none":
             return
         if section.warmup_epochs is not None and section.warmup_epochs >= epochs:
