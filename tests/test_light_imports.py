@@ -70,3 +70,7 @@ def test_checking_vectors(folder: Path) -> None:
     vectors = str(folder / "vectors")
     sides = [f"--{side}={vectors}" for side in ("queries", "gallery", "baseline", "new-gallery")]
     assert loaded_by("check", *sides, "--replicates", "100", exit_code=1) == []
+
+
+def test_probing_vectors(folder: Path) -> None:
+    assert loaded_by("probe", str(folder / "vectors"), "--replicates", "100") == []

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from samespace import bridge, data, evaluate, gallery, losses, metrics, models, prototypes, report, train
     from samespace.data import open_source
     from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError, TrainingError
-    from samespace.evaluate import Certificate, check
+    from samespace.evaluate import Certificate, Probe, check, probe
     from samespace.gallery import Gallery
     from samespace.models import Embedder
     from samespace.space import Space, require_comparable
@@ -26,6 +26,7 @@ __all__ = [
     "Gallery",
     "GalleryError",
     "InputError",
+    "Probe",
     "SamespaceError",
     "Space",
     "SpaceError",
@@ -40,6 +41,7 @@ __all__ = [
     "metrics",
     "models",
     "open_source",
+    "probe",
     "prototypes",
     "report",
     "require_comparable",
@@ -52,6 +54,7 @@ _HOME = {
     "Gallery": "gallery",
     "GalleryError": "errors",
     "InputError": "errors",
+    "Probe": "evaluate",
     "SamespaceError": "errors",
     "Space": "space",
     "SpaceError": "errors",
@@ -59,6 +62,7 @@ _HOME = {
     "VectorSet": "vectors",
     "check": "evaluate",
     "open_source": "data",
+    "probe": "evaluate",
     "require_comparable": "space",
 }
 _ROOMS = frozenset(

@@ -17,6 +17,7 @@ from samespace.cli.demo import demo
 from samespace.cli.embed import embed
 from samespace.cli.export import export
 from samespace.cli.gallery import gallery
+from samespace.cli.probe import probe
 from samespace.cli.reproduce import reproduce
 from samespace.cli.train import train
 from samespace.errors import SamespaceError
@@ -37,6 +38,7 @@ def cli() -> None:
 
     \b
     First time here:          samespace demo
+    Which way fits:           samespace probe OLD_VECTORS --new NEW_VECTORS
     Train a compatible model: samespace train recipe.yaml --out runs/v2
     Make vectors:             samespace embed runs/v2 images/ --out vectors/new
     Prove compatibility:      samespace check --queries NEW_Q --gallery OLD_G --baseline OLD_Q
@@ -45,7 +47,7 @@ def cli() -> None:
     """  # noqa: D301
 
 
-for command in (demo, train, embed, check, gallery, bridge, benchmark, reproduce, data, export):
+for command in (demo, probe, train, embed, check, gallery, bridge, benchmark, reproduce, data, export):
     cli.add_command(command)
 
 

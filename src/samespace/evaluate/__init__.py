@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from samespace.evaluate.certificate import Certificate, MetricResult
 from samespace.evaluate.check import check
+from samespace.evaluate.probe import Probe, probe
 
-__all__ = ["Certificate", "MetricResult", "check"]
+__all__ = ["Certificate", "MetricResult", "Probe", "check", "probe"]

@@ -1,0 +1,132 @@
+"""`samespace probe`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from samespace.cli.output import PATH, json_option, write_result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from samespace.evaluate.probe import Advice, Gain, Measure, Probe, Strength
+
+
+@click.command()
+@click.argument("old_vectors", type=PATH)
+@click.option("--new", type=PATH, metavar="NEW_VECTORS", help="The same items by a new model.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="Beside rank@1: rank@K, mAP, TAR@FAR=1e-4, TPIR@FPIR=1e-2, TPIR-merged@FPIR=1e-2; repeat for several.",
+)
+@click.option("--held-out", type=float, default=0.5, show_default=True, help="Share of the classes to search for.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")
+@click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split and the resamples.")
+@json_option
+def probe(
+    old_vectors: Path,
+    new: Path | None,
+    metrics: tuple[str, ...],
+    held_out: float,
+    confidence: float,
+    replicates: int,
+    seed: int,
+    json_to: str | None,
+) -> None:
+    """Say how strong the old model is and which way of upgrading fits.
+
+    OLD_VECTORS are labelled, best of classes that no model was trained on. With NEW_VECTORS of the same items, by a new
+    model trained without regard to the old one, the lead of re-embedding is measured too.
+    """
+    from samespace.evaluate import probe as run_probe
+    from samespace.vectors import VectorSet
+
+    found = run_probe(
+        VectorSet.load(old_vectors),
+        None if new is None else VectorSet.load(new),
+        metrics=list(metrics) or None,
+        held_out=held_out,
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+    )
+    if write_result(found.to_dict(), json_to):
+        _print(found)
+
+
+def _print(found: Probe) -> None:
+    from rich.console import Console
+
+    from samespace.report.terminal import plain
+
+    out = Console(file=sys.stdout)
+    data = found.data
+    out.print(
+        plain(
+            f"{data.items:,} items of {data.classes:,} classes, {data.fewest} to {data.most} each (median "
+            f"{data.median:g}); held out: {data.held_out:,} classes, {data.unmated:,} of them without a mate, "
+            f"{data.queries:,} queries, {data.gallery:,} gallery items"
+        )
+    )
+    out.print()
+    out.print(_table(found))
+    for name, one in (("old", found.old), ("new", found.new)):
+        if one is not None:
+            out.print(plain(f"{name} scores, {_scores(one)}"))
+    for place, advice in enumerate(found.ways, 1):
+        out.print()
+        for line in _advice(place, advice):
+            out.print(plain(line))
+        out.print(plain(f"   next: {advice.command}"), soft_wrap=True)
+    if found.notes:
+        out.print()
+    for note in found.notes:
+        out.print(plain(f"note: {note}"))
+
+
+def _scores(one: Strength) -> str:
+    genuine, impostor = (f"{part.mean:.3f} ({part.std:.3f})" for part in (one.genuine, one.impostor))
+    share = f"{100 * one.near_duplicates:.1f} % of queries"
+    return f"mean (standard deviation): genuine {genuine}, impostor {impostor}; near duplicates: {share}"
+
+
+def _table(found: Probe) -> Table:
+    from rich.table import Table
+
+    rows: dict[str, dict[str, Measure]] = {"old": found.old.metrics}
+    if found.new is not None and found.lead is not None:
+        rows |= {"new": found.new.metrics, "new - old": found.lead}
+    if found.mapped is not None:
+        rows["rotated - old"] = found.mapped
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("in %", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column(f"{100 * found.confidence:g} % interval", justify="right", no_wrap=True)
+    for metric in found.old.metrics:
+        for name, measures in rows.items():
+            one, sign = measures[metric], "+" if " - " in name else ""
+            value, low, high = (f"{100 * part:{sign}.1f}" for part in (one.value, *one.interval))
+            table.add_row(metric if name == "old" else "", name, value, f"{low} … {high}")
+    return table
+
+
+def _advice(place: int, advice: Advice) -> list[str]:
+    method = f", method {advice.method}" if advice.method else ""
+    return [
+        f"{place}. {advice.way}{method}: {advice.reason}",
+        *(f"   expect {_gain(gain)}" for gain in advice.gains),
+    ]
+
+
+def _gain(gain: Gain) -> str:
+    metrics = ", ".join(f"{name} {100 * low:+.1f} … {100 * high:+.1f}" for name, (low, high) in gain.metrics.items())
+    return f"{metrics} ({gain.basis}{f'; {gain.source}' if gain.source else ''})"
