@@ -21,7 +21,7 @@ def test_the_demo_leaves_recipes_models_certificates_and_pages(tmp_path):
     assert "rank@1" in markdown_table(result.certificates)
     assert str(result.report) in summary(result)
     # three epochs make no compatible model: the gallery refuses it, and stays as it was
-    assert result.act.permission == "refused"
+    assert result.upgrade.permission == "refused"
     assert sum(line.startswith("  refused") for line in said) == 2
     assert f"samespace gallery status {tmp_path / 'gallery'}" in summary(result)
 

@@ -50,7 +50,7 @@ def pictures(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
-    """Images, an old model, a kindred new one, a foreign one, their vectors, a certificate that says yes and one no."""
+    """Images, an old model, a related new one, a foreign one, their vectors, a certificate that says yes and one no."""
     here = tmp_path_factory.mktemp("gallery")
     pictures(here)
     made = {"m1": model(1), "m2": model(1, noise=0.1), "m3": model(3), "m4": model(4, dim=8)}

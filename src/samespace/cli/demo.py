@@ -43,7 +43,7 @@ def demo(out: Path, seed: int, quiet: bool, json_to: str | None) -> None:
         quiet=quiet,
     )
     values = {name: certificate.to_dict() for name, certificate in result.certificates.items()}
-    write_result({**values, "gallery": result.act.to_dict()}, json_to)
+    write_result({**values, "gallery": result.upgrade.to_dict()}, json_to)
     if to_stdout:
         return
     console = Console(file=sys.stdout)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from samespace.data import ImageSource
-from samespace.demo.act import Act, Permission, Stage
 from samespace.demo.page import write_gallery_page
+from samespace.demo.upgrade import GalleryUpgrade, Permission, Stage
 from samespace.errors import SpaceError
 from samespace.evaluate import Certificate, check
 from samespace.gallery import Answer, Gallery, Limits
@@ -28,7 +28,7 @@ Vectors = Mapping[str, tuple[VectorSet, VectorSet]]
 Say = Callable[[str], None]
 
 
-def last_act(
+def upgrade_gallery(
     out: Path,
     named: str,
     images: ImageSource,
@@ -37,7 +37,7 @@ def last_act(
     replicates: int = 2000,
     seed: int = 0,
     say: Say = print,
-) -> Act:
+) -> GalleryUpgrade:
     """Upgrade a live gallery of the held-out gallery images from the old model to the compatible one.
 
     Args:
@@ -79,10 +79,12 @@ def last_act(
         healthy = gallery.doctor().healthy
         say(f"  the doctor says: {'nothing is wrong' if healthy else 'something is wrong'}")
     page = out / "gallery.html" if stages else None
-    act = Act(folder, page, permission, plan.order, before, tuple(stages), same_back, same_forth, healthy, 0.0)
+    upgrade = GalleryUpgrade(
+        folder, page, permission, plan.order, before, tuple(stages), same_back, same_forth, healthy, 0.0
+    )
     if page is not None:
-        write_gallery_page(act, page)
-    return replace(act, seconds=time.monotonic() - began)
+        write_gallery_page(upgrade, page)
+    return replace(upgrade, seconds=time.monotonic() - began)
 
 
 def _certificate(vectors: Vectors, replicates: int, seed: int) -> Certificate:

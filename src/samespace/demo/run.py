@@ -14,8 +14,8 @@ import yaml
 
 from samespace.data import ImageSource, allocate, holdout, open_source, part
 from samespace.data.lookup import image_lookup
-from samespace.demo.act import Act
-from samespace.demo.gallery import last_act
+from samespace.demo.gallery import upgrade_gallery
+from samespace.demo.upgrade import GalleryUpgrade
 from samespace.evaluate import Certificate, check
 from samespace.files import write_text
 from samespace.models import Embedder
@@ -68,7 +68,7 @@ class DemoResult:
         certificates: of the independent and of the compatible successor, against the old model.
         report: page of the compatible successor's certificate.
         comparison: page that holds both side by side.
-        act: what the upgrade of a live gallery showed.
+        upgrade: what the upgrade of a live gallery showed.
         seconds: time the work took.
         peak_bytes: most memory the process held.
     """
@@ -76,7 +76,7 @@ class DemoResult:
     certificates: dict[str, Certificate]
     report: Path
     comparison: Path
-    act: Act
+    upgrade: GalleryUpgrade
     seconds: float
     peak_bytes: int
 
@@ -125,8 +125,10 @@ def run_demo(
     )
     comparison = write_comparison(certificates, out / "comparison", title="samespace demo: both successors")
     say("5/5 a live gallery: queries switch to the compatible successor, its items are re-embedded step by step")
-    act = last_act(out, settings.source, source, vectors, replicates=settings.replicates, seed=settings.seed, say=say)
-    return DemoResult(certificates, report, comparison, act, time.monotonic() - began, peak_memory())
+    upgrade = upgrade_gallery(
+        out, settings.source, source, vectors, replicates=settings.replicates, seed=settings.seed, say=say
+    )
+    return DemoResult(certificates, report, comparison, upgrade, time.monotonic() - began, peak_memory())
 
 
 _MODELS = {
@@ -191,13 +193,13 @@ def peak_memory() -> int:
 
 def summary(result: DemoResult) -> str:
     """The last words of the demo: where to look and what to do next."""
-    folder = result.act.folder
+    folder = result.upgrade.folder
     lines = [
         "",
         f"work: {clock(result.seconds)}, peak memory {result.peak_bytes / 2**30:.2f} GiB",
         f"report:     {result.report}",
         f"comparison: {result.comparison}",
-        *([f"upgrade:    {result.act.page}"] if result.act.page else []),
+        *([f"upgrade:    {result.upgrade.page}"] if result.upgrade.page else []),
         "",
         "The gallery stays for you to try:",
         f"  samespace gallery status {folder}",

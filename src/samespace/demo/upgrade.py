@@ -1,4 +1,4 @@
-"""`Act`: the results of the gallery upgrade at the end of the demo."""
+"""`GalleryUpgrade`: the results of the gallery upgrade at the end of the demo."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Act:
+class GalleryUpgrade:
     """Results of the gallery upgrade at the end of the demo.
 
     Attributes:
