@@ -119,12 +119,7 @@ class LFW:
 
 @dataclass(frozen=True, eq=False)
 class LFWScores:
-    """The scores of the pairs by one pair of models.
-
-    Attributes:
-        pairs: the benchmark.
-        scores: (P,) cosine of each pair.
-    """
+    """The scores, (P,) cosines, of the pairs of the benchmark by one pair of models."""
 
     pairs: LFW
     scores: Doubles

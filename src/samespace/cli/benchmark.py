@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from samespace.cli.output import PATH, json_option, write_result
+from samespace.cli.output import PATH, certificate_options, json_option, require_folder, show_certificate
 
 # as in protocols.named, which takes long to import
 _NAMES = ("ijbb", "ijbc", "market1501", "msmt17", "roxford5k", "rparis6k", "gldv2", "lfw")
@@ -31,10 +31,7 @@ _BY_STEM = ("roxford5k", "rparis6k", "gldv2")
     help="Weigh images of IJB templates by the score of the face detector.",
 )
 @click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")
-@click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--report", type=PATH, metavar="DIR", help="Write report.html and certificate.json.")
+@certificate_options
 @json_option
 def benchmark(
     name: str,
@@ -45,11 +42,9 @@ def benchmark(
     metrics: tuple[str, ...],
     weights: str,
     prefix: bool,
-    confidence: float,
-    replicates: int,
-    seed: int,
     report: Path | None,
     json_to: str | None,
+    **options: Any,
 ) -> int:
     """May the new model's queries search the old model's gallery, on a published benchmark?
 
@@ -69,16 +64,12 @@ def benchmark(
 
     Exit status: 0 the new model is compatible on every metric, 1 it is not, 2 wrong use or bad input.
     """  # noqa: D301
-    from rich.console import Console
-
     from samespace.benchmarks.certify import certify
     from samespace.benchmarks.landmarks import by_stem
     from samespace.benchmarks.open import open_benchmark
-    from samespace.report import print_certificate, write_report
     from samespace.vectors import VectorSet
 
-    if report is not None and report.exists() and not report.is_dir():
-        raise click.UsageError(f"--report {report} is a file; name a folder.")
+    require_folder(report)
     published = open_benchmark(name, files, weights="detector" if weights == "detector" else "none")
 
     def load(path: Path) -> VectorSet:
@@ -92,15 +83,6 @@ def benchmark(
         paragon=None if paragon is None else load(paragon),
         metrics=list(metrics) or None,
         prefix=prefix,
-        replicates=replicates,
-        confidence=confidence,
-        seed=seed,
+        **options,
     )
-    if json_to != "-":
-        print_certificate(certificate, Console(file=sys.stdout))
-    write_result(certificate.to_dict(), json_to)
-    if report is not None:
-        page = write_report(certificate, report)
-        if json_to != "-":
-            click.echo(f"report: {page}")
-    return 0 if certificate.compatible else 1
+    return show_certificate(certificate, report, json_to)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import PATH, certificate_options, json_option, require_folder, show_certificate
 from samespace.cli.sources import open_at
 
 _SHOWN_PIXELS = 128
-_VECTORS = click.Path(path_type=Path)
 
 
 def _share(context: click.Context, parameter: click.Parameter, text: str | None) -> float | Literal["auto"] | None:
@@ -25,12 +23,12 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 
 
 @click.command()
-@click.option("--queries", required=True, type=_VECTORS, metavar="NEW_Q", help="Query items by the new model.")
-@click.option("--gallery", required=True, type=_VECTORS, metavar="OLD_G", help="Gallery items by the old model.")
-@click.option("--baseline", required=True, type=_VECTORS, metavar="OLD_Q", help="The same queries by the old model.")
-@click.option("--new-gallery", type=_VECTORS, metavar="NEW_G", help="The same gallery by the new model.")
-@click.option("--paragon-queries", type=_VECTORS, metavar="P_Q", help="The same queries by the paragon.")
-@click.option("--paragon-gallery", type=_VECTORS, metavar="P_G", help="The same gallery by the paragon.")
+@click.option("--queries", required=True, type=PATH, metavar="NEW_Q", help="Query items by the new model.")
+@click.option("--gallery", required=True, type=PATH, metavar="OLD_G", help="Gallery items by the old model.")
+@click.option("--baseline", required=True, type=PATH, metavar="OLD_Q", help="The same queries by the old model.")
+@click.option("--new-gallery", type=PATH, metavar="NEW_G", help="The same gallery by the new model.")
+@click.option("--paragon-queries", type=PATH, metavar="P_Q", help="The same queries by the paragon.")
+@click.option("--paragon-gallery", type=PATH, metavar="P_G", help="The same gallery by the paragon.")
 @click.option(
     "--metric",
     "metrics",
@@ -45,15 +43,10 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
     callback=_share,
     help="Test normalised (1 - ALPHA) old + ALPHA new queries; auto chooses ALPHA on classes that are not judged.",
 )
-@click.option("--support-queries", type=_VECTORS, metavar="NEW_Q", help="For --fuse auto: other classes, new model.")
-@click.option("--support-gallery", type=_VECTORS, metavar="OLD_G", help="The gallery of these classes, old model.")
-@click.option("--support-baseline", type=_VECTORS, metavar="OLD_Q", help="The queries of these classes, old model.")
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")
-@click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option(
-    "--report", type=click.Path(path_type=Path), metavar="DIR", help="Write report.html and certificate.json."
-)
+@click.option("--support-queries", type=PATH, metavar="NEW_Q", help="For --fuse auto: other classes, new model.")
+@click.option("--support-gallery", type=PATH, metavar="OLD_G", help="The gallery of these classes, old model.")
+@click.option("--support-baseline", type=PATH, metavar="OLD_Q", help="The queries of these classes, old model.")
+@certificate_options
 @click.option("--images", metavar="SOURCE", help="Image source with the items' ids, to show queries in the report.")
 @json_option
 def check(
@@ -69,12 +62,10 @@ def check(
     support_queries: Path | None,
     support_gallery: Path | None,
     support_baseline: Path | None,
-    confidence: float,
-    replicates: int,
-    seed: int,
     report: Path | None,
     images: str | None,
     json_to: str | None,
+    **options: Any,
 ) -> int:
     """May the new model's queries search the old model's gallery?
 
@@ -91,7 +82,6 @@ def check(
     Exit status: 0 the new model is compatible on every metric, 1 it is not, 2 wrong use or bad input.
     """
     from samespace.evaluate import check as run_check
-    from samespace.report import print_certificate, write_report
     from samespace.vectors import VectorSet
 
     if (paragon_queries is None) != (paragon_gallery is None):
@@ -104,8 +94,7 @@ def check(
         )
     if images is not None and report is None:
         raise click.UsageError("--images are shown in the report: add --report DIR.")
-    if report is not None and report.exists() and not report.is_dir():
-        raise click.UsageError(f"--report {report} is a file; name a folder.")
+    require_folder(report)
     lookup = None
     if images is not None:
         from samespace.data.lookup import image_lookup
@@ -124,17 +113,6 @@ def check(
         prefix=prefix,
         fuse=fuse,
         support=(VectorSet.load(given[0]), VectorSet.load(given[1]), VectorSet.load(given[2])) if given else None,
-        confidence=confidence,
-        replicates=replicates,
-        seed=seed,
+        **options,
     )
-    if json_to != "-":
-        from rich.console import Console
-
-        print_certificate(certificate, Console(file=sys.stdout))
-    write_result(certificate.to_dict(), json_to)
-    if report is not None:
-        page = write_report(certificate, report, images=lookup)
-        if json_to != "-":
-            click.echo(f"report: {page}")
-    return 0 if certificate.compatible else 1
+    return show_certificate(certificate, report, json_to, lookup)

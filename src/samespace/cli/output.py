@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from samespace.files import write_json
+
+if TYPE_CHECKING:
+    from samespace.evaluate.certificate import Certificate
+    from samespace.report.pictures import ImageLookup
 
 PATH = click.Path(path_type=Path)
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -17,6 +23,43 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 json_option = click.option(
     "--json", "json_to", metavar="FILE|-", help="Also write the result as JSON to FILE, or to standard output for '-'."
 )
+
+
+def certificate_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `check` and `benchmark` both take."""
+    options = (
+        click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval."),
+        click.option(
+            "--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples."
+        ),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option("--report", type=PATH, metavar="DIR", help="Write report.html and certificate.json."),
+    )
+    return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def require_folder(report: Path | None) -> None:
+    """Refuse a --report that is a file, before any work."""
+    if report is not None and report.exists() and not report.is_dir():
+        raise click.UsageError(f"--report {report} is a file; name a folder.")
+
+
+def show_certificate(
+    certificate: Certificate, report: Path | None, json_to: str | None, images: ImageLookup | None = None
+) -> int:
+    """Print a certificate and write it where --json and --report say; the exit status that it means."""
+    from rich.console import Console
+
+    from samespace.report import print_certificate, write_report
+
+    if json_to != "-":
+        print_certificate(certificate, Console(file=sys.stdout))
+    write_result(certificate.to_dict(), json_to)
+    if report is not None:
+        page = write_report(certificate, report, images=images)
+        if json_to != "-":
+            click.echo(f"report: {page}")
+    return 0 if certificate.compatible else 1
 
 
 def write_result(value: dict[str, Any], json_to: str | None) -> bool:

@@ -92,11 +92,7 @@ def _check_classes(
 
 
 def labels_of(labels: npt.ArrayLike | ImageSource) -> npt.NDArray[Any]:
-    """One label per image, from a source or an array.
-
-    Raises:
-        InputError: not one list of whole numbers or strings.
-    """
+    """One label per image, from a source or an array. Raises InputError: not one list of whole numbers or strings."""
     array = labels.labels if isinstance(labels, ImageSource) else np.asarray(labels)
     if array.ndim != 1 or array.dtype.kind not in "iuU":
         raise InputError(f"labels must be one list of whole numbers or strings, got {array.dtype} {array.shape}")

@@ -47,11 +47,7 @@ class Heads:
 
 
 class RecordFile:
-    """A `.rec` file, read through a memory map.
-
-    Raises:
-        InputError: no such file, or an empty one.
-    """
+    """A `.rec` file, read through a memory map. Raises InputError: no such file, or an empty one."""
 
     def __init__(self, path: Path) -> None:
         require_file(path, "a RecordIO file, .rec")
@@ -62,11 +58,7 @@ class RecordFile:
         self._words = self.bytes[: self.size // 4 * 4].view("<u4")
 
     def cut(self, start: int, stop: int) -> bytes:
-        """Bytes of the file.
-
-        Raises:
-            InputError: the file has become shorter since it was opened.
-        """
+        """Bytes of the file. Raises InputError: the file has become shorter since it was opened."""
         if self.path.stat().st_size < self.size:
             raise InputError(f"{self.path} has been changed while it was read")
         return self.bytes[start:stop].tobytes()

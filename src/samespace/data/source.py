@@ -102,11 +102,7 @@ def subset(source: ImageSource, rows: Rows) -> ImageSource:
 
 
 def as_rows(rows: Rows, count: int) -> npt.NDArray[np.int64]:
-    """Row numbers as an int64 array.
-
-    Raises:
-        InputError: a number is not whole or lies outside `0 … count - 1`.
-    """
+    """Row numbers as an int64 array. Raises InputError: a number is not whole or lies outside `0 … count - 1`."""
     index = np.asarray(rows)
     if not index.size:
         return np.empty(0, dtype=np.int64)

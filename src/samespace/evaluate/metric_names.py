@@ -134,11 +134,7 @@ def parse(name: str) -> Metric:
 
 
 def parse_all(names: Sequence[str]) -> list[Metric]:
-    """Read several names, each once, in order.
-
-    Raises:
-        InputError: as `parse`, a bare string, or no name at all.
-    """
+    """Read several names, each once, in order. Raises InputError: as `parse`, a bare string, or no name at all."""
     if isinstance(names, str):
         raise InputError(f"metrics should be a list of names, got the one string '{names}'")
     if not names:

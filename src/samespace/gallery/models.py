@@ -76,11 +76,7 @@ def job_of(
     limits: Limits,
     device: str,
 ) -> Job:
-    """What workers in other processes need to know.
-
-    Raises:
-        InputError: something that has no name they could use.
-    """
+    """What workers in other processes need to know. Raises InputError: something that has no name they could use."""
     folder = state.spaces[state.query].model if model is None else model
     named = state.settings.get("images") if images is None else images
     if vectors is not None or not isinstance(folder, (str, Path)) or not isinstance(named, (str, Path)):

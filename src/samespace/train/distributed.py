@@ -21,12 +21,7 @@ from samespace.vectors import Floats
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all.
-
-    Attributes:
-        rank: number of this process.
-        count: processes in all.
-    """
+    """This process, number `rank`, among all `count`."""
 
     rank: int = 0
     count: int = 1

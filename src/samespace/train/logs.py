@@ -56,11 +56,7 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def open_logger(kind: str, out: Path, recipe: dict[str, Any]) -> Log:
-    """A logger beside `metrics.jsonl`, from an optional extra.
-
-    Raises:
-        InputError: the extra is not installed.
-    """
+    """A logger beside `metrics.jsonl`, from an optional extra. Raises InputError: the extra is not installed."""
     try:
         if kind == "tensorboard":
             return _tensorboard(out)

@@ -194,11 +194,7 @@ def follow(ledger: Ledger, generation: int, running: Callable[[], bool], advance
 
 
 def _ending(done: list[Progress], errors: list[str], died: Sequence[int | None], workers: int) -> str:
-    """Why a run of several workers ended.
-
-    Raises:
-        GalleryError: none of them did anything.
-    """
+    """Why a run of several workers ended. Raises GalleryError: none of them did anything."""
     if errors and not done:
         raise GalleryError(errors[0])
     if not done:

@@ -30,13 +30,7 @@ _RESCORED_BYTES = 32 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A segment, and which of its rows may be found.
-
-    Attributes:
-        segment: the vectors.
-        live: how many rows may be found.
-        mask: which; None where all may, or none.
-    """
+    """A segment, and which of its rows may be found: `live` of them, by `mask` (None: all or none)."""
 
     segment: Segment
     live: int

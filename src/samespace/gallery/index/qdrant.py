@@ -73,11 +73,7 @@ class QdrantSource:
 
     @contextmanager
     def snapshot(self, where: Sequence[Condition] = ()) -> Iterator[QdrantSnapshot]:
-        """The gallery now; see `base.Source`.
-
-        Raises:
-            GalleryError: the server cannot be reached.
-        """
+        """The gallery now; see `base.Source`. Raises GalleryError: the server cannot be reached."""
         # the mark is read before the ledger, so that the ledger's revision includes all that the mark vouches for
         mark = self.points.mark()
         with ExitStack() as stack:

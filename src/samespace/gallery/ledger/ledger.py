@@ -62,11 +62,7 @@ class Ledger:
 
     @classmethod
     def open(cls, location: str | Path, *, read_only: bool = False) -> Ledger:
-        """Open a ledger.
-
-        Raises:
-            GalleryError: there is none, it is damaged or of another format.
-        """
+        """Open a ledger. Raises GalleryError: there is none, it is damaged or of another format."""
         engine = _engine(str(location), read_only=read_only)
         try:
             ledger = cls(engine)

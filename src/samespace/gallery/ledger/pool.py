@@ -97,11 +97,7 @@ class OneChange:
 
     @contextmanager
     def begun(self, location: str) -> Iterator[None]:
-        """While this thread writes.
-
-        Raises:
-            GalleryError: it is writing already.
-        """
+        """While this thread writes. Raises GalleryError: it is writing already."""
         if getattr(self._local, "writing", False):
             raise GalleryError(f"{location}: a change was begun within another of the same thread; end that one first")
         self._local.writing = True

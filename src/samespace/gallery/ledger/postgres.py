@@ -145,11 +145,7 @@ class PostgresEngine:
             yield session
 
     def create_tables(self, session: Any) -> None:
-        """The schema, the extension, the fixed tables.
-
-        Raises:
-            GalleryError: the server has no pgvector.
-        """
+        """The schema, the extension, the fixed tables. Raises GalleryError: the server has no pgvector."""
         self._check_new(session.connection)
         if not session.all("SELECT 1 FROM pg_namespace WHERE nspname = ?", [self.address.schema]):
             session.run(f'CREATE SCHEMA "{self.address.schema}"')

@@ -24,11 +24,7 @@ def rows(numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors) -
 
 
 def unpacked(values: Sequence[bytes], dim: int) -> Vectors:
-    """Vectors from what the server sends of them, (N, dim) float32.
-
-    Raises:
-        ValueError: one has another dimension.
-    """
+    """Vectors from what the server sends of them, (N, dim) float32. Raises ValueError: one has another dimension."""
     joined = b"".join(values)
     if len(joined) != len(values) * (4 + 4 * dim):
         raise ValueError

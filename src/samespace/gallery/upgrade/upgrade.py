@@ -157,11 +157,7 @@ def rollback(ledger: Ledger) -> Switched:
 
 
 def set_paused(ledger: Ledger, paused: bool) -> Upgrade:
-    """Let the workers of the present upgrade wait, or go on.
-
-    Raises:
-        GalleryError: there is no upgrade under way.
-    """
+    """Let the workers of the present upgrade wait, or go on. Raises GalleryError: there is no upgrade under way."""
     with ledger.write() as writer:
         upgrade = writer.state().upgrade
         if upgrade is None or upgrade.state != "open":
