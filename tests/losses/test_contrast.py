@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -86,8 +88,9 @@ def test_prefix_and_frozen_old_side() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(InputError, match="temperature is 0"):
-        ContrastiveLoss(temperature=0)
+    for temperature in (0.0, math.inf, math.nan):
+        with pytest.raises(InputError, match=f"temperature is {temperature}"):
+            ContrastiveLoss(temperature=temperature)
     with pytest.raises(InputError, match="prefix=True"):
         ContrastiveLoss()(torch.ones(2, 4), torch.tensor([0, 1]), torch.ones(2, 3))
     with pytest.raises(InputError, match="one per embedding"):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from samespace.errors import InputError
-from samespace.losses import DistillationLoss, LwFLoss
+from samespace.losses import BctDistillationLoss, DistillationLoss, InfluenceLoss, LwFLoss
 from samespace.losses.distillation import Form
 
 
@@ -184,3 +184,18 @@ def test_counts_are_the_samples_that_are_distilled(kind) -> None:
     assert float(mapped.counts(labels)) == int(unknown.sum())
     assert float(mapped.counts(labels, mask=mask)) == int((unknown & mask).sum())
     assert mapped.counts(labels).dtype == torch.float32
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 1, 2], [0, 0, 2, 2, 0, 2], [1, 3, 3, 1, 1, 3], [0, 1, 1, 1, 1, 1]])
+def test_bct_with_distillation_is_the_mean_over_samples_each_by_its_own_loss(labels: list[int]) -> None:
+    new, _, old, weight = batch()
+    class_map = torch.tensor([0, -1, 4, -1])
+    influence = InfluenceLoss(weight, margin="cosface", scale=8.0, class_map=class_map)
+    distillation = DistillationLoss(weight, class_map=class_map)
+    alone = [influence if class_map[label] >= 0 else DistillationLoss(weight) for label in labels]
+    single = [
+        one(new[[row]], torch.tensor([label]), *([] if one is influence else [old[[row]]]))
+        for row, (one, label) in enumerate(zip(alone, labels, strict=True))
+    ]
+    loss = BctDistillationLoss(influence, distillation, class_map)(new, torch.tensor(labels), old)
+    torch.testing.assert_close(loss, torch.stack(single).mean())

@@ -27,6 +27,18 @@ def slow_loss(
     return total / len(labels)
 
 
+@pytest.mark.parametrize(("margin", "value"), [("arcface", 0.3), ("cosface", 0.1), ("sphereface", 1.2)])
+def test_a_given_margin_value_is_the_one_that_is_used(margin: Margin, value: float) -> None:
+    head = MarginHead(2, 2, margin=margin, scale=4.0, margin_value=value).double()
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(2))
+    cosine = torch.tensor([0.6], dtype=torch.float64)
+    own, other = 4 * float(apply_margin(cosine, margin, value)), 4 * 0.8
+    loss = head(torch.tensor([[0.6, 0.8]], dtype=torch.float64), torch.tensor([0]))
+    assert loss.item() == pytest.approx(math.log1p(math.exp(other - own)))
+    assert head.margin_value == value
+
+
 @pytest.mark.parametrize("margin", MARGINS)
 def test_loss_and_gradients_equal_the_definition(margin: Margin) -> None:
     torch.manual_seed(0)
@@ -120,7 +132,13 @@ def test_batches_that_do_not_fit_are_refused(embeddings: Tensor, labels: Tensor,
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"scale": 0.0}, "scale is"), ({"bias": True}, "only margin 'softmax'"), ({"num_classes": 0}, "0 classes")],
+    [
+        ({"scale": 0.0}, "scale is 0.0"),
+        ({"scale": math.inf}, "scale is inf"),
+        ({"bias": True}, "only margin 'softmax'"),
+        ({"num_classes": 0}, "0 classes"),
+        ({"embedding_dim": 0}, "0 dimensions"),
+    ],
 )
 def test_impossible_heads_are_refused(options, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -134,6 +134,14 @@ def test_class_means_with_an_empty_class_can_be_used_as_they_are() -> None:
     assert loss.isfinite()
 
 
+def test_one_prototype_in_the_first_row_is_enough() -> None:
+    loss = InfluenceLoss(torch.tensor([[1.0, 0.0], [NAN, NAN]]))
+    assert float(loss.counts(torch.tensor([0, 1]))) == 1
+    mapped = InfluenceLoss(torch.eye(2), class_map=torch.tensor([-1, 0]), margin="norm-softmax", scale=1.0)
+    expected = math.log1p(math.exp(-1))
+    assert float(mapped(torch.eye(2)[[1, 0]], torch.tensor([0, 1]))) == pytest.approx(expected)
+
+
 def test_numpy_prototypes_are_taken() -> None:
     table = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     table.setflags(write=False)
@@ -189,9 +197,11 @@ def test_unusable_prototypes_and_options_are_refused(table: Tensor, options, mes
         (2, [0, 1], {"prefix": True}, "at least as many in the new model"),
         (3, [0, 4], {}, "label 4 is outside 0..3"),
         (3, [0, 2], {"class_map": torch.tensor([3, 1])}, "label 2 is outside 0..1"),
+        (3, [0], {}, "one per embedding"),
+        (3, [[0, 1]], {}, "one per embedding"),
     ],
 )
-def test_batches_that_do_not_fit_are_refused(width: int, labels: list[int], options, message: str) -> None:
+def test_batches_that_do_not_fit_are_refused(width: int, labels: list, options, message: str) -> None:
     with pytest.raises(InputError, match=message):
         InfluenceLoss(torch.randn(4, 3), **options)(torch.ones(2, width), torch.tensor(labels))
 

@@ -104,3 +104,17 @@ def test_head_is_finite_where_embeddings_lie_on_their_class_or_opposite(margin: 
 def test_unusable_margins_are_refused(margin, value: float | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_margin(margin, value)
+
+
+@pytest.mark.parametrize(
+    ("margin", "lowest", "highest"), [("sphereface", 1.0, 100.0), ("cosface", 0.0, 1.99), ("arcface", 0.0, 3.14)]
+)
+def test_margin_values_up_to_the_bounds_are_taken_and_none_is_the_default(
+    margin: Margin, lowest: float, highest: float
+) -> None:
+    assert [check_margin(margin, value) for value in (lowest, highest, None)] == [
+        lowest,
+        highest,
+        MARGINS[margin].default,
+    ]
+    assert check_margin("softmax", None) == 0.0

@@ -61,6 +61,17 @@ def test_defaults_are_those_of_the_method() -> None:
     assert loss.needs_old_views
 
 
+def test_each_loss_by_itself_has_the_defaults_that_it_has_in_the_method() -> None:
+    together, stored = MatchedLoss(*memory(), 5), memory()
+    contrast, tail = MemoryContrastLoss(*stored), TailLoss(*stored)
+    assert MatchingLoss().beta == together.matching.beta
+    assert contrast.temperature == together.temperature
+    assert (tail.far, tail.sharpness) == (together.far, together.sharpness)
+    many = torch.ones(4097, 2), torch.zeros(4097, dtype=torch.int64)
+    memories = [kind.memory for kind in (MemoryContrastLoss(*many), TailLoss(*many), MatchedLoss(*many, 1))]
+    assert [(kept.size, kept.seed) for kept in memories] == [(4096, 0)] * 3
+
+
 def test_a_term_of_weight_zero_is_left_out_and_draws_nothing() -> None:
     new, labels, views, _ = batch()
     loss = MatchedLoss(*memory(), 5, contrast_weight=0, tail_weight=0, size=3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -142,8 +143,9 @@ def test_prefix_and_frozen_old_side() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(InputError, match="temperature is 0"):
-        MemoryContrastLoss(torch.eye(3), torch.arange(3), temperature=0)
+    for temperature in (0.0, math.inf, math.nan):
+        with pytest.raises(InputError, match=f"temperature is {temperature}"):
+            MemoryContrastLoss(torch.eye(3), torch.arange(3), temperature=temperature)
     with pytest.raises(InputError, match="2 labels for 3 memory vectors"):
         OldMemory(torch.eye(3), torch.arange(2))
     with pytest.raises(InputError, match="at least one"):
@@ -161,3 +163,5 @@ def test_what_does_not_fit_is_refused() -> None:
         loss(torch.ones(2, 4), torch.tensor([0, 1]), torch.ones(2, 3))
     with pytest.raises(InputError, match="one per embedding"):
         loss(torch.ones(2, 3), torch.tensor([0]), torch.ones(2, 3))
+    with pytest.raises(InputError, match="of the same images"):
+        loss(torch.ones(2, 3), torch.tensor([0, 1]), torch.ones(1, 3))

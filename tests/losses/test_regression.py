@@ -66,3 +66,7 @@ def test_what_does_not_fit_is_refused() -> None:
         RegressionLoss()(torch.ones(2, 4), None, torch.ones(3, 4))
     with pytest.raises(InputError, match="one bool per sample"):
         RegressionLoss()(torch.ones(2, 4), None, torch.ones(2, 4), mask=torch.tensor([True]))
+    with pytest.raises(InputError, match="one bool per sample"):
+        RegressionLoss()(torch.ones(2, 4), None, torch.ones(2, 4), mask=torch.tensor([1, 0]))
+    with pytest.raises(InputError, match=r"expected \(batch, embedding_dim\)"):
+        RegressionLoss()(torch.ones(4), None, torch.ones(4, 4))

@@ -153,8 +153,9 @@ def test_what_does_not_fit_is_refused() -> None:
     for far in (0, 1, -0.1):
         with pytest.raises(InputError, match="expected a false accept rate above 0 and below 1"):
             TailLoss(torch.eye(3), torch.arange(3), far=far)
-    with pytest.raises(InputError, match="sharpness is 0"):
-        TailLoss(torch.eye(3), torch.arange(3), sharpness=0)
+    for sharpness in (0.0, math.inf, math.nan):
+        with pytest.raises(InputError, match=f"sharpness is {sharpness}"):
+            TailLoss(torch.eye(3), torch.arange(3), sharpness=sharpness)
     loss = TailLoss(torch.eye(3), torch.arange(3))
     with pytest.raises(InputError, match="and the memory 3"):
         loss(torch.ones(2, 4), torch.tensor([0, 1]), torch.ones(2, 4))
@@ -162,3 +163,5 @@ def test_what_does_not_fit_is_refused() -> None:
         loss(torch.ones(2, 4), torch.tensor([0, 1]), torch.ones(2, 3))
     with pytest.raises(InputError, match="one per embedding"):
         loss(torch.ones(2, 3), torch.tensor([0]), torch.ones(2, 3))
+    with pytest.raises(InputError, match="of the same images"):
+        loss(torch.ones(2, 3), torch.tensor([0, 1]), torch.ones(1, 3))
