@@ -284,6 +284,26 @@ def test_rerank_embeds_and_keeps_what_it_met(upgraded, told):
     assert json.loads(told("gallery status g --json -"))["spaces"][1]["vectors"] > 0
 
 
+def test_fused_queries_come_as_vectors_or_are_embedded_by_both_models(upgraded, told, capsys):
+    command = "gallery search g q2 --fuse 0.5 --old-queries q1 -k 3 --json -"
+    assert run(command.split()) == 2
+    error = capsys.readouterr().err
+    assert "'samespace gallery calibrate GALLERY QUERIES ITEMS --fuse 0.5 --old-queries OLD_QUERIES'" in error
+    assert "Traceback" not in error
+    assert "fused with share 0.5" in told("gallery calibrate g q2 i1 --fuse 0.5 --old-queries q1")
+    plain = json.loads(told("gallery search g q2 -k 3 --json -"))
+    fused = json.loads(told(command))
+    by_images = json.loads(told("gallery search g --images queries --fuse 0.5 -k 3 --quiet --json -"))
+    found = [[hit["item"] for hit in one["hits"]] for one in fused["queries"]]
+    assert found == [[hit["item"] for hit in one["hits"]] for one in by_images["queries"]]
+    assert fused["queries"] != plain["queries"]
+    assert plain.keys() == fused.keys()
+    told("gallery backfill g --vectors i2 --quiet", "gallery seal g --yes --quiet")
+    shutil.rmtree("m1")
+    sealed = "gallery search g --images queries --fuse 0.5 -k 3 --quiet --json -"
+    assert "the older model is not needed" in json.loads(told(sealed))["notes"][0]
+
+
 def test_an_image_gone_at_backfill_time_is_named_and_mended(upgraded, told):
     gone, broken = (upgraded / "items" / "c2" / name for name in ("1.png", "0.png"))
     kept = gone.read_bytes()
@@ -368,6 +388,10 @@ def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, 
         ("gallery search g q1 --max-fmr 0.1", "have no calibration"),
         ("gallery search g q1 --where shop", "is not understood"),
         ("gallery search g q1 --rerank 5 --exact", "--exact does not go with --rerank"),
+        ("gallery search g q1 --rerank 5 --fuse 0.5", "--fuse does not go with --rerank"),
+        ("gallery search g q1 --fuse 2", "--fuse"),
+        ("gallery search g q1 --old-queries q1", "--old-queries is for --fuse"),
+        ("gallery calibrate g q1 i1 --fuse 0.5", "--fuse and --old-queries go together"),
         ("gallery search g q1 -k 0", "'-k'"),
         ("gallery calibrate g q2 i1", "does not know the space"),
         ("gallery calibrate g unlabelled i1", "calibration needs labels"),

@@ -33,6 +33,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, Upgrade
 from samespace.gallery.models import absolute, embedder_of, embedders_at_hand, job_of, new_space
 from samespace.gallery.search.calibration import calibrate_pair
+from samespace.gallery.search.query_vectors import fusion_of
 from samespace.gallery.search.search import Answer, Merge, search
 from samespace.gallery.search.traffic import Traffic
 from samespace.gallery.status import Status, status
@@ -262,6 +263,8 @@ class Gallery:
         scale: Scale | None = None,
         exact: bool = False,
         count: bool = True,
+        fuse: float | None = None,
+        old_queries: VectorSet | None = None,
     ) -> Answer:
         """Find the best items for each query, over all spaces that serve, as of one snapshot.
 
@@ -276,6 +279,9 @@ class Gallery:
             scale: of scores and of `min_score`; the gallery's by default.
             exact: look at every vector, also where there is an approximate index.
             count: count the hits as traffic, for a backfill in that order.
+            fuse: share of the new query, from 0 to 1: search the items that are served by the space of `old_queries`
+                with normalised (1 − fuse) old + fuse new, and all others with the new query alone.
+            old_queries: the same queries by the older model; not needed once no older space serves an item.
 
         Raises:
             SpaceError: queries of another space, or a pair of spaces without certificate.
@@ -286,6 +292,7 @@ class Gallery:
         answer = search(
             self.source, queries.take(np.arange(len(queries))), queries.space,
             k=k, where=where, min_score=min_score, max_fmr=max_fmr, merge=merge, scale=scale, exact=exact,
+            fusion=fusion_of(fuse, queries, old_queries),
         )  # fmt: skip
         if count:
             self._traffic.count(answer)
@@ -324,7 +331,13 @@ class Gallery:
         return rerank_hits(self.ledger, answer, queries.take(np.arange(len(queries))), embedder, k=k, scale=scale)
 
     def calibrate(
-        self, queries: VectorSet, gallery: VectorSet, *, certificate: Certificate | None = None
+        self,
+        queries: VectorSet,
+        gallery: VectorSet,
+        *,
+        certificate: Certificate | None = None,
+        fuse: float | None = None,
+        old_queries: VectorSet | None = None,
     ) -> Calibration:
         """Learn how scores of a pair of spaces relate to matches, from labelled vectors that neither model saw.
 
@@ -332,12 +345,15 @@ class Gallery:
             queries: labelled, of a space that the gallery knows.
             gallery: labelled, of the same or an earlier space; items that are in both by id are not paired.
             certificate: that links the two, where they differ and the gallery has none yet.
+            fuse: learn the scores of fused queries with this share of the new one, for `search` with the same share.
+            old_queries: the same queries in the space of `gallery`, to be fused.
 
         Raises:
             SpaceError: a space that the gallery does not know, or a pair that nothing links.
             InputError: no labels, or too few pairs.
         """
-        return calibrate_pair(self.ledger, queries, gallery, certificate=certificate)
+        fusion = fusion_of(fuse, queries, old_queries)
+        return calibrate_pair(self.ledger, queries, gallery, certificate=certificate, fusion=fusion)
 
     def check_model(self, space: Space | None = None, *, device: str = "auto") -> Canaries:
         """Re-embed the canaries of a space with its remembered model.

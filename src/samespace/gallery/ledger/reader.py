@@ -63,6 +63,7 @@ class LedgerReader:
             calibrations=self._calibrations(),
             upgrades=self._upgrades(),
             settings=json.loads(self.meta("settings") or "{}"),
+            fused=self._fused_calibrations(),
         )
 
     def meta(self, key: str) -> str | None:
@@ -309,6 +310,14 @@ class LedgerReader:
         where = f"{self.engine.location}: a calibration of the gallery"
         newest = {(row[0], row[1]): row[2] for row in rows}
         return {pair: Calibration.from_dict(json.loads(text), where) for pair, text in newest.items()}
+
+    def _fused_calibrations(self) -> Mapping[tuple[int, int, float], Calibration]:
+        where = f"{self.engine.location}: a calibration of fused queries"
+        calibrations = {}
+        for key, text in self.session.all("SELECT key, value FROM meta WHERE key LIKE ? ORDER BY key", ["fusion %"]):
+            _, query, gallery, alpha = key.split(" ")
+            calibrations[int(query), int(gallery), float(alpha)] = Calibration.from_dict(json.loads(text), where)
+        return calibrations
 
     def _upgrades(self) -> tuple[Upgrade, ...]:
         rows = self.session.all(

@@ -95,6 +95,8 @@ class State:
         calibrations: the newest of each (query generation, gallery generation).
         upgrades: oldest first.
         settings: of the gallery, JSON-ready.
+        fused: calibrations of queries fused with the older model's, by (query generation, gallery generation, share of
+            the new query).
     """
 
     revision: int
@@ -105,6 +107,7 @@ class State:
     calibrations: Mapping[tuple[int, int], Calibration]
     upgrades: tuple[Upgrade, ...]
     settings: Mapping[str, Any]
+    fused: Mapping[tuple[int, int, float], Calibration] = field(default_factory=dict)
 
     @property
     def servable(self) -> tuple[int, ...]:

@@ -47,6 +47,8 @@ class LedgerWriter(WorkQueue):
             self.session.run(f"DELETE FROM {table} WHERE {column} = ?", [generation])
         for table in ("link", "calibration"):
             self.session.run(f"DELETE FROM {table} WHERE query = ? OR gallery = ?", [generation, generation])
+        of_it = [f"fusion {generation} %", f"fusion % {generation} %"]
+        self.session.run("DELETE FROM meta WHERE key LIKE ? OR key LIKE ?", of_it)
         self._configured()
 
     def set_model(self, generation: int, model: str | None) -> None:
@@ -86,6 +88,10 @@ class LedgerWriter(WorkQueue):
             [query, gallery, json.dumps(calibration.to_dict()), source, time.time()],
         )
         self._configured()
+
+    def put_fused_calibration(self, query: int, gallery: int, alpha: float, calibration: Calibration) -> None:
+        """Store a calibration of queries fused with share `alpha` of the new one, in the place of an earlier one."""
+        self.put_meta(f"fusion {query} {gallery} {alpha!r}", json.dumps(calibration.to_dict()))
 
     def put_canaries(self, generation: int, items: Ints, vectors: Vectors) -> None:
         """Store vectors that stand for the model of a space, in the place of earlier ones."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from samespace.errors import InputError
+from samespace.errors import InputError, SpaceError
 from samespace.gallery.ingest.checks import generation_of
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.search.query_vectors import Fusion, checked, fused
 from samespace.metrics._arrays import encode
 from samespace.metrics.calibration import Calibration, calibrate
 from samespace.space import Links, Space, require_comparable
@@ -53,7 +54,12 @@ class _Linked:
 
 
 def calibrate_pair(
-    ledger: Ledger, queries: VectorSet, gallery: VectorSet, *, certificate: Certificate | None = None
+    ledger: Ledger,
+    queries: VectorSet,
+    gallery: VectorSet,
+    *,
+    certificate: Certificate | None = None,
+    fusion: Fusion | None = None,
 ) -> Calibration:
     """Learn how scores of a pair of spaces relate to matches, and store it; see `Gallery.calibrate`."""
     state = ledger.state()
@@ -63,14 +69,34 @@ def calibrate_pair(
         link = _Linked()
     elif pair[0] != pair[1]:
         require_comparable(queries.space, gallery.space, certificate)
+    if fusion is not None:
+        queries, link = _fused(queries, gallery, fusion), _Linked()
     scores = pair_scores(queries, gallery, link)
     among = None if scores.tail is None else scores.impostors
     calibration = calibrate(scores.genuine, scores.impostor, tail=scores.tail, impostors=among)
     with ledger.write() as writer:
-        writer.put_calibration(*pair, calibration, f"{queries.name} on {gallery.name}")
         genuine, impostor = len(scores.genuine), scores.impostors
-        writer.note("calibrate", query=pair[0], gallery=pair[1], genuine=genuine, impostor=impostor)
+        detail: dict[str, Any] = {} if fusion is None else {"fuse": fusion.alpha}
+        if fusion is None:
+            writer.put_calibration(*pair, calibration, f"{queries.name} on {gallery.name}")
+        else:
+            writer.put_fused_calibration(*pair, fusion.alpha, calibration)
+        writer.note("calibrate", query=pair[0], gallery=pair[1], genuine=genuine, impostor=impostor, **detail)
     return calibration
+
+
+def _fused(queries: VectorSet, gallery: VectorSet, fusion: Fusion) -> VectorSet:
+    """Fused queries for a gallery that is of the space of the old ones."""
+    if fusion.old is None or fusion.space is None:
+        raise InputError("to calibrate fused queries give those by the older model, too (old_queries, --old-queries)")
+    if fusion.space != gallery.space or queries.space is None or queries.space == gallery.space:
+        raise SpaceError(
+            f"queries are fused on items of an older space: expected old queries and items of one space and queries of "
+            f"a newer one, got {fusion.space}, {gallery.space} and {queries.space}"
+        )
+    new = checked(queries.take(np.arange(len(queries))), queries.space)
+    vectors = fused(checked(fusion.old, fusion.space), new, gallery.dim, fusion.alpha)
+    return replace(queries, vectors=vectors, space=gallery.space)
 
 
 def pair_scores(queries: VectorSet, gallery: VectorSet, link: Links | None) -> PairScores:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samespace.errors import GalleryError, SpaceError
+from samespace.gallery.index.base import Source
 from samespace.gallery.ingest.images import Images, ItemEmbedder, load_embedder
 from samespace.gallery.ledger.state import State
 from samespace.progress import Advance, silent
@@ -17,10 +18,17 @@ if TYPE_CHECKING:
     from samespace.data import ImageSource
 
 
+def older_serving(source: Source) -> int | None:
+    """The newest space that serves items beside the one that queries use, by its generation; None where none does."""
+    with source.snapshot() as snapshot:
+        return max((one for one in snapshot.generations() if one != snapshot.state.query), default=None)
+
+
 def embed_queries(
     state: State,
     images: ImageSource | str | Path,
     *,
+    generation: int | None = None,
     device: str = "auto",
     batch_size: int = 256,
     advance: Advance = silent,
@@ -33,7 +41,7 @@ def embed_queries(
         GalleryError: the gallery remembers no model of that space.
         SpaceError: the model in the remembered folder is another one now.
     """
-    kept = state.spaces[state.query]
+    kept = state.spaces[state.query if generation is None else generation]
     if kept.model is None:
         raise GalleryError(
             f"the gallery remembers no model of space {kept.space}; embed the images with 'samespace embed' and give "

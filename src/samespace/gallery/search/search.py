@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
@@ -15,12 +15,18 @@ from samespace.gallery.index.base import Snapshot, Source
 from samespace.gallery.ledger.filters import Where, conditions
 from samespace.gallery.ledger.state import State, Vectors
 from samespace.gallery.search.merge import Hit, Merge, Ranked, merged, ranked
-from samespace.metrics.calibration import Scale
+from samespace.gallery.search.query_vectors import (
+    Fusion,
+    checked,
+    fused,
+    fused_calibration,
+    fused_generation,
+    leading,
+)
+from samespace.metrics.calibration import Calibration, Scale
 from samespace.space import Space
 
 __all__ = ["Answer", "Hit", "Merge", "Pair", "search"]
-
-_NORM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def search(
     merge: Merge = "calibrated",
     scale: Scale | None = None,
     exact: bool = False,
+    fusion: Fusion | None = None,
 ) -> Answer:
     """Find the items most similar to each query.
 
@@ -93,47 +100,61 @@ def search(
         merge: `calibrated`; `raw` sorts by cosine whatever it means, for comparison.
         scale: `logistic` or `fmr`; by default the gallery's setting.
         exact: look at every vector, even where there is an approximate index.
+        fusion: search the items of an older space with queries fused of two models.
 
     Raises:
         InputError: queries or options that are not legal.
         SpaceError: the queries are of another space, or nothing allows a pair of spaces to be compared.
-        GalleryError: several spaces serve the gallery and a pair lacks its calibration.
+        GalleryError: several spaces serve the gallery and a pair lacks its calibration, or fused queries do.
     """
     filters = conditions(where)
     _check_options(k, min_score, max_fmr, merge)
     with source.snapshot(filters) as snapshot:
         state, generations = snapshot.state, snapshot.generations()
         _require_query_space(state, space)
-        vectors = _checked(queries, space)
-        pairs = tuple(_pair(state, generation) for generation in generations)
-        _require_calibrations(state, generations, merge, threshold=min_score is not None or max_fmr is not None)
+        vectors = checked(queries, space)
+        meeting, fusion_notes = fused_generation(state, generations, fusion)
+        calibrations = {one: state.calibrations.get((state.query, one)) for one in generations}
+        if fusion is not None and meeting is not None:
+            calibrations[meeting] = fused_calibration(state, meeting, fusion.alpha)
+        pairs = tuple(_pair(state, one, calibrated=calibrations[one] is not None) for one in generations)
+        _require_calibrations(state, calibrations, merge, threshold=min_score is not None or max_fmr is not None)
         scale = _scale(scale, state)
         level = None if max_fmr is None else -math.log10(max_fmr)
         rank = partial(ranked, scale=scale, min_score=min_score, min_level=level)
-        lists = _lists(snapshot, generations, pairs, vectors, int(k), exact=exact, rank=rank)
+        asked = {
+            one: _asked(vectors, pair.dims, fusion if one == meeting else None)
+            for one, pair in zip(generations, pairs, strict=True)
+        }
+        lists = _lists(snapshot, asked, calibrations, len(vectors), int(k), exact=exact, rank=rank)
         # one space without a calibration has no scores, and cosines sort it the same
         by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
         hits = _hits(snapshot, lists, int(k), by, pairs)
-    return Answer(hits, state.revision, space.id, pairs, scale, merge, _notes(state, generations, pairs, merge))
+    notes = (*_notes(state, generations, pairs, merge), *fusion_notes)
+    return Answer(hits, state.revision, space.id, pairs, scale, merge, notes)
+
+
+def _asked(vectors: Vectors, dims: int, fusion: Fusion | None) -> Vectors:
+    """The queries that the items of one space are searched with."""
+    if fusion is None or fusion.old is None or fusion.space is None:
+        return leading(vectors, dims)
+    return fused(checked(fusion.old, fusion.space), vectors, dims, fusion.alpha)
 
 
 def _lists(
     snapshot: Snapshot,
-    generations: Sequence[int],
-    pairs: Sequence[Pair],
-    vectors: Vectors,
+    asked: Mapping[int, Vectors],
+    calibrations: Mapping[int, Calibration | None],
+    count: int,
     k: int,
     *,
     exact: bool,
     rank: Callable[..., Ranked],
 ) -> list[list[Ranked]]:
-    """For each query the best of each space."""
-    state = snapshot.state
-    lists: list[list[Ranked]] = [[] for _ in vectors]
-    for place, (generation, pair) in enumerate(zip(generations, pairs, strict=True)):
-        queries = _leading(vectors, pair.dims)
-        neighbours = snapshot.top(generation, queries, k, allowed=snapshot.allowed, exact=exact)
-        calibration = state.calibrations.get((state.query, generation))
+    """For each query the best of each space, searched with the queries for it."""
+    lists: list[list[Ranked]] = [[] for _ in range(count)]
+    for place, (generation, calibration) in enumerate(calibrations.items()):
+        neighbours = snapshot.top(generation, asked[generation], k, allowed=snapshot.allowed, exact=exact)
         for per_space, one in zip(lists, neighbours, strict=True):
             per_space.append(rank(place, one, calibration))
     return lists
@@ -187,38 +208,6 @@ def _require_query_space(state: State, space: Space) -> None:
     raise SpaceError(f"the gallery is queried by {expected}, got vectors of space {space}, which it does not know")
 
 
-def _checked(queries: Any, space: Space) -> Vectors:
-    """Queries as (Q, D) float32, or the reason why not."""
-    given = np.asarray(queries)
-    if given.ndim != 2 or given.shape[1] != space.dim:
-        raise InputError(f"expected queries of space {space} as (queries, {space.dim}), got shape {given.shape}")
-    if given.dtype.kind not in "fiu":
-        raise InputError(f"queries should be float32 vectors, got {given.dtype}")
-    vectors = np.ascontiguousarray(given, dtype=np.float32)
-    wide = vectors.astype(np.float64)
-    lengths = np.sqrt((wide * wide).sum(axis=1))
-    for row in np.flatnonzero(~np.isfinite(lengths))[:1]:
-        raise InputError(f"query {row} holds NaN or infinity")
-    for row in np.flatnonzero(lengths == 0)[:1]:
-        raise InputError(f"query {row} is zero and has no cosine")
-    if space.normalized:
-        for row in np.flatnonzero(np.abs(lengths - 1) > _NORM_TOLERANCE)[:1]:
-            raise InputError(
-                f"query {row} has length {lengths[row]:.4f}, but vectors of space {space} have length 1; "
-                "is it from this model?"
-            )
-    return vectors
-
-
-def _leading(vectors: Vectors, dims: int) -> Vectors:
-    """The leading dimensions as unit vectors: divided by their length in float64, then float32."""
-    wide = np.ascontiguousarray(vectors[:, :dims], dtype=np.float64)
-    lengths = np.sqrt((wide * wide).sum(axis=1))
-    for row in np.flatnonzero(lengths == 0)[:1]:
-        raise InputError(f"the first {dims} dimensions of query {row} are zero and have no cosine with older vectors")
-    return np.asarray(wide / lengths[:, None], dtype=np.float32)
-
-
 def _dims(state: State, generation: int) -> int:
     query, gallery = state.spaces[state.query].space, state.spaces[generation].space
     if generation == state.query:
@@ -237,29 +226,31 @@ def _dims(state: State, generation: int) -> int:
     return link.dims
 
 
-def _require_calibrations(state: State, generations: Sequence[int], merge: Merge, *, threshold: bool) -> None:
-    for generation in generations:
-        if (state.query, generation) in state.calibrations:
+def _require_calibrations(
+    state: State, calibrations: Mapping[int, Calibration | None], merge: Merge, *, threshold: bool
+) -> None:
+    for generation, calibration in calibrations.items():
+        if calibration is not None:
             continue
         pair = f"queries of space {state.spaces[state.query].space} on items of {state.spaces[generation].space}"
         advice = "run 'samespace gallery calibrate', or 'samespace check' with --new-gallery"
         if threshold:
             raise GalleryError(f"a threshold is in calibrated units, and {pair} have no calibration; {advice}")
-        if len(generations) > 1 and merge == "calibrated":
+        if len(calibrations) > 1 and merge == "calibrated":
             raise GalleryError(
-                f"{len(generations)} spaces serve the gallery, and {pair} have no calibration, so their scores do not "
+                f"{len(calibrations)} spaces serve the gallery, and {pair} have no calibration, so their scores do not "
                 f"mean the same; {advice}, or merge raw scores by name"
             )
 
 
-def _pair(state: State, generation: int) -> Pair:
+def _pair(state: State, generation: int, *, calibrated: bool) -> Pair:
     link = state.links.get((state.query, generation))
     certified = generation == state.query or (link is not None and link.certificate is not None)
     return Pair(
         state.spaces[generation].space.id,
         _dims(state, generation),
         certified,
-        (state.query, generation) in state.calibrations,
+        calibrated,
     )
 
 
