@@ -6,6 +6,7 @@ from torch import Tensor
 
 from samespace.errors import InputError
 from samespace.losses import MatchingLoss
+from samespace.losses.checks import check_range, note_range
 
 
 def unit(vector: Tensor) -> Tensor:
@@ -120,3 +121,12 @@ def test_what_does_not_fit_is_refused() -> None:
         MatchingLoss()(new, torch.tensor([0]), old)
     with pytest.raises(InputError, match=r"expected \(batch, embedding_dim\)"):
         MatchingLoss()(torch.ones(4), None, old)
+
+
+def test_labels_whose_range_is_noted_are_checked_without_being_read() -> None:
+    unreadable = note_range(torch.tensor([3, -1, 4]), torch.device("meta"))
+    check_range(unreadable, 5, "the centres", least=-1)
+    with pytest.raises(InputError, match=r"label -1 is outside 0\.\.4"):
+        check_range(unreadable, 5, "the centres")
+    with pytest.raises(InputError, match=r"label 4 is outside 0\.\.3"):
+        check_range(unreadable, 4, "the centres", least=-1)

@@ -11,6 +11,8 @@ from torch import Tensor
 from samespace.errors import InputError
 from samespace.prototypes.rows import Vectors
 
+_RANGE = "range_of_labels"
+
 
 def full_precision(embeddings: Tensor) -> AbstractContextManager[object]:
     """Turn autocast off for the maths of a loss."""
@@ -46,13 +48,21 @@ def check_batch(embeddings: Tensor, labels: Tensor) -> None:
         raise InputError(f"labels have type {labels.dtype}; expected whole numbers (int64)")
 
 
-def check_range(labels: Tensor, num_classes: int, what: str) -> None:
-    """Refuse labels outside 0..num_classes - 1; `what` names who has these classes, by an InputError."""
+def note_range(labels: Tensor, device: torch.device) -> Tensor:
+    """Labels from the CPU on a device, their range kept with them: `check_range` then need not wait for the device."""
+    moved = labels.to(device, non_blocking=True)
+    if len(labels):
+        moved.__dict__[_RANGE] = tuple(int(bound) for bound in torch.aminmax(labels))
+    return moved
+
+
+def check_range(labels: Tensor, num_classes: int, what: str, *, least: int = 0) -> None:
+    """Refuse labels outside least..num_classes - 1; `what` names who has these classes, by an InputError."""
     if len(labels) == 0 or torch.compiler.is_compiling():
         return
-    low, high = (int(bound) for bound in torch.aminmax(labels))
-    if low < 0 or high >= num_classes:
-        raise InputError(f"label {low if low < 0 else high} is outside 0..{num_classes - 1}, the classes of {what}")
+    low, high = labels.__dict__.get(_RANGE) or (int(bound) for bound in torch.aminmax(labels))
+    if low < least or high >= num_classes:
+        raise InputError(f"label {low if low < least else high} is outside 0..{num_classes - 1}, the classes of {what}")
 
 
 def old_part(embeddings: Tensor, old_dim: int, prefix: bool) -> Tensor:

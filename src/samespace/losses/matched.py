@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from samespace.errors import InputError
 from samespace.losses.checks import check_batch, check_old, full_precision, old_part, widen
+from samespace.losses.contrast_and_tail import contrast_and_tail
 from samespace.losses.matching import MatchingLoss
-from samespace.losses.memory import OldMemory, compare
-from samespace.losses.memory_contrast import check_temperature, contrast
-from samespace.losses.tail import check_operating_point, tail
+from samespace.losses.memory import OldMemory
+from samespace.losses.memory_contrast import check_temperature
+from samespace.losses.tail import check_operating_point
 from samespace.prototypes import mean
 from samespace.prototypes.rows import Vectors
 
@@ -27,8 +28,9 @@ class MatchedLoss(nn.Module):
     of the training on.
 
     Cost: an old forward pass without gradient for the views, the product (B, old_dim) × (old_dim, K), and for mixed
-    images a forward and backward pass of the new model more. Fails where the old model is weak (class prototypes
-    serve better: `InfluenceLoss`), and gains little in short trainings.
+    images a forward and backward pass of the new model more. On a CPU the gradient itself has no gradient.
+    Fails where the old model is weak (class prototypes serve better: `InfluenceLoss`), and gains little in short
+    trainings.
 
     The defaults were fixed on made-up glyphs, open-class, two seeds, ten settings: matching weights 10, 20, 30 and 50
     with a quarter of the batch mixed, and at 30 each of β 0 and 0.35, mixed shares 0 and a half, contrast weight 1.5,
@@ -143,7 +145,8 @@ class MatchedLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """The terms before weighting, by name; arguments as `forward`. A term of weight zero is left out."""
         check_batch(embeddings, labels)
-        old_sides = [old_views] if old_embeddings is None else [old_views, old_embeddings]
+        stored = old_views if old_embeddings is None else old_embeddings
+        old_sides = [old_views] if stored is old_views else [old_views, stored]
         for vectors in old_sides:
             check_old(embeddings, vectors)
             self.memory.check_dim(vectors)
@@ -154,12 +157,10 @@ class MatchedLoss(nn.Module):
             if self.weights["matching"]:
                 terms["matching"] = self.matching.of_unit(new, labels, units[0])
             if self.weights["contrast"] or self.weights["tail"]:
-                against = compare(new, labels, self.memory.draw())
-                if self.weights["contrast"]:
-                    terms["contrast"] = contrast((new * units[0]).sum(dim=1), against.impostor, self.temperature)
-                if self.weights["tail"]:
-                    own = (new * units[-1]).sum(dim=1)
-                    terms["tail"] = tail(own, against, far=self.far, sharpness=self.sharpness)
+                at = {"temperature": self.temperature, "far": self.far, "sharpness": self.sharpness}
+                both = contrast_and_tail(new, labels, units[0], units[-1], self.memory.draw(), **at)
+                values = dict(zip(("contrast", "tail"), both, strict=True))
+                terms.update({name: value for name, value in values.items() if self.weights[name]})
         if mixed is not None and self.weights["mixed"]:
             terms["mixed"] = self.matching(mixed[0], None, mixed[1])
         return terms

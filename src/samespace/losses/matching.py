@@ -92,7 +92,7 @@ class MatchingLoss(nn.Module):
                 "expected both from the old space"
             )
         known = labels >= 0
-        check_range(labels.clamp(min=0), len(self.centres), "the centres")
+        check_range(labels, len(self.centres), "the centres", least=torch.iinfo(labels.dtype).min)
         centre = self.centres[labels.clamp(min=0)].to(old.dtype)
         known = known & centre[:, 0].isfinite()
         blend = functional.normalize((1 - self.beta) * old + self.beta * centre)

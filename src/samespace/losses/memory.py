@@ -13,6 +13,8 @@ from samespace.errors import InputError
 from samespace.losses.checks import widen
 from samespace.prototypes.rows import Vectors, blocks, check_vectors, device_of, refuse_unusable, take, whole_numbers
 
+_UNIT = 1e-6
+
 
 class Draw(NamedTuple):
     """Stored old vectors drawn for one step: unit `vectors` (K, old_dim), their `labels` (K,) int64."""
@@ -43,7 +45,8 @@ class OldMemory(nn.Module):
     evaluation mode a draw leaves it as it is.
 
     Args:
-        vectors: (N, old_dim) of any floating type; normalised as they are drawn. A tensor moves with the module, a
+        vectors: (N, old_dim) of any floating type; normalised as they are drawn, unless all are of length 1 within
+            1e-6. A tensor moves with the module, a
             numpy array, which may be a memory map, stays where it is and only drawn rows are read. Neither is part of
             the state dict.
         labels: (N,) whole numbers, the classes as the new model's labels number them.
@@ -74,8 +77,11 @@ class OldMemory(nn.Module):
             )
         if size < 1 or seed < 0:
             raise InputError(f"a memory draw of size {size} and seed {seed}; expected a size from 1 and a seed from 0")
+        self._unit = True
         for rows in blocks(len(vectors), 4 * vectors.shape[1]):
-            refuse_unusable(torch.linalg.vector_norm(take(vectors, rows), dim=1), rows, "memory vectors")
+            norms = torch.linalg.vector_norm(take(vectors, rows), dim=1)
+            refuse_unusable(norms, rows, "memory vectors")
+            self._unit &= bool(((norms - 1).abs() < _UNIT).all())
         self.size = min(size, len(vectors))
         self.seed = seed
         self.step = 0
@@ -98,8 +104,8 @@ class OldMemory(nn.Module):
             drawn = take(self._array, rows.cpu()).to(rows.device)
         else:
             assert self.vectors is not None
-            drawn = widen(self.vectors[rows])
-        return Draw(functional.normalize(drawn), self.labels[rows])
+            drawn = widen(self.vectors.index_select(0, rows))
+        return Draw(drawn if self._unit else functional.normalize(drawn), self.labels[rows])
 
     def rows_of(self, step: int) -> Tensor:
         """Rows drawn at a step, (size,) int64 ascending, on the CPU."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +13,8 @@ from samespace.errors import InputError
 from samespace.losses.checks import check_batch, check_old, full_precision, old_part, widen
 from samespace.losses.memory import Comparison, OldMemory, compare
 from samespace.prototypes.rows import Vectors
+
+_BLOCK = 64  # values
 
 
 class TailLoss(nn.Module):
@@ -92,7 +95,8 @@ def tail(own: Tensor, comparison: Comparison, *, far: float, sharpness: float) -
     pairs = comparison.impostor.numel()
     if pairs == 0:
         return own.sum() * 0
-    highest = comparison.impostor.flatten().topk(max(1, int(far * pairs)), sorted=False).values
+    impostor = comparison.impostor.flatten()
+    highest = impostor[largest(impostor.detach(), max(1, int(far * pairs)))]
     absent = highest == -torch.inf
     none = absent.all()
     threshold = highest.masked_fill(absent, torch.inf).amin().masked_fill(none, 0).detach()
@@ -105,6 +109,26 @@ def tail(own: Tensor, comparison: Comparison, *, far: float, sharpness: float) -
     missed = functional.softplus(sharpness * (threshold - own)).sum() + missing
     below = missed / (len(own) + comparison.genuine.sum())
     return (above + below).masked_fill(none, 0) / sharpness
+
+
+def largest(values: Tensor, count: int) -> Tensor:
+    """Positions of the `count` largest of many values (N,), in no order; equal ones are interchangeable.
+
+    On a CPU values are taken in blocks; the `count` largest of the blocks' own maxima bound the result from below, so
+    that one pass leaves a few candidates to sort.
+    """
+    blocks = len(values) // _BLOCK
+    if values.device.type != "cpu" or torch.compiler.is_compiling() or 4 * count > blocks:
+        return values.topk(count, sorted=False).indices
+    whole = values[: blocks * _BLOCK].view(blocks, _BLOCK)
+    maxima = whole.amax(dim=1).numpy()
+    chosen = np.argpartition(maxima, blocks - count)[blocks - count :]
+    bound = maxima[chosen].min()
+    block, place = np.nonzero(whole.numpy()[chosen] >= bound)
+    rest = blocks * _BLOCK + np.flatnonzero(values[blocks * _BLOCK :].numpy() >= bound)
+    candidates = np.concatenate([chosen[block] * _BLOCK + place, rest])
+    best = np.argpartition(values.numpy()[candidates], len(candidates) - count)[len(candidates) - count :]
+    return torch.from_numpy(candidates[best])
 
 
 def check_operating_point(far: float, sharpness: float) -> tuple[float, float]:

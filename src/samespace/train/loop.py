@@ -20,8 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samespace.data import Batch, ImageSource, batches, steps_per_epoch
 from samespace.errors import InputError, TrainingError
+from samespace.losses.checks import note_range
 from samespace.models import Embedder
 from samespace.models.extract import embed_rows
+from samespace.models.folding import folded
 from samespace.progress import Bar, bar, silent
 from samespace.train.checkpoint import Position, load_checkpoint, save_checkpoint
 from samespace.train.distributed import Processes, check_batch, synchronize_batch_norm
@@ -112,7 +114,7 @@ class _Training:
         self.device = device or torch.device("cpu")
         self.task = task.to(self.device)
         self.old_views = old_views
-        self.old_model = None if old_model is None else old_model.to(self.device).eval()
+        self.old_model = None if old_model is None else folded(old_model).to(self.device)
         self.module: nn.Module = self.task
         if self.processes.count > 1:
             synchronize_batch_norm(self.task, self.device)
@@ -181,7 +183,7 @@ class _Training:
         torch.manual_seed(_stream(self.recipe.seed, epoch, batch.step, self.processes.rank))
         unit = self._augmented(batch, epoch)
         images = self.task.embedder.preprocessing.normalize(unit)
-        labels = batch.labels.to(self.device, non_blocking=True)
+        labels = note_range(batch.labels, self.device)
         old = self._old_side(batch, epoch, unit) if self.task.acts(weight) else {}
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -221,7 +223,8 @@ class _Training:
         generator = torch.Generator().manual_seed(_stream(self.recipe.seed, epoch, batch.step, _MIXTURES))
         drawn = torch.rand(size * self.processes.count, generator=generator)
         mine = drawn[self.processes.rank * size :][:count, None, None, None].to(unit)
-        return mine * unit[:count] + (1 - mine) * unit.roll(-1, 0)[:count]
+        following = unit[torch.arange(1, count + 1, device=unit.device) % size]
+        return mine * unit[:count] + (1 - mine) * following
 
     def _augmented(self, batch: Batch, epoch: int) -> Tensor:
         """Augmented images in [0, 1]; what is drawn depends on the place in the global batch, not on the process."""
