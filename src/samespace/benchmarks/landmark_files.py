@@ -15,7 +15,6 @@ from samespace.errors import InputError
 from samespace.files import require_file
 from samespace.metrics._arrays import Ints
 from samespace.scoring.mates import Pairs
-from samespace.scoring.ranking import MEMORY
 
 _KINDS = ("easy", "hard", "junk")
 # which lists are to be found and which take no place (Radenović et al., CVPR 2018, section 3.3)
@@ -27,7 +26,7 @@ _SETTINGS = {
 _GLDV2_DEPTH = 100
 
 
-def read_revisited(path: str | Path, *, name: str, memory: int = MEMORY) -> Landmarks:
+def read_revisited(path: str | Path, *, name: str) -> Landmarks:
     """ROxford5k or RParis6k from `gnd_roxford5k.pkl` or `gnd_rparis6k.pkl`, read without running the pickle.
 
     Metrics are `mAP-easy`, `mAP-medium`, `mAP-hard` (trapezoidal, as published) and `mP@1-…`, `mP@5-…`, `mP@10-…`. A
@@ -36,7 +35,6 @@ def read_revisited(path: str | Path, *, name: str, memory: int = MEMORY) -> Land
     Args:
         path: the file, or the folder that has it.
         name: as published, `ROxford5k` or `RParis6k`.
-        memory: bytes to work in, about.
 
     Raises:
         InputError: no such file, a pickle that holds more than plain data, or lists that do not fit each other.
@@ -66,7 +64,7 @@ def read_revisited(path: str | Path, *, name: str, memory: int = MEMORY) -> Land
             len(lists[kind][-1]) for kind in _KINDS
         ):
             raise InputError(f"{where} names an image twice")
-    return _revisited(name, queries, index, lists, boxes, memory)
+    return _revisited(name, queries, index, lists, boxes)
 
 
 def _revisited(
@@ -75,7 +73,6 @@ def _revisited(
     index: npt.NDArray[np.str_],
     lists: Mapping[str, list[Ints]],
     boxes: list[Any],
-    memory: int,
 ) -> Landmarks:
     parts = {kind: Pairs.of_lists(lists[kind]) for kind in _KINDS}
     pairs = Pairs(
@@ -107,11 +104,10 @@ def _revisited(
         },
         notes=tuple(notes),
         boxes=None if any(box is None for box in boxes) else np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        memory=memory,
     )
 
 
-def read_gldv2(folder: str | Path, *, memory: int = MEMORY) -> Landmarks:
+def read_gldv2(folder: str | Path) -> Landmarks:
     """Retrieval on Google Landmarks v2: `retrieval_solution_v2.1.csv` and the list of its index images.
 
     Metrics are `mAP@100` over all queries and `mAP@100-public`, `mAP@100-private` over those of each part. Queries
@@ -120,7 +116,6 @@ def read_gldv2(folder: str | Path, *, memory: int = MEMORY) -> Landmarks:
     Args:
         folder: with one `retrieval_solution*.csv` (columns id, images, Usage) and one list of index images,
             `index_image_to_landmark*.csv` or `index.csv` (first column id).
-        memory: bytes to work in, about.
 
     Raises:
         InputError: a file is missing or there are several, a column is missing, or an image is not in the index.
@@ -164,7 +159,6 @@ def read_gldv2(folder: str | Path, *, memory: int = MEMORY) -> Landmarks:
         metrics=tuple(f"mAP@{_GLDV2_DEPTH}{setting.suffix}" for setting in settings),
         data={"queries": len(queries), "gallery": len(index), "genuine_pairs": len(pairs), "ignored_queries": ignored},
         notes=(f"{ignored} queries that the solution ignores were left out.",) if ignored else (),
-        memory=memory,
     )
 
 

@@ -22,7 +22,7 @@ _STROKES: dict[str, dict[str, Any]] = {
 _COLOURS = {"calibrated": "cross", "raw": "new"}
 
 
-def write_gallery_page(upgrade: GalleryUpgrade, path: Path, *, title: str = "An upgrade, step by step") -> None:
+def write_gallery_page(upgrade: GalleryUpgrade, path: Path) -> None:
     """Write what a backfill in steps showed as one page, and its figure as PNG beside it."""
     from samespace.report.figures.drawing import LIGHT, STAND_INS, save_png, settings, to_svg
 
@@ -32,7 +32,7 @@ def write_gallery_page(upgrade: GalleryUpgrade, path: Path, *, title: str = "An 
     names = list(upgrade.before)
     page = render(
         "stages.html",
-        title=title,
+        title="An upgrade, step by step",
         sentence=_sentence(upgrade),
         figures={"stages": inline(drawn)},
         header=["Re-embedded", *(f"{name}, {merge}" for name in names for merge in ("calibrated", "raw"))],

@@ -34,19 +34,19 @@ def answer_values(answer: Answer, ids: Sequence[str]) -> dict[str, Any]:
     return value
 
 
-def print_answer(answer: Answer, ids: Sequence[str], console: Console, *, shown: int = _QUERIES) -> None:
-    """Print what the first few queries, `shown` at most, found."""
+def print_answer(answer: Answer, ids: Sequence[str], console: Console) -> None:
+    """Print what the first few queries found."""
     unit = "log-odds" if answer.scale == "logistic" else "-log10 FMR"
     table = _table("query", ("rank", "right"), "item", (unit, "right"), ("cosine", "right"), "space")
-    for name, hits in list(zip(ids, answer.hits, strict=True))[:shown]:
+    for name, hits in list(zip(ids, answer.hits, strict=True))[:_QUERIES]:
         if not hits:
             _row(table, name, "-", "nothing found", "", "", "")
         for rank, hit in enumerate(hits, start=1):
             score = "-" if hit.score is None else f"{hit.score:.2f}"
             _row(table, name if rank == 1 else "", str(rank), hit.item, score, f"{hit.raw:.4f}", hit.space)
     console.print(table)
-    if len(ids) > shown:
-        _say(console, f"{len(ids) - shown:,} more queries; --json FILE has all")
+    if len(ids) > _QUERIES:
+        _say(console, f"{len(ids) - _QUERIES:,} more queries; --json FILE has all")
     for note in answer.notes:
         _say(console, f"note: {note}")
 

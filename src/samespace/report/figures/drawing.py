@@ -22,6 +22,7 @@ from samespace.files import replacing
 WIDTH = 440
 TEXT = 12.0
 SMALL = 11.0
+_BOTTOM = 44
 
 
 @dataclass(frozen=True)
@@ -164,15 +165,14 @@ def canvas(
     left: float = 40,
     right: float = 14,
     top: float = 34,
-    bottom: float = 44,
     gap: float = 34,
 ) -> tuple[Figure, list[Axes]]:
     """A figure of the common width with panels one above another; all measures in CSS pixels."""
     figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor="none")
-    each = (height - top - bottom - gap * (panels - 1)) / panels
+    each = (height - top - _BOTTOM - gap * (panels - 1)) / panels
     axes = []
     for index in range(panels):
-        lower = bottom + (panels - 1 - index) * (each + gap)
+        lower = _BOTTOM + (panels - 1 - index) * (each + gap)
         box = (left / WIDTH, lower / height, (WIDTH - left - right) / WIDTH, each / height)
         axes.append(_quiet(figure.add_axes(box), palette))
     return figure, axes
