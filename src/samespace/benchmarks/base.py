@@ -17,9 +17,7 @@ class BenchmarkScores(Protocol):
     def values(self, counts: Ints, names: Sequence[str]) -> dict[str, Floats]:
         """The named metrics under each row of weights; all ones give the value itself, resampled counts its replicates.
 
-        Args:
-            counts: (r, identities) int64, weight of each unit of the bootstrap.
-            names: which of the benchmark's metrics; nothing is computed for the others.
+        `counts` (r, identities) int64 are weights of the units of the bootstrap. Nothing is computed for other metrics.
 
         Returns:
             By name, (r,) float64 in [0, 1]; NaN where a row of weights leaves a metric undefined.

@@ -26,11 +26,8 @@ class IJBScores:
     test has the new model on the first of a pair in 1:1 but on the probes in 1:N: two tables of one layout, so that
     vectors that are the same give the same scores in either.
 
-    Args:
-        people: who the templates are.
-        queries: (T, D) templates, for the first of each pair and for the probes.
-        gallery: (T, D) templates, for the second of each pair and for the galleries.
-        memory: bytes for the scores held at a time.
+    `queries` (T, D) are the templates for the first of each pair and for the probes, `gallery` (T, D) those for the
+    second and for the galleries.
     """
 
     def __init__(self, people: People, queries: Units, gallery: Units, memory: int) -> None:
@@ -56,14 +53,9 @@ class IJBScores:
     def measure(
         self, *, pairs: bool = True, searches: Collection[str] = ()
     ) -> tuple[PairScores | None, dict[str, Matches]]:
-        """Make the scores that are asked for and not there yet.
+        """The scores of the listed pairs, and the matches of every probe in each gallery, `merged` for all as one.
 
-        Args:
-            pairs: whether those of the listed pairs are.
-            searches: names of the galleries to search, `merged` for all of them as one.
-
-        Returns:
-            The scores of the pairs, None where not asked for, and the matches of every probe in each gallery.
+        Only what is asked for and not there yet is made.
         """
         due = [name for name in searches if name not in self._searches]
         if pairs and self._pairs is None:

@@ -157,14 +157,8 @@ def accuracy(scores: Floats, same: Mask, fold: Ints, weights: Ints) -> Floats:
     Accepted means strictly above the threshold; it is −∞ or one of the scores, and of several with equally many right
     answers on the other folds the lowest.
 
-    Args:
-        scores: (P,) larger meaning more alike.
-        same: (P,) bool, whether a pair should be accepted.
-        fold: (P,) from 0.
-        weights: (r, P) how often each pair counts; 0 leaves it out.
-
-    Returns:
-        (r,) float64; folds without weight are left out of the mean, NaN where all are.
+    All but `weights`, (r, P), are (P,), folds numbered from 0. The result is (r,) float64; folds without weight are
+    left out of the mean, NaN where all are.
     """
     order = np.argsort(-scores, kind="stable")
     ordered, folds = scores[order], fold[order]

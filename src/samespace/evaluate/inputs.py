@@ -189,8 +189,7 @@ def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints) -> list[str
 def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -> None:
     """Refuse new and old vectors that cannot be compared, whole or by their leading values.
 
-    `prefix`: whether the leading values of the new ones are to be compared. `new_has`: how a message names the new
-    vectors, such as `queries have`.
+    `new_has` is how a message names the new vectors, such as `queries have`.
 
     Raises:
         InputError: the dimensions do not fit.
@@ -211,9 +210,7 @@ def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -
 def _require_one_model(sides: Sequence[tuple[VectorSet, str, VectorSet, str]], prefix: bool) -> None:
     """Refuse sets said to be of one model that differ in dimension or declare two spaces.
 
-    Args:
-        sides: sets of one model and their roles: the old model's two, the new model's, and perhaps the paragon's.
-        prefix: whether the leading values of longer new vectors are to be compared with the old ones.
+    `sides` are sets of one model and their roles: the old model's two, the new model's, and perhaps the paragon's.
     """
     for one, role, other, other_role in sides:
         if one.dim != other.dim:

@@ -236,8 +236,7 @@ def sweep_result(
     `area` is (mean over shares − start) / (end − start), by trapezoids, None where the end is not above the start;
     `holds` says whether no stage lies provably below the start.
 
-    `scores`: of the tests old, cross and new. `replicates`: bootstrap resamples; at most 300 for metrics with a
-    threshold.
+    `scores` are of the tests old, cross and new. Metrics with a threshold take at most 300 of the `replicates`.
     """
     stages = {
         (order, merge): {0.0: scores["cross"], **between, 1.0: scores["new"]}

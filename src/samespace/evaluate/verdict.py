@@ -91,14 +91,9 @@ def tail_size(quota: int) -> int:
 def judge(
     name: str, measured: Mapping[str, float], draws: Mapping[str, Floats], control: float, confidence: float
 ) -> MetricResult:
-    """Turn the values of a metric and its bootstrap replicates into a verdict.
+    """Turn the values of a metric under each test that was run, and its bootstrap replicates, into a verdict.
 
-    Args:
-        name: the metric.
-        measured: its value under each test that was run: old, cross, and perhaps new and paragon.
-        draws: (replicates,) values of each test under the same resamples.
-        control: its value under the rotated cross test.
-        confidence: of the intervals.
+    `draws` are (replicates,) values of each test under the same resamples, `control` is of the rotated cross test.
 
     Raises:
         InputError: no resample defines the metric.

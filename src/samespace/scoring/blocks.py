@@ -67,16 +67,10 @@ def table_blocks(rows: Units, columns: Units, *, memory: int = MEMORY) -> Iterat
     The products are float32, always cut into the same tiles whatever the memory, so that no score depends on it.
     At least one tile is made at a time, 256 MB or 64 columns, even where `memory` is less.
 
-    Args:
-        rows: float32 of length one, or zero.
-        columns: likewise.
-        memory: bytes for the scores held at a time.
+    Vectors are float32 of length one, or zero.
 
     Yields:
         (first column, (R, c) float32 multiples of 2⁻²⁰); the array is the caller's to use up.
-
-    Raises:
-        InputError: shapes that do not fit, or `memory` below 1.
     """
     # torch shares the work on a tile out over threads
     import torch
@@ -106,11 +100,7 @@ def block_columns(rows: int, memory: int) -> int:
 
 
 def require_table(left: Units, right: Units, memory: int) -> None:
-    """Refuse vectors that cannot be scored against each other in float32.
-
-    Raises:
-        InputError: shapes that do not fit, another type, or `memory` below 1.
-    """
+    """Refuse vectors that cannot be scored against each other in float32, or no memory, by an InputError."""
     for side in (left, right):
         if side.ndim != 2 or side.dtype != np.float32:
             raise InputError(f"vectors to score should be (items, dims) float32, got {side.dtype} {side.shape}")

@@ -30,16 +30,8 @@ def count_others(
 ) -> Ints:
     """How many gallery items, listed ones of the same query apart, score at least a threshold.
 
-    Args:
-        queries: (Q, D) unit vectors.
-        gallery: (G, D) unit vectors, perhaps a memory map.
-        query: (P,) query of each threshold.
-        item: (P,) gallery item whose score it is; the items of a query are not counted for that query.
-        thresholds: (P,) exact score of the pair.
-        memory: bytes to work in, about.
-
-    Returns:
-        (P,) int64.
+    Queries (Q, D) and gallery (G, D), perhaps a memory map, are unit vectors. Each threshold, (P,), is the exact score
+    of a `query` and an `item`; the items of a query are not counted for it. The result is (P,) int64.
 
     Raises:
         InputError: a vector is longer than one, or not finite.
@@ -64,12 +56,8 @@ def count_others(
 class _Tile:
     """Some gallery items, against which blocks of queries are counted.
 
-    Args:
-        left: (q, D) queries on the grid.
-        right: (g, D) items on the grid.
-        items: (P,) place of each listed item in the tile; others lie outside of it.
-        levels: (P,) thresholds.
-        others: (P,) counts, added to.
+    Queries `left` (q, D) and items `right` (g, D) are on the grid; `items` (P,) are the places of the listed items,
+    most of them outside of the tile, `levels` (P,) the thresholds, and `others` (P,) the counts, added to.
     """
 
     def __init__(self, left: Doubles, right: Doubles, items: Ints, levels: Doubles, others: Ints) -> None:

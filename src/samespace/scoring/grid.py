@@ -53,18 +53,7 @@ def on_grid(vectors: npt.NDArray[Any]) -> Doubles:
 def exact_scores(
     left: npt.NDArray[Any], right: npt.NDArray[Any], first: Ints, second: Ints, *, memory: int = 1 << 28
 ) -> Doubles:
-    """Cosine of each listed pair of unit vectors, exact for the vectors on the grid.
-
-    Args:
-        left: (M, D) unit vectors.
-        right: (N, D) unit vectors.
-        first: (P,) rows of `left`.
-        second: (P,) rows of `right`.
-        memory: bytes to work in, about.
-
-    Returns:
-        (P,) float64.
-    """
+    """Cosine, (P,) float64, of rows `first` (P,) of `left` and `second` of `right`, exact for vectors on the grid."""
     scores = np.empty(len(first))
     step = max(1, min(memory, _CACHE_BYTES) // (32 * max(1, left.shape[1])))
     for start in range(0, len(first), step):

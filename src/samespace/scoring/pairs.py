@@ -81,15 +81,9 @@ def table_scores(left: Units, right: Units, first: Codes, second: Codes, *, memo
     Where the list fills more than a fiftieth of the table of its distinct first and distinct second items, that table
     is made, in blocks, and the pairs are looked up; otherwise each pair is multiplied by itself.
 
-    Args:
-        left: (M, D) float32 of length one, or zero.
-        right: (M', D) likewise.
-        first: (P,) row of `left` of each pair; a list in this order is looked up fastest.
-        second: (P,) row of `right`.
-        memory: bytes for the scores held at a time.
-
-    Returns:
-        (P,) float32 multiples of 2⁻²⁰; the same for any `memory`.
+    `left` (M, D) and `right` (M', D) are float32 of length one, or zero; `first` and `second` (P,) are rows of them. A
+    list in the order of `first` is looked up fastest. The result, (P,) float32 multiples of 2⁻²⁰, is the same for any
+    `memory`.
 
     Raises:
         InputError: shapes that do not fit, a row out of range, or `memory` below 1.

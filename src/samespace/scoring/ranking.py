@@ -32,6 +32,8 @@ MEMORY = 1 << 29
 class Ranking:
     """Where the relevant items of each query stand; ignored items take no place.
 
+    Every measure is (Q,) float64, NaN for a query without relevant items.
+
     Attributes:
         queries: how many queries there are, with relevant items or without.
         query: (P,) query of each relevant item, ascending; within a query the best comes first.
@@ -64,7 +66,7 @@ class Ranking:
         return result
 
     def rank_at(self, k: int) -> Floats:
-        """(Q,) 1 where a relevant item is among the `k` best, else 0; NaN for a query without any."""
+        """1 where a relevant item is among the `k` best, else 0."""
         rank = self.rank()
         return np.where(rank > 0, rank <= k, np.nan)
 
@@ -73,9 +75,6 @@ class Ranking:
 
         The precision at an item is the share of relevant ones among the items with its score or more, so ties are
         grouped, as in `metrics.mean_average_precision`.
-
-        Returns:
-            (Q,) float64; NaN for a query without relevant items.
         """
         return self._mean(self.level / (self.level + self.others))
 
@@ -84,21 +83,13 @@ class Ranking:
 
         Each relevant item adds a step of recall times the mean of two precisions: just before it (1 at the top of the
         ranking) and at it. Ties with others count against the query.
-
-        Returns:
-            (Q,) float64; NaN for a query without relevant items.
         """
         before = self.position - 1
         earlier = np.where(before > 0, (self.place - 1) / np.maximum(before, 1), 1.0)
         return self._mean((earlier + self.place / self.position) / 2)
 
     def average_precision_at(self, depth: int) -> Floats:
-        """Average precision of the `depth` best, divided by the relevant items that could be there (GLDv2).
-
-        Returns:
-            (Q,) float64: Σ precision at each relevant item among the `depth` best / min(relevant, depth); NaN for a
-            query without relevant items.
-        """
+        """Σ precision at each relevant item among the `depth` best / min(relevant, depth), as in GLDv2."""
         seen = np.where(self.position <= depth, self.place / self.position, 0.0)
         return ratio(weigh(self.query, seen, self.queries), np.minimum(self.relevant, depth).astype(np.float64))
 
@@ -107,9 +98,6 @@ class Ranking:
 
         Where the last relevant item stands before `depth`, the ranking is cut behind it, so that a query with few
         relevant items is not bound to fall short.
-
-        Returns:
-            (Q,) float64; NaN for a query without relevant items.
         """
         last = np.zeros(self.queries, dtype=np.int64)
         np.maximum.at(last, self.query, self.position)
@@ -202,15 +190,7 @@ def rank(
 ) -> Ranking:
     """Find where the relevant items of each query stand, ignored ones left out.
 
-    Args:
-        queries: (Q, D) unit vectors.
-        gallery: (G, D) unit vectors, perhaps a memory map.
-        relevant: pairs to be found.
-        ignored: pairs that take no place, such as an item of the same camera.
-        memory: bytes to work in, about.
-
-    Raises:
-        InputError: vectors that do not fit.
+    Arguments and errors as of `count_pairs`; `ignored` are pairs such as an item of the same camera.
 
     Example:
         >>> queries, gallery = np.eye(2), np.array([[0.6, 0.8], [1.0, 0.0], [0.8, 0.6]])

@@ -33,11 +33,7 @@ class Search:
     `matches` holds them, in the order of the probes. A probe is not matched with its own template. Ties count against
     the probe, as in `metrics.matches`.
 
-    Args:
-        gallery: the gallery.
-        rows: where its templates stand among the rows of the blocks, side by side.
-        template: (P,) template of each probe, in the order of the blocks' columns.
-        subject: (P,) its subject.
+    The gallery's templates are `rows` of the blocks, the probes, (P,) of a template and a subject each, their columns.
     """
 
     def __init__(self, gallery: GalleryList, rows: slice, template: Ints, subject: Ints) -> None:

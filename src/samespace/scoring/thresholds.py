@@ -57,11 +57,7 @@ def query_thresholds(rate: Fraction, scores: Floats, identity: Ints, counts: Int
 
     Only the highest scores are looked at, and more where a row allows more.
 
-    Args:
-        rate: the bound, exactly as written.
-        scores: (Q,) a score for each query.
-        identity: (Q,) identity of each query.
-        counts: (r, identities) weight of each identity.
+    `scores` and `identity` are (Q,), one each for each query, `counts` (r, identities).
     """
     allowed = _allowed(rate, counts @ weigh(identity, np.ones(len(scores)), counts.shape[1]))
     order = np.argsort(-scores, kind="stable")
@@ -158,14 +154,8 @@ def places_by_weight(first: Codes, second: Codes, counts: Ints, allowed: Ints) -
     Whole segments of pairs are weighed at once; a row is followed pair by pair only through the segment in which its
     allowance runs out.
 
-    Args:
-        first: (T,) identity of the first of each pair, best pair first.
-        second: (T,) identity of the second.
-        counts: (r, identities).
-        allowed: (k, r) weight that may be accepted, by rate and row.
-
-    Returns:
-        (k, r); T where the weight never exceeds what is allowed.
+    `first` and `second` (T,) are the identities of each pair, best pair first, `allowed` (k, r) the weight that may be
+    accepted, by rate and row. The result is (k, r), T where the weight never exceeds what is allowed.
     """
     place = np.full(allowed.shape, len(first), dtype=np.int64)
     spent = np.zeros(len(counts), dtype=np.int64)

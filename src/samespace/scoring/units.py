@@ -63,11 +63,7 @@ class UnitVectors:
         return UnitVectors(self.source, self.order[rows], dim=self.dim, rotation=self.rotation)
 
     def check(self) -> None:
-        """Read everything once.
-
-        Raises:
-            InputError: a vector is zero or not finite.
-        """
+        """Read everything once, which raises an InputError where a vector is zero or not finite."""
         for _ in self.blocks():
             pass
 
@@ -93,15 +89,9 @@ class UnitVectors:
 def unit_rows(
     vectors: npt.NDArray[Any], rows: Ints | None = None, ids: npt.NDArray[np.str_] | None = None
 ) -> npt.NDArray[np.float32]:
-    """The rows of `vectors` scaled to length one, read in blocks.
+    """Rows (N,), all by default, of `vectors` (n, D), perhaps a memory map, scaled to length one: (N, D) float32.
 
-    Args:
-        vectors: (n, D) floats, perhaps a memory map.
-        rows: (N,) which rows, in which order; all of them by default.
-        ids: (N,) names of the rows, for the error.
-
-    Returns:
-        (N, D) float32.
+    They are read in blocks; `ids` (N,) are their names, for the error.
 
     Raises:
         InputError: a vector is zero or not finite, so that it has no direction.

@@ -33,14 +33,9 @@ _MOST_WORKERS = 4
 
 @dataclass(frozen=True)
 class Reproduced:
-    """What a call of `reproduce` did.
+    """What a call of `reproduce` did: the tables, JSON-ready, and the page with all of them, `written` if it changed.
 
-    Attributes:
-        results: the tables, JSON-ready.
-        page: the page with all of them.
-        done: how many trainings and checks this call did; 0 where everything was there.
-        total: how many the study has.
-        written: whether the page changed.
+    `done` is how many of the `total` trainings and checks this call did.
     """
 
     results: dict[str, Any]

@@ -17,10 +17,7 @@ Published = float | bool | None
 class Share:
     """Which of the training images a model is trained on; shares by one thing are nested, as one draw gives them.
 
-    Attributes:
-        by: all images, a share of the images, or all images of a share of the classes.
-        fraction: the share.
-        rest: the images outside the share instead.
+    It is `by` images, or all images of a share of the classes; `rest` takes the images outside the share instead.
     """
 
     by: Literal["all", "images", "classes"] = "all"
@@ -113,16 +110,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of a paper.
-
-    Attributes:
-        name: its number in the paper, such as `1b`.
-        title: what it shows.
-        headers: headings of the leading cells.
-        columns: the others.
-        rows: in the paper's order.
-        note: what a reader must know about it.
-    """
+    """One table of a paper, its `name` the number there, such as `1b`; `headers` are those of the rows' labels."""
 
     name: str
     title: str

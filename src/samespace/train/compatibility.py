@@ -32,11 +32,7 @@ METHODS: dict[str, Method] = {
 def compatibility_term(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
     """The loss of the recipe's method, and how its prototypes are rebuilt where they are.
 
-    Args:
-        section: `recipe.compatibility`.
-        head: `recipe.head`, whose margin the term takes over where the recipe names none.
-        source: the training images.
-        old: what the method needs of the old model.
+    It takes over the margin of the recipe's head where the recipe names none.
 
     Raises:
         InputError: prototypes are all missing.
@@ -55,11 +51,7 @@ def chosen(section: CompatibilitySection) -> CompatibilitySection:
 
 
 def check_section(section: CompatibilitySection) -> None:
-    """Refuse an unknown method, one without what it needs of the old model, and options that do nothing for it.
-
-    Raises:
-        InputError: see above.
-    """
+    """Refuse an unknown method, one without what it needs of the old model, or with an option that does nothing."""
     one_of("compatibility.method", section.method, [*METHODS, "auto"])
     method = METHODS[section.method]
     given = [name for name in ("old_model", "old_vectors", "old_classifier") if getattr(section, name) is not None]

@@ -119,11 +119,7 @@ def _read(folder: Path) -> FixedViews | None:
 
 
 def require_same_augment(views: FixedViews, augment: Augment, where: str) -> None:
-    """Refuse a recipe whose augmentation is not that of stored views: new and old would see unlike images.
-
-    Raises:
-        InputError: they differ.
-    """
+    """Refuse a recipe whose augmentation is not that of stored views: new and old would see unlike images."""
     mine, theirs = asdict(augment), asdict(views.augment)
     differing = [f"augment.{name}={value}" for name, value in theirs.items() if mine[name] != value]
     if differing:

@@ -37,12 +37,7 @@ def priorities(ledger: Ledger, state: State, items: Ints, order: Order | Custom,
     | `traffic` | how often searches returned the item |
     | `both` | (1 + traffic of the item's class) ÷ its turn by `centre`; without labels, traffic of the item |
 
-    Args:
-        ledger: of the gallery; read first, so that nothing is held open while the order is worked out.
-        state: of the gallery.
-        items: (N,) numbers, ascending.
-        order: one of the above, or the user's own.
-        seed: of the random order and of the clusters.
+    `items` are (N,) numbers, ascending. The ledger is read first, so that nothing is held open meanwhile.
 
     Raises:
         InputError: an unknown order, or values of the user's own that are not numbers.

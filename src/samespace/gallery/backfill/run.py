@@ -107,15 +107,7 @@ def run_one(
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker in another process needs, all of it as text and numbers.
-
-    Attributes:
-        location: of the gallery, with its password if it has one: never show it.
-        model: folder of the model.
-        images: of the items, as a user writes them.
-        limits: of this worker.
-        device: the model's.
-    """
+    """What a worker in another process needs, as text and numbers; never show `location`, it may hold a password."""
 
     location: str
     model: str

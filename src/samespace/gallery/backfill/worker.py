@@ -30,14 +30,7 @@ _AHEAD = 2
 
 @dataclass
 class Progress:
-    """What a worker has done so far.
-
-    Attributes:
-        completed: what became of the vectors that it made.
-        failed: reason by id of the items that it could not embed.
-        seconds: how long it took.
-        ended: why it ended.
-    """
+    """What a worker has done so far: what became of its vectors, reason by id of what failed, and why it `ended`."""
 
     completed: Completed = field(default_factory=Completed)
     failed: dict[str, str] = field(default_factory=dict)
@@ -48,14 +41,8 @@ class Progress:
 class Worker:
     """One worker: reading, embedding and writing go on at once in threads, and one more says that it is alive.
 
-    Args:
-        ledger: of the gallery.
-        generation: of the space to embed for.
-        vector_source: where vectors come from.
-        limits: when to end or wait.
-        probe: one search, for the latency budget.
-        advance: called with how many more items are done, and a note.
-        stop: set from outside to end the run after the items at work.
+    `generation` is of the space to embed for, `probe` one search, for the latency budget; `stop`, set from outside,
+    ends the run after the items at work.
     """
 
     def __init__(

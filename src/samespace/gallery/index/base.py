@@ -114,19 +114,14 @@ class Source(Protocol):
     """Where snapshots come from; safe to use from several threads."""
 
     def snapshot(self, where: Sequence[Condition] = ()) -> AbstractContextManager[Snapshot]:
-        """The gallery now: every change that was acknowledged before the call is in it, whoever made it.
-
-        Args:
-            where: conditions that select the snapshot's allowed items, all of which an item must meet.
-        """
+        """The gallery now, with every change that was acknowledged before the call; items meet all of `where`."""
         ...
 
     def maintain(self, advance: Advance = silent) -> None:
         """Bring indexes up to date, where the store keeps any beside the ledger; searches go on meanwhile.
 
-        Args:
-            advance: called with how many more vectors are indexed, and a note that says how far the index of a space
-                is; once with 0 where the store does not tell.
+        `advance` is called with how many more vectors are indexed, and a note that says how far the index of a space
+        is; once with 0 where the store does not tell.
         """
         ...
 

@@ -126,11 +126,8 @@ def grown(
 ) -> Graph:
     """A graph with the given rows of segments in it; `old` is copied and added to, where there is one.
 
-    Args:
-        old: a graph that has every given row up to its highest row number; others of its rows may be dead.
-        segments: with masks; together every current row of the space.
-        dim: of the vectors.
-        advance: called with how many rows were just added, how many are in, and how many there will be.
+    The segments with their masks are every current row of the space; `old` has all of them up to its highest row
+    number, and perhaps dead ones. `advance` is called with how many rows were just added, are in, and will be.
     """
     index, last = (_empty_index(dim), 0) if old is None else (_faiss().clone_index(old.index), int(old.numbers[-1]))
     rows = [(segment, np.flatnonzero(mask & (segment.numbers > last))) for segment, mask in segments]

@@ -103,14 +103,7 @@ class LocalSource:
 
 @dataclass(frozen=True, eq=False)
 class LocalSnapshot:
-    """See `base.Snapshot`.
-
-    Attributes:
-        ledger: asked for ids only, which never change.
-        contents: what is searched.
-        allowed: items that meet the snapshot's conditions; None where it has none.
-        graph_from: from how many live rows on an approximate index is used.
-    """
+    """See `base.Snapshot`; the ledger is asked for ids only, which never change."""
 
     ledger: Ledger
     contents: LocalState

@@ -75,11 +75,7 @@ class PgvectorSource:
             yield PgvectorSnapshot(self, reader, state, reader.select(where) if where else None)
 
     def maintain(self, advance: Advance = silent) -> None:
-        """Build the HNSW index of every servable space that has grown out of exact search; searches go on meanwhile.
-
-        Args:
-            advance: called with 0 and a note before the server builds an index, and with its rows when it is there.
-        """
+        """Build the HNSW index of every servable space that has grown out of exact search; searches go on meanwhile."""
         if self.ledger.read_only:
             return
         with self.ledger.read() as reader:

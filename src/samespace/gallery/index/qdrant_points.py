@@ -31,19 +31,7 @@ class CollectionLost(Exception):
 
 
 class Points:
-    """The collection; whatever the client raises becomes an error of one line.
-
-    Args:
-        place: `http(s)://…` of a server, `":memory:"`, or a client of one's own, which stays open.
-        collection: its name.
-        gallery: id of the gallery.
-        api_key: for a server that asks for one.
-        timeout: seconds to wait for an answer.
-
-    Raises:
-        InputError: the optional package is missing, or `place` is none of these.
-        GalleryError: the server cannot be reached or is too old.
-    """
+    """The collection, made and refused as by `QdrantSource`; whatever the client raises becomes a one-line error."""
 
     def __init__(
         self, place: str | QdrantClient, collection: str, gallery: str, *, api_key: str | None, timeout: int
@@ -149,16 +137,10 @@ class Points:
     def near(
         self, name: str, queries: Vectors, limit: int, *, lacking: Sequence[str], items: Ints | None, exact: bool
     ) -> list[Near]:
-        """For each query the `limit` points with the highest dot product.
+        """For each query, (Q, D) float32, the `limit` points with the highest dot product, `items` only where given.
 
-        Args:
-            name: of the vectors.
-            queries: (Q, D) float32.
-            limit: at least 1.
-            lacking: only points without any of these named vectors. That a point is served by a space is asked of
-                the vectors it has, never of a stored generation, which every rollback would have to rewrite.
-            items: only these points; all where None.
-            exact: look at every vector.
+        Only points count that are without any of the `lacking` named vectors: that a point is served by a space is
+        asked of the vectors it has, never of a stored generation, which every rollback would have to rewrite.
         """
         params = None
         if not self.local:

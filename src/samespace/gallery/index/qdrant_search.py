@@ -24,15 +24,9 @@ _MOST = 10_000
 class QdrantSnapshot:
     """See `base.Snapshot`.
 
-    Attributes:
-        reader: of the ledger.
-        state: spaces, permissions, calibrations.
-        allowed: items that meet the snapshot's conditions; None where it has none.
-        served: which row of which space serves each item.
-        covered: (items,) whether the collection has the item as the ledger has it.
-        points: the collection.
-        scan_below: up to so many candidates are read from the ledger instead.
-        doubt: called where the collection lacks something (False) or proves wrong (True).
+    `covered`, (items,), says whether the collection, `points`, has the item as the ledger has it. Up to `scan_below`
+    candidates are read from the ledger instead. `doubt` is called where the collection lacks something (False) or
+    proves wrong (True).
     """
 
     reader: LedgerReader

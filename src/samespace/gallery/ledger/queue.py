@@ -40,13 +40,7 @@ class WorkQueue(LedgerReader):
         Items whose lease ran out are claimed again, but not by the worker that holds them, which may be embedding them
         yet. An item that was claimed ten times and never completed counts as failed: it may be what kills the workers.
 
-        Args:
-            generation: of the space.
-            owner: name of the worker.
-            count: most items to claim.
-            now: seconds since 1970.
-            lease: seconds.
-            among: numbers of the only items to claim, at most `count`; any by default.
+        Times are in seconds since 1970; `among` are the numbers of the only items to claim, at most `count`.
         """
         taken: list[int] = []
         for part in [None] if among is None else parts_of(among):

@@ -156,15 +156,7 @@ class NewItem:
 
 @dataclass(frozen=True)
 class Item:
-    """A stored item.
-
-    Attributes:
-        number: of the item in the ledger, never used again.
-        id: as users know it.
-        content: see `NewItem`.
-        label: its class, if known.
-        deleted: whether it was removed.
-    """
+    """A stored item, see `NewItem`; its number in the ledger is never used again, even where it is `deleted`."""
 
     number: int
     id: str
@@ -235,16 +227,9 @@ class Completed:
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One worker of a backfill.
+    """One worker of a backfill: its unique name, how far it is, and a `note` of what it does, such as `paused`.
 
-    Attributes:
-        owner: its name, unique.
-        generation: of the space it embeds for.
-        started: when, seconds since 1970.
-        seen: when it last said that it is alive.
-        done: items it has stored.
-        failed: items it could not embed.
-        note: what it is doing: embedding, paused, or waiting for searches.
+    `started`, and `seen`, when it last said that it is alive, are in seconds since 1970.
     """
 
     owner: str

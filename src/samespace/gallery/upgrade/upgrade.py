@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NewSpace:
-    """The space that an upgrade goes to, with what is at hand to make its vectors.
+    """The space that an upgrade goes to, its model's folder, to be remembered, and the model with the items' images.
 
-    Attributes:
-        space: its identity.
-        folder: of its model, to be remembered.
-        embedder: the model with the items' images, to measure how long they take and to check the model.
+    These images tell how long a backfill takes, and whether the model is what it claims to be.
     """
 
     space: Space
