@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError, SpaceError
+from samespace.evaluate import check
 from samespace.gallery import Gallery
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.search.calibration import pair_scores
@@ -202,6 +203,17 @@ def test_after_the_seal_the_old_model_is_not_needed(tmp_path: Path) -> None:
         answer = gallery.search(queries(NEW), fuse=0.5)
         assert answer.hits == gallery.search(queries(NEW)).hits
         assert "the older model is not needed" in answer.notes[-1]
+
+
+def test_a_certificate_of_fused_queries_does_not_open_an_upgrade(tmp_path: Path) -> None:
+    fused = check(
+        queries=queries(NEW), gallery=items(OLD), baseline=queries(OLD), metrics=["mAP"], prefix=True, fuse=0.5,
+        replicates=100,
+    )  # fmt: skip
+    with Gallery.create(tmp_path / "g", OLD) as gallery:
+        gallery.add(items(OLD))
+        with pytest.raises(SpaceError, match="is of fused queries and does not vouch for new queries alone"):
+            gallery.upgrade(NEW, [fused])
 
 
 def test_what_a_gallery_refuses(tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ def permissions_for(
         else:
             if given is not None:
                 result.revoked.append((new, generation))
-            result.refused.append(_reason(given, old, space, accept_uncertified))
+            result.refused.append(
+                _reason(given, old, space, accept_uncertified, fused=_fused(certificates, old, space))
+            )
     known = {*state.calibrations, *result.calibrations}
     result.uncalibrated.extend(pair for one in (*state.servable, new) if (pair := (new, one)) not in known)
     return result
@@ -118,11 +120,23 @@ def _calibrations(
     return calibrations
 
 
-def _reason(certificate: Certificate | None, old: Space, new: Space, accept: bool) -> str:
+def _fused(certificates: Sequence[Certificate], old: Space, new: Space) -> bool:
+    """Whether one of the certificates is of this pair, but of queries fused with the old model's."""
+    return any(
+        one.fusion is not None and (one.old_space.id, one.fusion.space.id) == (old.id, new.id) for one in certificates
+    )
+
+
+def _reason(certificate: Certificate | None, old: Space, new: Space, accept: bool, *, fused: bool) -> str:
     if accept:
         return (
             f"queries of {new} cannot search vectors of {old}: their dimensions differ, and only a certificate says "
             "which of them may be compared; run 'samespace check --prefix' for the pair"
+        )
+    if certificate is None and fused:
+        return (
+            f"the certificate of {new} on {old} is of fused queries and does not vouch for new queries alone: "
+            "run 'samespace check' without --fuse for the pair, or --accept-uncertified, which is recorded"
         )
     if certificate is None:
         return (
