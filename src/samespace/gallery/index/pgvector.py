@@ -250,8 +250,7 @@ def _following_index(reader: LedgerReader, k: int, share: float) -> Iterator[Non
     settings = {
         "hnsw.iterative_scan": "relaxed_order",
         "hnsw.ef_search": str(effort),
-        # after so many rows of the index a walk ends, though it has not found enough
-        "hnsw.max_scan_tuples": str(max(20_000, 100 * effort)),
+        "hnsw.max_scan_tuples": str(_most_scanned(effort)),
         **dict.fromkeys(_FOLLOW_INDEX, "off"),
     }
     reader.session.run("; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items()))
@@ -262,6 +261,11 @@ def _following_index(reader: LedgerReader, k: int, share: float) -> Iterator[Non
 def _wanted(k: int) -> int:
     """How many rows the index is asked for; float64 then decides."""
     return 2 * k + 16
+
+
+def _most_scanned(effort: int) -> int:
+    """After how many rows of the index a walk ends, though it has not found enough."""
+    return max(20_000, 100 * effort)
 
 
 def _text(query: Vectors) -> str:

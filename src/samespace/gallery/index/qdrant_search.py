@@ -69,13 +69,15 @@ class QdrantSnapshot:
                 search.missing = True
             if search.missing or search.wrong:
                 self.doubt(search.wrong)
-        space, rows = self.state.spaces[generation].space, self.served.rows[generation]
-        items = np.flatnonzero(eligible)
-        return nearest_in(read_segments(self.reader, generation, space, items, rows), queries, k)
+        return self._scanned(generation, queries, k, np.flatnonzero(eligible))
 
     def name(self, generation: int) -> str:
         """Of a space's vectors in the collection."""
         return vector_name(self.state.spaces[generation].space.id)
+
+    def _scanned(self, generation: int, queries: Vectors, k: int, items: Ints) -> list[Neighbours]:
+        space, rows = self.state.spaces[generation].space, self.served.rows[generation]
+        return nearest_in(read_segments(self.reader, generation, space, items, rows), queries, k)
 
 
 class _CollectionSearch:
