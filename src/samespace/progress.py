@@ -38,12 +38,8 @@ def bar(
 ) -> Iterator[Bar]:
     """Show the progress of `total` units while the block runs.
 
-    Args:
-        title: what is being done.
-        total: units in all; None where that is not known.
-        unit: what is counted.
-        start: units that were already done before, on resuming.
-        stream: where to write; standard error by default.
+    `total` is None where it is not known; `start` units were done before, on resuming. It writes to standard error by
+    default.
     """
     stream = stream or sys.stderr
     shown = _on_terminal if stream.isatty() else _in_lines

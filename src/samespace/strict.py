@@ -20,10 +20,7 @@ T = TypeVar("T")
 def read_yaml(path: Path, what: str, holds: str) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
-    Args:
-        path: the file.
-        what: its role, for messages, such as `a recipe (YAML)`.
-        holds: what it should hold, for messages.
+    Messages say `what` it is, such as `a recipe (YAML)`, and what it `holds`.
 
     Raises:
         InputError: the file is missing, is not YAML, or holds something else.
@@ -64,12 +61,8 @@ def override(tree: dict[str, Any], assignment: str) -> None:
 def build(kind: type[T], value: Any, what: str, where: str = "") -> T:
     """A dataclass from nested mappings, each key known and each value of its declared type.
 
-    Args:
-        kind: the dataclass; its fields may be dataclasses, `Literal`s, tuples of one type, mappings of text,
-            `X | Y`, `X | None` and plain values.
-        value: the mapping.
-        what: the file's role, for messages, such as `recipe`.
-        where: path of the mapping inside the file, ending in a dot; empty at the top.
+    Its fields may be dataclasses, `Literal`s, tuples of one type, mappings of text, `X | Y`, `X | None` and plain
+    values. Messages say `what` the file is, such as `recipe`, and `where` in it, a path that ends in a dot.
 
     Raises:
         InputError: a key is unknown (the right one is suggested) or missing, or a value has the wrong type.

@@ -60,10 +60,7 @@ class IJBMeta:
 def read_meta(folder: str | Path, *, name: IJBName | None = None, scores: bool = False) -> IJBMeta:
     """Read the meta files of IJB-B or IJB-C from a folder or its `meta` folder.
 
-    Args:
-        folder: such as `IJBC` or `IJBC/meta`.
-        name: which of the two; by default whichever is there.
-        scores: read the detector's scores, too.
+    By default whichever of the two is there, without the detector's scores.
 
     Raises:
         InputError: a file is missing, cut short, or does not fit the others.

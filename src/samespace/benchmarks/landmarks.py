@@ -22,12 +22,9 @@ DEPTHS = (1, 5, 10)
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """One way to read the lists of a benchmark, such as `medium`.
+    """One way to read the lists of a benchmark: which pairs, (P,) bool, are to be found, and which take no place.
 
-    Attributes:
-        suffix: of its metrics' names, such as `-medium`.
-        relevant: (P,) bool, which listed pairs are to be found.
-        ignored: (P,) bool, which take no place.
+    The names of its metrics end in its suffix, such as `-medium`.
     """
 
     suffix: str

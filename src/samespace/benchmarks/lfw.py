@@ -62,9 +62,7 @@ class LFW:
 
         A pair of one person is `name number number`, a pair of two `name number name number`.
 
-        Args:
-            path: the file, or the folder that has it.
-            suffix: of the image files.
+        `path` is the file, or the folder that has it, and `suffix` that of the image files.
 
         Raises:
             InputError: no such file, or a line that does not fit, by its number.

@@ -32,10 +32,6 @@ def load_plain(path: str | Path, what: str) -> Any:
     Text pickled by Python 2 is read as Latin-1. Arrays are read-only; arrays of Python objects and structured arrays
     are refused.
 
-    Args:
-        path: the file.
-        what: its role, for errors.
-
     Raises:
         InputError: the file is missing, damaged or no pickle, or asks for anything else, which is not executed.
     """

@@ -99,9 +99,7 @@ def pool_sides(
 ) -> tuple[dict[str, VectorSet], list[str]]:
     """Pool the sets of each side that has templates; the others stay what they are.
 
-    Args:
-        queries: the sets of the query side by their role; None where there is none.
-        gallery: the sets of the gallery side.
+    Each side is given as its sets by their role, None where there is none.
 
     Returns:
         All sets that there are by role, and a note for each side that was pooled.

@@ -90,12 +90,7 @@ class BlockMates:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Listed pairs of a query and a gallery item, each once.
-
-    Attributes:
-        query: (P,) row of the query.
-        item: (P,) row of the gallery item.
-    """
+    """Listed pairs, each once: (P,) row of the query and (P,) row of the gallery item."""
 
     query: Ints
     item: Ints

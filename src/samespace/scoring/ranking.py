@@ -112,11 +112,8 @@ class Ranking:
 class CountedPairs:
     """Listed pairs with their scores, and how many gallery items score at least as high; several rankings in one.
 
-    Attributes:
-        queries: how many queries there are.
-        pairs: the listed pairs, relevant under one ranking, perhaps ignored under another.
-        scores: (P,) cosine of each.
-        above: (P,) gallery items with that score or more, the item itself included; −1 where they were not counted.
+    A pair may be relevant under one ranking and ignored under another. `scores` (P,) are their cosines, `above` (P,)
+    the gallery items with that score or more, the item itself included; −1 where they were not counted.
     """
 
     queries: int

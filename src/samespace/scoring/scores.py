@@ -103,14 +103,8 @@ def collect_scores(
 ) -> dict[str, Scores]:
     """Score every pair of models in one pass over queries × gallery.
 
-    Args:
-        pairs: query and gallery vectors by the name of the test.
-        mates: who the queries and the gallery items are.
-        tail_size: how many of the largest impostor scores to keep.
-        block_size: queries per block; see `score_blocks`.
-        sampled: keep impostor scores of evenly spaced queries for plots.
-        observers: called with (first query, blocks by name, mates of the block) before the blocks are used up.
-        progress: called with the number of queries done after each block.
+    `tail_size` of the largest impostor scores are kept, and where `sampled` those of evenly spaced queries, for plots.
+    Observers are called with (first query, blocks by name, mates of the block) before the blocks are used up.
     """
     collectors = {name: Collector(mates, tail_size, sampled=sampled) for name in pairs}
     for start, blocks in score_blocks(pairs, block_size):

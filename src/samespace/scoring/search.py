@@ -14,13 +14,7 @@ from samespace.scoring.mates import Pairs
 
 @dataclass(frozen=True, eq=False)
 class GalleryList:
-    """Which templates a gallery holds.
-
-    Attributes:
-        name: such as `G1`.
-        template: (G,) number of each template, each once.
-        subject: (G,) its subject.
-    """
+    """The templates, (G,) numbers, each once, that a gallery such as `G1` holds, and their subjects, (G,)."""
 
     name: str
     template: Ints

@@ -12,14 +12,9 @@ from samespace.scoring.mates import Mates
 
 @dataclass(frozen=True, eq=False)
 class Tail:
-    """The largest impostor scores of a pair of models, descending.
+    """The largest impostor scores of a pair of models, descending, (T,); `complete` where these are all there are.
 
-    Attributes:
-        scores: (T,) scores.
-        query: (T,) identity of the query.
-        gallery: (T,) identity of the gallery item.
-        place: (T,) place of the gallery item.
-        complete: whether these are all impostor scores there are.
+    `query` and `gallery` are the identities of both sides, (T,), and `place` that of the gallery item.
     """
 
     scores: Floats

@@ -73,13 +73,8 @@ def pair_thresholds(
 ) -> list[Floats]:
     """The lowest threshold of each row of `counts` at which at most each rate of the impostor weight is accepted.
 
-    Args:
-        rates: the bounds.
-        scores: (T,) the largest impostor scores, descending.
-        sides: (T,) the identities of both sides of each.
-        complete: whether these are all impostor scores there are.
-        total: (r,) weight of all impostor pairs.
-        counts: (r, identities) weight of each identity.
+    `scores` (T,) are the largest impostor scores, descending, `sides` (T,) the identities of both sides of each,
+    `complete` says whether these are all there are, and `total` (r,) is the weight of all impostor pairs.
 
     Returns:
         (r,) float64 for each rate; −inf where all may be accepted.

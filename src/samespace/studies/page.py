@@ -23,12 +23,7 @@ _LEGEND = (
 
 
 def write_study(study: Mapping[str, Any], folder: Path, pictures: Mapping[str, Mapping[str, Certificate]]) -> bool:
-    """Write `study.json`, `study.md` and `study.html`.
-
-    Args:
-        study: what `studies.results.results` gives.
-        folder: where to.
-        pictures: for each table by name, mean certificates by the label of its cross tests.
+    """Write `study.json`, `study.md` and `study.html` of `studies.results.results`, with the pictures it gives.
 
     Returns:
         Whether anything was written; a page that would not change is left alone.

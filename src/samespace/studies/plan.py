@@ -81,14 +81,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """One training with the vectors it is checked by, or one check.
+    """One training of a model with the vectors it is checked by, or one check of a pair, named by its key.
 
-    Attributes:
-        kind: what is to be done.
-        name: model, or key of the pair.
-        seed: of which run.
-        needs: models that must be there first.
-        cost: images that it looks at, about, for the time left.
+    `needs` are the models that must be there first, `cost` is how many images it looks at, about, for the time left.
     """
 
     kind: Literal["train", "check"]

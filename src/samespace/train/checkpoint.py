@@ -19,14 +19,7 @@ _TASK = "task."
 
 @dataclass
 class Position:
-    """Where a training stands: the next step to take, and what the unfinished epoch has summed up.
-
-    Attributes:
-        epoch: the epoch of the next step.
-        step: its number inside the epoch.
-        seconds: time spent so far.
-        sums: losses summed over the steps of this epoch.
-    """
+    """Where a training stands: the next step to take, the time spent so far, and the losses summed over this epoch."""
 
     epoch: int = 0
     step: int = 0

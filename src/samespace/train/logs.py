@@ -17,11 +17,7 @@ Log = Callable[[dict[str, Any]], None]
 class MetricsFile:
     """`metrics.jsonl`: one line per epoch, and one per interval of steps.
 
-    Args:
-        path: the file.
-        epoch: lines of this epoch from step `step` on, and of later ones, are dropped: a resumed training writes them
-            again.
-        step: see `epoch`.
+    Lines from a step of an epoch on are dropped: a resumed training writes them again.
     """
 
     def __init__(self, path: Path, *, epoch: int, step: int) -> None:
