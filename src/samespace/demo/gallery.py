@@ -40,14 +40,9 @@ def upgrade_gallery(
 ) -> GalleryUpgrade:
     """Upgrade a live gallery of the held-out gallery images from the old model to the compatible one.
 
-    Args:
-        out: the demo's folder, with the models `old` and `compatible`.
-        named: the demo's source, as a user writes it; the gallery remembers it.
-        images: the same, open already.
-        vectors: queries and gallery of the held-out characters, by the name of the model.
-        replicates: bootstrap resamples of the certificate.
-        seed: of the certificate.
-        say: receives one line per step.
+    `out` is the demo's folder, with the models `old` and `compatible`; `named` is its source, as a user writes it and
+    the gallery remembers it, and `images` the same, open already. `vectors` are queries and gallery of the held-out
+    characters, by the name of the model.
     """
     began = time.monotonic()
     certificate = _certificate(vectors, replicates, seed)

@@ -30,18 +30,9 @@ METRICS = ("rank@1", "mAP", "TAR@FAR=1e-3", "TPIR@FPIR=1e-1")
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """How much the demo does.
+    """How much the demo does: with how many characters, images of each, epochs and bootstrap resamples.
 
-    Attributes:
-        classes: characters in all, those held out included.
-        images: of each character.
-        held_out: share of the characters kept for the check; no model is trained on them.
-        difficulty: of the characters, from 0 to 1.
-        backbone: of all three models.
-        embedding_dim: of all three models.
-        epochs: of each training.
-        replicates: bootstrap resamples of each check.
-        seed: of the characters, the allocation and the trainings.
+    `held_out` is the share of the characters kept for the check: no model is trained on them.
     """
 
     classes: int = 1000
@@ -62,15 +53,9 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found.
+    """What the demo found: certificates of both successors against the old model, their pages, a gallery's upgrade.
 
-    Attributes:
-        certificates: of the independent and of the compatible successor, against the old model.
-        report: page of the compatible successor's certificate.
-        comparison: page that holds both side by side.
-        upgrade: what the upgrade of a live gallery showed.
-        seconds: time the work took.
-        peak_bytes: most memory the process held.
+    `report` is the page of the compatible successor, `comparison` the one with both.
     """
 
     certificates: dict[str, Certificate]

@@ -12,13 +12,7 @@ Permission = Literal["certified", "accepted", "refused"]
 
 @dataclass(frozen=True)
 class Stage:
-    """Search quality when a share of the gallery has new vectors.
-
-    Attributes:
-        share: of the items.
-        calibrated: value by metric, lists of both spaces merged by calibrated scores.
-        raw: the same, merged by cosine.
-    """
+    """Search quality by metric when a share of the items has new vectors, merged by calibrated and by raw scores."""
 
     share: float
     calibrated: Mapping[str, float]

@@ -63,12 +63,7 @@ def serving_generations(
 
 
 def has_vector_sql(generations: Iterable[int], item: str) -> str:
-    """SQL that is true where an item has a vector in at least one of these generations, and so is served by one.
-
-    Args:
-        generations: whose tables are named `vector_<generation>`.
-        item: SQL for the number of the item, such as `i.no`.
-    """
+    """SQL that is true where an item, SQL such as `i.no`, has a vector in at least one of these generations."""
     return "(" + (" OR ".join(_has_vector(generation, item) for generation in generations) or "1 = 0") + ")"
 
 

@@ -97,9 +97,6 @@ class QdrantSource:
     def maintain(self, advance: Advance = silent) -> None:
         """Write what changed to the collection, and make it anew if it has lost or altered anything.
 
-        Args:
-            advance: called with the vectors of each batch of items that was written; see `base.Source`.
-
         Raises:
             GalleryError: the server cannot be reached, or does not keep what is written.
         """

@@ -64,12 +64,8 @@ def item_point(
 ) -> q.PointStruct:
     """An item as the collection should hold it.
 
-    Args:
-        item: number of the item, and id of the point.
-        revision: of the item's last change.
-        content: see `NewItem`.
-        vectors: by vector name: number of the ledger's row, its checksum, the unit vector. Empty for a removed item:
-            its point stays as a gravestone, so that a slow writer cannot bring the item back.
+    `vectors` hold by vector name the number of the ledger's row, its checksum and the unit vector. A removed item has
+    none: its point stays as a gravestone, so that a slow writer cannot bring the item back.
     """
     return q.PointStruct(
         id=item,

@@ -34,11 +34,7 @@ class Ledger:
     def create(cls, location: str | Path, space: Space, *, model: str | None, settings: Mapping[str, Any]) -> Ledger:
         """Make a new ledger with its first space.
 
-        Args:
-            location: a folder, or `postgresql://…`; the schema of a database is named by `?schema=NAME`.
-            space: of the vectors to come.
-            model: folder of the space's model, where it is at hand.
-            settings: of the gallery, JSON-ready.
+        The location is a folder, or `postgresql://…`, where `?schema=NAME` names the schema; settings are JSON-ready.
 
         Raises:
             InputError: there is a gallery already, or something else.

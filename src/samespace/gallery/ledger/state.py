@@ -40,13 +40,9 @@ class StoredSpace:
 
 @dataclass(frozen=True)
 class Link:
-    """Permission to compare queries of one space with vectors of another.
+    """Permission to compare `dims` leading dimensions of queries of one generation with vectors of another.
 
-    Attributes:
-        query: generation of the query space.
-        gallery: generation of the gallery space.
-        dims: how many leading dimensions are compared, as the certificate says.
-        certificate: the certificate as JSON-ready values; None where the pair was accepted without one.
+    The certificate, as JSON-ready values, says so; it is None where the pair was accepted without one.
     """
 
     query: int
@@ -57,18 +53,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Upgrade:
-    """One step from an old query space to a new one.
+    """One step from the generation that queries used before to the one they use after.
 
-    Attributes:
-        number: counts the upgrades of a gallery.
-        old: generation of the space that queries used before.
-        new: generation of the space that queries use after.
-        state: planned, open, rolled back, being sealed or sealed.
-        paused: whether workers wait.
-        order: of the backfill.
-        plan: what the upgrade needs and costs, JSON-ready.
-        started: when queries switched, seconds since 1970; None while planned.
-        ended: when it was sealed or rolled back.
+    Workers wait while it is `paused`. `plan` is what it needs and costs, JSON-ready. Queries switched at `started`, in
+    seconds since 1970, None while planned; it was sealed or rolled back at `ended`.
     """
 
     number: int

@@ -14,11 +14,7 @@ _HITS_AT_ONCE = 10_000
 
 
 class Traffic:
-    """Counts hits. A search neither waits for counts to be written nor fails by them.
-
-    Args:
-        ledger: where counts go.
-    """
+    """Counts hits. A search neither waits for counts to be written nor fails by them."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
