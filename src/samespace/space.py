@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from samespace.errors import InputError, SpaceError
@@ -54,14 +54,7 @@ class Space:
 
     def to_dict(self) -> dict[str, Any]:
         """The space as JSON-ready values, its id included."""
-        return {
-            "id": self.id,
-            "weights": self.weights,
-            "preprocessing": self.preprocessing,
-            "dim": self.dim,
-            "normalized": self.normalized,
-            "name": self.name,
-        }
+        return {"id": self.id, **asdict(self)}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], where: str = "space") -> Space:
@@ -77,13 +70,7 @@ class Space:
         for key, kind in kinds.items():
             if not isinstance(value.get(key), kind):
                 raise InputError(f"{where}: '{key}' should be a {kind.__name__}, got {value.get(key)!r}")
-        space = cls(
-            weights=value["weights"],
-            preprocessing=value["preprocessing"],
-            dim=value["dim"],
-            normalized=value["normalized"],
-            name=str(value.get("name", "")),
-        )
+        space = cls(**{key: value[key] for key in kinds}, name=str(value.get("name", "")))
         if value.get("id", space.id) != space.id:
             raise InputError(
                 f"{where}: the id {value['id']} does not fit its fields ({space.id}); the file was altered"

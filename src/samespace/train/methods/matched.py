@@ -18,16 +18,8 @@ _IN_MEMORY = 2 << 30
 
 
 def _matched(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
-    given: dict[str, Any] = {
-        "beta": section.beta,
-        "far": section.far,
-        "matching_weight": section.matching_weight,
-        "contrast_weight": section.contrast_weight,
-        "tail_weight": section.tail_weight,
-        "temperature": section.temperature,
-        "mixed_share": section.mixed,
-        "size": section.memory,
-    }
+    given: dict[str, Any] = {name: getattr(section, name) for name in ("beta", "far", "temperature", *_WEIGHTS)}
+    given |= {"mixed_share": section.mixed, "size": section.memory}
     options = {name: value for name, value in given.items() if value is not None}
     vectors, labels = _stored(old, source)
     if old.model is None:
