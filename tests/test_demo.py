@@ -12,7 +12,7 @@ def test_the_demo_leaves_recipes_models_certificates_and_pages(tmp_path):
     said = []
     result = run_demo(tmp_path, TINY, say=said.append, quiet=True)
     assert [line[:3] for line in said if line[0].isdigit() and line[1] == "/"] == [f"{step}/5" for step in range(1, 6)]
-    assert set(result.certificates) == {"independent", "compatible (UniBCT refined)"}
+    assert set(result.certificates) == {"independent", "compatible (matched)"}
     assert result.report.read_text().count("data:image/png") > 10
     assert result.comparison.exists()
     for name in ("old", "independent", "compatible"):

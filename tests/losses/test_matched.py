@@ -55,7 +55,7 @@ def test_without_stored_vectors_the_tail_takes_the_views() -> None:
 
 def test_defaults_are_those_of_the_method() -> None:
     loss = MatchedLoss(*memory(), 5)
-    assert loss.weights == {"matching": 30.0, "mixed": 15.0, "contrast": 0.5, "tail": 10.0}
+    assert loss.weights == {"matching": 10.0, "mixed": 5.0, "contrast": 0.5, "tail": 10.0}
     assert (loss.matching.beta, loss.temperature, loss.far, loss.sharpness) == (0.2, 0.05, 1e-3, 16.0)
     assert loss.needs_old_embeddings
     assert loss.needs_old_views

@@ -98,12 +98,12 @@ def run_demo(
     vectors = {name: _embed(model, name, probes, gallery, out) for name, model in models.items()}
     certificates = {
         "independent": _check("independent", vectors, settings),
-        "compatible (UniBCT refined)": _check("compatible", vectors, settings),
+        "compatible (matched)": _check("compatible", vectors, settings),
     }
     for name, certificate in zip(("independent", "compatible"), certificates.values(), strict=True):
         certificate.save(out / "certificates" / f"{name}.json")
     report = write_report(
-        certificates["compatible (UniBCT refined)"],
+        certificates["compatible (matched)"],
         out / "report",
         images=image_lookup(source),
         title="samespace demo: the compatible successor",
@@ -119,7 +119,7 @@ def run_demo(
 _MODELS = {
     "old": "old model, on 30 % of the characters",
     "independent": "its successor on all characters, trained without a thought for the old one",
-    "compatible": "its successor on all characters, tied to the old one (UniBCT, refined prototypes)",
+    "compatible": "its successor on all characters, trained to match the old one (method matched)",
 }
 
 
@@ -146,7 +146,7 @@ def write_recipes(out: Path, settings: DemoSettings) -> None:
             "seed": 10 * settings.seed + list(_MODELS).index(name),
         }
         if name == "compatible":
-            recipe["compatibility"] = {"method": "unibct-refined", "old_model": str(out / "old" / "model")}
+            recipe["compatibility"] = {"method": "matched", "old_model": str(out / "old" / "model")}
         write_text(out / "recipes" / f"{name}.yaml", yaml.safe_dump(recipe, sort_keys=False))
 
 

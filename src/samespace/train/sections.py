@@ -158,7 +158,7 @@ class CompatibilitySection:
         far: false accept rate that the tail aims at (1e-3 by default).
         mixed: share of a batch that is also matched mixed with its neighbour (none by default; live views only).
         memory: stored old vectors drawn for each step (4,096 by default).
-        matching_weight: of matching within matched (30 by default).
+        matching_weight: of matching within matched; null takes 10 at a head of scale 32, and in proportion.
         contrast_weight: of the contrast within matched (0.5 by default).
         tail_weight: of the tail within matched (10 by default).
         drop: share of samples that unibct-trimmed leaves out.

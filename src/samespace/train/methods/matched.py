@@ -20,11 +20,18 @@ _IN_MEMORY = 2 << 30
 def _matched(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
     given: dict[str, Any] = {name: getattr(section, name) for name in ("beta", "far", "temperature", *_WEIGHTS)}
     given |= {"mixed_share": section.mixed, "size": section.memory}
+    if section.matching_weight is None:
+        given["matching_weight"] = _matching_weight(head)
     options = {name: value for name, value in given.items() if value is not None}
     vectors, labels = _stored(old, source)
     if old.model is None:
         options["mixed_share"] = 0.0
     return Term(MatchedLoss(vectors, labels, len(source.classes), prefix=section.prefix, **options))
+
+
+def _matching_weight(head: HeadSection) -> float:
+    """10 beside a head of scale 32, in proportion to the scale, as the head's gradient is."""
+    return 10.0 if head.margin == "softmax" else 10.0 * head.scale / 32
 
 
 def _matching(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
