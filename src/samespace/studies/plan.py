@@ -215,7 +215,9 @@ def _marked_classes(plan: Plan, source: ImageSource, seed: int) -> IntArray | No
 
 
 def _class_array(path: Path, name: str) -> npt.NDArray[Any]:
-    arrays, held = read_npz(path, [name], "an .npz, for check.classes and check.groups")
+    if not path.is_file():
+        raise InputError(f"{path} cannot be read as .npz: no such file; check.classes and check.groups need one")
+    arrays, held = read_npz(path, [name], "an .npz: check.classes and check.groups need one")
     if name not in arrays:
         raise InputError(
             f"{path} holds no array '{name}' for check.classes or check.groups; it holds {', '.join(held)}"
