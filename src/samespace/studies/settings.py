@@ -104,7 +104,7 @@ class Settings:
         published = {name for study in (bct(), unibct(), beyond()) for name in study.metrics()}
         for metric in self.metrics:
             if metric not in published:
-                raise InputError(f"metrics: no study measures '{metric}'; {suggest(metric, sorted(published))}")
+                raise InputError(f"metrics: the papers measure no '{metric}'; {suggest(metric, sorted(published))}")
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"seeds should be whole numbers from 0, each once, got {list(self.seeds)}")
         for name in self.metrics.values():
