@@ -153,3 +153,15 @@ def test_what_cannot_be_calibrated_is_noted(make: Any) -> None:
     assert any(
         note.startswith("No sweep over backfill shares: a calibration needs at least 10") for note in found.notes
     )
+
+
+def test_what_cannot_be_calibrated_or_swept_is_noted(make: Any) -> None:
+    one = make(identities=1, queries=4, gallery=4, strangers=0)
+    found = check(**one.sets("new_gallery"), metrics=["rank@1"], replicates=20)
+    assert found.sweep is None
+    assert found.calibrations == {}
+    for start in (
+        "No sweep over backfill shares: ",
+        *(f"No calibration of the {pair} pair: " for pair in ("old", "cross", "new")),
+    ):
+        assert sum(note.startswith(start) for note in found.notes) == 1

@@ -195,3 +195,16 @@ def test_newer_spaces_are_those_of_the_lineage_only() -> None:
     assert newer(2, (1, 2, 4)) == (4,)
     assert newer(3, (1, 2, 4)) == (4,)
     assert newer(4, (1, 2, 4)) == ()
+
+
+def test_the_first_row_of_a_space_serves_as_any_other() -> None:
+    rows = {1: np.array([0, 2, 1]), 2: np.array([0, 1, 0])}
+    assert serving_generations(rows, (1, 2), 3).tolist() == [0, 2, 1]
+
+
+def test_in_sql_no_space_at_all_has_a_vector() -> None:
+    connection = sqlite3.connect(":memory:")
+    try:
+        assert connection.execute(f"SELECT {has_vector_sql((), '1')}").fetchall() == [(0,)]
+    finally:
+        connection.close()

@@ -59,3 +59,28 @@ def test_the_mean_of_what_is_selected_is_zero_with_a_graph_where_nothing_is() ->
     assert float(nothing.detach()) == 0
     assert values.grad is not None
     assert (values.grad == 0).all()
+
+
+STORED = torch.eye(4), torch.tensor([0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.ContrastiveLoss(),
+        losses.DistillationLoss(torch.eye(4)),
+        losses.MatchingLoss(torch.eye(4)),
+        losses.RegressionLoss(),
+        losses.MemoryContrastLoss(*STORED),
+        losses.TailLoss(*STORED),
+        losses.MatchedLoss(*STORED, 4),
+    ],
+)
+def test_the_new_side_alone_decides_the_type_and_gets_the_gradient(loss: nn.Module) -> None:
+    new = torch.eye(4)[[1, 0]].requires_grad_()
+    old = torch.eye(4, dtype=torch.float64)[:2].requires_grad_()
+    value = loss(new, torch.tensor([0, 1]), old)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert new.grad is not None
+    assert old.grad is None

@@ -220,3 +220,10 @@ def test_counts_are_the_samples_with_a_target_and_weigh_the_means_of_parts() -> 
     torch.testing.assert_close(total / count, loss(embeddings, labels))
     with pytest.raises(InputError, match="label 4 is outside"):
         loss.counts(torch.tensor([4]))
+
+
+def test_a_class_map_changed_afterwards_changes_nothing() -> None:
+    class_map = torch.tensor([0, 1])
+    loss = InfluenceLoss(torch.eye(2), class_map=class_map)
+    class_map[:] = -1
+    assert float(loss.counts(torch.tensor([0, 1]))) == 2

@@ -118,3 +118,9 @@ def test_margin_values_up_to_the_bounds_are_taken_and_none_is_the_default(
         MARGINS[margin].default,
     ]
     assert check_margin("softmax", None) == 0.0
+
+
+def test_margins_default_to_the_values_of_their_papers() -> None:
+    defaults = {name: check_margin(name, None) for name in MARGINS if MARGINS[name].lower is not None}
+    angles = {"arcface": 0.5, "arcface-unguarded": 0.5, "arcface-straight-through": 0.5}
+    assert defaults == {"sphereface": 1.7, "cosface": 0.4, **angles}

@@ -158,3 +158,15 @@ def test_what_does_not_fit_is_refused() -> None:
         loss(new, labels, views, mixed=(new, views[:2]))
     with pytest.raises(InputError, match="prefix=True"):
         loss(torch.randn(6, 9), labels, views)
+
+
+def test_a_low_temperature_does_not_overflow_where_one_impostor_is_near_and_another_far() -> None:
+    stored, labels = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1, 2])
+    only = {"matching_weight": 0.0, "tail_weight": 0.0, "contrast_weight": 1.0}
+    loss = MatchedLoss(stored, labels, 3, temperature=0.005, **only)
+    new = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    value = loss(new, torch.tensor([2]), torch.tensor([[-1.0, 0.0]]))
+    value.backward()
+    assert value.item() == pytest.approx(2 / 0.005)
+    assert new.grad is not None
+    assert new.grad.isfinite().all()

@@ -187,3 +187,33 @@ def test_a_class_map_that_points_nowhere_or_twice_is_refused(class_map: list[int
 def test_extending_with_features_of_another_space_is_refused() -> None:
     with pytest.raises(InputError, match="3 columns and features have 4"):
         prototypes.extend_classifier(torch.eye(3), torch.tensor([0, -1]), torch.ones(1, 4), torch.tensor([1]))
+
+
+def test_only_a_whole_number_of_classes_from_one_on_is_told_to_be_legal() -> None:
+    with pytest.raises(InputError, match="num_classes is 0; expected a whole number of at least 1"):
+        prototypes.mean(torch.ones(1, 2), torch.tensor([0]), 0)
+
+
+def test_labels_of_truth_values_are_refused() -> None:
+    with pytest.raises(InputError, match="whole numbers"):
+        prototypes.mean(torch.ones(2, 2), torch.tensor([True, False]), 2)
+
+
+@pytest.mark.parametrize("features", [torch.ones(2), torch.ones(2, 3, dtype=torch.int64)])
+def test_extending_with_what_is_no_matrix_of_floats_is_refused(features: Tensor) -> None:
+    with pytest.raises(InputError, match="features has"):
+        prototypes.extend_classifier(torch.eye(3), torch.tensor([0, -1]), features, torch.tensor([1, 1]))
+
+
+def test_of_equally_far_samples_the_later_rows_go_first() -> None:
+    features = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    result = prototypes.trimmed(features, torch.tensor([0, 0]), 1, drop=0.5)
+    torch.testing.assert_close(result[0], features[0] / math.sqrt(2))
+
+
+def test_no_centre_carries_a_graph() -> None:
+    features, old = torch.randn(4, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    labels = torch.tensor([0, 0, 1, 1])
+    extended, _ = prototypes.extend_classifier(old, torch.tensor([0, -1]), features, labels)
+    for result in (prototypes.mean(features, labels, 2), prototypes.trimmed(features, labels, 2), extended):
+        assert not result.requires_grad

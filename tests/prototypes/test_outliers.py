@@ -90,3 +90,17 @@ def test_what_makes_no_sense_is_refused() -> None:
         distance_to_centre(vectors, [0, 1])
     with pytest.raises(InputError, match="at least one vector"):
         distance_to_centre(np.zeros((0, 4)))
+    for wrong in (np.ones(4), np.ones((4, 2), dtype=np.int64)):
+        for measure in (distance_to_centre, turn_in_class):
+            with pytest.raises(InputError, match="vectors has"):
+                measure(wrong, [0, 0, 1, 1])
+
+
+def test_in_a_class_of_two_each_is_the_centre_of_the_other() -> None:
+    vectors = np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0], [0.0, -5.0]])
+    np.testing.assert_allclose(distance_to_centre(vectors, [0, 0, 1, 1]), [0.4, 0.4, 2.0, 2.0], atol=1e-6)
+
+
+def test_one_cluster_is_one_class_of_all() -> None:
+    vectors = np.random.default_rng(3).normal(size=(9, 4))
+    np.testing.assert_array_equal(distance_to_centre(vectors, clusters=1), distance_to_centre(vectors, [0] * 9))

@@ -283,3 +283,46 @@ def test_a_guide_of_other_samples_is_refused() -> None:
 def test_guide_may_have_another_dimension() -> None:
     features, guide, labels = sample([6, 3])
     assert prototypes.refined(features, labels, 2, guide=guide[:, :5]).shape == (2, features.shape[1])
+
+
+def test_refinement_in_two_steps_is_refinement() -> None:
+    features, guide, labels = sample([6, 3, 9])
+    weights = prototypes.refined_weights(labels, 4, guide=guide)
+    two_steps = prototypes.weighted(features, labels, 4, weights=weights)
+    expected = prototypes.refined(features, labels, 4, guide=guide)
+    torch.testing.assert_close(two_steps, expected, rtol=0, atol=0, equal_nan=True)
+    assert two_steps[3].isnan().all()
+
+
+def test_weights_that_are_not_one_per_sample_are_refused() -> None:
+    features, _, labels = sample([4])
+    for weights in (torch.ones(3), torch.ones(4, 1)):
+        with pytest.raises(InputError, match="expected one for each of 4 features"):
+            prototypes.weighted(features, labels, 1, weights=weights)
+    with pytest.raises(InputError, match="features has shape"):
+        prototypes.weighted(features[:, 0], labels, 1, weights=torch.ones(4))
+
+
+def test_features_that_are_no_matrix_of_floats_are_refused() -> None:
+    features, guide, labels = sample([4])
+    for wrong in (features[:, 0], features.long()):
+        with pytest.raises(InputError, match="features has"):
+            prototypes.refined(wrong, labels, 1, guide=guide)
+
+
+def test_a_negative_cap_is_legal_and_makes_all_neighbours_alike() -> None:
+    _, guide, labels = sample([6])
+    capped = prototypes.refined_weights(labels, 1, guide=guide.abs(), similarity_cap=-0.5)
+    torch.testing.assert_close(capped, torch.full((6,), 1 / 6))
+
+
+def test_no_weight_or_centre_carries_a_graph() -> None:
+    features, guide, labels = sample([4, 5])
+    guide.requires_grad_()
+    features.requires_grad_()
+    weights = prototypes.refined_weights(labels, 2, guide=guide)
+    leaf = weights.clone().requires_grad_()
+    results = [weights, prototypes.weighted(features, labels, 2, weights=leaf)]
+    results += [prototypes.refined(features, labels, 2, guide=guide)]
+    results += [prototypes.effective_sample_size(leaf, labels, 2)]
+    assert [result.requires_grad for result in results] == [False] * 4
