@@ -186,6 +186,8 @@ def test_the_backfill_curve_runs_from_the_cross_test_to_the_new_model(world, cer
     tar = check(**world.sets("new_gallery"), metrics=["TAR@FAR=1e-2"], backfill_steps=2, **FAST).backfill
     assert tar.metrics == ("rank@1", "mAP", "TAR@FAR=1e-2")
     assert len(tar.points) == 3
+    one_step = check(**world.sets("new_gallery"), metrics=["mAP"], backfill_steps=1, **FAST).backfill
+    assert [stage.share for stage in one_step.points] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from samespace import prototypes
 from samespace.errors import InputError
-from samespace.losses import MatchedLoss, MatchingLoss, MemoryContrastLoss, TailLoss
+from samespace.losses import MatchedLoss, MatchingLoss, MemoryContrastLoss, OldMemory, TailLoss
 
 
 def batch(new_dim: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -69,7 +69,8 @@ def test_each_loss_by_itself_has_the_defaults_that_it_has_in_the_method() -> Non
     assert (tail.far, tail.sharpness) == (together.far, together.sharpness)
     many = torch.ones(4097, 2), torch.zeros(4097, dtype=torch.int64)
     memories = [kind.memory for kind in (MemoryContrastLoss(*many), TailLoss(*many), MatchedLoss(*many, 1))]
-    assert [(kept.size, kept.seed) for kept in memories] == [(4096, 0)] * 3
+    memories.append(OldMemory(*many))
+    assert [(kept.size, kept.seed) for kept in memories] == [(4096, 0)] * 4
 
 
 def test_a_term_of_weight_zero_is_left_out_and_draws_nothing() -> None:

@@ -217,3 +217,11 @@ def test_no_centre_carries_a_graph() -> None:
     extended, _ = prototypes.extend_classifier(old, torch.tensor([0, -1]), features, labels)
     for result in (prototypes.mean(features, labels, 2), prototypes.trimmed(features, labels, 2), extended):
         assert not result.requires_grad
+
+
+def test_one_column_is_enough_and_none_is_refused() -> None:
+    labels = torch.tensor([0, 0, 1])
+    result = prototypes.mean(torch.tensor([[2.0], [-3.0], [5.0]]), labels, 2)
+    torch.testing.assert_close(result, torch.tensor([[0.0], [1.0]]))
+    with pytest.raises(InputError, match=r"features has shape \(3, 0\)"):
+        prototypes.mean(torch.ones(3, 0), labels, 2)

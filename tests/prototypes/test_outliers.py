@@ -104,3 +104,10 @@ def test_in_a_class_of_two_each_is_the_centre_of_the_other() -> None:
 def test_one_cluster_is_one_class_of_all() -> None:
     vectors = np.random.default_rng(3).normal(size=(9, 4))
     np.testing.assert_array_equal(distance_to_centre(vectors, clusters=1), distance_to_centre(vectors, [0] * 9))
+
+
+def test_copies_of_one_vector_are_at_no_distance_and_never_below_it() -> None:
+    vectors = np.repeat(np.random.default_rng(5).normal(size=(200, 7)), 3, axis=0)
+    found = distance_to_centre(vectors, np.repeat(np.arange(200), 3))
+    np.testing.assert_allclose(found, 0, atol=1e-6)
+    assert (found >= 0).all()
