@@ -37,8 +37,9 @@ def spread(scores: Any) -> Spread:
         InputError: no score.
 
     Example:
-        >>> spread([0.2, 0.4, 0.6, 0.8])
-        Spread(mean=0.5, std=0.223606797749979)
+        >>> one = spread([0.2, 0.4, 0.6, 0.8])
+        >>> round(one.mean, 6), round(one.std, 6)
+        (0.5, 0.223607)
     """
     values = as_numpy(scores).astype(np.float64)
     if not values.size:
