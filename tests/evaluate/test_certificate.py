@@ -97,6 +97,10 @@ def test_undeclared_spaces_are_never_linked(world):
     assert not result.links(world.gallery.space, world.queries.space)
 
 
+def test_where_every_set_declares_its_space_no_note_says_otherwise(certificate):
+    assert not any("declares no space" in note for note in certificate.notes)
+
+
 @pytest.mark.parametrize(("side", "companion"), [("queries", "new_gallery"), ("gallery", "baseline")])
 def test_a_companion_does_not_vouch_for_an_undeclared_space(world, side, companion):
     sets = world.sets("new_gallery")

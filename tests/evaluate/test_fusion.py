@@ -77,6 +77,7 @@ def test_share_0_is_the_old_query_and_share_1_the_new_one(sets):
     nothing = check(**sets, fuse=0, **FAST)
     assert not nothing.compatible
     assert all(one.difference == (0, 0) for one in nothing.metrics.values())
+    assert not any("No share" in note for note in nothing.notes)
     assert check(**sets, fuse=1.0, **FAST).metrics == check(**sets, **FAST).metrics
 
 

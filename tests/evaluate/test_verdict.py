@@ -101,7 +101,9 @@ def test_the_kept_tail_is_three_times_what_is_accepted_and_never_short():
     assert quota_of([], None) == 0  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("identities", "note"), [(19, "Only 19 identities have mates"), (20, None)])
+@pytest.mark.parametrize(
+    ("identities", "note"), [(2, "Only 2 identities have mates"), (19, "Only 19 identities have mates"), (20, None)]
+)
 def test_few_identities_with_mates_are_told(make, identities: int, note: str | None):
     few = make(identities=identities, queries=60, gallery=60, strangers=0)
     notes = check(**few.sets(), metrics=["mAP"], replicates=50, examples=0).notes
