@@ -109,7 +109,7 @@ RECORDED: dict[str, tuple[Gain, ...]] = {
                 "TPIR@FPIR=1e-1": (-0.004, 0.063),
             },
             basis="made-up glyphs, extended-class, unibct-refined, old model 40 to 61 % at rank@1",
-            source="docs/results/demo.md",
+            source="docs/results/demo-unibct.md",
             share=(0.17, 0.36),
         ),
     ),
