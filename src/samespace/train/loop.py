@@ -198,16 +198,17 @@ class _Training:
         """What the compatibility term takes of the old model for a batch, by the names that `CompatibleTask` takes."""
         task = self.task
         old: dict[str, Any] = {}
-        if self.old is not None and (task.needs_old_embeddings or task.needs_old_views):
+        stand_in = task.needs_old_views and self.old_model is None and self.old_views is None
+        if self.old is not None and (task.needs_old_embeddings or stand_in):
             old["old_embeddings"] = torch.from_numpy(self.old.take(batch.rows)).to(self.device)
         if not task.needs_old_views:
             return old
         if self.old_views is not None:
             views = self.old_views.views.chosen(self.old_views.numbers[batch.rows], epoch)
             old["old_views"] = torch.from_numpy(self.old_views.take(batch.rows, views)).to(self.device)
-        elif self.old_model is None:
+        elif stand_in:
             old["old_views"] = old["old_embeddings"]
-        else:
+        elif self.old_model is not None:
             mixtures = self._mixtures(unit, batch, epoch)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 embedded = self.old_model.embed_unit(torch.cat([unit, mixtures]))
