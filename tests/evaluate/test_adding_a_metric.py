@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samespace.evaluate import check
-from samespace.evaluate.metric_names import KINDS, Kind
+from samespace.scoring.metric_names import KINDS, Kind
 from samespace.scoring.weighted import weighted_mean
 
 

@@ -11,10 +11,10 @@ from samespace.errors import InputError
 from samespace.evaluate import Certificate, check
 from samespace.evaluate.calibrations import FoldLines, fold_lines
 from samespace.evaluate.inputs import AlignedSets, align
-from samespace.evaluate.metric_names import parse
 from samespace.evaluate.sweep import SHARES, Sweep, area, backfill_turns
 from samespace.metrics import matches, mean_average_precision, rank_k, tar_at_far, tpir_at_fpir
 from samespace.scoring.mates import BlockMates
+from samespace.scoring.metric_names import parse
 from samespace.scoring.scores import collect_scores
 
 METRICS = ("rank@1", "mAP", "TAR@FAR=2e-2")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from samespace import metrics
 from samespace.errors import InputError
 from samespace.evaluate.inputs import align
-from samespace.evaluate.metric_names import KINDS, parse
+from samespace.scoring.metric_names import KINDS, parse
 from samespace.scoring.scores import Scores, collect_scores
 from samespace.vectors import VectorSet
 

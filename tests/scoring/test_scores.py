@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samespace.evaluate.inputs import AlignedSets, align
-from samespace.evaluate.metric_names import parse
 from samespace.evaluate.strict_criterion import StrictCounter
 from samespace.metrics import (
     matches,
@@ -19,6 +18,7 @@ from samespace.metrics import (
 from samespace.scoring import blocks as blocks_module
 from samespace.scoring import scores as scores_module
 from samespace.scoring import units
+from samespace.scoring.metric_names import parse
 from samespace.scoring.scores import Scores, collect_scores
 from samespace.scoring.thresholds import TailTooShort
 from samespace.vectors import VectorSet

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from samespace.evaluate.inputs import align
-from samespace.evaluate.metric_names import parse
 from samespace.evaluate.verdict import replicate
 from samespace.metrics import resamples, tar_at_far, tpir_at_fpir
 from samespace.metrics.retrieval import mean_average_precision
 from samespace.scoring import thresholds
+from samespace.scoring.metric_names import parse
 from samespace.scoring.scores import collect_scores
 from samespace.scoring.thresholds import TailTooShort
 

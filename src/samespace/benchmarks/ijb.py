@@ -15,11 +15,11 @@ from samespace.benchmarks.ijb_files import IJBMeta, IJBName, read_meta
 from samespace.benchmarks.ijb_scores import IJBScores
 from samespace.benchmarks.people import People
 from samespace.errors import InputError, suggest
-from samespace.evaluate.metric_names import parse
 from samespace.evaluate.templates import pool
 from samespace.metrics._arrays import Ints
 from samespace.metrics.verification import allowed_count
 from samespace.scoring.blocks import MEMORY, Units
+from samespace.scoring.metric_names import parse
 
 Weights = Literal["none", "detector"]
 

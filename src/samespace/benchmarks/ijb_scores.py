@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from samespace.benchmarks.people import People
-from samespace.evaluate.metric_names import Metric, parse
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.bootstrap import weigh
 from samespace.metrics.identification import Matches, TpirProtocol
 from samespace.scoring.blocks import Units, table_blocks
+from samespace.scoring.metric_names import Metric, parse
 from samespace.scoring.pairs import Lookup, PairScores, table_scores
 from samespace.scoring.search import GalleryList, Search
 from samespace.scoring.weighted import rank_k, tpir_at_fpir

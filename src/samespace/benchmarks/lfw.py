@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError
-from samespace.evaluate.metric_names import parse
 from samespace.files import require_file
 from samespace.metrics._arrays import Floats, Ints, Mask
 from samespace.metrics.bootstrap import ratio
 from samespace.scoring.grid import Doubles, exact_scores
+from samespace.scoring.metric_names import parse
 from samespace.scoring.thresholds import query_thresholds
 from samespace.scoring.units import unit_rows
 from samespace.scoring.weighted import share_above

@@ -32,7 +32,6 @@ from samespace.evaluate.fusion import (
     require_fuse,
 )
 from samespace.evaluate.inputs import AlignedSets, align
-from samespace.evaluate.metric_names import Metric, choose_metrics, parse
 from samespace.evaluate.strict_criterion import StrictCounter
 from samespace.evaluate.sweep import Sweep, sweep_result
 from samespace.evaluate.templates import pool_sides
@@ -50,6 +49,7 @@ from samespace.evaluate.verdict import (
 from samespace.metrics.flips import Flips, flips
 from samespace.metrics.spread import spread
 from samespace.scoring.mates import Mates
+from samespace.scoring.metric_names import Metric, choose_metrics, parse
 from samespace.scoring.scores import Scores, collect_scores
 from samespace.vectors import VectorSet
 

@@ -12,12 +12,12 @@ import numpy.typing as npt
 from samespace.errors import InputError, SpaceError
 from samespace.evaluate.certificate import CheckedSpace, Fusion, FusionPoint
 from samespace.evaluate.inputs import AlignedSets, same_items
-from samespace.evaluate.metric_names import Metric, choose_metrics
 from samespace.evaluate.templates import pool_sides
 from samespace.evaluate.verdict import quota_of, replicate_deepened, tail_size
 from samespace.fusion import fuse, fused_space
 from samespace.metrics._arrays import Ints, encode
 from samespace.metrics.bootstrap import interval
+from samespace.scoring.metric_names import Metric, choose_metrics
 from samespace.scoring.scores import collect_scores
 from samespace.scoring.units import UnitVectors
 from samespace.vectors import VectorSet

@@ -18,7 +18,6 @@ import numpy as np
 from samespace.evaluate.calibrations import FoldLines
 from samespace.evaluate.certificate import Interval, SweepCurve, SweepPoint, SweepResult
 from samespace.evaluate.inputs import AlignedSets
-from samespace.evaluate.metric_names import Metric
 from samespace.evaluate.verdict import Replicates, replicate
 from samespace.metrics._arrays import Floats, Ints, Mask
 from samespace.metrics.bootstrap import interval
@@ -28,6 +27,7 @@ from samespace.metrics.retrieval import places, precision_from_counts
 from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 from samespace.scoring.blocks import Blocks
 from samespace.scoring.mates import BlockMates
+from samespace.scoring.metric_names import Metric
 from samespace.scoring.scores import Scores
 from samespace.scoring.tail import Tail
 from samespace.scoring.thresholds import TailTooShort

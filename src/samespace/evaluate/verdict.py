@@ -9,13 +9,13 @@ import numpy as np
 
 from samespace.errors import InputError
 from samespace.evaluate.certificate import Interval, MetricResult
-from samespace.evaluate.metric_names import Metric
 from samespace.metrics._arrays import Floats
 from samespace.metrics.bootstrap import interval, ratio, resamples
 from samespace.metrics.compatibility import absolute_gain, criterion, update_gain
 from samespace.metrics.verification import allowed_count
 from samespace.scoring.blocks import ModelPairs
 from samespace.scoring.mates import Mates
+from samespace.scoring.metric_names import Metric
 from samespace.scoring.scores import Scores, collect_scores
 from samespace.scoring.thresholds import TailTooShort
 

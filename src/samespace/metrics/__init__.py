@@ -1,7 +1,7 @@
 """Metrics: pure functions of scores and labels, each with its tie rule and threshold rule in its docstring.
 
 The same metrics over blocks of scores and weighted identities are in `samespace.scoring`; the names by which a check
-asks for them, in `samespace.evaluate.metric_names`.
+asks for them, in `samespace.scoring.metric_names`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from samespace.errors import InputError, suggest
-from samespace.evaluate.metric_names import parse
+from samespace.scoring.metric_names import parse
 from samespace.strict import build, override, read_yaml
 from samespace.studies.bct import bct
 from samespace.studies.beyond import beyond

@@ -10,7 +10,6 @@ import numpy as np
 from samespace.errors import InputError, SpaceError
 from samespace.evaluate.check import described_space
 from samespace.evaluate.inputs import same_items
-from samespace.evaluate.metric_names import Metric, choose_metrics, parse_all
 from samespace.evaluate.probe.result import Probe, Strength
 from samespace.evaluate.probe.split import Split, data_of, mates_of, rotation, split_classes
 from samespace.evaluate.probe.ways import Measure, ways
@@ -27,6 +26,7 @@ from samespace.metrics._arrays import Ints, encode
 from samespace.metrics.bootstrap import interval
 from samespace.metrics.spread import spread
 from samespace.scoring.mates import Mates
+from samespace.scoring.metric_names import Metric, choose_metrics, parse_all
 from samespace.scoring.scores import Scores, collect_scores
 from samespace.scoring.units import UnitVectors
 from samespace.vectors import VectorSet

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from samespace.errors import InputError
-from samespace.evaluate.metric_names import parse, parse_all
+from samespace.scoring.metric_names import parse, parse_all
 
 
 @pytest.mark.parametrize(
