@@ -15,7 +15,7 @@ from samespace.scoring.units import unit_rows
 def reference(vectors: np.ndarray, people: tuple, cameras: tuple) -> dict[str, float]:
     """The protocol query by query, ranking written out; no ties in these worlds."""
     queries = len(people[0])
-    precisions, areas, first = [], [], []
+    precisions, areas, first, at_r, shares = [], [], [], [], []
     for row in range(queries):
         keep = people[1] != -1
         keep &= ~((people[1] == people[0][row]) & (cameras[1] == cameras[0][row]))
@@ -29,14 +29,17 @@ def reference(vectors: np.ndarray, people: tuple, cameras: tuple) -> dict[str, f
         before = [1.0 if at == 1 else (one - 1) / (at - 1) for one, at in zip(found, place, strict=True)]
         areas.append(np.mean((np.array(before) + found / place) / 2))
         first.append(place[0])
+        at_r.append(sum(one / at for one, at in zip(found, place, strict=True) if at <= len(place)) / len(place))
+        shares.append(hits[: len(place)].mean())
     ranks = {f"rank@{k}": float(np.mean(np.array(first) <= k)) for k in RANKS}
-    return {"mAP": float(np.mean(precisions)), **ranks, "mAP-trapezoid": float(np.mean(areas))}
+    further = {"MAP@R": float(np.mean(at_r)), "R-precision": float(np.mean(shares))}
+    return {"mAP": float(np.mean(precisions)), **ranks, "mAP-trapezoid": float(np.mean(areas)), **further}
 
 
 def measured(benchmark: Reid, vectors: np.ndarray) -> dict[str, float]:
     prepared = benchmark.prepare(vectors)
     ones = np.ones((1, benchmark.identities), dtype=np.int64)
-    values = benchmark.run(prepared, prepared).values(ones, benchmark.metrics)
+    values = benchmark.run(prepared, prepared).values(ones, (*benchmark.metrics, *benchmark.further_metrics))
     return {name: float(value[0]) for name, value in values.items()}
 
 

@@ -12,7 +12,17 @@ import pytest
 from samespace import metrics
 from samespace.evaluate import Certificate, check
 
-NAMES = ["rank@1", "rank@5", "mAP", "TAR@FAR=1e-2", "TAR@FAR=0", "TPIR@FPIR=0.1", "TPIR-merged@FPIR=0.1"]
+NAMES = [
+    "rank@1",
+    "rank@5",
+    "mAP",
+    "MAP@R",
+    "R-precision",
+    "TAR@FAR=1e-2",
+    "TAR@FAR=0",
+    "TPIR@FPIR=0.1",
+    "TPIR-merged@FPIR=0.1",
+]
 SIDES = {
     "old": ("baseline", "gallery"),
     "cross": ("queries", "gallery"),
@@ -36,6 +46,10 @@ def value(name: str, scores: np.ndarray, queries: Any, gallery: Any) -> float:
             return metrics.rank_k(scores, queries, gallery, int(argument))
         case "mAP":
             return metrics.mean_average_precision(scores, queries, gallery)
+        case "MAP@R":
+            return metrics.mean_average_precision_at_r(scores, queries, gallery)
+        case "R-precision":
+            return metrics.r_precision(scores, queries, gallery)
         case "TAR":
             return metrics.tar_at_far(scores[mates], scores[~mates], rate)
         case "TPIR":

@@ -22,6 +22,8 @@ NAMES = [
     "rank@1",
     "rank@3",
     "mAP",
+    "MAP@R",
+    "R-precision",
     *(f"TAR@FAR={rate}" for rate in ("0", "0.1", "0.5", "0.99")),
     *(f"{kind}@FPIR={rate}" for kind in ("TPIR", "TPIR-merged") for rate in ("0", "0.25", "0.9")),
 ]
@@ -66,6 +68,10 @@ def slowly(name: str, scores: Scores, table: np.ndarray, weights: np.ndarray) ->
             return metrics.rank_k(*given, int(metric.argument))
         if metric.kind == "mAP":
             return metrics.mean_average_precision(*given)
+        if metric.kind == "MAP@R":
+            return metrics.mean_average_precision_at_r(*given)
+        if metric.kind == "R-precision":
+            return metrics.r_precision(*given)
         protocol = "merged" if metric.kind == "TPIR-merged" else "open-set"
         return metrics.tpir_at_fpir(*given, metric.argument, protocol=protocol)
     except InputError:

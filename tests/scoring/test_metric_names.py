@@ -14,6 +14,8 @@ from samespace.scoring.metric_names import parse, parse_all
         ("rank@1", "rank", 1),
         ("rank@20", "rank", 20),
         ("mAP", "mAP", 0),
+        ("MAP@R", "MAP@R", 0),
+        ("R-precision", "R-precision", 0),
         ("TAR@FAR=1e-4", "TAR", Fraction(1, 10_000)),
         ("TAR@FAR=0.001", "TAR", Fraction(1, 1000)),
         ("TAR@FAR=0", "TAR", 0),
@@ -28,7 +30,22 @@ def test_a_name_says_what_is_measured(name, kind, argument):
 
 @pytest.mark.parametrize(
     "name",
-    ["rank1", "rank@0", "rank@-1", "map", "TAR", "TAR@FAR=", "TAR@FAR=1", "TAR@FAR=x", "tar@far=1e-4", "", "AP@5"],
+    [
+        "rank1",
+        "rank@0",
+        "rank@-1",
+        "map",
+        "MAP",
+        "MAP@5",
+        "R-precision@3",
+        "TAR",
+        "TAR@FAR=",
+        "TAR@FAR=1",
+        "TAR@FAR=x",
+        "tar@far=1e-4",
+        "",
+        "AP@5",
+    ],
 )
 def test_other_names_are_refused_with_what_is_legal(name):
     with pytest.raises(InputError, match=r"legal: rank@1, mAP|below 1"):

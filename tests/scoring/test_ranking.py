@@ -36,7 +36,7 @@ def reference(scores: np.ndarray, relevant: np.ndarray, ignored: np.ndarray, dep
     scores, relevant = scores[kept], relevant[kept]
     count = int(relevant.sum())
     if count == 0:
-        return dict.fromkeys(("rank", "precision", "trapezoid", "at", "share"), float("nan"))
+        return dict.fromkeys(("rank", "precision", "trapezoid", "at", "share", "at_r", "r_share"), float("nan"))
     order = np.lexsort((relevant, -scores))
     hits = relevant[order]
     position = np.flatnonzero(hits) + 1
@@ -52,6 +52,8 @@ def reference(scores: np.ndarray, relevant: np.ndarray, ignored: np.ndarray, dep
         "precision": float(np.mean(grouped)),
         "trapezoid": area,
         "at": sum((row + 1) / place for row, place in enumerate(position) if place <= depth) / min(count, depth),
+        "at_r": sum((row + 1) / place for row, place in enumerate(position) if place <= count) / count,
+        "r_share": float(hits[:count].mean()),
         "share": float((position <= cut).sum() / cut),
     }
 
@@ -63,6 +65,8 @@ def results(found: Ranking, depth: int) -> dict[str, np.ndarray]:
         "trapezoid": found.trapezoidal_precision(),
         "at": found.average_precision_at(depth),
         "share": found.precision_at(depth),
+        "at_r": found.average_precision_at_r(),
+        "r_share": found.r_precision(),
     }
 
 

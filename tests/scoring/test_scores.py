@@ -147,7 +147,7 @@ def test_block_size_and_rereading_large_sets_change_nothing(world, monkeypatch):
         cut = scan(again, ["cross", "new"], 100, block_size=block_size, sampled=True)
         for name in ("cross", "new"):
             np.testing.assert_array_equal(cut[name].matches.rank, whole[name].matches.rank)
-            np.testing.assert_allclose(cut[name].precision, whole[name].precision, rtol=1e-12)
+            np.testing.assert_allclose(cut[name].precision.average, whole[name].precision.average, rtol=1e-12)
             np.testing.assert_allclose(cut[name].genuine, whole[name].genuine, atol=1e-6)
             np.testing.assert_allclose(cut[name].tail.scores, whole[name].tail.scores, atol=1e-6)
             np.testing.assert_allclose(np.sort(cut[name].sample), np.sort(whole[name].sample), atol=1e-6)

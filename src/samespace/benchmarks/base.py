@@ -34,6 +34,14 @@ class GenuineScores(Protocol):
         ...
 
 
+@runtime_checkable
+class FurtherMetrics(Protocol):
+    """A benchmark that can measure more than its published tables hold, where asked for by name."""
+
+    @property
+    def further_metrics(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
 class Benchmark(Protocol):
     """A published benchmark, read from its own files. It knows names, pairs and rules, but no vectors.
 

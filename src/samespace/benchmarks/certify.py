@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from samespace.benchmarks.base import Benchmark, GenuineScores
+from samespace.benchmarks.base import Benchmark, FurtherMetrics, GenuineScores
 from samespace.errors import InputError, suggest
 from samespace.evaluate.certificate import Certificate, MetricResult
 from samespace.evaluate.check import described_space
@@ -50,7 +50,7 @@ def certify(
             set has no ids and as many rows as the benchmark has images.
         new: the same images by the new model.
         paragon: the same images by the new model trained without compatibility.
-        metrics: some of `benchmark.metrics`; all by default.
+        metrics: some of `benchmark.metrics`, all by default, or further ones that the benchmark can measure.
         prefix: compare the leading values of longer new vectors, as many as the old ones have, scaled to length one,
             in the cross test; templates are pooled from whole vectors.
         replicates: bootstrap resamples.
@@ -196,9 +196,11 @@ def _names(benchmark: Benchmark, metrics: Sequence[str] | None) -> list[str]:
         return list(benchmark.metrics)
     if isinstance(metrics, str):
         raise InputError(f"metrics should be a list of names, got the one string '{metrics}'")
+    further = benchmark.further_metrics if isinstance(benchmark, FurtherMetrics) else ()
+    legal = (*benchmark.metrics, *further)
     for name in metrics:
-        if name not in benchmark.metrics:
-            raise InputError(f"{benchmark.name} has no metric '{name}'; {suggest(name, benchmark.metrics)}")
+        if name not in legal:
+            raise InputError(f"{benchmark.name} has no metric '{name}'; {suggest(name, legal)}")
     if not metrics:
-        raise InputError(f"no metric asked for; legal: {', '.join(benchmark.metrics)}")
+        raise InputError(f"no metric asked for; legal: {', '.join(legal)}")
     return list(dict.fromkeys(metrics))

@@ -30,8 +30,8 @@ class Reid:
     For each query, gallery images of the same person by the same camera are ignored, and so are junk images (identity
     −1), which are not even needed. Distractors, and people who are in no query, stay. A query whose person no other
     camera saw cannot be answered and is left out. Metrics are `mAP` (mean of precisions), `rank@1`, `rank@5`,
-    `rank@10`, and `mAP-trapezoid` by the rule of the MATLAB code published with Market-1501; the bootstrap is over
-    the people in the queries.
+    `rank@10`, `mAP-trapezoid` by the rule of the MATLAB code published with Market-1501, and where asked for `MAP@R`
+    and `R-precision`; the bootstrap is over the people in the queries.
 
     Attributes:
         name: as published.
@@ -57,6 +57,7 @@ class Reid:
     notes: tuple[str, ...]
     memory: int = MEMORY
     metrics: tuple[str, ...] = ("mAP", *(f"rank@{k}" for k in RANKS), "mAP-trapezoid")
+    further_metrics: tuple[str, ...] = ("MAP@R", "R-precision")
 
     @classmethod
     def read(cls, folder: str | Path, *, name: str, layout: Layout | None = None, memory: int = MEMORY) -> Reid:
@@ -174,6 +175,10 @@ class ReidScores:
             return self.ranking.average_precision()
         if name == "mAP-trapezoid":
             return self.ranking.trapezoidal_precision()
+        if name == "MAP@R":
+            return self.ranking.average_precision_at_r()
+        if name == "R-precision":
+            return self.ranking.r_precision()
         return self.ranking.rank_at(int(name.removeprefix("rank@")))
 
 

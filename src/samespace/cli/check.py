@@ -34,7 +34,7 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="rank@K, mAP, TAR@FAR=1e-4, TPIR@FPIR=1e-2, TPIR-merged@FPIR=1e-2; repeat for several.",
+    help="rank@K, mAP, MAP@R, R-precision, TAR@FAR=1e-4, TPIR@FPIR=1e-2, TPIR-merged@FPIR=1e-2; repeat for several.",
 )
 @click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
 @click.option(

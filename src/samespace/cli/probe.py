@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="Beside rank@1: rank@K, mAP, TAR@FAR=1e-4, TPIR@FPIR=1e-2, TPIR-merged@FPIR=1e-2; repeat for several.",
+    help="Beside rank@1: rank@K, mAP, MAP@R, R-precision, TAR@FAR=1e-4, TPIR@FPIR=1e-2, TPIR-merged@FPIR=1e-2; "
+    "repeat for several.",
 )
 @click.option("--held-out", type=float, default=0.5, show_default=True, help="Share of the classes to search for.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")

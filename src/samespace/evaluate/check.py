@@ -80,9 +80,9 @@ def check(
 
     Every test runs on the same items: old queries on the old gallery, new queries on the old gallery (the cross test),
     and where given both sides by the new model and both by the paragon. A metric is compatible where the paired
-    bootstrap interval of cross − old, over identities, lies above zero. For rank-k, mAP and TPIR query identities are
-    resampled and the gallery stays; for TAR identities are resampled on both sides. Thresholds are found anew in each
-    resample. With a single identity that has mates no metric counts as compatible.
+    bootstrap interval of cross − old, over identities, lies above zero. Query identities are resampled and the gallery
+    stays; for TAR identities are resampled on both sides. Thresholds are found anew in each resample. With a single
+    identity that has mates no metric counts as compatible.
 
     Args:
         queries: queries by the new model, labelled.
@@ -90,8 +90,8 @@ def check(
         baseline: the queries by the old model.
         new_gallery: the gallery by the new model.
         paragon: queries and gallery by the new model trained without compatibility.
-        metrics: names such as `rank@1`, `mAP`, `TAR@FAR=1e-4`, `TPIR@FPIR=1e-2`, `TPIR-merged@FPIR=1e-2`; by default
-            those the data supports.
+        metrics: names such as `rank@1`, `mAP`, `MAP@R`, `R-precision`, `TAR@FAR=1e-4`, `TPIR@FPIR=1e-2`,
+            `TPIR-merged@FPIR=1e-2`; by default those the data supports.
         prefix: compare the leading values of longer new vectors, as many as the old ones have, in the cross test.
         fuse: test fused queries in the place of new ones: the share of the new query, from 0 (the old one) to 1, or
             `auto` to choose it on classes that are not judged.

@@ -23,7 +23,7 @@ from samespace.metrics._arrays import Floats, Ints, Mask
 from samespace.metrics.bootstrap import interval
 from samespace.metrics.flips import flips
 from samespace.metrics.identification import Matches
-from samespace.metrics.retrieval import places, precision_from_counts
+from samespace.metrics.retrieval import Precisions, places
 from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 from samespace.scoring.blocks import Blocks
 from samespace.scoring.mates import BlockMates
@@ -73,7 +73,7 @@ class _Stage:
 
     def __init__(self, count: int) -> None:
         self.matches = Matches.unfilled(count)
-        self.precision = np.full(count, np.nan)
+        self.precision = Precisions.unfilled(count)
 
     def fill(self, rows: Ints, mates: Floats, above: Ints, other: Floats) -> None:
         """Take the scores of the mates of some queries (q, M), the impostors above each, and the best of those."""
@@ -82,7 +82,7 @@ class _Stage:
         self.matches.rank[rows] = np.where(np.isfinite(best), 1 + nearest, 0)
         self.matches.mate[rows] = best
         self.matches.other[rows] = other
-        self.precision[rows] = precision_from_counts(mates, above)
+        self.precision.fill(rows, mates, above)
 
 
 class Sweep:

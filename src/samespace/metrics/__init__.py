@@ -17,7 +17,12 @@ from samespace.metrics.compatibility import (
 )
 from samespace.metrics.flips import Flips, flips
 from samespace.metrics.identification import Matches, cmc, matches, rank_k, tpir_at_fpir
-from samespace.metrics.retrieval import average_precision, mean_average_precision
+from samespace.metrics.retrieval import (
+    average_precision,
+    mean_average_precision,
+    mean_average_precision_at_r,
+    r_precision,
+)
 from samespace.metrics.spread import Spread, spread
 from samespace.metrics.verification import Roc, allowed_count, roc, tar_at_far, threshold_at_far
 
@@ -39,7 +44,9 @@ __all__ = [
     "interval",
     "matches",
     "mean_average_precision",
+    "mean_average_precision_at_r",
     "paired_bootstrap",
+    "r_precision",
     "rank_k",
     "resamples",
     "roc",

@@ -49,7 +49,11 @@ class Kind:
 
 KINDS = {
     "rank": Kind("rank@1", lambda s, w, k: weighted.rank_k(s.matches, s.mates.query_codes, w, int(k))),
-    "mAP": Kind("mAP", lambda s, w, _: weighted.weighted_mean(s.precision, s.mates.query_codes, w)),
+    "mAP": Kind("mAP", lambda s, w, _: weighted.weighted_mean(s.precision.average, s.mates.query_codes, w)),
+    "MAP@R": Kind("MAP@R", lambda s, w, _: weighted.weighted_mean(s.precision.average_at_r, s.mates.query_codes, w)),
+    "R-precision": Kind(
+        "R-precision", lambda s, w, _: weighted.weighted_mean(s.precision.share_at_r, s.mates.query_codes, w)
+    ),
     "TAR": Kind("TAR@FAR=1e-4", weighted.tar_at_far, lambda mates: mates.impostors, "impostor pairs", True),
     "TPIR": Kind(
         "TPIR@FPIR=1e-2",
@@ -117,13 +121,13 @@ def parse(name: str) -> Metric:
         >>> parse("TAR@FAR=1e-4").argument
         Fraction(1, 10000)
     """
+    if name in KINDS and KINDS[name].example == name:
+        return Metric(name, name)
     parts = _NAME.fullmatch(name)
     if parts is not None and parts[1] in KINDS:
         kind, by, text = parts.groups()
         wanted = _NAME.fullmatch(KINDS[kind].example)
-        if wanted is not None and wanted[2] == by and (wanted[3] is None) == (text is None):
-            if text is None:
-                return Metric(name, kind)
+        if wanted is not None and wanted[2] == by and text is not None and wanted[3] is not None:
             if by is None and _DEPTH.fullmatch(text) and int(text) >= 1:
                 return Metric(name, kind, Fraction(text))
             if by is not None and _RATE.fullmatch(text):

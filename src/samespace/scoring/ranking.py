@@ -93,6 +93,15 @@ class Ranking:
         seen = np.where(self.position <= depth, self.place / self.position, 0.0)
         return ratio(weigh(self.query, seen, self.queries), np.minimum(self.relevant, depth).astype(np.float64))
 
+    def average_precision_at_r(self) -> Floats:
+        """Average precision among as many items as are relevant, the terms of `metrics.mean_average_precision_at_r`."""
+        within = self.position <= self.relevant[self.query]
+        return self._mean(np.where(within, self.place / self.position, 0.0))
+
+    def r_precision(self) -> Floats:
+        """Share of relevant items among as many items as are relevant, the terms of `metrics.r_precision`."""
+        return self._mean((self.position <= self.relevant[self.query]).astype(np.float64))
+
     def precision_at(self, depth: int) -> Floats:
         """Share of relevant items among the `depth` best, as published with the revisited Oxford and Paris.
 

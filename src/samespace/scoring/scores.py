@@ -9,7 +9,7 @@ import numpy as np
 
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.identification import Matches
-from samespace.metrics.retrieval import places, precision_from_counts
+from samespace.metrics.retrieval import Precisions, places
 from samespace.scoring.blocks import Blocks, ModelPairs, score_blocks
 from samespace.scoring.mates import BlockMates, Mates
 from samespace.scoring.tail import Tail, TailCollector
@@ -26,7 +26,7 @@ class Scores:
     Attributes:
         mates: who the queries and the gallery items are.
         matches: rank and score of each query's best mate, and its best non-mate.
-        precision: (Q,) average precision; NaN without a mate.
+        precision: of each query, over the full ranking and among as many items as it has mates.
         genuine: (P,) scores of pairs of one identity, grouped by query.
         tail: the largest impostor scores.
         sample: all impostor scores of evenly spaced queries, at most about two million, for plots.
@@ -34,7 +34,7 @@ class Scores:
 
     mates: Mates
     matches: Matches
-    precision: Floats
+    precision: Precisions
     genuine: Floats
     tail: Tail
     sample: Floats
@@ -52,7 +52,7 @@ class Collector:
         count = len(mates.query_codes)
         self.mates = mates
         self.matches = Matches.unfilled(count)
-        self.precision = np.full(count, np.nan)
+        self.precision = Precisions.unfilled(count)
         self.tail = TailCollector(min(tail_size, mates.impostors))
         self.stride = max(1, -(-count * len(mates.gallery_codes) // _SAMPLE_PAIRS)) if sampled else 0
         self._genuine: list[Floats] = []
@@ -77,7 +77,7 @@ class Collector:
         self.matches.rank[rows] = np.where(np.isfinite(best), 1 + others[:, -1], 0)
         self.matches.mate[rows] = best
         self.matches.other[rows] = scores[:, -1]
-        self.precision[rows] = precision_from_counts(mates, others)
+        self.precision.fill(rows, mates, others)
 
     def finish(self) -> Scores:
         """What was gathered."""
