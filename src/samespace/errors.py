@@ -26,8 +26,10 @@ class TrainingError(SamespaceError, RuntimeError):
     """Training cannot go on, for instance because the loss is no longer finite."""
 
 
-def suggest(given: str, legal: Iterable[str]) -> str:
+def suggest(given: str, legal: Iterable[str], *, meant: str | None = None) -> str:
     """Say which legal name was probably meant, and list what is legal.
+
+    `meant` is the right name where it is known; by default the nearest legal one, whatever its case, is looked for.
 
     Example:
         >>> suggest("epoch", ["epochs", "lr"])
@@ -36,6 +38,9 @@ def suggest(given: str, legal: Iterable[str]) -> str:
         'legal: epochs, lr'
     """
     names = list(legal)
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    if meant is None:
+        spelt = {name.casefold(): name for name in reversed(names)}
+        close = difflib.get_close_matches(given.casefold(), spelt, n=1, cutoff=0.6)
+        meant = spelt[close[0]] if close else None
+    hint = f"did you mean '{meant}'? " if meant is not None else ""
     return f"{hint}legal: {', '.join(names)}"

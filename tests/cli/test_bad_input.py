@@ -247,7 +247,7 @@ def test_a_recipe_that_cannot_be_carried_out(refused, override, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ("method=unibct", "did you mean 'unibct-mean'?"),
+        ("method=unibct", "did you mean 'unibct-refined'?"),
         ("method=none old_model=m8", "method=none uses no old model"),
         ("method=l2", "needs compatibility.old_model or .old_vectors"),
         ("method=bct old_vectors=old_q.npz", "needs compatibility.old_model or .old_classifier"),

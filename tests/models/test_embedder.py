@@ -200,3 +200,21 @@ def test_a_configuration_with_a_wrong_value_is_refused(model, tmp_path, change):
     (tmp_path / "m" / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(InputError, match=r"is not a whole configuration|unknown backbone '5'"):
         Embedder.load(tmp_path / "m")
+    with pytest.raises(InputError, match=r"it has no 'smal'; did you mean 'small'\?"):
+        Embedder(replace(CONFIG, backbone="mynet:smal"))
+
+
+def test_a_network_that_python_does_not_find_is_answered_with_where_it_looks(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"PYTHONPATH=FOLDER before the command, where FOLDER holds unseennet\.py"):
+        Embedder(replace(CONFIG, backbone="unseennet:small"))
+    (tmp_path / "unseennet.py").write_text("")
+    with pytest.raises(InputError, match=r"in this folder, where Python does not look: run with PYTHONPATH=\. before"):
+        Embedder(replace(CONFIG, backbone="unseennet:small"))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lacking.py").write_text("import no_such_package")
+    with pytest.raises(InputError, match=r"cannot be imported: No module named 'no_such_package'$"):
+        Embedder(replace(CONFIG, backbone="lacking:small"))
+    (tmp_path / "faulty.py").write_text("1 / 0")
+    with pytest.raises(InputError, match=r"cannot be imported: division by zero$"):
+        Embedder(replace(CONFIG, backbone="faulty:small"))

@@ -63,3 +63,41 @@ def test_names_are_read_once_each_in_order():
         parse_all("mAP")
     with pytest.raises(InputError, match="no metric asked for"):
         parse_all([])
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("R@1", "rank@1"),
+        ("r@10", "rank@10"),
+        ("recall@5", "rank@5"),
+        ("Recall_1", "rank@1"),
+        ("rank1", "rank@1"),
+        ("rank-20", "rank@20"),
+        ("top-1", "rank@1"),
+        ("top5_accuracy", "rank@5"),
+        ("CMC@1", "rank@1"),
+        ("hits@3", "rank@3"),
+        ("P@1", "rank@1"),
+        ("map", "mAP"),
+        ("mean average precision", "mAP"),
+        ("AP", "mAP"),
+        ("TAR@1e-4", "TAR@FAR=1e-4"),
+        ("tar@far=1e-3", "TAR@FAR=1e-3"),
+        ("TPR@FPR=1e-5", "TAR@FAR=1e-5"),
+        ("TAR@FAR=0.01%", "TAR@FAR=0.0001"),
+        ("TAR", "TAR@FAR=1e-4"),
+        ("tpir@fpir=0.05", "TPIR@FPIR=0.05"),
+        ("DIR@FAR=1e-2", "TPIR@FPIR=1e-2"),
+        ("tpir_merged@1e-2", "TPIR-merged@FPIR=1e-2"),
+    ],
+)
+def test_a_name_of_another_library_is_answered_with_ours(name, right):
+    with pytest.raises(InputError, match=f"did you mean '{right}'\\?"):
+        parse(name)
+    assert parse(right).name == right
+
+
+def test_what_no_metric_is_called_is_answered_with_what_is_legal_alone():
+    with pytest.raises(InputError, match="unknown metric 'loss'; legal: rank@1"):
+        parse("loss")

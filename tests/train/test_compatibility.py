@@ -17,9 +17,10 @@ from samespace.losses import BctDistillationLoss, InfluenceLoss
 from samespace.models import Classifier, Embedder
 from samespace.models.extract import embed
 from samespace.train import parse_recipe, run
-from samespace.train.compatibility import METHODS, compatibility_term
+from samespace.train.compatibility import METHODS, check_section, compatibility_term
 from samespace.train.methods.method import Method, OldSide, Term
 from samespace.train.old_side import align
+from samespace.train.sections import CompatibilitySection
 from samespace.vectors import VectorSet
 
 GLYPHS = "glyphs:classes=10,images=8,size=16,seed=5"
@@ -267,3 +268,24 @@ def test_a_logger_that_is_not_installed_is_one_clear_line(source, tmp_path, monk
 def test_bf16_autocast_trains_on_a_cpu(source, tmp_path):
     run(recipe("run.precision=bf16"), tmp_path / "v1", source=source, quiet=True)
     assert (tmp_path / "v1" / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("unibct", "unibct-refined"),
+        ("UniBCT", "unibct-refined"),
+        ("BCT", "bct"),
+        ("Matched", "matched"),
+        ("kd", "bct-kd"),
+    ],
+)
+def test_a_method_that_is_none_is_answered_with_the_recommended_one(given, meant):
+    with pytest.raises(InputError, match=f"did you mean '{meant}'\\?"):
+        check_section(CompatibilitySection(method=given, old_model="runs/v1"))
+
+
+def test_every_recommended_method_exists():
+    from samespace.train import compatibility
+
+    assert set(compatibility._MEANT.values()) <= {*compatibility.METHODS, "auto"}

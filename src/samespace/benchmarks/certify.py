@@ -10,7 +10,7 @@ from importlib.metadata import version
 import numpy as np
 
 from samespace.benchmarks.base import Benchmark, FurtherMetrics, GenuineScores
-from samespace.errors import InputError, suggest
+from samespace.errors import InputError
 from samespace.evaluate.certificate import Certificate, MetricResult
 from samespace.evaluate.check import described_space
 from samespace.evaluate.inputs import require_dims
@@ -19,6 +19,7 @@ from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.bootstrap import resamples
 from samespace.metrics.spread import Spread, spread
 from samespace.scoring.blocks import Units
+from samespace.scoring.metric_aliases import suggest_metric
 from samespace.scoring.units import random_rotation
 from samespace.vectors import VectorSet
 
@@ -200,7 +201,7 @@ def _names(benchmark: Benchmark, metrics: Sequence[str] | None) -> list[str]:
     legal = (*benchmark.metrics, *further)
     for name in metrics:
         if name not in legal:
-            raise InputError(f"{benchmark.name} has no metric '{name}'; {suggest(name, legal)}")
+            raise InputError(f"{benchmark.name} has no metric '{name}'; {suggest_metric(name, legal)}")
     if not metrics:
         raise InputError(f"no metric asked for; legal: {', '.join(legal)}")
     return list(dict.fromkeys(metrics))

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from samespace.errors import InputError, suggest
+from samespace.errors import InputError
 from samespace.files import read_json, write_json
 from samespace.metrics.calibration import Calibration
 from samespace.metrics.compatibility import StrictShares
 from samespace.metrics.flips import Flips
 from samespace.metrics.spread import Spread
+from samespace.scoring.metric_aliases import suggest_metric
 from samespace.space import Space
 from samespace.typed import plain, read
 
@@ -296,7 +297,7 @@ class Certificate:
             InputError: the check did not measure it.
         """
         if name not in self.metrics:
-            raise InputError(f"this certificate has no metric '{name}'; {suggest(name, self.metrics)}")
+            raise InputError(f"this certificate has no metric '{name}'; {suggest_metric(name, self.metrics)}")
         return self.metrics[name]
 
     def links(self, old: Space, new: Space) -> bool:

@@ -12,11 +12,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from samespace.errors import InputError, suggest
+from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.verification import allowed_count
 from samespace.scoring import weighted
 from samespace.scoring.mates import Mates
+from samespace.scoring.metric_aliases import suggest_metric
 from samespace.scoring.scores import Scores
 
 _NAME = re.compile(r"([A-Za-z-]+)(?:@(?:([A-Z]+)=)?([^=]+))?")
@@ -134,7 +135,14 @@ def parse(name: str) -> Metric:
                 if Fraction(text) >= 1:
                     raise InputError(f"the rate of '{name}' should be at least 0 and below 1")
                 return Metric(name, kind, Fraction(text))
-    raise InputError(f"unknown metric '{name}'; {suggest(name, EXAMPLES)} (any k, any rate)")
+    raise InputError(f"unknown metric '{name}'; {suggest_metric(name, EXAMPLES, allows=_legal)} (any k, any rate)")
+
+
+def _legal(name: str) -> bool:
+    try:
+        return bool(parse(name))
+    except InputError:
+        return False
 
 
 def parse_all(names: Sequence[str]) -> list[Metric]:

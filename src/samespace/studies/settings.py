@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from samespace.errors import InputError, suggest
+from samespace.scoring.metric_aliases import suggest_metric
 from samespace.scoring.metric_names import parse
 from samespace.strict import build, override, read_yaml
 from samespace.studies.bct import bct
@@ -104,7 +105,9 @@ class Settings:
         published = {name for study in (bct(), unibct(), beyond()) for name in study.metrics()}
         for metric in self.metrics:
             if metric not in published:
-                raise InputError(f"metrics: the papers measure no '{metric}'; {suggest(metric, sorted(published))}")
+                raise InputError(
+                    f"metrics: the papers measure no '{metric}'; {suggest_metric(metric, sorted(published))}"
+                )
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"seeds should be whole numbers from 0, each once, got {list(self.seeds)}")
         for name in self.metrics.values():

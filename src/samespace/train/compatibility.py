@@ -28,6 +28,26 @@ METHODS: dict[str, Method] = {
     "unibct-refined": unibct.REFINED,
 }
 
+# other names of methods, in lower case, and the method that is recommended for each
+_MEANT = {
+    "unibct": "unibct-refined",
+    "universal-bct": "unibct-refined",
+    "influence": "bct",
+    "backward-compatible": "bct",
+    "synth": "bct-synth",
+    "kd": "bct-kd",
+    "distillation": "bct-kd",
+    "regression": "l2",
+    "match": "matched",
+    "default": "auto",
+    "independent": "none",
+}
+
+
+def meant_method(name: str) -> str | None:
+    """The method that a name which is none stands for, where it is known."""
+    return _MEANT.get(name.lower().replace("_", "-").replace(" ", "-"))
+
 
 def compatibility_term(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
     """The loss of the recipe's method, and how its prototypes are rebuilt where they are.
@@ -52,7 +72,7 @@ def chosen(section: CompatibilitySection) -> CompatibilitySection:
 
 def check_section(section: CompatibilitySection) -> None:
     """Refuse an unknown method, one without what it needs of the old model, or with an option that does nothing."""
-    one_of("compatibility.method", section.method, [*METHODS, "auto"])
+    one_of("compatibility.method", section.method, [*METHODS, "auto"], meant=meant_method(section.method))
     method = METHODS[section.method]
     given = [name for name in ("old_model", "old_vectors", "old_classifier") if getattr(section, name) is not None]
     if section.method == "none":

@@ -239,11 +239,11 @@ class RunSection:
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
 
 
-def one_of(name: str, value: str, legal: Iterable[str]) -> None:
-    """Refuse a value that is not legal, with the one that was perhaps meant."""
+def one_of(name: str, value: str, legal: Iterable[str], *, meant: str | None = None) -> None:
+    """Refuse a value that is not legal, with the one that was perhaps meant: `meant` where that is known."""
     legal = list(legal)
     if value not in legal:
-        raise InputError(f"{name} is {value!r}; {suggest(value, legal)}")
+        raise InputError(f"{name} is {value!r}; {suggest(value, legal, meant=meant)}")
 
 
 def at_least(name: str, value: int, least: int) -> None:
