@@ -46,7 +46,7 @@ def value(name: str, scores: np.ndarray, queries: Any, gallery: Any) -> float:
             return metrics.rank_k(scores, queries, gallery, int(argument))
         case "mAP":
             return metrics.mean_average_precision(scores, queries, gallery)
-        case "MAP@R":
+        case "MAP":
             return metrics.mean_average_precision_at_r(scores, queries, gallery)
         case "R-precision":
             return metrics.r_precision(scores, queries, gallery)
