@@ -63,6 +63,7 @@ ROOMS = {
     "strict": "strict YAML",
     "typed": "JSON as dataclasses",
     "progress": "bars",
+    "text": "one reader of what users write",
     "files": "whole or absent",
     "errors": "what a user can catch",
 }

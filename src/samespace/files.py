@@ -125,7 +125,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     require_file(path, what)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); expected {what}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a JSON {type(value).__name__}; expected {what}, a JSON object")

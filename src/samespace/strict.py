@@ -11,10 +11,21 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from samespace import text
 from samespace.errors import InputError, suggest
-from samespace.files import require_file
 
 T = TypeVar("T")
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML in which no mapping names a key twice, of which one value would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := [key for key in names if names.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{twice[0]}' comes twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path, what: str, holds: str) -> dict[str, Any]:
@@ -25,10 +36,10 @@ def read_yaml(path: Path, what: str, holds: str) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, is not YAML, or holds something else.
     """
-    require_file(path, what)
+    content = text.read(path, what)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        value = yaml.load(content, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} should hold {holds}, got {type(value).__name__}")
@@ -41,13 +52,13 @@ def override(tree: dict[str, Any], assignment: str) -> None:
     Raises:
         InputError: it is no assignment, or the section is no mapping.
     """
-    key, equals, text = assignment.partition("=")
+    key, equals, given = assignment.partition("=")
     if not equals or not key:
         raise InputError(f"an override is section.key=value, got '{assignment}'")
     section, _, name = key.partition(".")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.safe_load(given)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise InputError(f"the value in '{assignment}' is not valid YAML") from None
     if not name:
         tree[section] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from samespace.errors import InputError
-from samespace.gallery.ingest.metadata import read_metadata
+from samespace.gallery.metadata import read_metadata
 
 
 def test_json_lines_and_csv_give_the_same(tmp_path):

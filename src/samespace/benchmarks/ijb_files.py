@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from samespace import text
 from samespace.errors import InputError, suggest
 from samespace.files import require_file
 from samespace.metrics._arrays import Floats, Ints
@@ -196,15 +197,14 @@ def _require_known(templates: Ints, listed: Ints, path: Path, faces: Path) -> No
 
 
 def _scores(path: Path, images: npt.NDArray[np.str_], faces: Path) -> Floats:
-    require_file(path, "lines of an image, its ten landmark coordinates and the detector's score")
     names, scores = [], []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            words = line.split()
-            if len(words) != _SCORE_COLUMNS:
-                raise InputError(f"{path}:{number}: expected {_SCORE_COLUMNS} words, got {len(words)}; is it whole?")
-            names.append(words[0])
-            scores.append(words[-1])
+    what = "lines of an image, its ten landmark coordinates and the detector's score"
+    for number, line in text.lines(path, what):
+        words = line.split()
+        if len(words) != _SCORE_COLUMNS:
+            raise InputError(f"{path}:{number}: expected {_SCORE_COLUMNS} words, got {len(words)}; is it whole?")
+        names.append(words[0])
+        scores.append(words[-1])
     if len(names) != len(images):
         raise InputError(f"{path} has {len(names)} lines and {faces.name} {len(images)}; they should be the same faces")
     differ = np.asarray(names) != images

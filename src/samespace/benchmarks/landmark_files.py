@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from samespace import text
 from samespace.benchmarks.landmarks import DEPTHS, Landmarks, Setting
 from samespace.benchmarks.safe_pickle import load_plain
 from samespace.errors import InputError
-from samespace.files import require_file
 from samespace.metrics._arrays import Ints
 from samespace.scoring.mates import Pairs
 
@@ -211,17 +211,13 @@ def _one(folder: Path, patterns: tuple[str, ...], what: str) -> Path:
 
 
 def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Line number and the named columns of each row; fields of these files hold no commas."""
-    require_file(path, f"a table with {', '.join(columns)}")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = [name.strip() for name in next(file, "").split(",")]
-        if missing := [name for name in columns if name not in header]:
-            raise InputError(f"{path}: column '{missing[0]}' is missing; its columns are {', '.join(header)[:80]}")
-        wanted = [header.index(name) for name in columns]
-        for number, line in enumerate(file, start=2):
-            fields = [field.strip() for field in line.split(",")]
-            if fields == [""]:
-                continue
-            if len(fields) != len(header):
-                raise InputError(f"{path}:{number}: expected {len(header)} columns, got {len(fields)}")
-            yield number, [fields[place] for place in wanted]
+    """Line number and the named columns of each row."""
+    table = text.rows(path, f"a table with {', '.join(columns)}")
+    header = [name.strip() for name in next(table, (1, []))[1]]
+    if missing := [name for name in columns if name not in header]:
+        raise InputError(f"{path}: column '{missing[0]}' is missing; its columns are {', '.join(header)[:80]}")
+    wanted = [header.index(name) for name in columns]
+    for number, fields in table:
+        if len(fields) != len(header):
+            raise InputError(f"{path}:{number}: expected {len(header)} columns, got {len(fields)}")
+        yield number, [fields[place].strip() for place in wanted]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import compute, csv
 
+from samespace import text
 from samespace.data.listing import Listing
 from samespace.data.source import repeated
 from samespace.errors import InputError, suggest
@@ -76,8 +77,7 @@ def read_landmarks(
 
 
 def _table(path: Path, labelled: bool) -> pa.Table:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        columns = [name.strip().strip('"') for name in file.readline().split(",")]
+    columns = _header(path)
     image = "images" if labelled and "images" in columns else "id"
     wanted = [image, "landmark_id"] if labelled else [image]
     if not set(wanted) <= set(columns):
@@ -92,6 +92,15 @@ def _table(path: Path, labelled: bool) -> pa.Table:
         )
     except pa.ArrowInvalid as error:
         raise InputError(f"{path} cannot be read ({str(error).splitlines()[0][:200]})") from None
+
+
+def _header(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        first = file.readline().split(b"\r")[0]
+    try:
+        return [name.strip() for _, row in text.split_rows(first.decode("utf-8-sig"), path, ",") for name in row]
+    except UnicodeDecodeError:
+        raise InputError(f"{path}, line 1: not UTF-8 text; save it as UTF-8") from None
 
 
 def _require_names(path: Path, names: npt.NDArray[np.str_]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from samespace import text
 from samespace.data.listing import Listing
 from samespace.data.pixels import TAIL, Size
 from samespace.data.records import BLOCK, RecordFile, read_index
@@ -155,7 +156,7 @@ def _contains(rows: npt.NDArray[np.uint8], wanted: bytes) -> npt.NDArray[np.bool
 def _property(path: Path, largest: int, rec: Path) -> Size | None:
     if not path.is_file():
         return None
-    fields = path.read_text(encoding="utf-8", errors="replace").strip().split(",")
+    fields = text.read(path, "classes,height,width").strip().split(",")
     if len(fields) != 3 or not all(field.strip().isdecimal() and int(field) > 0 for field in fields):
         raise InputError(f"{path} holds {','.join(fields)[:60]!r}; expected classes,height,width")
     classes, height, width = map(int, fields)

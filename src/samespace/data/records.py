@@ -9,6 +9,8 @@ two 64-bit numbers; then come the labels, float32, and the encoded image.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
+from samespace import text
 from samespace.data.source import repeated
 from samespace.errors import InputError
 from samespace.files import require_file
@@ -27,6 +30,9 @@ LABELS = 24  # bytes of a payload before its labels
 BLOCK = 1 << 18
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 Ints = npt.NDArray[np.int64]
+_INDEX_LINE = "KEY, a tab and OFFSET, whole numbers"
+_INDEX_BYTES = b"0123456789-\t\r\n"
+_INDEX = re.compile(r"-?[0-9]{1,18}\t-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +175,9 @@ def read_index(path: Path) -> tuple[Ints, Ints]:
         InputError: not such a file, no line in it, or a key twice.
     """
     require_file(path, "the index of a RecordIO file, .idx")
+    if path.read_bytes().translate(None, _INDEX_BYTES):
+        # the reader below takes more for a number than is written here, such as 0x1f
+        return _unusual_index(path)
     try:
         table = csv.read_csv(
             path,
@@ -181,15 +190,32 @@ def read_index(path: Path) -> tuple[Ints, Ints]:
     except pa.ArrowInvalid:
         raise InputError(f"{path} {_fault(path)}") from None
     keys, offsets = (table.column(name).to_numpy().astype(np.int64) for name in ("key", "offset"))
+    return _distinct(path, keys, offsets)
+
+
+def _distinct(path: Path, keys: Ints, offsets: Ints) -> tuple[Ints, Ints]:
     if twice := repeated(keys):
         raise InputError(f"{path} gives key {twice[0]} {twice[1]} times; keys must be unique")
     return keys, offsets
 
 
+def _unusual_index(path: Path) -> tuple[Ints, Ints]:
+    """An index in another encoding than plain ASCII; anything else is refused by its line."""
+    found = [tuple(map(int, line.split("\t"))) for _, line in _index_lines(path)]
+    keys, offsets = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    return _distinct(path, keys, offsets)
+
+
 def _fault(path: Path) -> str:
-    expected = "expected KEY, a tab and OFFSET, whole numbers"
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        fields = line.decode(errors="replace").split("\t")
-        if line.strip() and not (len(fields) == 2 and all(field.removeprefix("-").isdecimal() for field in fields)):
-            return f"line {number} is {line[:60].decode(errors='replace')!r}; {expected}"
-    return f"holds no records; {expected}" if not path.stat().st_size else f"cannot be read; {expected}"
+    if next(_index_lines(path), None) is None:
+        return f"holds no records; expected {_INDEX_LINE}"
+    for _ in _index_lines(path):
+        pass
+    return f"cannot be read; expected {_INDEX_LINE}"
+
+
+def _index_lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in text.lines(path, "the index of a RecordIO file, .idx"):
+        if not _INDEX.fullmatch(line):
+            raise InputError(f"{path} line {number} is {line[:60]!r}; expected {_INDEX_LINE}")
+        yield number, line

@@ -11,10 +11,10 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from samespace import text
 from samespace.data.listing import Listing
 from samespace.data.source import repeated
 from samespace.errors import InputError, suggest
-from samespace.files import require_file
 
 Layout = Literal["market1501", "msmt17"]
 Part = Literal["train", "query", "gallery", "test"]
@@ -135,10 +135,7 @@ def _msmt(root: Path) -> Iterator[Row]:
 
 
 def _msmt_lines(path: Path) -> Iterator[tuple[str, int, int]]:
-    require_file(path, "a list of MSMT17 images")
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in text.lines(path, "a list of MSMT17 images"):
         image, _, person = line.strip().rpartition(" ")
         fields = image.rsplit("/", 1)[-1].split("_")
         if not person.isdecimal() or int(person) >= MSMT_FROM["train"] or len(fields) < 4 or not fields[2].isdecimal():

@@ -42,7 +42,7 @@ class MetricsFile:
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
     if not path.exists():
         return
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8").split("\n"):
         try:
             line = json.loads(text)
         except json.JSONDecodeError:

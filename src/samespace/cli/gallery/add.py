@@ -13,6 +13,7 @@ from samespace.cli.output import PATH, device_option, json_option, quiet_option,
 
 if TYPE_CHECKING:
     from samespace.gallery import Added
+    from samespace.gallery.metadata import MetadataFile
 
 _NAMED = 20
 
@@ -61,25 +62,31 @@ def add(
     images get a vector of the new model and one of the old.
     """
     from samespace.gallery import Gallery
-    from samespace.gallery.ingest.metadata import read_metadata
+    from samespace.gallery.metadata import read_metadata_file
     from samespace.vectors import VectorSet
 
     if vectors is not None and images is not None:
         raise click.UsageError("Give VECTORS or --images SOURCE, and not both.")
     if vectors is None and also:
         raise click.UsageError("--also goes with VECTORS; images get vectors of the earlier model by themselves.")
-    described = None if metadata is None else read_metadata(metadata)
+    described = None if metadata is None else read_metadata_file(metadata)
+    values = None if described is None else described.items
     with Gallery.open(location) as gallery:
         if vectors is not None:
             given, others = VectorSet.load(vectors), [VectorSet.load(path) for path in also]
             with shown_bar(f"adding {given.name}", len(given), "items", quiet=quiet) as advance:
-                found = gallery.add(given, also=others, metadata=described, update=update, advance=advance)
+                found = gallery.add(given, also=others, metadata=values, update=update, advance=advance)
         else:
             with shown_bar("adding images", None, quiet=quiet) as advance:
-                found = gallery.add_images(images, metadata=described, update=update, advance=advance, **options)
+                found = gallery.add_images(images, metadata=values, update=update, advance=advance, **options)
         items = len(gallery)
-    if write_result({"gallery": gallery.location, "items": items, **asdict(found)}, json_to):
+    result = {"gallery": gallery.location, "items": items, **asdict(found)}
+    if described is not None:
+        result["metadata"] = dict(described.columns)
+    if write_result(result, json_to):
         _show(gallery.location, found, items)
+        if described is not None:
+            _show_columns(described)
 
 
 def _show(location: str, found: Added, items: int) -> None:
@@ -101,3 +108,11 @@ def _show(location: str, found: Added, items: int) -> None:
             click.echo(f"  {name}: {reason}")
         if len(skipped) > _NAMED:
             click.echo(f"  and {len(skipped) - _NAMED:,} more; --json - names all")
+
+
+def _show_columns(described: MetadataFile) -> None:
+    """Say what each column was taken as."""
+    kinds = ", ".join(f"{name} {kind}" for name, kind in described.columns.items())
+    click.echo(f"metadata of {len(described.items):,} items: {kinds or 'no columns'}")
+    for note in described.notes:
+        click.echo(f"note: {note}")

@@ -20,13 +20,12 @@ def remove(location: str, ids: tuple[str, ...], listed: Path | None, json_to: st
 
     A backfill that has one in hand cannot bring it back.
     """
-    from samespace.files import require_file
     from samespace.gallery import Gallery
+    from samespace.text import lines
 
     names = list(ids)
     if listed is not None:
-        require_file(listed, "item ids, one per line")
-        names += [line for line in listed.read_text(encoding="utf-8").splitlines() if line]
+        names += [line for _, line in lines(listed, "item ids, one per line")]
     if not names:
         raise click.UsageError("Name items to remove, or give --ids FILE.")
     with Gallery.open(location) as gallery:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import tempfile
@@ -13,8 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from samespace import text
 from samespace.errors import InputError, suggest
-from samespace.files import read_json, require_file
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
@@ -73,26 +72,32 @@ def read_order(path: Path) -> dict[str, float]:
     Raises:
         InputError: the file is missing or malformed.
     """
-    if path.suffix == ".json":
-        pairs = list(read_json(path, "priorities by item id").items())
-    else:
-        require_file(path, "priorities: a CSV of id,priority or a JSON object")
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-        pairs = []
-        for number, row in enumerate(rows, start=1):
-            if len(row) != 2:
-                raise InputError(f"{path}, line {number}: expected id,priority, got {len(row)} values")
-            if number > 1 or _is_number(row[1]):
-                pairs.append((row[0], row[1]))
-    order = {}
-    for name, value in pairs:
-        if isinstance(value, bool) or not _is_number(value):
-            raise InputError(f"{path}: the priority of '{name}' should be a finite number, got {json.dumps(value)}")
-        order[name] = float(value)
+    what = "priorities: a CSV of id,priority or a JSON object"
+    order: dict[str, float] = {}
+    if path.suffix.lower() == ".json":
+        given = text.read_object(path, what)
+        return _require_some({name: _priority(value, name, path) for name, value in given.items()}, path)
+    for place, (number, row) in enumerate(text.rows(path, what)):
+        if len(row) != 2:
+            raise InputError(f"{path}, line {number}: expected id,priority, got {len(row)} values")
+        if place == 0 and not _is_number(row[1]):
+            continue
+        if row[0] in order:
+            raise InputError(f"{path}, line {number}: the id '{row[0]}' comes twice")
+        order[row[0]] = _priority(row[1], row[0], path)
+    return _require_some(order, path)
+
+
+def _require_some(order: dict[str, float], path: Path) -> dict[str, float]:
     if not order:
         raise InputError(f"{path} holds no priorities; expected id,priority lines")
     return order
+
+
+def _priority(value: object, name: str, path: Path) -> float:
+    if isinstance(value, bool) or not _is_number(value):
+        raise InputError(f"{path}: the priority of '{name}' should be a finite number, got {json.dumps(value)}")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _custom(ledger: Ledger, items: Ints, order: Custom) -> Priorities:
@@ -169,6 +174,6 @@ def _labels_of(owners: Ints, numbers: Ints, labels: list[str | None]) -> list[st
 
 def _is_number(value: object) -> bool:
     try:
-        return math.isfinite(float(value))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        return "_" not in str(value) and math.isfinite(float(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         return False

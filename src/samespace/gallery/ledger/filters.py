@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from samespace.errors import InputError
+from samespace.text import Scalar, number
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
-Scalar = str | int | float | bool
-
 _WRITTEN = re.compile(r"(?P<key>[^=!<>\s]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*)", re.DOTALL)
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,300})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
 _OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in")
 
 
@@ -22,7 +21,7 @@ class Condition:
     """One condition on an item; `label` is its class, every other key is one of its metadata.
 
     An item without the key meets no condition on it, `!=` included. Numbers compare with numbers and strings with
-    strings, by code point.
+    strings, by code point. Of several values, one has to meet the condition.
     """
 
     key: str
@@ -80,35 +79,44 @@ def _from_words(words: str) -> Condition:
     if match is None:
         raise InputError(f"the filter {words!r} is not understood; write key=value, key!=value, key>=number or key=a|b")
     key, operator = match["key"], match["operator"]
-    options = tuple(_typed(key, text.strip()) for text in match["value"].split("|"))
+    options = [text.strip() for text in match["value"].split("|")]
     if len(options) > 1:
         if operator != "=":
             raise InputError(f"the filter {words!r} gives a choice; that goes with '=' only")
-        return Condition(key, "in", options)
-    return Condition(key, operator, options[0])  # type: ignore[arg-type]
+        return Condition(key, "in", tuple(value for text in options for value in _meant(key, text)))
+    if operator in ("=", "!="):
+        values = _meant(key, options[0])
+        # a value may be held as text or as a number, and each compares with its own kind alone
+        return Condition(key, operator, values if len(values) > 1 else values[0])  # type: ignore[arg-type]
+    return Condition(key, operator, _bound(key, options[0]))  # type: ignore[arg-type]
 
 
-def _typed(key: str, text: str) -> Scalar:
-    """A label is always a string; elsewhere what looks like a number is one, and quotes make a string."""
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        return text[1:-1]
-    return text if key == "label" else typed(text)
+def _quoted(text: str) -> str | None:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else None
 
 
-def typed(text: str) -> Scalar:
-    """A value as a user writes it: `true` and `false` are booleans, what looks like a finite number is one.
+def _meant(key: str, text: str) -> tuple[Scalar, ...]:
+    """What a value in words may be held as: a number or boolean where it is written as that is printed, or text.
 
-    Example:
-        >>> typed("2020"), typed("0.5"), typed("true"), typed("nan")
-        (2020, 0.5, True, 'nan')
+    A label is always text, and so is what stands in double quotes.
     """
+    if (inside := _quoted(text)) is not None:
+        return (inside,)
+    if key == "label":
+        return (text,)
     if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        if math.isfinite(value):
-            return value
-    return text
+        return (text == "true", text)
+    value = number(text)
+    return (text,) if value is None else (value, text)
+
+
+def _bound(key: str, text: str) -> Scalar:
+    """What a value is compared with by size: a number where it reads as one, `2.50` and `1e3` included."""
+    if (inside := _quoted(text)) is not None:
+        return inside
+    if key == "label":
+        return text
+    value = number(text)
+    if value is None and _DECIMAL.fullmatch(text):
+        value = float(text)
+    return text if value is None else value

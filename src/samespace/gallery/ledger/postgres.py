@@ -17,12 +17,12 @@ except ImportError:
     raise InputError("galleries on PostgreSQL need psycopg: pip install 'samespace[postgres]'") from None
 
 from samespace.gallery.ledger import postgres_copy
-from samespace.gallery.ledger.filters import Scalar
 from samespace.gallery.ledger.pool import OneChange, Pool
 from samespace.gallery.ledger.postgres_address import parsed
 from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors, starting
 from samespace.gallery.ledger.schema import POSTGRES, postgres_vectors
 from samespace.gallery.ledger.state import Ints, Vectors
+from samespace.text import Scalar
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 

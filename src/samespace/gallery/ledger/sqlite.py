@@ -17,10 +17,10 @@ from urllib.parse import quote
 import numpy as np
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.ledger.filters import Scalar
 from samespace.gallery.ledger.pool import OneChange, Pool
 from samespace.gallery.ledger.schema import SQLITE, sqlite_vectors
 from samespace.gallery.ledger.state import Ints, Vectors
+from samespace.text import Scalar
 
 FILE = "gallery.db"
 
