@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -187,6 +188,58 @@ def test_images_are_added_by_the_remembered_model_and_broken_ones_named(here, to
     assert json.loads(told("gallery add g --json - --quiet"))["items"] == 16
     answer = json.loads(told("gallery search g --images items -k 1 --json - --quiet"))
     assert [one["query"] for one in answer["queries"]] == [one["hits"][0]["item"] for one in answer["queries"]]
+
+
+def test_an_image_is_a_query(filled, told, monkeypatch):
+    place = filled / "items" / "c3" / "1.png"
+    for name in ("items/c3/1.png", str(place), place.as_uri(), f"file://localhost{place}"):
+        answer = json.loads(told(f"gallery search g --image {name} -k 1 --json - --quiet"))
+        (only,) = answer["queries"]
+        assert only["query"] == (name if name.startswith("items") else str(place))
+        assert only["hits"][0]["item"] == "c3/1.png"
+    with place.open("rb") as sent:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(sent))
+        answer = json.loads(told("gallery search g --image - -k 1 --json - --quiet"))
+    assert [(one["query"], one["hits"][0]["item"]) for one in answer["queries"]] == [("-", "c3/1.png")]
+
+
+def test_images_of_a_folder_are_queries_each_with_its_own_result(filled, told):
+    deep = filled / "mine" / "a" / "b"
+    deep.mkdir(parents=True)
+    for number in range(7):
+        shutil.copy(filled / "items" / f"c{number}" / "0.png", deep / f"{number}.PNG")
+    (deep / "note.txt").write_text("x")
+    (deep / ".hidden.png").write_bytes(b"x")
+    (deep / "broken.png").write_bytes(b"no image")
+    shown = told("gallery search g --image mine --image items/c7/0.png --image mine/a -k 1 --quiet")
+    rows = [line.split() for line in shown.splitlines() if "/" in line and "note:" not in line]
+    assert [row[2] for row in rows if row[1:2] == ["1"]] == [f"c{number}/0.png" for number in range(8)]
+    assert "8 images were named more than once; each is taken once" in shown
+    assert "2 files in the folders are no images of a known kind and were passed over" in shown
+    assert "1 images cannot be read and were not searched, such as mine/a/b/broken.png: not an image" in " ".join(
+        shown.split()
+    )
+
+
+def test_images_are_embedded_by_the_model_that_is_named(here, told):
+    told("gallery create g --model m1 --images items", "gallery add g --quiet")
+    shutil.move("m1", "moved")
+    answer = json.loads(told("gallery search g --image items/c3/1.png --model moved -k 1 --json - --quiet"))
+    assert answer["queries"][0]["hits"][0]["item"] == "c3/1.png"
+    answer = json.loads(told("gallery search g --images queries --model moved -k 1 --json - --quiet"))
+    assert len(answer["queries"]) == 16
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_no_id_is_broken_at_any_width(filled, told, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    long = f"{'very-' * 20}long.png"
+    shutil.copy(filled / "items" / "c3" / "1.png", long)
+    for command in (f"gallery search g --image {long} --quiet -k 3", "gallery status g"):
+        shown = told(command)
+        assert max(map(len, shown.splitlines())) <= max(width, 60)
+        assert "c3/1.png" in shown or "status" in command
+        assert VectorSet.load("i1").space.id in shown
 
 
 def test_metadata_filters_searches(filled, told):
@@ -379,7 +432,16 @@ def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, 
         ("gallery add g i1 --metadata foreign.jsonl", "metadata names the item 'nobody'"),
         ("gallery remove g c0/0.png nobody", "no item 'nobody'; nothing was removed"),
         ("gallery remove g", "Name items to remove"),
-        ("gallery search g", "Give QUERIES, or --images"),
+        ("gallery search g", "Give QUERIES, or --image FILE"),
+        ("gallery search g q1 --image items/c0/0.png", "one of the three"),
+        ("gallery search g q1 --model m1", "--model embeds images"),
+        ("gallery search g --image nowhere.png", "nowhere.png: there is no such file or folder"),
+        ("gallery search g --image https://a.b/c.jpg", "opens no network: download https://a.b/c.jpg first"),
+        ("gallery search g --image file://host/c.jpg", "names a file of 'host'"),
+        ("gallery search g --image m1", "there is no image in m1"),
+        ("gallery search g --image order.csv --quiet", "order.csv cannot be read as an image"),
+        ("gallery search g --image items --image order.csv --quiet", "order.csv cannot be read as an image"),
+        ("gallery search g --image items/c0/0.png --model m3 --quiet", "m3 holds a model of space"),
         ("gallery search g q2", "which it does not know"),
         ("gallery search g q3", "which it does not know"),
         ("gallery search g q4", "which it does not know"),

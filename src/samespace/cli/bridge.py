@@ -150,21 +150,23 @@ def _to_dict(out: Path, made: Bridge) -> dict[str, object]:
 
 def _print_support(support: Support, taken: str) -> None:
     from rich.console import Console
-    from rich.table import Table
 
+    from samespace.report.tables import Column, print_table, say
+    from samespace.report.terminal import plain
+
+    out = Console(file=sys.stdout)
     counts = f"{support.classes} held-out classes, {support.queries:,} queries, {support.gallery:,} items"
-    table = Table(title=f"{counts}; in %, gain over old", title_justify="left", box=None, pad_edge=False)
-    table.add_column("search", no_wrap=True)
-    for metric in support.values["old"]:
-        table.add_column(metric, justify="right", no_wrap=True)
+    say(plain(f"{counts}; in %, gain over old"), out)
+    columns = [Column("search"), *(Column(metric, "right") for metric in support.values["old"])]
+    rows = []
     for name, values in support.values.items():
         cells = [f"{name} *" if name == taken else name]
         for metric, value in values.items():
             _, low, high = support.gains[name][metric]
             gain = "" if name == "old" else f" ({100 * low:+.1f} … {100 * high:+.1f})"
             cells.append(f"{100 * value:.1f}{gain}")
-        table.add_row(*cells)
-    Console(file=sys.stdout).print(table)
+        rows.append([plain(cell) for cell in cells])
+    print_table(columns, rows, out, gap=1)
 
 
 def _advice(support: Support, taken: str) -> str:

@@ -11,7 +11,7 @@ import click
 from samespace.cli.output import PATH, json_option, write_result
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
     from samespace.evaluate.probe import Advice, Gain, Measure, Probe, Strength
 
@@ -66,31 +66,33 @@ def probe(
 def _print(found: Probe) -> None:
     from rich.console import Console
 
+    from samespace.report.tables import say
     from samespace.report.terminal import plain
 
     out = Console(file=sys.stdout)
     data = found.data
-    out.print(
+    say(
         plain(
             f"{data.items:,} items of {data.classes:,} classes, {data.fewest} to {data.most} each (median "
             f"{data.median:g}); held out: {data.held_out:,} classes, {data.unmated:,} of them without a mate, "
             f"{data.queries:,} queries, {data.gallery:,} gallery items"
-        )
+        ),
+        out,
     )
     out.print()
-    out.print(_table(found))
+    _print_table(found, out)
     for name, one in (("old", found.old), ("new", found.new)):
         if one is not None:
-            out.print(plain(f"{name} scores, {_scores(one)}"))
+            say(plain(f"{name} scores, {_scores(one)}"), out)
     for place, advice in enumerate(found.ways, 1):
         out.print()
         for line in _advice(place, advice):
-            out.print(plain(line))
+            say(plain(line), out)
         out.print(plain(f"   next: {advice.command}"), soft_wrap=True)
     if found.notes:
         out.print()
     for note in found.notes:
-        out.print(plain(f"note: {note}"))
+        say(plain(f"note: {note}"), out)
 
 
 def _scores(one: Strength) -> str:
@@ -99,25 +101,25 @@ def _scores(one: Strength) -> str:
     return f"mean (standard deviation): genuine {genuine}, impostor {impostor}; near duplicates: {share}"
 
 
-def _table(found: Probe) -> Table:
-    from rich.table import Table
+def _print_table(found: Probe, out: Console) -> None:
+    from samespace.report.tables import Column, print_table
+    from samespace.report.terminal import plain
 
     rows: dict[str, dict[str, Measure]] = {"old": found.old.metrics}
     if found.new is not None and found.lead is not None:
         rows |= {"new": found.new.metrics, "new - old": found.lead}
     if found.mapped is not None:
         rows["rotated - old"] = found.mapped
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("in %", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column(f"{100 * found.confidence:g} % interval", justify="right", no_wrap=True)
+    level = f"{100 * found.confidence:g} % interval"
+    columns = (Column("in %"), Column(""), Column("value", "right"), Column(level, "right"))
+    cells = []
     for metric in found.old.metrics:
         for name, measures in rows.items():
             one, sign = measures[metric], "+" if " - " in name else ""
             value, low, high = (f"{100 * part:{sign}.1f}" for part in (one.value, *one.interval))
-            table.add_row(metric if name == "old" else "", name, value, f"{low} … {high}")
-    return table
+            row = (metric if name == "old" else "", name, value, f"{low} … {high}")
+            cells.append([plain(cell) for cell in row])
+    print_table(columns, cells, out)
 
 
 def _advice(place: int, advice: Advice) -> list[str]:

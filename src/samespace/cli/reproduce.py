@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,16 +133,21 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 
 def _print_plan(plan: Plan, described: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from samespace.report.tables import Column, print_table
+    from samespace.report.terminal import plain
+
     rows = [("model", "training data", "network", "head", "epochs", "method", "tied to")]
     for model in described["models"]:
         network = f"{model['backbone']}, {model['embedding_dim']}"
         method = "–" if model["method"] == "none" else model["method"]
         tied = model["old"] or "–"
         rows.append((model["name"], model["data"], network, model["head"], str(model["epochs"]), method, tied))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     click.echo(f"{plan.study.title}: {plan.settings.about}")
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    long = ("model", "training data", "network", "tied to")
+    columns = [Column(title, shortens=title in long) for title in rows[0]]
+    print_table(columns, [[plain(cell) for cell in row] for row in rows[1:]], Console(file=sys.stdout))
     checked = described["benchmark"] or "held-out classes"
     click.echo(
         f"{len(described['models'])} models and {described['comparisons']} comparisons on {checked}, "
@@ -153,16 +159,11 @@ def _print_plan(plan: Plan, described: dict[str, Any]) -> None:
 
 def _print_summary(results: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
+    from samespace.report.tables import Column, print_table
+    from samespace.report.terminal import plain
     from samespace.studies.page import summary
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("table", "comparison", "metric"):
-        table.add_column(heading)
-    for heading in ("cross", "gain"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for row in summary(results):
-        table.add_row(*row)
-    Console().print(table)
+    names = [Column("table"), Column("comparison", shortens=True), Column("metric", shortens=True)]
+    columns = [*names, Column("cross", "right"), Column("gain", "right"), Column("")]
+    print_table(columns, [[plain(cell) for cell in row] for row in summary(results)], Console(file=sys.stdout), gap=1)

@@ -135,7 +135,12 @@ class ListedSource:
         if bad and broken == "refuse":
             raise InputError(_refusal(self.name, len(listing.ids), bad))
         if not len(rows) or self._size is None:
-            raise InputError(f"none of the {len(listing.ids)} images in {self.name} can be read; first: {bad[0]}")
+            name, reason = bad[0]
+            if len(bad) == 1 and name == self.name:
+                raise InputError(f"{name} cannot be read as an image: {reason}")
+            raise InputError(
+                f"none of the {len(listing.ids)} images in {self.name} can be read; the first, {name}: {reason}"
+            )
         self._rows = rows
         present, labels = np.unique(listing.classes[rows], return_inverse=True)
         lost = np.setdiff1d(listing.classes, present)

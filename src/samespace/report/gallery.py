@@ -9,15 +9,15 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from samespace.progress import clock
+from samespace.report.tables import Column, print_table
 from samespace.report.terminal import plain
 
 if TYPE_CHECKING:
     from samespace.gallery import Answer, Backfilled, Diagnosis, Plan, Status, Switched
 
-_QUERIES = 5
 _NAMED = 10
 _BAR = 30
 _MARKS = {"ok": "ok", "note": "note", "error": "ERROR"}
@@ -34,19 +34,27 @@ def answer_values(answer: Answer, ids: Sequence[str]) -> dict[str, Any]:
     return value
 
 
-def print_answer(answer: Answer, ids: Sequence[str], console: Console) -> None:
-    """Print what the first few queries found."""
+def print_answer(answer: Answer, ids: Sequence[str], console: Console, *, shown: int = 5) -> None:
+    """Print what the first `shown` queries found."""
     unit = "log-odds" if answer.scale == "logistic" else "-log10 FMR"
-    table = _table("query", ("rank", "right"), "item", (unit, "right"), ("cosine", "right"), "space")
-    for name, hits in list(zip(ids, answer.hits, strict=True))[:_QUERIES]:
+    columns = (
+        Column("query", shortens=True),
+        Column("rank", "right"),
+        Column("item", shortens=True),
+        Column(unit, "right"),
+        Column("cosine", "right"),
+        Column("space"),
+    )
+    rows = []
+    for name, hits in list(zip(ids, answer.hits, strict=True))[:shown]:
         if not hits:
-            _row(table, name, "-", "nothing found", "", "", "")
+            rows.append(_row(name, "-", "nothing found", "", "", ""))
         for rank, hit in enumerate(hits, start=1):
             score = "-" if hit.score is None else f"{hit.score:.2f}"
-            _row(table, name if rank == 1 else "", str(rank), hit.item, score, f"{hit.raw:.4f}", hit.space)
-    console.print(table)
-    if len(ids) > _QUERIES:
-        _say(console, f"{len(ids) - _QUERIES:,} more queries; --json FILE has all")
+            rows.append(_row(name if rank == 1 else "", str(rank), hit.item, score, f"{hit.raw:.4f}", hit.space))
+    print_table(columns, rows, console)
+    if len(ids) > shown:
+        _say(console, f"{len(ids) - shown:,} more queries; --json FILE has all")
     for note in answer.notes:
         _say(console, f"note: {note}")
 
@@ -113,17 +121,7 @@ def print_status(status: Status, console: Console) -> None:
     """Print how a gallery stands."""
     _say(console, f"{status.location}: {status.items:,} items, {status.bytes / 2**20:,.1f} MiB")
     _phase(status, console)
-    table = _table(
-        "space", "role", ("vectors", "right"), ("served", "right"), ("indexed", "right"), "allowed by", "cal."
-    )
-    for one in status.spaces:
-        serves = one.role in ("queries", "serving")
-        _row(
-            table, f"{one.space.id} {one.space.name or ''}".strip(), one.role, f"{one.vectors:,}",
-            f"{one.served:,}" if serves else "-", f"{one.indexed:,}" if serves else "-", one.allowed or "-",
-            ("yes" if one.calibrated else "no") if serves else "-",
-        )  # fmt: skip
-    console.print(table)
+    _print_spaces(status, console)
     for worker in status.workers:
         _say(console, f"worker {worker.owner}: {worker.done:,} embedded, {worker.failed:,} not, {worker.note}")
     if status.only_new:
@@ -149,6 +147,30 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
 def _say(console: Console, line: str) -> None:
     """A sentence, left whole for whoever reads a pipe or copies a command."""
     console.print(plain(line), soft_wrap=True)
+
+
+def _print_spaces(status: Status, console: Console) -> None:
+    columns = (
+        Column("space", shortens=True),
+        Column("role"),
+        Column("vectors", "right"),
+        Column("served", "right"),
+        Column("indexed", "right"),
+        Column("allowed by"),
+        Column("calibrated"),
+    )
+    rows = []
+    for one in status.spaces:
+        serves = one.role in ("queries", "serving")
+        rows.append(
+            [
+                *_row(f"{one.space.id} {one.space.name or ''}".strip(), one.role, f"{one.vectors:,}"),
+                *_row(f"{one.served:,}" if serves else "-", f"{one.indexed:,}" if serves else "-"),
+                Text(one.allowed.replace(" without ", " without\n") or "-"),
+                *_row(("yes" if one.calibrated else "no") if serves else "-"),
+            ]
+        )
+    print_table(columns, rows, console)
 
 
 def _phase(status: Status, console: Console) -> None:
@@ -180,19 +202,10 @@ def _chart(curve: Sequence[Mapping[str, float]], console: Console) -> None:
 
 
 def _facts(facts: Mapping[str, str], console: Console) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    wide = max(map(len, facts))
     for name, value in facts.items():
-        table.add_row(plain(name), plain(value))
-    console.print(table)
+        _say(console, f"{name:<{wide}}  {value}")
 
 
-def _table(*columns: str | tuple[str, str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for column in columns:
-        title, justify = column if isinstance(column, tuple) else (column, "left")
-        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    return table
-
-
-def _row(table: Table, *cells: str) -> None:
-    table.add_row(*(plain(cell) for cell in cells))
+def _row(*cells: str) -> list[Text]:
+    return [plain(cell) for cell in cells]

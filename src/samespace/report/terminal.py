@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from samespace.report import wording
+from samespace.report.tables import Column, print_table, say
 from samespace.report.wording import ABSENT, PAIRS, State, interval, percent, signed
 
 if TYPE_CHECKING:
@@ -35,21 +35,21 @@ def print_certificate(certificate: Certificate, console: Console | None = None) 
     found = wording.verdict(certificate)
     style = "bold green" if found.compatible else "bold red"
     out.print(Text(found.title.upper(), style=style))
-    out.print(plain(found.sentence), plain(found.remainder))
-    out.print(plain(_data_line(certificate)), style="dim")
+    say(plain(f"{found.sentence} {found.remainder}".strip()), out)
+    say(plain(_data_line(certificate), "dim"), out)
     out.print()
-    out.print(_metrics_table(certificate, wide=out.width >= 92))
+    _print_metrics(certificate, out)
     for line in [
         *_fusion_lines(certificate),
         *_flip_lines(certificate),
         *_test_lines(certificate),
         *_sweep_lines(certificate),
     ]:
-        out.print(plain(line))
+        say(plain(line), out)
     if certificate.notes:
         out.print()
     for note in certificate.notes:
-        out.print(plain(f"note: {note}"))
+        say(plain(f"note: {note}"), out)
 
 
 def print_comparison(certificates: Mapping[str, Certificate], console: Console | None = None) -> None:
@@ -60,47 +60,40 @@ def print_comparison(certificates: Mapping[str, Certificate], console: Console |
         console: where to print; standard output by default.
     """
     out = console or Console()
-    table = _table("in %", "successor", numbers=("old", "cross", "self", "gain", "interval"))
+    numbers = [Column(title, "right") for title in ("old", "cross", "self", "gain", "interval")]
+    columns = [Column("in %"), Column("successor", shortens=True), *numbers, Column("holds")]
+    rows = []
     names = dict.fromkeys(name for certificate in certificates.values() for name in certificate.metrics)
     for name in names:
         for row, (method, certificate) in enumerate(certificates.items()):
             label = _metric_name(name, wide=out.width >= 100) if row == 0 else Text()
             metric = certificate.metrics.get(name)
             if metric is None:
-                table.add_row(label, plain(method), *[plain(ABSENT)] * 5, Text(ABSENT, style="dim"))
+                rows.append([label, plain(method), *[plain(ABSENT)] * 5, Text(ABSENT, style="dim")])
                 continue
             values = (percent(getattr(metric, pair)) for pair in ("old", "cross", "new"))
-            table.add_row(label, plain(method), *map(plain, [*values, *_gain(metric)]), _mark(metric))
-    out.print(table)
+            rows.append([label, plain(method), *map(plain, [*values, *_gain(metric)]), _mark(metric)])
+    print_table(columns, rows, out, gap=1)
     out.print()
 
 
-def plain(text: str) -> Text:
+def plain(text: str, style: str = "") -> Text:
     """Text that rich must not read as markup, with characters that every code page has."""
     replaced = text.replace(wording.MINUS, "-").replace("\u202f", " ")
-    return Text("".join(character if character.isprintable() else " " for character in replaced))
+    return Text("".join(character if character.isprintable() else " " for character in replaced), style)
 
 
-def _table(*names: str, numbers: Sequence[str], gap: int = 1) -> Table:
-    """A table without lines: names, numbers, and whether the metric holds."""
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
-    for title in names:
-        table.add_column(title, no_wrap=len(names) == 1)
-    for title in numbers:
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("holds", no_wrap=True)
-    return table
-
-
-def _metrics_table(certificate: Certificate, *, wide: bool) -> Table:
+def _print_metrics(certificate: Certificate, out: Console) -> None:
+    wide = out.width >= 92
     level = wording.confidence(certificate).replace("\u00a0", "")
     last = "update gain" if wide else "update\ngain"
-    table = _table("in %", numbers=(*PAIRS, "gain", f"{level} interval", last), gap=2 if wide else 1)
+    numbers = [Column(title, "right") for title in (*PAIRS, "gain", f"{level} interval", last)]
+    rows = []
     for name, metric in certificate.metrics.items():
         values = (percent(getattr(metric, pair)) for pair in PAIRS)
         cells = [*values, *_gain(metric), percent(metric.update_gain, 1)]
-        table.add_row(_metric_name(name, wide=wide), *map(plain, cells), _mark(metric))
-    return table
+        rows.append([_metric_name(name, wide=wide), *map(plain, cells), _mark(metric)])
+    print_table([Column("in %"), *numbers, Column("holds")], rows, out, gap=2 if wide else 1)
 
 
 def _gain(metric: MetricResult) -> tuple[str, str]:

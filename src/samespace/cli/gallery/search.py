@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from samespace.cli.gallery.options import console, gallery_argument, shown_bar
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
+from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    from samespace.gallery import Gallery
+    from samespace.vectors import VectorSet
+
+_QUERIES_SHOWN, _IMAGES_SHOWN = 5, 20
 
 
 @click.command()
 @gallery_argument
 @click.argument("queries", type=click.Path(path_type=Path), required=False)
-@click.option("--images", metavar="SOURCE", help="Instead of vectors: images, embedded by the remembered model.")
+@click.option(
+    "--image",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help="Instead of vectors: an image file, file:// address, folder, or - for standard input; repeat for several.",
+)
+@click.option("--images", metavar="SOURCE", help="Instead of vectors: a source of images, as 'samespace embed' takes.")
+@click.option(
+    "--model", type=PATH, metavar="DIR", help="For images: the model of the queries.  [default: the remembered one]"
+)
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Items per query, at most.")
 @click.option(
     "--where",
@@ -59,7 +78,9 @@ from samespace.cli.output import PATH, device_option, json_option, quiet_option,
 def search(
     location: str,
     queries: Path | None,
+    files: tuple[str, ...],
     images: str | None,
+    model: Path | None,
     depth: int | None,
     old_queries: Path | None,
     no_count: bool,
@@ -70,16 +91,51 @@ def search(
 ) -> None:
     """Find the items most similar to each query, over all spaces that serve.
 
-    QUERIES is a vector set of the space that queries use now. The table shows the first few queries; --json has all.
-    With --fuse and --images both remembered models embed the queries, for as long as older items are served.
+    QUERIES is a vector set of the space that queries use now. Images are embedded by the model that the gallery
+    remembers for that space. The table shows the first few queries, with --image the first 20; --json has all. With
+    --fuse and images both remembered models embed the queries, for as long as older items are served.
     """
     from samespace.gallery import Gallery
-    from samespace.gallery.search.queries import embed_queries, older_serving
     from samespace.report.gallery import answer_values, print_answer
-    from samespace.vectors import VectorSet
 
-    if (queries is None) == (images is None):
-        raise click.UsageError("Give QUERIES, or --images SOURCE, and not both.")
+    _require_legal(queries, files, images, model, depth, old_queries, no_count, options)
+    with Gallery.open(location) as gallery:
+        asked = _asked(gallery, queries, files, images, model, old_queries, options["fuse"], device, quiet)
+        names = asked.new.ids.tolist()
+        if depth is not None:
+            chosen: dict[str, Any] = {name: options[name] for name in ("k", "where", "scale")}
+            answer = gallery.rerank(asked.new, depth=depth, device=device, **chosen)
+        else:
+            answer = gallery.search(asked.new, count=not no_count, old_queries=asked.old, **options)
+    answer = replace(answer, notes=(*answer.notes, *asked.notes))
+    if write_result(answer_values(answer, names), json_to):
+        print_answer(answer, names, console(), shown=_IMAGES_SHOWN if files else _QUERIES_SHOWN)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Queries of the space that the gallery is asked in, those of the older model where both are needed, and notes."""
+
+    new: VectorSet
+    old: VectorSet | None
+    notes: tuple[str, ...] = ()
+
+
+def _require_legal(
+    queries: Path | None,
+    files: tuple[str, ...],
+    images: str | None,
+    model: Path | None,
+    depth: int | None,
+    old_queries: Path | None,
+    no_count: bool,
+    options: dict[str, Any],
+) -> None:
+    """Refuse options that do not go together."""
+    if (queries is not None) + bool(files) + (images is not None) != 1:
+        raise click.UsageError("Give QUERIES, or --image FILE, or --images SOURCE: one of the three.")
+    if model is not None and queries is not None:
+        raise click.UsageError("--model embeds images: it goes with --image or --images.")
     unused = [
         name
         for name, given in (
@@ -96,21 +152,48 @@ def search(
         raise click.UsageError(f"{unused[0]} does not go with --rerank.")
     if old_queries is not None and options["fuse"] is None:
         raise click.UsageError("--old-queries is for --fuse.")
-    with Gallery.open(location) as gallery:
-        before = None if old_queries is None else VectorSet.load(old_queries)
-        if queries is not None:
-            asked = VectorSet.load(queries)
-        else:
-            with shown_bar("embedding queries", None, quiet=quiet) as advance:
-                asked = embed_queries(gallery.state, str(images), device=device, advance=advance)
-            older = None if options["fuse"] is None else older_serving(gallery.source)
-            if older is not None and before is None:
-                with shown_bar("embedding queries by the older model", None, quiet=quiet) as advance:
-                    before = embed_queries(gallery.state, str(images), generation=older, device=device, advance=advance)
-        if depth is not None:
-            chosen = {name: options[name] for name in ("k", "where", "scale")}
-            answer = gallery.rerank(asked, depth=depth, device=device, **chosen)
-        else:
-            answer = gallery.search(asked, count=not no_count, old_queries=before, **options)
-    if write_result(answer_values(answer, asked.ids.tolist()), json_to):
-        print_answer(answer, asked.ids.tolist(), console())
+
+
+def _asked(
+    gallery: Gallery,
+    queries: Path | None,
+    files: tuple[str, ...],
+    images: str | None,
+    model: Path | None,
+    old_queries: Path | None,
+    fuse: float | None,
+    device: str,
+    quiet: bool,
+) -> _Asked:
+    """The queries: as given, or made of images."""
+    from samespace.gallery.search.queries import embed_queries, older_serving
+    from samespace.vectors import VectorSet
+
+    before = None if old_queries is None else VectorSet.load(old_queries)
+    if queries is not None:
+        return _Asked(VectorSet.load(queries), before)
+    picked = None
+    if files:
+        from samespace.data.picked import pick
+
+        picked = pick(files, sys.stdin.buffer.read)
+    given = str(images) if picked is None else picked.listing
+    with shown_bar("embedding queries", None, quiet=quiet) as advance:
+        made = embed_queries(
+            gallery.state, given, model=None if model is None else str(model), device=device, advance=advance
+        )
+    for name, reason in made.skipped:
+        if picked is not None and name in picked.named:
+            raise InputError(f"{'standard input' if name == '-' else name} cannot be read as an image: {reason}")
+    older = None if fuse is None else older_serving(gallery.source)
+    if older is not None and before is None:
+        with shown_bar("embedding queries by the older model", None, quiet=quiet) as advance:
+            before = embed_queries(gallery.state, given, generation=older, device=device, advance=advance).vectors
+    return _Asked(made.vectors, before, (*(() if picked is None else picked.notes), *_left_out(made.skipped)))
+
+
+def _left_out(skipped: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    if not skipped:
+        return ()
+    first = f"{skipped[0][0]}: {skipped[0][1]}"
+    return (f"{len(skipped):,} images cannot be read and were not searched, such as {first}",)

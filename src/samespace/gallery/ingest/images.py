@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from samespace.data import ImageSource
+    from samespace.data.listing import Listing
     from samespace.models import Embedder
 
 _PIXELS = "pixels:"
@@ -40,7 +41,7 @@ class Model(Protocol):
 
 
 ModelLike: TypeAlias = Model | str | Path
-ImagesLike: TypeAlias = "ImageSource | str | Path"
+ImagesLike: TypeAlias = "ImageSource | Listing | str | Path"
 
 
 def load_embedder(folder: str | Path, device: str = "auto") -> Embedder:
@@ -80,11 +81,14 @@ class Images:
     def open(cls, images: ImagesLike, model: Model) -> Images:
         """Open images, at the size and with the channels that a model takes."""
         from samespace.data import open_for_model
+        from samespace.data.listing import ListedSource, Listing
 
-        if not isinstance(images, (str, Path)):
-            return cls(images)
         preprocessing = getattr(model, "preprocessing", None)
         size, channels = getattr(preprocessing, "size", None), getattr(preprocessing, "channels", None)
+        if isinstance(images, Listing):
+            return cls(ListedSource(images, image_size=size, channels=channels, broken="skip"))
+        if not isinstance(images, (str, Path)):
+            return cls(images)
         return cls(open_for_model(images, size, channels=channels, broken="skip"))
 
     def load(self, ids: Sequence[str], contents: Sequence[str] | None = None) -> Loaded:

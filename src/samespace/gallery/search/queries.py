@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samespace.errors import GalleryError, SpaceError
 from samespace.gallery.index.base import Source
-from samespace.gallery.ingest.images import Images, ItemEmbedder, load_embedder
+from samespace.gallery.ingest.images import Images, ImagesLike, ItemEmbedder, ModelLike, load_embedder
 from samespace.gallery.ledger.state import State
 from samespace.progress import Advance, silent
 from samespace.vectors import VectorSet
-
-if TYPE_CHECKING:
-    from samespace.data import ImageSource
 
 
 def older_serving(source: Source) -> int | None:
@@ -24,39 +21,62 @@ def older_serving(source: Source) -> int | None:
         return max((one for one in snapshot.generations() if one != snapshot.state.query), default=None)
 
 
+@dataclass(frozen=True, eq=False)
+class EmbeddedQueries:
+    """Queries made of images.
+
+    Attributes:
+        vectors: of the images that could be read, by their ids.
+        skipped: name and reason of those that could not.
+    """
+
+    vectors: VectorSet
+    skipped: tuple[tuple[str, str], ...]
+
+
 def embed_queries(
     state: State,
-    images: ImageSource | str | Path,
+    images: ImagesLike,
     *,
     generation: int | None = None,
+    model: ModelLike | None = None,
     device: str = "auto",
     batch_size: int = 256,
     advance: Advance = silent,
-) -> VectorSet:
+) -> EmbeddedQueries:
     """Vectors of images in the space that queries use now.
 
-    `images`: a source, or what a user writes; every image is a query. `advance`: called with how many more are done.
+    Args:
+        state: of the gallery.
+        images: a source, a listing, or what a user writes; every image is a query.
+        generation: of another space to embed in.
+        model: of that space; by default the one that the gallery remembers.
+        device: to embed on.
+        batch_size: images at once.
+        advance: called with how many more are done.
 
     Raises:
-        GalleryError: the gallery remembers no model of that space.
-        SpaceError: the model in the remembered folder is another one now.
+        GalleryError: no model is given, and the gallery remembers none of that space.
+        SpaceError: the model given, or in the remembered folder, is of another space.
+        InputError: no image can be read.
     """
     kept = state.spaces[state.query if generation is None else generation]
-    if kept.model is None:
+    chosen = kept.model if model is None else model
+    if chosen is None:
         raise GalleryError(
-            f"the gallery remembers no model of space {kept.space}; embed the images with 'samespace embed' and give "
-            "the vectors"
+            f"the gallery remembers no model of space {kept.space}; name its folder with --model, or embed the images "
+            "with 'samespace embed' and give the vectors"
         )
-    model = load_embedder(kept.model, device)
-    embedder = ItemEmbedder(model, Images.open(images, model))
-    if embedder.space != kept.space:
-        raise SpaceError(f"{kept.model} holds a model of space {embedder.space} now, expected one of {kept.space}")
+    loaded = load_embedder(chosen, device) if isinstance(chosen, str | Path) else chosen
+    if loaded.space != kept.space:
+        raise SpaceError(f"{chosen} holds a model of space {loaded.space}, expected one of {kept.space}")
+    embedder = ItemEmbedder(loaded, Images.open(images, loaded))
     source = embedder.images.source
     vectors = np.empty((len(source), kept.space.dim), dtype=np.float32)
     for start in range(0, len(source), batch_size):
         rows = np.arange(start, min(start + batch_size, len(source)))
         vectors[rows] = embedder.vectors(source.load(rows))
         advance(len(rows))
-    return VectorSet.from_arrays(
-        vectors, labels=np.asarray(source.classes)[source.labels], ids=source.ids, space=kept.space, name=source.name
-    )
+    labels = np.asarray(source.classes)[source.labels]
+    found = VectorSet.from_arrays(vectors, labels=labels, ids=source.ids, space=kept.space, name=source.name)
+    return EmbeddedQueries(found, tuple(getattr(source, "skipped", ())))
