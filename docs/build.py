@@ -26,6 +26,7 @@ from samespace.train.sections import (
     ModelSection,
     OptimSection,
     RunSection,
+    ValidationSection,
 )
 
 HERE = Path(__file__).parent
@@ -36,6 +37,7 @@ SECTIONS = {
     "optim": OptimSection,
     "augment": Augment,
     "compatibility": CompatibilitySection,
+    "validation": ValidationSection,
     "run": RunSection,
 }
 
@@ -94,9 +96,11 @@ def default(field: dataclasses.Field) -> str:
     """The default of a field as YAML would write it."""
     if field.default is dataclasses.MISSING:
         return "required"
-    words = {None: "null", True: "true", False: "false", (): "[]"}
+    words = {None: "null", True: "true", False: "false"}
     value = field.default
-    return f"`{words[value] if isinstance(value, bool | tuple | type(None)) else value}`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(value)}]`"
+    return f"`{words[value] if isinstance(value, bool | type(None)) else value}`"
 
 
 def recipes() -> str:

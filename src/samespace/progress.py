@@ -101,6 +101,11 @@ def _in_lines(title: str, total: int | None, unit: str, start: int, stream: Text
     print(f"{title}: {finished:,} {unit} in {clock(spent)}, {rate:,.0f} {unit}/s{tail}", file=stream, flush=True)
 
 
+def notice(text: str) -> None:
+    """Say one line about the work to come, where progress goes."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def clock(seconds: float) -> str:
     """Seconds for people.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -39,6 +40,11 @@ def train(recipe: dict, out: Path, processes: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def measurements(file: Path) -> list[dict]:
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "validation"]
+
+
 def test_two_processes_give_the_model_of_one(tmp_path):
     train(RECIPE, tmp_path / "v1", 1)
     tied = {
@@ -48,6 +54,7 @@ def test_two_processes_give_the_model_of_one(tmp_path):
             "old_model": str(tmp_path / "v1" / "model"),
             "warmup_epochs": 1,
         },
+        "validation": {"classes": 2, "every": 2, "metrics": ["rank@1", "mAP"]},
     }
     train(tied, tmp_path / "one", 1)
     train(tied, tmp_path / "two", 2)
@@ -56,6 +63,12 @@ def test_two_processes_give_the_model_of_one(tmp_path):
     assert one.keys() == two.keys()
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+    lines = [measurements(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+    assert [line.keys() for line in lines[0]] == [line.keys() for line in lines[1]]
+    assert [line["global_step"] for line in lines[1]] == [2, 4, 6]
+    for one_line, two_line in zip(*lines, strict=True):
+        assert {"rank@1/cross", "mAP/new"} < one_line.keys()
+        assert all(abs(one_line[name] - two_line[name]) < 0.1 for name in one_line if "/" in name)
     images = torch.randint(0, 256, (16, 1, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
     a, b = (Embedder.load(tmp_path / name / "model").embed(images) for name in ("one", "two"))
     assert float((a * b).sum(1).min()) > 0.9999

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +83,7 @@ def check(
     Exit status: 0 the new model is compatible on every metric, 1 it is not, 2 wrong use or bad input.
     """
     from samespace.evaluate import check as run_check
+    from samespace.evaluate.provenance import provenance_notes
     from samespace.vectors import VectorSet
 
     if (paragon_queries is None) != (paragon_gallery is None):
@@ -103,9 +105,10 @@ def check(
     paragon = None
     if paragon_queries is not None and paragon_gallery is not None:
         paragon = (VectorSet.load(paragon_queries), VectorSet.load(paragon_gallery))
+    asking, stored = VectorSet.load(queries), VectorSet.load(gallery)
     certificate = run_check(
-        queries=VectorSet.load(queries),
-        gallery=VectorSet.load(gallery),
+        queries=asking,
+        gallery=stored,
         baseline=VectorSet.load(baseline),
         new_gallery=None if new_gallery is None else VectorSet.load(new_gallery),
         paragon=paragon,
@@ -115,4 +118,6 @@ def check(
         support=(VectorSet.load(given[0]), VectorSet.load(given[1]), VectorSet.load(given[2])) if given else None,
         **options,
     )
+    notes = provenance_notes([("the new model", queries, asking), ("the old model", gallery, stored)])
+    certificate = replace(certificate, notes=(*certificate.notes, *notes))
     return show_certificate(certificate, report, json_to, lookup)

@@ -64,6 +64,7 @@ def embed(
     from samespace.data import Allocation, FixedViews, open_for_model, part
     from samespace.models import Embedder, resolve_model
     from samespace.models.extract import embed_to, pick_device
+    from samespace.models.provenance import save_provenance
     from samespace.progress import bar, silent_bar
     from samespace.train import embed_views, load_recipe
 
@@ -90,6 +91,7 @@ def embed(
     else:
         with progress(f"embedding {images.name}", len(images)) as advance:
             embed_to(embedder, images, out, batch_size=batch_size, advance=advance)
+        save_provenance(resolve_model(model), out)
     count = len(images) * (views or 1)
     space = embedder.space
     write_result({"vectors": str(out), "count": count, "space": space.to_dict()}, json_to)

@@ -41,6 +41,7 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
     """  # noqa: D301
     from samespace.progress import clock
     from samespace.train import dump_recipe, flushed_denormals, load_recipe, run
+    from samespace.train.validation import validation_lines
 
     parsed = load_recipe(recipe, overrides)
     if dry_run:
@@ -53,7 +54,10 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
         trained = run(parsed, out, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":
         return
-    write_result({"model": str(trained.model), "fresh": trained.fresh, "seconds": trained.seconds}, json_to)
+    result = {"model": str(trained.model), "fresh": trained.fresh, "seconds": trained.seconds}
+    write_result(result | ({} if trained.validation is None else {"validation": trained.validation}), json_to)
     if json_to != "-":
         done = f"trained in {clock(trained.seconds)}" if trained.fresh else "already trained; nothing to do"
         click.echo(f"{trained.model}: {done}")
+        for line in validation_lines(trained.validation):
+            click.echo(line)

@@ -58,11 +58,11 @@ class ImageSource(Protocol):
 
 
 class Subset:
-    """Some rows of a source, in a given order, with labels re-numbered over the classes that remain."""
+    """Some `rows` of the source `whole`, in a given order, with labels re-numbered over the classes that remain."""
 
     def __init__(self, source: ImageSource, rows: npt.NDArray[np.int64]) -> None:
-        self._source = source
-        self._rows = rows
+        self.whole = source
+        self.rows = rows
         present, labels = np.unique(source.labels[rows], return_inverse=True)
         self.labels: npt.NDArray[np.int64] = labels.astype(np.int64)
         self.classes = tuple(source.classes[label] for label in present)
@@ -73,15 +73,15 @@ class Subset:
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self._rows)
+        return len(self.rows)
 
     def load(self, rows: Rows) -> torch.Tensor:
         """Images of these rows of the view, `(B, C, H, W)` uint8."""
-        return self._source.load(self._rows[as_rows(rows, len(self))])
+        return self.whole.load(self.rows[as_rows(rows, len(self))])
 
     def fingerprint(self) -> str:
         """The sha256 of the whole source's fingerprint and the rows taken from it."""
-        return digest([self._source.fingerprint().encode(), np.ascontiguousarray(self._rows).tobytes()])
+        return digest([self.whole.fingerprint().encode(), np.ascontiguousarray(self.rows).tobytes()])
 
 
 def subset(source: ImageSource, rows: Rows) -> ImageSource:

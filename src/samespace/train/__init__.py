@@ -1,6 +1,7 @@
 """Compatible training: the recipe, the task, the loop."""
 
-from samespace.train.loop import Interrupted, train
+from samespace.train.interruption import Interrupted
+from samespace.train.loop import train
 from samespace.train.old_views import embed_views
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import dump_recipe, load_recipe, parse_recipe

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from samespace.errors import InputError
 from samespace.files import replacing
 from samespace.models.tensors import load_tensors, save_tensors
+from samespace.train.task import CompatibleTask
 
 _MOMENTUM = "momentum."
 _TASK = "task."
@@ -25,6 +26,52 @@ class Position:
     step: int = 0
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best model of a training so far, by one metric on its validation classes.
+
+    Attributes:
+        metric: the metric, such as `rank@1`.
+        test: `cross`, new queries on the old gallery, or `new`, both by the new model.
+        value: of the metric, in [0, 1].
+        epoch: from 0.
+        step: how many steps of that epoch were done.
+    """
+
+    metric: str
+    test: str
+    value: float
+    epoch: int
+    step: int
+
+
+def save_best(path: Path, task: CompatibleTask, best: Best) -> None:
+    """Write the present embedder and head as one file, whole or not."""
+    with replacing(path) as temporary:
+        save_tensors(_of_model(task), temporary, {"best": json.dumps(asdict(best))})
+
+
+def best_of(path: Path) -> Best:
+    """What `save_best` wrote. Raises InputError: the file is damaged or something else."""
+    return _best(path)[1]
+
+
+def load_best(path: Path, task: CompatibleTask) -> None:
+    """Put embedder and head back to what `save_best` wrote. Raises InputError: as `best_of`."""
+    task.load_state_dict(_best(path)[0], strict=False)
+
+
+def _best(path: Path) -> tuple[dict[str, Tensor], Best]:
+    tensors, metadata = load_tensors(path, "the best model of a training")
+    if "best" not in metadata:
+        raise InputError(f"{path} is not the best model of a training; remove it")
+    return tensors, Best(**json.loads(metadata["best"]))
+
+
+def _of_model(task: CompatibleTask) -> dict[str, Tensor]:
+    return {name: value for name, value in task.state_dict().items() if name.startswith(("embedder.", "head."))}
 
 
 def save_checkpoint(

@@ -8,7 +8,7 @@ from samespace.data import ImageSource
 from samespace.errors import InputError
 from samespace.train.methods import baselines, bct, matched, unibct
 from samespace.train.methods.method import Method, OldSide, Term
-from samespace.train.sections import CompatibilitySection, HeadSection, one_of
+from samespace.train.sections import CompatibilitySection, HeadSection, ValidationSection, one_of
 
 METHODS: dict[str, Method] = {
     "none": Method(lambda section, head, source, old: Term(None)),
@@ -93,6 +93,13 @@ def check_section(section: CompatibilitySection) -> None:
             *others, last = [key for key, other in METHODS.items() if name in other.options]
             users = f"{', '.join(others)} and {last}" if others else last
             raise InputError(f"compatibility.{name} does nothing for method={section.method}; it belongs to {users}")
+
+
+def check_validation(validation: ValidationSection, section: CompatibilitySection) -> None:
+    """Refuse an old model for the validation beside the one of the training."""
+    for name in ("old_model", "old_vectors"):
+        if getattr(validation, name) and (section.old_model or section.old_vectors):
+            raise InputError(f"validation.{name} goes with a training that has no old model: remove it")
 
 
 def _check_views(section: CompatibilitySection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ def _mlflow(out: Path, recipe: dict[str, Any]) -> Log:
     mlflow.log_dict(recipe, "recipe.yaml")
 
     def log(line: dict[str, Any]) -> None:
-        values = {f"{line['kind']}.{key}": value for key, value in _numbers(line).items()}
+        # it takes no names with @ or =
+        values = {re.sub(r"[@=]", "_", f"{line['kind']}.{key}"): value for key, value in _numbers(line).items()}
         mlflow.log_metrics(values, step=line["global_step"])
 
     return log

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -27,21 +25,19 @@ from samespace.models.folding import folded
 from samespace.progress import Bar, bar, silent
 from samespace.train.checkpoint import Position, load_checkpoint, save_checkpoint
 from samespace.train.distributed import Processes, check_batch, synchronize_batch_norm
+from samespace.train.interruption import Interrupted, interruptions
 from samespace.train.logs import Log, MetricsFile, open_logger
 from samespace.train.old_views import OldViews
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import dump_recipe
 from samespace.train.schedule import learning_rate
 from samespace.train.task import CompatibleTask
+from samespace.train.validation import Validation
 from samespace.vectors import VectorSet
 
 _STEPS_BETWEEN_LINES = 50
 _AUGMENTATION, _MIXTURES = -1, 1 << 40
 _PARTS = ("loss", "classification", "influence")
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or a termination signal, after the checkpoint was written."""
 
 
 def train(
@@ -53,6 +49,7 @@ def train(
     old: VectorSet | None = None,
     old_model: Embedder | None = None,
     old_views: OldViews | None = None,
+    validation: Validation | None = None,
     device: torch.device | None = None,
     processes: Processes | None = None,
     quiet: bool = False,
@@ -71,6 +68,7 @@ def train(
         old: the old model's vectors of the same images in the same order, where the task needs old embeddings.
         old_model: the old model, where the task needs its embeddings of the augmented views; never trained.
         old_views: its embeddings of fixed views instead; without both, `old` stands for the views.
+        validation: measures the model while it trains, where the recipe asks for it.
         device: where to compute.
         processes: this process among those of torchrun.
         quiet: show no progress.
@@ -84,7 +82,7 @@ def train(
         InputError: old embeddings are needed and missing, or do not fit the images.
     """
     return _Training(
-        task, source, recipe.resolved(), Path(out), old, old_model, old_views, device, processes, quiet
+        task, source, recipe.resolved(), Path(out), old, old_model, old_views, validation, device, processes, quiet
     ).run()
 
 
@@ -98,6 +96,7 @@ class _Training:
         old: VectorSet | None,
         old_model: Embedder | None,
         old_views: OldViews | None,
+        validation: Validation | None,
         device: torch.device | None,
         processes: Processes | None,
         quiet: bool,
@@ -113,7 +112,7 @@ class _Training:
         self.source, self.recipe, self.out, self.old, self.quiet = source, recipe, out, old, quiet
         self.device = device or torch.device("cpu")
         self.task = task.to(self.device)
-        self.old_views = old_views
+        self.old_views, self.validation = old_views, validation
         self.old_model = None if old_model is None else folded(old_model).to(self.device)
         self.module: nn.Module = self.task
         if self.processes.count > 1:
@@ -133,12 +132,17 @@ class _Training:
         position = Position()
         if self.checkpoint.exists():
             position = load_checkpoint(self.checkpoint, self.task, self.optimizer, self.source.fingerprint())
+        if self.validation is not None and self.processes.first:
+            self.validation.take_up(resumed=self.checkpoint.exists())
+        done_before = position.epoch >= self.recipe.optim.epochs
         loggers = self._open_loggers(position)
         batch = min(self.recipe.optim.batch_size, len(self.source))
         total, done = (n * batch for n in (self.steps * self.recipe.optim.epochs, self._global_step(position)))
-        with _interruptions() as interruption, self._bar(total, done) as show:
+        with interruptions() as interruption, self._bar(total, done) as show:
             while position.epoch < self.recipe.optim.epochs:
                 self._epoch(position, loggers, interruption, show)
+        if self.validation is not None and done_before:
+            self._measure(self.validation)
         return position
 
     def _epoch(self, position: Position, loggers: list[Log], interruption: threading.Event, show: Bar) -> None:
@@ -163,7 +167,11 @@ class _Training:
                 self._settle(position, pending, rate)
                 self._line(loggers, "step", position, weight, rate)
                 mean = position.sums["loss"] / position.step
-            show(len(batch.rows) * self.processes.count, f"epoch {epoch + 1}/{optim.epochs}, loss {mean:.3f}")
+            note = f"epoch {epoch + 1}/{optim.epochs}, loss {mean:.3f}"
+            if self.validation is not None:
+                self._validate(self.validation, position, loggers)
+                note = ", ".join(filter(None, (note, self.validation.note())))
+            show(len(batch.rows) * self.processes.count, note)
             due = time.monotonic() - saved > 60 * self.recipe.run.checkpoint_minutes
             if position.step < self.steps and self.processes.any(due or interruption.is_set(), self.device):
                 self._settle(position, pending, rate)
@@ -254,6 +262,27 @@ class _Training:
         for log in loggers:
             log({**line, **report})
 
+    def _validate(self, validation: Validation, position: Position, loggers: list[Log]) -> None:
+        """Measure the model where this step asks for it, before any checkpoint of the step."""
+        last = position.epoch + 1 == self.recipe.optim.epochs
+        if not validation.due(position.step, self.steps, self._global_step(position), last):
+            return
+        began = time.monotonic()
+        values = self._measure(validation)
+        if self.processes.first:
+            validation.keep(self.task, values, position.epoch, position.step)
+        at = {"epoch": position.epoch, "step": position.step, "global_step": self._global_step(position)}
+        for log in loggers:
+            log({"kind": "validation", **at, **values, "validation_seconds": round(time.monotonic() - began, 3)})
+
+    def _measure(self, validation: Validation) -> dict[str, float]:
+        """The metrics of the present model on the validation slice; empty but for the first process."""
+        images = validation.slice.images
+        start, stop = self.processes.share(len(images))
+        part = embed_rows(self.task.embedder, images, start=start, stop=stop)
+        with self.processes.gathered(part, start, len(images), self.out / "validation.npy") as vectors:
+            return validation.measure(vectors) if self.processes.first else {}
+
     def _batches(self, epoch: int, step: int) -> Iterator[Batch]:
         return batches(
             self.source,
@@ -332,27 +361,6 @@ class _Training:
             return
         with bar(f"training {self.task.embedder.name or 'model'}", total, start=done) as show:
             yield show
-
-
-@contextmanager
-def _interruptions() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _stream(seed: int, epoch: int, step: int, purpose: int) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from samespace.data import FixedViews, ImageSource
+from samespace.data.source import Subset
 from samespace.errors import InputError
 from samespace.models import Classifier, Embedder, resolve_model
 from samespace.models.extract import embed_to
@@ -68,12 +69,14 @@ def old_side(
 
 
 def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
-    """Old vectors in the order of the training images.
+    """Old vectors in the order of the training images; without ids, one for each image or for each of the whole source.
 
     Raises:
         InputError: an image has no vector, or the counts differ where the vectors have no ids.
     """
     if not vectors.has_ids:
+        if isinstance(source, Subset) and len(vectors) in _lengths_above(source):
+            return align(vectors, source.whole).subset(source.rows)
         if len(vectors) != len(source):
             counts = f"{len(vectors):,} vectors and no ids for {len(source):,} training images"
             raise InputError(f"{vectors.name} has {counts}; give ids, or one vector for each image")
@@ -97,6 +100,34 @@ def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
             f"{vectors.name} lacks {missing.size:,} of {len(source):,} training images, such as '{missing[0]}'"
         )
     return vectors if np.array_equal(rows, np.arange(len(vectors))) else vectors.subset(rows)
+
+
+def _lengths_above(source: Subset) -> list[int]:
+    """How many images the sources hold that this one is a part of, the part itself excluded."""
+    above: ImageSource = source
+    lengths = []
+    while isinstance(above, Subset):
+        above = above.whole
+        lengths.append(len(above))
+    return [length for length in lengths if length != len(source)]
+
+
+def validation_vectors(
+    recipe: Recipe, images: ImageSource, out: Path, device: torch.device, group: Processes, quiet: bool = False
+) -> VectorSet | None:
+    """The old model's vectors of the validation images, in their order, made once; None where there is no old side.
+
+    Raises:
+        InputError: as `old_side`.
+    """
+    compatibility, validation = recipe.compatibility, recipe.validation
+    if stored := compatibility.old_vectors or validation.old_vectors:
+        return align(VectorSet.load(stored), images)
+    if model := compatibility.old_model or validation.old_model:
+        embedder = Embedder.load(resolve_model(model)).to(device)
+        _check_channels(embedder, images)
+        return _embed_once(embedder, images, out, group, quiet)
+    return None
 
 
 def _check_dims(recipe: Recipe, old: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from samespace.data import Augment
 from samespace.errors import InputError
-from samespace.train.compatibility import METHODS, check_section, chosen
+from samespace.train.compatibility import METHODS, check_section, check_validation, chosen
 from samespace.train.sections import (
     CompatibilitySection,
     DataSection,
@@ -14,6 +14,7 @@ from samespace.train.sections import (
     ModelSection,
     OptimSection,
     RunSection,
+    ValidationSection,
     at_least,
 )
 
@@ -29,6 +30,7 @@ class Recipe:
         optim: the optimiser and its schedule.
         augment: random changes to training images, in the units of `samespace.data.Augment`.
         compatibility: how the new model is kept comparable with the old one.
+        validation: classes kept out, to measure on while training.
         run: device, precision, logging.
         seed: of weights, order and augmentation.
     """
@@ -39,6 +41,7 @@ class Recipe:
     optim: OptimSection = field(default_factory=OptimSection)
     augment: Augment = field(default_factory=Augment)
     compatibility: CompatibilitySection = field(default_factory=CompatibilitySection)
+    validation: ValidationSection = field(default_factory=ValidationSection)
     run: RunSection = field(default_factory=RunSection)
     seed: int = 0
 
@@ -51,6 +54,7 @@ class Recipe:
                 f"compatibility.views={section.views} needs random changes of the images, and augment has none: "
                 "set some, or views: stored"
             )
+        check_validation(self.validation, section)
         if section.method == "none":
             return
         if section.warmup_epochs is not None and section.warmup_epochs >= epochs:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,16 +16,18 @@ from samespace.files import read_json, sweep, write_json, write_text
 from samespace.losses import MarginHead
 from samespace.models import Classifier, Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import pick_device
-from samespace.train.checkpoint import checkpoint_recipe
+from samespace.progress import notice
+from samespace.train.checkpoint import checkpoint_recipe, load_best
 from samespace.train.compatibility import METHODS, compatibility_term
 from samespace.train.distributed import Processes, local_device, processes
 from samespace.train.loop import train
 from samespace.train.methods.method import OldSide
-from samespace.train.old_side import old_side
+from samespace.train.old_side import old_side, validation_vectors
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import differences, dump_recipe, parse_recipe
 from samespace.train.sections import DataSection
 from samespace.train.task import CompatibleTask
+from samespace.train.validation import Validation, ValidationSlice, validation_slice
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,21 @@ class Trained:
         model: folder of the trained embedder.
         fresh: False where it was already there and nothing was done.
         seconds: time spent training, over all calls.
+        validation: what `training.json` says of the validation classes; None where none were kept apart.
     """
 
     model: Path
     fresh: bool
     seconds: float
+    validation: dict[str, Any] | None = None
 
 
 def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, quiet: bool = False) -> Trained:
     """Train what a recipe says into the folder `out`, carrying on where an earlier call was cut off.
 
     `out` receives `recipe.yaml` (every value written out), `metrics.jsonl`, `checkpoint.safetensors` while training,
-    and `model/` at the end. Under torchrun every process calls this.
+    and `model/` at the end; where classes are kept apart for validation, `validation.json` names them. Under torchrun
+    every process calls this.
 
     Args:
         recipe: what to train.
@@ -61,15 +67,20 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     recipe = recipe.resolved()
     device = local_device(pick_device(recipe.run.device))
     source = source if source is not None else open_training_source(recipe.data, recipe.model.image_size)
+    slice = validation_slice(source, recipe.validation)
+    source = source if slice is None else slice.training
     if finished := _finished(recipe, out, source):
         return finished
     if len(source.classes) < 2:
         raise InputError(f"{source.name} holds {len(source.classes)} class; training needs at least 2")
     with processes(device) as group:
         task, old = _build(recipe, source, out, device, group, quiet)
+        validation = None if slice is None else _validation(recipe, slice, out, device, group, quiet)
         if group.first:
             sweep(out)
             write_text(out / "recipe.yaml", dump_recipe(recipe))
+            if slice is not None:
+                write_json(out / "validation.json", slice.to_dict())
         position = train(
             task,
             source,
@@ -78,14 +89,16 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
             old=old.vectors,
             old_model=old.model,
             old_views=old.views,
+            validation=validation,
             device=device,
             processes=group,
             quiet=quiet,
         )
         if group.first:
-            _finish(task, source, recipe, out, position.seconds)
+            _finish(task, source, recipe, out, position.seconds, validation)
         group.wait()
-    return Trained(out / "model", True, position.seconds)
+    summary = read_json(out / "training.json", "a finished training").get("validation")
+    return Trained(out / "model", True, position.seconds, summary)
 
 
 def open_training_source(data: DataSection, image_size: int | None = None) -> ImageSource:
@@ -150,6 +163,24 @@ def _build(
     return task, old
 
 
+def _validation(
+    recipe: Recipe, slice: ValidationSlice, out: Path, device: torch.device, group: Processes, quiet: bool
+) -> Validation:
+    if group.first and not quiet:
+        every = recipe.validation.every
+        when = "after each epoch" if every == "epoch" else f"every {every:,} steps"
+        notice(f"validation: {slice.describe()}, {when}")
+    old = validation_vectors(recipe, slice.images, out, device, group, quiet)
+    return Validation(
+        slice,
+        recipe.validation,
+        out,
+        old,
+        cross=recipe.compatibility.method != "none",
+        dim=old.dim if old is not None and recipe.compatibility.prefix else None,
+    )
+
+
 def _finished(recipe: Recipe, out: Path, source: ImageSource) -> Trained | None:
     """The result of an earlier call that finished; refuses a folder of another recipe or of other images."""
     import yaml
@@ -167,10 +198,22 @@ def _finished(recipe: Recipe, out: Path, source: ImageSource) -> Trained | None:
     training = read_json(out / "training.json", "a finished training")
     if training.get("source") != source.fingerprint():
         raise InputError(f"{out} was trained on other images than {source.name} holds now; choose another --out")
-    return Trained(out / "model", False, float(training["seconds"]))
+    return Trained(out / "model", False, float(training["seconds"]), training.get("validation"))
 
 
-def _finish(task: CompatibleTask, source: ImageSource, recipe: Recipe, out: Path, seconds: float) -> None:
+def _finish(
+    task: CompatibleTask,
+    source: ImageSource,
+    recipe: Recipe,
+    out: Path,
+    seconds: float,
+    validation: Validation | None,
+) -> None:
+    summary = {}
+    if validation is not None:
+        if validation.best is not None:
+            load_best(validation.file, task)
+        summary["validation"] = validation.summary(recipe.compatibility.old_model or recipe.validation.old_model)
     head = task.head
     assert isinstance(head, MarginHead)
     classifier = Classifier(
@@ -190,7 +233,9 @@ def _finish(task: CompatibleTask, source: ImageSource, recipe: Recipe, out: Path
             "classes": len(source.classes),
             "source": source.fingerprint(),
             "space": embedder.space.to_dict(),
+            **summary,
         },
     )
     embedder.save(out / "model", classifier)
-    (out / "checkpoint.safetensors").unlink(missing_ok=True)
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        (out / name).unlink(missing_ok=True)

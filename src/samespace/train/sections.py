@@ -8,6 +8,7 @@ from typing import Literal
 
 from samespace.errors import InputError, suggest
 from samespace.losses import MARGINS, Margin
+from samespace.scoring.metric_names import parse_all
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,46 @@ class CompatibilitySection:
             at_least("compatibility.views", self.views, 1)
         if self.similarity_cap is not None and not -1 < self.similarity_cap <= 1:
             raise InputError(f"compatibility.similarity_cap is a cosine in (-1, 1], got {self.similarity_cap}")
+
+
+@dataclass(frozen=True)
+class ValidationSection:
+    """Classes kept out of the training, on which the model is compared with the old one while it trains.
+
+    Attributes:
+        classes: share of the classes to keep apart, such as 0.1, or how many; null keeps none.
+        every: steps between two measurements; `epoch` measures after each epoch.
+        metrics: names as `samespace check` takes them; the first decides for keep_best.
+        keep_best: whether the model that was best on these classes is the result, in place of the last one.
+        images: at most how many images are measured; the others of these classes are left out.
+        seed: of the draw, the same for all trainings that are to share the classes.
+        old_model: the old model's folder to compare with, where compatibility names none (a paragon).
+        old_vectors: the old model's vectors of these images, likewise.
+    """
+
+    classes: float | None = None
+    every: int | Literal["epoch"] = "epoch"
+    metrics: tuple[str, ...] = ("rank@1", "TAR@FAR=1e-2")
+    keep_best: bool = False
+    images: int = 2000
+    seed: int = 666
+    old_model: str | None = None
+    old_vectors: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is None:
+            if self.keep_best or self.old_model or self.old_vectors:
+                raise InputError("validation does nothing without validation.classes, such as 0.1: set it")
+            return
+        if not (0 < self.classes < 1 or (self.classes >= 2 and self.classes == int(self.classes))):
+            raise InputError(f"validation.classes is a share below 1 or a whole number from 2, got {self.classes:g}")
+        if isinstance(self.every, int):
+            at_least("validation.every", self.every, 1)
+        at_least("validation.images", self.images, 4)
+        at_least("validation.seed", self.seed, 0)
+        parse_all(self.metrics)
+        if self.old_model and self.old_vectors:
+            raise InputError("validation.old_model and validation.old_vectors exclude each other: give one")
 
 
 @dataclass(frozen=True)
