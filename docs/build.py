@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from samespace.cli.exits import MEANINGS
 from samespace.cli.main import cli
 from samespace.data import Augment
 from samespace.train.recipe import Recipe
@@ -67,6 +68,7 @@ ROOMS = {
     "progress": "bars",
     "text": "one reader of what users write",
     "files": "whole or absent",
+    "names": "kept anywhere, shown on one line",
     "errors": "what a user can catch",
 }
 STYLE = """
@@ -126,7 +128,25 @@ def recipes() -> str:
 
 def commands() -> str:
     """docs/cli.md."""
-    lines = ["# Commands", "", "The help of every command, written by `docs/build.py`.", ""]
+    lines = [
+        "# Commands",
+        "",
+        "The help of every command, written by `docs/build.py`.",
+        "",
+        "## Exit statuses",
+        "",
+        "| status | meaning |",
+        "|---|---|",
+        *(f"| {status} | {meaning} |" for status, meaning in MEANINGS.items()),
+        "",
+        "What is wrong is one line on standard error that begins with `samespace: error:`; with",
+        "`SAMESPACE_TRACEBACK=1` in the environment the traceback comes with it. Files that a command names (`--out`,",
+        "`--json FILE`, `--report`) are written whatever becomes of standard output. A reader that leaves, as in",
+        "`samespace check … | head -1`, changes nothing: the work is finished, and the status is that of the verdict.",
+        "Where standard output cannot be written, the status is 2 and never 1, which is a verdict. A character that",
+        "the console lacks is replaced.",
+        "",
+    ]
 
     def show(command: click.Command, path: str, parent: click.Context | None) -> None:
         settings = {**cli.context_settings, "max_content_width": 100, "terminal_width": 100}

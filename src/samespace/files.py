@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
+import tempfile
 import tokenize
 import uuid
 import zipfile
@@ -24,42 +26,78 @@ from samespace.errors import InputError
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, SyntaxError,
                tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 _DEBRIS = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)", re.DOTALL)
+_LONG = 200  # bytes of a file's name, of which most file systems take 255
+_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the place of `path`, on error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    """Yield a temporary path beside `path`; on success it takes the place of `path`, on error it is removed.
+
+    What stands for a stream, such as a device or a pipe that a shell made, receives the content and stays.
+    """
+    with _naming(path):
+        if _is_stream(path):
+            with tempfile.TemporaryDirectory() as folder:
+                content = Path(folder) / "content"
+                yield content
+                with content.open("rb") as written, path.open("wb") as stream:
+                    shutil.copyfileobj(written, stream)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(path, f"{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in an error of the operating system that names none, as when a disk is full."""
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A hidden name beside `path`."""
+    name = os.fsencode(path.name)
+    return path.with_name(f".{path.name if len(name) <= _LONG else hashlib.sha256(name).hexdigest()[:16]}.{ending}")
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether what is there is a device or a pipe, or a name for an open file, which nothing may take the place of."""
+    return (path.exists() and not path.is_file() and not path.is_dir()) or str(path.parent) in _STREAMS
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it takes the place of `path`, on error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb+") as handle:
-                os.fsync(handle.fileno())
-        swap_folder(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(path, f"{uuid.uuid4().hex[:8]}.tmp")
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+            swap_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def swap_folder(new: Path, path: Path) -> None:
     """Put folder `new` in the place of `path`; what was there is removed only once the new one stands."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+    aside = _beside(path, f"{uuid.uuid4().hex[:8]}.old")
     if path.exists():
         path.rename(aside)
     new.rename(path)
@@ -88,7 +126,7 @@ def sweep(folder: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Keep other threads and processes out of the same block for `path`, waiting for them; locks a file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
+    lock = _beside(path, "lock")
     guard = FileLock(lock, mode=0o666, poll_interval=0.02)
     try:
         guard.acquire()

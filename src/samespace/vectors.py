@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from samespace.errors import InputError
 from samespace.files import read_json, read_npz, replacing_folder, write_json
+from samespace.names import require_names
 from samespace.space import Links, Space, require_comparable
 
 Array = npt.NDArray[Any]
@@ -262,6 +263,7 @@ def _column(values: Any, what: str, count: int, name: str) -> Array:
     if column.dtype.kind in "iu":
         return column.astype(np.int64)
     if column.dtype.kind == "U":
+        require_names(column.tolist(), what, name)
         return column
     if column.dtype.kind == "S":
         try:

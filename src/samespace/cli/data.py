@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import PATH, json_option, write_result
+from samespace.cli.output import PATH, json_option, say, write_result
 from samespace.cli.sources import open_at
 from samespace.errors import InputError
 
@@ -45,20 +45,20 @@ def describe(source: str, broken: str, json_to: str | None) -> None:
     write_result(found.to_dict(), json_to)
     if json_to == "-":
         return
-    click.echo(f"{found.name}: {found.images:,} images of {found.classes:,} classes")
-    click.echo(
+    say(f"{found.name}: {found.images:,} images of {found.classes:,} classes")
+    say(
         f"images of a class: {found.smallest_class:,} to {found.largest_class:,}, median {found.median_class:g}; "
         f"classes of a single image: {found.one_image_classes:,}"
     )
     if not holds_encoded(source):
-        click.echo(f"channels, height, width: {', '.join(map(str, found.image_shape))}")
+        say(f"channels, height, width: {', '.join(map(str, found.image_shape))}")
     if found.skipped:
-        click.echo(f"left out, because they cannot be read: {len(found.skipped):,}")
+        say(f"left out, because they cannot be read: {len(found.skipped):,}")
         for path, reason in found.skipped[:_NAMED]:
-            click.echo(f"  {path}: {reason}")
+            say(f"  {path}: {reason}")
         if len(found.skipped) > _NAMED:
-            click.echo(f"  and {len(found.skipped) - _NAMED:,} more; --json - names all")
-    click.echo(f"fingerprint: {found.fingerprint[:12]}")
+            say(f"  and {len(found.skipped) - _NAMED:,} more; --json - names all")
+    say(f"fingerprint: {found.fingerprint[:12]}")
 
 
 @data.command()
@@ -112,8 +112,8 @@ def allocate(
     classes = {"old": len(allocation.old_classes), "new": len(allocation.new_classes)}
     write_result({"allocation": str(out), "kind": kind, "images": counts, "classes": classes}, json_to)
     if json_to != "-":
-        click.echo(f"{out}: {kind}")
+        say(f"{out}: {kind}")
         for name in ("old", "new"):
-            click.echo(f"  {name:<8} {counts[name]:>9,} images of {classes[name]:,} classes")
+            say(f"  {name:<8} {counts[name]:>9,} images of {classes[name]:,} classes")
         for name in ("queries", "gallery"):
-            click.echo(f"  {name:<8} {counts[name]:>9,} images of held-out classes")
+            say(f"  {name:<8} {counts[name]:>9,} images of held-out classes")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
+from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 
 
 @click.command()
@@ -96,4 +96,4 @@ def embed(
     space = embedder.space
     write_result({"vectors": str(out), "count": count, "space": space.to_dict()}, json_to)
     if json_to != "-":
-        click.echo(f"{out}: {count:,} vectors of space {space}")
+        say(f"{out}: {count:,} vectors of space {space}")

@@ -15,20 +15,43 @@ from samespace.cli.check import check
 from samespace.cli.data import data
 from samespace.cli.demo import demo
 from samespace.cli.embed import embed
+from samespace.cli.exits import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_NO,
+    background_errors,
+    complain,
+    explained,
+    interrupted,
+    prepare_process,
+)
 from samespace.cli.export import export
 from samespace.cli.gallery import gallery
 from samespace.cli.probe import probe
 from samespace.cli.reproduce import reproduce
+from samespace.cli.streams import outlets
 from samespace.cli.train import train
-from samespace.errors import SamespaceError
+from samespace.names import require_name
 
 # torch's threads wait for one another by spinning, which on a shared or busy machine costs several times the work
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-EXIT_NO, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+_RESULT_KEPT = "the work is done, and the files that the command names are written"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _SystemFault(Exception):
+    """Carries an error of the operating system past click, which takes a broken pipe for a reason to leave with 1."""
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            raise _SystemFault from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("samespace"), "--version", prog_name="samespace")
 def cli() -> None:
     """Upgrade the embedding model, keep the index.
@@ -52,36 +75,51 @@ for command in (demo, probe, train, embed, check, gallery, bridge, benchmark, re
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process: 0 done, 1 a check said no, 2 wrong use or bad input."""
-    sys.exit(run(arguments))
+    """Run the command line and leave the process; `samespace.cli.exits` says with which status."""
+    prepare_process()
+    sys.exit(run(arguments, leaving=True))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; a user's mistake is one line on standard error, never a traceback."""
+def run(arguments: Sequence[str] | None = None, *, leaving: bool = False) -> int:
+    """Run the command line; whatever goes wrong is one line on standard error, never a traceback.
+
+    `leaving`: the process ends after this, so a standard stream that failed is turned to nowhere.
+    """
+    with outlets() as (out, err):
+        with background_errors() as failed:
+            status = _status(arguments)
+        if failed and status in (EXIT_DONE, EXIT_NO):
+            status = explained(failed[0])
+        out.flush()
+        if out.lost and status in (EXIT_DONE, EXIT_NO):
+            status = complain(f"standard output could not be written ({out.lost}); {_RESULT_KEPT}")
+        err.flush()
+        if leaving:
+            out.leave()
+            err.leave()
+    return status
+
+
+def _status(arguments: Sequence[str] | None) -> int:
     try:
+        for argument in sys.argv[1:] if arguments is None else arguments:
+            require_name(argument, "the argument")
         result = cli.main(arguments, prog_name="samespace", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)
         return EXIT_BAD_INPUT
     except click.ClickException as error:
-        return _complain(_usage(error))
-    except SamespaceError as error:
-        return _complain(str(error))
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}")
+        return complain(_usage(error))
     except (KeyboardInterrupt, click.Abort):
-        print("samespace: interrupted; what was finished is kept, run the same command to carry on", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return result if isinstance(result, int) else 0
+        return interrupted()
+    except _SystemFault as fault:
+        return explained(fault.__cause__ or fault)
+    except BaseException as error:
+        return explained(error)
+    return result if isinstance(result, int) else EXIT_DONE
 
 
 def _usage(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     return f"{message} Try '{context.command_path} --help'." if context else message
-
-
-def _complain(message: str) -> int:
-    print(f"samespace: error: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_BAD_INPUT

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from samespace.files import write_json
+from samespace.names import escaped
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate
@@ -20,8 +21,21 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
+
+
+def _json_place(context: click.Context, parameter: click.Parameter, place: str | None) -> str | None:
+    place = "-" if place == "/dev/stdout" else place
+    if place == "-" and not getattr(sys.stdout, "open", True):
+        raise click.BadParameter("standard output is closed; name a file")
+    return place
+
+
 json_option = click.option(
-    "--json", "json_to", metavar="FILE|-", help="Also write the result as JSON to FILE, or to standard output for '-'."
+    "--json",
+    "json_to",
+    metavar="FILE|-",
+    callback=_json_place,
+    help="Also write the result as JSON to FILE, or to standard output for '-'.",
 )
 
 
@@ -52,14 +66,27 @@ def show_certificate(
 
     from samespace.report import print_certificate, write_report
 
-    if json_to != "-":
-        print_certificate(certificate, Console(file=sys.stdout))
-    write_result(certificate.to_dict(), json_to)
-    if report is not None:
-        page = write_report(certificate, report, images=images)
-        if json_to != "-":
-            click.echo(f"report: {page}")
+    to_stdout, page = json_to == "-", None
+    try:
+        write_result(certificate.to_dict(), json_to)
+        if report is not None:
+            page = write_report(certificate, report, images=images)
+    finally:
+        if not to_stdout:
+            print_certificate(certificate, Console(file=sys.stdout))
+    if page is not None and not to_stdout:
+        say(f"report: {page}")
     return 0 if certificate.compatible else 1
+
+
+def say(line: str) -> None:
+    """Print one line, whatever the names in it hold."""
+    click.echo(escaped(line))
+
+
+def reader_left() -> bool:
+    """Whether nobody reads standard output any more, so that a command that shows things until Ctrl-C can end."""
+    return getattr(sys.stdout, "fault", None) is not None
 
 
 def write_result(value: dict[str, Any], json_to: str | None) -> bool:

@@ -14,6 +14,7 @@ from samespace.data.pixels import as_size, conform, require_channels, to_planes
 from samespace.data.source import as_rows, digest, repeated
 from samespace.errors import InputError
 from samespace.files import read_npz
+from samespace.names import require_names
 
 KEYS = ("images", "labels", "label_names", "ids")
 
@@ -124,12 +125,15 @@ def _checked_labels(
         raise InputError(f"{name} has {count} images and labels of shape {labels.shape}; expected one label each")
     if labels.dtype.kind not in "iuU":
         raise InputError(f"labels in {name} are {labels.dtype}; expected whole numbers or strings")
+    if labels.dtype.kind == "U":
+        require_names(labels.tolist(), "labels", name)
     present, numbers = np.unique(labels, return_inverse=True)
     if label_names is None:
         return numbers.astype(np.int64), tuple(str(label) for label in present)
     names = np.asarray(label_names)
     if labels.dtype.kind == "U" or names.ndim != 1 or names.dtype.kind != "U":
         raise InputError(f"label_names in {name} must be one list of strings that whole-number labels index")
+    require_names(names.tolist(), "label_names", name)
     if int(present[0]) < 0 or int(present[-1]) >= len(names):
         raise InputError(
             f"labels in {name} run from {present[0]} to {present[-1]}, but label_names has {len(names)} entries"
@@ -149,6 +153,7 @@ def _checked_ids(ids: npt.ArrayLike | None, count: int, name: str) -> npt.NDArra
             f"ids in {name} are {given.dtype} of shape {given.shape}; expected {count} strings or whole numbers"
         )
     names = given.astype(np.str_)
+    require_names(names.tolist(), "ids", name)
     if twice := repeated(names):
         raise InputError(f"ids in {name} must be unique; {str(twice[0])!r} is used {twice[1]} times")
     return names

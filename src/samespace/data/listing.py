@@ -19,6 +19,7 @@ from PIL import UnidentifiedImageError
 from samespace.data.pixels import Size, as_size, decode, header, require_channels
 from samespace.data.source import as_rows, digest
 from samespace.errors import InputError
+from samespace.names import escaped, faults
 
 BUDGET = 2 * 1024**3
 CHUNK = 4096
@@ -131,7 +132,7 @@ class ListedSource:
         self._workers = workers or min(8, os.cpu_count() or 1)
         self._fingerprint: str | None = None
         rows, bad, self._pixels = self._sift(budget)
-        bad = [*listing.bad, *bad]
+        bad = [*((escaped(name), reason) for name, reason in listing.bad), *bad]
         if bad and broken == "refuse":
             raise InputError(_refusal(self.name, len(listing.ids), bad))
         if not len(rows) or self._size is None:
@@ -145,7 +146,10 @@ class ListedSource:
         present, labels = np.unique(listing.classes[rows], return_inverse=True)
         lost = np.setdiff1d(listing.classes, present)
         word = "class " if lost.dtype.kind == "i" else ""
-        self.skipped: Skipped = (*bad, *((f"{word}{name}", "a class whose images are all broken") for name in lost))
+        self.skipped: Skipped = (
+            *bad,
+            *((f"{word}{escaped(str(name))}", "a class whose images are all broken") for name in lost),
+        )
         self.classes = tuple(str(name) for name in present)
         self.labels: npt.NDArray[np.int64] = labels.astype(np.int64)
         self.ids: npt.NDArray[np.str_] = listing.ids[rows]
@@ -185,10 +189,10 @@ class ListedSource:
 
     def _sift(self, budget: int) -> tuple[Rows, list[tuple[str, str]], torch.Tensor | None]:
         """Decode everything if it fits, else look at heads and tails; return what is good, what is not, and pixels."""
-        rows = np.arange(len(self._listing.ids), dtype=np.int64)
-        bad: list[tuple[str, str]] = []
+        rows, bad = self._named()
         if self._size is None or len(rows) * self._bytes(self._size) > budget:
-            rows, bad, sizes = self._look(rows)
+            rows, broken, sizes = self._look(rows)
+            bad += broken
             if self._size is None and sizes:
                 self._size = _common_size(self.name, sizes)
         if not len(rows) or self._size is None or len(rows) * self._bytes(self._size) > budget:
@@ -203,11 +207,19 @@ class ListedSource:
                 kept.append(row)
         return np.array(kept, dtype=np.int64), bad, torch.from_numpy(pixels[: len(kept)])
 
+    def _named(self) -> tuple[Rows, list[tuple[str, str]]]:
+        """Rows whose id and class can be kept with vectors and in a gallery; those that cannot, and why."""
+        unfit = faults(self._listing.ids.tolist())
+        if self._listing.classes.dtype.kind == "U":
+            unfit = {**faults(self._listing.classes.tolist()), **unfit}
+        fit = np.setdiff1d(np.arange(len(self._listing.ids)), list(unfit)).astype(np.int64)
+        return fit, [(self._called(row), unfit[row]) for row in sorted(unfit)]
+
     def _look(self, rows: Rows) -> tuple[Rows, list[tuple[str, str]], set[Size]]:
         """Rows without signs of damage, what is damaged and why, and the sizes met."""
         doubtful = self._listing.doubtful
-        looked = rows if self._size is None or doubtful is None else doubtful
-        sound = np.ones(len(rows), dtype=np.bool_)
+        looked = rows if self._size is None or doubtful is None else np.intersect1d(rows, doubtful)
+        sound = np.ones(len(self._listing.ids), dtype=np.bool_)
         bad: list[tuple[str, str]] = []
         sizes: set[Size] = set()
         for row, result in zip(looked.tolist(), self._map(header, looked), strict=True):
@@ -216,7 +228,7 @@ class ListedSource:
                 bad.append((self._called(row), result))
             else:
                 sizes.add(result)
-        return rows[sound], bad, sizes
+        return rows[sound[rows]], bad, sizes
 
     def _decode(self, file: Path | BinaryIO) -> npt.NDArray[np.uint8]:
         return decode(file, self._channels, self._size)
@@ -234,7 +246,7 @@ class ListedSource:
         return self._channels * size[0] * size[1]
 
     def _called(self, row: int) -> str:
-        return f"{self._listing.item} {self._listing.ids[row]}".lstrip()
+        return f"{self._listing.item} {escaped(self._listing.ids[row])}".lstrip()
 
     def _place(self, row: int) -> str:
         try:

@@ -12,6 +12,7 @@ from samespace.gallery.ingest.images import Images, ImagesLike, ItemEmbedder, Mo
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State
 from samespace.gallery.upgrade.upgrade import NewSpace
+from samespace.names import require_name
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
@@ -91,4 +92,6 @@ def absolute(place: str | Path | None) -> str | None:
     """A place on this machine in full, so that it is found from any folder; other words stay."""
     if place is None:
         return None
-    return str(Path(place).absolute()) if Path(place).exists() else str(place)
+    place = Path(place).absolute() if Path(place).exists() else place
+    require_name(place, "the gallery remembers names, and")
+    return str(place)

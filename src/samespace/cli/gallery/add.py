@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from samespace.cli.gallery.options import gallery_argument, shown_bar
-from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
+from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 
 if TYPE_CHECKING:
     from samespace.gallery import Added
@@ -90,29 +90,29 @@ def add(
 
 
 def _show(location: str, found: Added, items: int) -> None:
-    click.echo(
+    say(
         f"{location}: {found.added:,} added, {found.updated:,} replaced, {found.present:,} there before; "
         f"{items:,} items in all"
     )
     if found.filled:
-        click.echo(f"{found.filled:,} of those there before were given a vector of a space in which they had none")
+        say(f"{found.filled:,} of those there before were given a vector of a space in which they had none")
     if found.only_new:
-        click.echo(
+        say(
             f"note: {found.only_new:,} of them have no vector of the earlier space; a rollback hides them until its "
             "model has embedded them"
         )
     skipped = dict(found.skipped)
     if skipped:
-        click.echo(f"left out, because they cannot be read: {len(skipped):,}")
+        say(f"left out, because they cannot be read: {len(skipped):,}")
         for name, reason in list(skipped.items())[:_NAMED]:
-            click.echo(f"  {name}: {reason}")
+            say(f"  {name}: {reason}")
         if len(skipped) > _NAMED:
-            click.echo(f"  and {len(skipped) - _NAMED:,} more; --json - names all")
+            say(f"  and {len(skipped) - _NAMED:,} more; --json - names all")
 
 
 def _show_columns(described: MetadataFile) -> None:
     """Say what each column was taken as."""
     kinds = ", ".join(f"{name} {kind}" for name, kind in described.columns.items())
-    click.echo(f"metadata of {len(described.items):,} items: {kinds or 'no columns'}")
+    say(f"metadata of {len(described.items):,} items: {kinds or 'no columns'}")
     for note in described.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")

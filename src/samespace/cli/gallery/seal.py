@@ -30,7 +30,7 @@ def seal(location: str, partial: bool, yes: bool, quiet: bool, json_to: str | No
         older = [one for one in status.spaces if one.role == "serving"]
         doomed = sum(one.vectors - one.served for one in older)
         if older and not yes:
-            if not sys.stdin.isatty():
+            if sys.stdin is None or not sys.stdin.isatty():
                 raise InputError(
                     f"a seal deletes {doomed:,} old vectors of {location}, and there is no way back; say --yes"
                 )

@@ -7,7 +7,7 @@ import time
 import click
 
 from samespace.cli.gallery.options import console, gallery_argument
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import json_option, reader_left, write_result
 
 
 @click.command()
@@ -28,7 +28,7 @@ def status(location: str, watch: float | None, json_to: str | None) -> None:
         if not write_result(found.to_dict(), json_to):
             return
         print_status(found, console())
-        while watch is not None:
+        while watch is not None and not reader_left():
             time.sleep(watch)
             click.echo()
             print_status(gallery.status(), console())

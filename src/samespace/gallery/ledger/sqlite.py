@@ -220,7 +220,7 @@ class SqliteEngine:
         # a file that nobody can write to, and that has no log, does not change, so SQLite need not lock it
         still = "&immutable=1" if self.read_only and not _writable(self.path) and not _log(self.path) else ""
         connection = sqlite3.connect(
-            f"file:{quote(str(self.path.absolute()))}?mode={mode}{still}",
+            f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}{still}",
             uri=True,
             timeout=_BUSY_SECONDS,
             isolation_level=None,
