@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import PATH, json_option, say, write_result
+from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import open_at
 from samespace.errors import InputError
 
@@ -31,18 +31,33 @@ def data() -> None:
     show_default=True,
     help="Stop at an image that cannot be read, or name and count them.",
 )
+@click.option("--deep", is_flag=True, help="Also look for copies of images; with --model, for doubtful labels too.")
+@click.option("--model", type=PATH, help="With --deep: a model folder, whose vectors tell which labels to doubt.")
+@device_option
+@quiet_option
 @json_option
-def describe(source: str, broken: str, json_to: str | None) -> None:
+def describe(
+    source: str, broken: str, deep: bool, model: Path | None, device: str, quiet: bool, json_to: str | None
+) -> None:
     """Count the images and classes of SOURCE and name what cannot be read.
 
     SOURCE is an image folder (root/class/image), an .npz with images and labels, glyphs:classes=300,images=40, or
     a data set in its own format: rec:DIR, list:FILE, market1501:DIR, msmt17:DIR, gldv2:DIR, hf:NAME.
+
+    --deep reads every image: which hold the same pixels as another one, of their own class or of another, and which
+    are nearly the same picture as one of another class. With --model it also names images all of whose nearest
+    neighbours belong to one other class, and outliers of their class.
     """
+    from samespace.cli.deep import look_deep
     from samespace.data import describe as run_describe
     from samespace.data import holds_encoded
 
-    found = run_describe(open_at(source, _SCAN_PIXELS, broken))
-    write_result(found.to_dict(), json_to)
+    if model is not None and not deep:
+        raise click.UsageError("--model goes with --deep.")
+    images = open_at(source, _SCAN_PIXELS, broken)
+    found = run_describe(images)
+    second, told = look_deep(source, images, model, broken, device, quiet) if deep else (None, "")
+    write_result(found.to_dict() | ({} if second is None else {"deep": second}), json_to)
     if json_to == "-":
         return
     say(f"{found.name}: {found.images:,} images of {found.classes:,} classes")
@@ -58,6 +73,8 @@ def describe(source: str, broken: str, json_to: str | None) -> None:
             say(f"  {path}: {reason}")
         if len(found.skipped) > _NAMED:
             say(f"  and {len(found.skipped) - _NAMED:,} more; --json - names all")
+    if told:
+        say(told)
     say(f"fingerprint: {found.fingerprint[:12]}")
 
 

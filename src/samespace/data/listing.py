@@ -170,10 +170,17 @@ class ListedSource:
             return self._pixels[torch.from_numpy(index)]
         out = np.empty((len(index), *self.image_shape), dtype=np.uint8)
         for position, result in enumerate(self._map(self._decode, self._rows[index])):
-            if isinstance(result, str):
-                raise InputError(f"{self._place(index[position])} cannot be read ({result}); repair or remove it")
-            out[position] = result
+            out[position] = self._sound(index[position], result)
         return torch.from_numpy(out)
+
+    def original(self, row: int) -> npt.NDArray[np.uint8]:
+        """The image of a row at its own size, `(C, H, W)` uint8.
+
+        Raises:
+            InputError: it can no longer be decoded.
+        """
+        whole = partial(decode, channels=self._channels, size=None)
+        return self._sound(row, _guarded(self._listing.read, whole, int(self._rows[row])))
 
     def fingerprint(self) -> str:
         """The sha256 of what the format tells of the images' contents, and of the shape they are brought to.
@@ -241,6 +248,12 @@ class ListedSource:
         with ThreadPoolExecutor(self._workers, "samespace-decode") as pool:
             for start in range(0, len(rows), CHUNK):
                 yield from pool.map(partial(_guarded, self._listing.read, look), rows[start : start + CHUNK].tolist())
+
+    def _sound(self, row: int, result: npt.NDArray[np.uint8] | str) -> npt.NDArray[np.uint8]:
+        """The pixels of a row, or an InputError with the reason for which there are none."""
+        if isinstance(result, str):
+            raise InputError(f"{self._place(row)} cannot be read ({result}); repair or remove it")
+        return result
 
     def _bytes(self, size: Size) -> int:
         return self._channels * size[0] * size[1]
