@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
-from samespace.cli.sources import open_at
+from samespace.cli.sources import open_at, show_left_out
 from samespace.errors import InputError
 
 _KINDS = ("extended-data", "open-data", "extended-class", "open-class", "identical-data")
 
 
-_NAMED = 20
 _SCAN_PIXELS = 32
 
 
@@ -39,7 +39,7 @@ def data() -> None:
 def describe(
     source: str, broken: str, deep: bool, model: Path | None, device: str, quiet: bool, json_to: str | None
 ) -> None:
-    """Count the images and classes of SOURCE and name what cannot be read.
+    """Count the images and classes of SOURCE, name what cannot be read and count what is passed over or changed.
 
     SOURCE is an image folder (root/class/image), an .npz with images and labels, glyphs:classes=300,images=40, or
     a data set in its own format: rec:DIR, list:FILE, market1501:DIR, msmt17:DIR, gldv2:DIR, hf:NAME.
@@ -51,6 +51,7 @@ def describe(
     from samespace.cli.deep import look_deep
     from samespace.data import describe as run_describe
     from samespace.data import holds_encoded
+    from samespace.data.describe import left_out_of
 
     if model is not None and not deep:
         raise click.UsageError("--model goes with --deep.")
@@ -67,12 +68,17 @@ def describe(
     )
     if not holds_encoded(source):
         say(f"channels, height, width: {', '.join(map(str, found.image_shape))}")
-    if found.skipped:
-        say(f"left out, because they cannot be read: {len(found.skipped):,}")
-        for path, reason in found.skipped[:_NAMED]:
-            say(f"  {path}: {reason}")
-        if len(found.skipped) > _NAMED:
-            say(f"  and {len(found.skipped) - _NAMED:,} more; --json - names all")
+    if found.sizes is not None:
+        few, many = found.sizes.smallest, found.sizes.largest
+        span = "" if few == many else f" to {many[1]}x{many[0]}"
+        say(f"width x height: {few[1]}x{few[0]}{span} pixels, {found.sizes.different:,} different")
+    show_left_out(left_out_of(images))
+    if found.look_alikes:
+        one, other = found.look_alikes[0]
+        say(
+            f"classes whose names look alike and are kept apart: {len(found.look_alikes):,}, such as {one!r} and "
+            f"{other!r}"
+        )
     if told:
         say(told)
     say(f"fingerprint: {found.fingerprint[:12]}")
@@ -118,6 +124,7 @@ def allocate(
     """  # noqa: D301
     from samespace.data import allocate as run_allocate
     from samespace.data import holdout
+    from samespace.data.describe import left_out_of
 
     images = open_at(source, _SCAN_PIXELS, broken)
     kept = holdout(images, fraction=held_out, seed=seed, open_set=open_set) if held_out != 0 else None
@@ -127,10 +134,13 @@ def allocate(
     allocation.save(out, images)
     counts = {name: len(allocation.rows(name)) for name in ("old", "new", "queries", "gallery")}
     classes = {"old": len(allocation.old_classes), "new": len(allocation.new_classes)}
-    write_result({"allocation": str(out), "kind": kind, "images": counts, "classes": classes}, json_to)
+    left_out = left_out_of(images)
+    told = {"skipped": left_out.to_dict()["skipped"], "passed_over": left_out.to_dict()["passed_over"]}
+    write_result({"allocation": str(out), "kind": kind, "images": counts, "classes": classes, **told}, json_to)
     if json_to != "-":
         say(f"{out}: {kind}")
         for name in ("old", "new"):
             say(f"  {name:<8} {counts[name]:>9,} images of {classes[name]:,} classes")
         for name in ("queries", "gallery"):
             say(f"  {name:<8} {counts[name]:>9,} images of held-out classes")
+        show_left_out(replace(left_out, changes={}))

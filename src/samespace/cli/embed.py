@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
+from samespace.cli.sources import show_left_out
 
 
 @click.command()
@@ -62,6 +63,7 @@ def embed(
     hand (compatibility.old_views).
     """
     from samespace.data import Allocation, FixedViews, open_for_model, part
+    from samespace.data.describe import left_out_of
     from samespace.models import Embedder, resolve_model
     from samespace.models.extract import embed_to, pick_device
     from samespace.models.provenance import save_provenance
@@ -83,8 +85,10 @@ def embed(
         channels=embedder.preprocessing.channels,
         broken="skip" if broken == "skip" else "refuse",
     )
+    left_out = left_out_of(images)
     if allocation is not None and part_name is not None:
         images = part(images, Allocation.load(allocation, images), part_name)  # type: ignore[arg-type]
+    size = images.image_shape[1:]
     progress = silent_bar if quiet else bar
     if fixed is not None:
         embed_views(embedder, images, fixed, out, batch_size=batch_size, progress=progress)
@@ -94,6 +98,7 @@ def embed(
         save_provenance(resolve_model(model), out)
     count = len(images) * (views or 1)
     space = embedder.space
-    write_result({"vectors": str(out), "count": count, "space": space.to_dict()}, json_to)
+    write_result({"vectors": str(out), "count": count, "space": space.to_dict(), **left_out.to_dict()}, json_to)
     if json_to != "-":
         say(f"{out}: {count:,} vectors of space {space}")
+        show_left_out(left_out, size=size)

@@ -1,11 +1,28 @@
-"""Opening images where their size plays no part: to count them, or to show them."""
+"""Images of a command: opened where their size plays no part, and what of them was left out, said in lines."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+import click
+
+from samespace.names import escaped
 
 if TYPE_CHECKING:
     from samespace.data import ImageSource
+    from samespace.data.describe import LeftOut
+
+_NAMED = 20
+_CHANGES = {
+    "turned_upright": "turned upright, as their EXIF says",
+    "first_frame": "of several frames or pages, of which the first is taken",
+    "to_8_bits": "of 16 bits a value, brought to 8",
+    "on_white": "with transparent parts, put on white",
+    "grey_to_rgb": "grey, made RGB",
+    "cmyk_to_rgb": "CMYK, made RGB",
+    "rgb_to_grey": "of colour, made grey",
+}
 
 
 def open_at(source: str, encoded_pixels: int, broken: str) -> ImageSource:
@@ -14,3 +31,34 @@ def open_at(source: str, encoded_pixels: int, broken: str) -> ImageSource:
 
     size = encoded_pixels if holds_encoded(source) else None
     return open_source(source, image_size=size, broken="skip" if broken == "skip" else "refuse")
+
+
+def show_left_out(left_out: LeftOut, *, size: tuple[int, int] | None = None, err: bool = False) -> None:
+    """Print what opening images left out, passed over and changed; nothing where there is nothing to say.
+
+    `size` is the (height, width) that images were brought to, where that matters.
+    """
+    for line in _lines(left_out, size):
+        click.echo(escaped(line), err=err)
+
+
+def skipped_lines(skipped: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """What could not be read, by name, at most twenty of them."""
+    if skipped:
+        yield f"left out, because they cannot be read: {len(skipped):,}"
+        yield from (f"  {name}: {reason}" for name, reason in skipped[:_NAMED])
+        if len(skipped) > _NAMED:
+            yield f"  and {len(skipped) - _NAMED:,} more; --json - names all"
+
+
+def _lines(left_out: LeftOut, size: tuple[int, int] | None) -> Iterator[str]:
+    yield from skipped_lines(left_out.skipped)
+    if left_out.passed_over:
+        count = sum(kind.count for kind in left_out.passed_over)
+        yield f"passed over, because they are no images of the set: {count:,}"
+        yield from (f"  {kind}" for kind in left_out.passed_over)
+    changes = [f"{_CHANGES.get(name, name)}: {count:,}" for name, count in left_out.changes.items()]
+    if size is not None and left_out.resized:
+        changes.append(f"brought to {size[1]}x{size[0]} pixels, whatever their proportions: {left_out.resized:,}")
+    if changes:
+        yield f"images {'; '.join(changes)}"

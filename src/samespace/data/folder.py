@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 
+from samespace.data.kinds import (
+    FOLDER_LINK,
+    HIDDEN,
+    NESTED,
+    broken_link,
+    counted,
+    is_a,
+    is_image,
+    kind_of,
+    looks_like_image,
+    nested,
+)
 from samespace.data.listing import ListedOptions, ListedSource, Listing
 from samespace.errors import InputError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+EMPTY = "a class folder without images"
 
 
 class FolderSource(ListedSource):
     """Labelled images from `root/class/image`; the id of an image is its path relative to the root.
 
-    Files and folders are read in the order of their names.
+    Files and folders are read in the order of their names. A file is an image by its suffix, whatever its case, where
+    the installed Pillow can read such images; what it is inside is read from its contents.
 
     Args:
         root: the folder.
@@ -31,41 +46,88 @@ class FolderSource(ListedSource):
 
     def __init__(self, root: str | Path, **options: Unpack[ListedOptions]) -> None:
         self.root = Path(root)
-        images, empty, self.ignored = _scan(self.root)
+        scan = _Scan(self.root).all()
+        images, self.ignored = scan.images, tuple(sorted(scan.ignored))
         if not images:
-            raise InputError(_nothing(self.root, empty, self.ignored))
+            raise InputError(_nothing(self.root, scan))
         ids = np.array([path.relative_to(self.root).as_posix() for path in images])
         classes = np.array([path.parent.name for path in images])
-        bad = tuple((name, "a class folder without images") for name in empty)
-        super().__init__(Listing.of_files(f"{self.root}/", ids, classes, images.__getitem__, bad=bad), **options)
+        listing = Listing.of_files(
+            f"{self.root}/",
+            ids,
+            classes,
+            images.__getitem__,
+            bad=tuple(scan.bad),
+            passed_over=tuple(scan.passed_over),
+        )
+        super().__init__(listing, **options)
 
 
-def _scan(root: Path) -> tuple[list[Path], list[str], tuple[str, ...]]:
-    """Image paths in order, names of classes without any, and everything else that lies there."""
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder; expected images as root/class/image")
-    images: list[Path] = []
-    empty: list[str] = []
-    ignored: list[str] = []
-    for entry in sorted(root.iterdir(), key=lambda path: path.name):
-        if entry.name.startswith("."):
-            continue
-        if not entry.is_dir():
-            ignored.append(entry.name)
-            continue
-        inside = sorted((path for path in entry.iterdir() if not path.name.startswith(".")), key=lambda p: p.name)
-        pictures = [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
-        usable = set(pictures)
-        ignored += [path.relative_to(root).as_posix() for path in inside if path not in usable]
-        images += pictures
-        if not pictures:
-            empty.append(entry.name)
-    return images, empty, tuple(ignored)
+@dataclass
+class _Scan:
+    """What lies in a folder: image paths in order, what cannot be used and why, and what is passed over."""
+
+    root: Path
+    images: list[Path] = field(default_factory=list)
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def all(self) -> _Scan:
+        """Look through the whole folder."""
+        if not self.root.is_dir():
+            raise InputError(f"{self.root} is not a folder; expected images as root/class/image")
+        for entry in _entries(self.root):
+            if not entry.name.startswith(".") and is_a("dir", entry):
+                self._class(entry)
+            else:
+                outside = not entry.name.startswith(".") and is_image(entry.name) and is_a("file", entry)
+                self._pass(entry, "images outside any class folder" if outside else kind_of(entry))
+        return self
+
+    def _class(self, folder: os.DirEntry[str]) -> None:
+        before, deeper = len(self.images), len(self.passed_over)
+        try:
+            entries = _entries(folder.path)
+        except OSError as error:
+            self.bad.append((folder.name, f"a class folder that cannot be read: {error.strerror}"))
+            return
+        for entry in entries:
+            if entry.name.startswith("."):
+                self._pass(entry, HIDDEN)
+            elif is_image(entry.name) and is_a("file", entry):
+                self.images.append(self.root / folder.name / entry.name)
+            elif is_image(entry.name) and entry.is_symlink() and (broken := broken_link(entry)):
+                self.bad.append((f"{folder.name}/{entry.name}", broken))
+            elif is_a("dir", entry):
+                self.ignored.append(f"{folder.name}/{entry.name}")
+                inside = [(entry.path, FOLDER_LINK)] if entry.is_symlink() else nested(entry.path)
+                self.passed_over += [(Path(path).relative_to(self.root).as_posix(), kind) for path, kind in inside]
+            else:
+                self._pass(entry, kind_of(entry))
+        if len(self.images) == before:
+            count = sum(kind == NESTED for _, kind in self.passed_over[deeper:])
+            self.bad.append((folder.name, EMPTY + (f"; {count} lie deeper" if count else "")))
+
+    def _pass(self, entry: os.DirEntry[str], kind: str) -> None:
+        name = Path(entry.path).relative_to(self.root).as_posix()
+        self.passed_over.append((name, kind))
+        if kind != HIDDEN:
+            self.ignored.append(name)
 
 
-def _nothing(root: Path, empty: list[str], ignored: tuple[str, ...]) -> str:
-    if empty:
-        return f"no images in {root}/: class folder {empty[0]!r} is empty; expected root/class/image"
-    if any(Path(name).suffix.lower() in SUFFIXES for name in ignored):
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
+
+
+def _nothing(root: Path, scan: _Scan) -> str:
+    kinds = "; ".join(map(str, counted(scan.passed_over)))
+    there = f" (what lies there: {kinds})" if kinds else ""
+    if scan.bad:
+        name, reason = scan.bad[0]
+        wrong = f"class folder {name!r} is empty" if reason == EMPTY else f"{name!r} is {reason}"
+        return f"no images in {root}/: {wrong}; expected root/class/image{there}"
+    if any(looks_like_image(name) for name in scan.ignored):
         return f"{root}/ holds images but no class folders; expected root/class/image"
-    return f"no class folders in {root}/; expected images as root/class/image"
+    return f"no class folders in {root}/; expected images as root/class/image{there}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from typing import BinaryIO, Literal, TypedDict, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from samespace.data.pixels import Size, as_size, decode, header, require_channels
+from samespace.data.pixels import Seen, Size, as_size, decode, look, prepare_pillow, read, require_channels
 from samespace.data.source import as_rows, digest
 from samespace.errors import InputError
 from samespace.names import escaped, faults
@@ -27,6 +28,7 @@ SHOWN = 5
 T = TypeVar("T")
 Rows = npt.NDArray[np.int64]
 Skipped = tuple[tuple[str, str], ...]
+PassedOver = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class Listing:
         read: the file of image `n`, or its bytes; called from several threads.
         facts: what tells the contents of the images of these numbers from other contents, for the fingerprint.
         bad: name and reason of what is known to be unusable.
+        passed_over: name and kind of what lies there and is no image of the set.
         doubtful: numbers of the images that may be damaged; None for all.
         size: (height, width) of every image, where the set declares it.
         named: False where ids are row numbers, which mean nothing in another set.
@@ -56,6 +59,7 @@ class Listing:
     size: Size | None = None
     named: bool = True
     item: str = ""
+    passed_over: PassedOver = ()
 
     @classmethod
     def of_files(
@@ -67,6 +71,7 @@ class Listing:
         *,
         told: npt.NDArray[np.generic] | None = None,
         bad: Skipped = (),
+        passed_over: PassedOver = (),
     ) -> Listing:
         """Images that are files; their facts are id, size, modification time, and `told` where ids do not tell it."""
 
@@ -76,7 +81,7 @@ class Listing:
                 label = "" if told is None else f" {told[row]}"
                 yield f"{ids[row]} {stat.st_size} {stat.st_mtime_ns}{label}".encode(errors="surrogateescape")
 
-        return cls(name, ids, classes, path_of, facts, bad)
+        return cls(name, ids, classes, path_of, facts, bad, passed_over=passed_over)
 
 
 class ListedOptions(TypedDict, total=False):
@@ -107,6 +112,11 @@ class ListedSource:
 
     Attributes:
         skipped: name and reason of everything left out because it is broken, missing or empty.
+        passed_over: name and kind of what lies there and is no image of the set, such as hidden files.
+        seen: how many images were looked into; those of a large set of one known size only where they may be damaged.
+        changes: how many of them are changed on the way to pixels, by how, such as `turned_upright`.
+        resized: how many of them have another size than the source gives them.
+        sizes: how many of them have each (height, width), upright.
         named: whether ids mean anything outside this set.
 
     Raises:
@@ -131,6 +141,8 @@ class ListedSource:
         self._size = as_size(image_size) or listing.size
         self._workers = workers or min(8, os.cpu_count() or 1)
         self._fingerprint: str | None = None
+        self.sizes: Counter[Size] = Counter()
+        self._changes: Counter[str] = Counter()
         rows, bad, self._pixels = self._sift(budget)
         bad = [*((escaped(name), reason) for name, reason in listing.bad), *bad]
         if bad and broken == "refuse":
@@ -150,6 +162,7 @@ class ListedSource:
             *bad,
             *((f"{word}{escaped(str(name))}", "a class whose images are all broken") for name in lost),
         )
+        self.passed_over = tuple((escaped(name), escaped(kind)) for name, kind in listing.passed_over)
         self.classes = tuple(str(name) for name in present)
         self.labels: npt.NDArray[np.int64] = labels.astype(np.int64)
         self.ids: npt.NDArray[np.str_] = listing.ids[rows]
@@ -169,8 +182,8 @@ class ListedSource:
         if self._pixels is not None:
             return self._pixels[torch.from_numpy(index)]
         out = np.empty((len(index), *self.image_shape), dtype=np.uint8)
-        for position, result in enumerate(self._map(self._decode, self._rows[index])):
-            out[position] = self._sound(index[position], result)
+        for position, result in enumerate(self._map(self._read, self._rows[index])):
+            out[position] = self._sound(index[position], result)[0]
         return torch.from_numpy(out)
 
     def original(self, row: int) -> npt.NDArray[np.uint8]:
@@ -181,6 +194,21 @@ class ListedSource:
         """
         whole = partial(decode, channels=self._channels, size=None)
         return self._sound(row, _guarded(self._listing.read, whole, int(self._rows[row])))
+
+    @property
+    def seen(self) -> int:
+        """How many images were looked into."""
+        return self.sizes.total()
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """How many of the images looked into are changed on the way to pixels, by how, the most frequent first."""
+        return dict(self._changes.most_common())
+
+    @property
+    def resized(self) -> int:
+        """How many of the images looked into have another size than the source gives them."""
+        return self.seen - self.sizes[self.image_shape[1:]]
 
     def fingerprint(self) -> str:
         """The sha256 of what the format tells of the images' contents, and of the shape they are brought to.
@@ -198,19 +226,22 @@ class ListedSource:
         """Decode everything if it fits, else look at heads and tails; return what is good, what is not, and pixels."""
         rows, bad = self._named()
         if self._size is None or len(rows) * self._bytes(self._size) > budget:
-            rows, broken, sizes = self._look(rows)
+            rows, broken = self._look(rows)
             bad += broken
-            if self._size is None and sizes:
-                self._size = _common_size(self.name, sizes)
+            if self._size is None and self.sizes:
+                self._size = _common_size(self.name, set(self.sizes))
         if not len(rows) or self._size is None or len(rows) * self._bytes(self._size) > budget:
             return rows, bad, None
+        self.sizes.clear()
+        self._changes.clear()
         pixels = np.empty((len(rows), self._channels, *self._size), dtype=np.uint8)
         kept: list[int] = []
-        for row, decoded in zip(rows.tolist(), self._map(self._decode, rows), strict=True):
+        for row, decoded in zip(rows.tolist(), self._map(self._read, rows), strict=True):
             if isinstance(decoded, str):
                 bad.append((self._called(row), decoded))
             else:
-                pixels[len(kept)] = decoded
+                pixels[len(kept)] = decoded[0]
+                self._count(decoded[1])
                 kept.append(row)
         return np.array(kept, dtype=np.int64), bad, torch.from_numpy(pixels[: len(kept)])
 
@@ -222,29 +253,36 @@ class ListedSource:
         fit = np.setdiff1d(np.arange(len(self._listing.ids)), list(unfit)).astype(np.int64)
         return fit, [(self._called(row), unfit[row]) for row in sorted(unfit)]
 
-    def _look(self, rows: Rows) -> tuple[Rows, list[tuple[str, str]], set[Size]]:
-        """Rows without signs of damage, what is damaged and why, and the sizes met."""
+    def _look(self, rows: Rows) -> tuple[Rows, list[tuple[str, str]]]:
+        """Rows without signs of damage, and what is damaged and why."""
         doubtful = self._listing.doubtful
         looked = rows if self._size is None or doubtful is None else np.intersect1d(rows, doubtful)
         sound = np.ones(len(self._listing.ids), dtype=np.bool_)
         bad: list[tuple[str, str]] = []
-        sizes: set[Size] = set()
-        for row, result in zip(looked.tolist(), self._map(header, looked), strict=True):
+        for row, result in zip(looked.tolist(), self._map(self._seen, looked), strict=True):
             if isinstance(result, str):
                 sound[row] = False
                 bad.append((self._called(row), result))
             else:
-                sizes.add(result)
-        return rows[sound[rows]], bad, sizes
+                self._count(result)
+        return rows[sound[rows]], bad
 
-    def _decode(self, file: Path | BinaryIO) -> npt.NDArray[np.uint8]:
-        return decode(file, self._channels, self._size)
+    def _seen(self, file: Path | BinaryIO) -> Seen:
+        return look(file, self._channels)
+
+    def _read(self, file: Path | BinaryIO) -> tuple[npt.NDArray[np.uint8], Seen]:
+        return read(file, self._channels, self._size)
+
+    def _count(self, seen: Seen) -> None:
+        self.sizes[seen.size] += 1
+        self._changes.update(seen.changes)
 
     def _map(self, look: Callable[[Path | BinaryIO], T], rows: Rows) -> Iterator[T | str]:
         """Results or reasons in the order of the rows, from threads that end with the iteration.
 
         Rows are handed out a chunk at a time, since every row handed out holds memory until its turn comes.
         """
+        prepare_pillow()
         with ThreadPoolExecutor(self._workers, "samespace-decode") as pool:
             for start in range(0, len(rows), CHUNK):
                 yield from pool.map(partial(_guarded, self._listing.read, look), rows[start : start + CHUNK].tolist())
@@ -279,8 +317,10 @@ def _guarded(read: Callable[[int], Path | bytes], look: Callable[[Path | BinaryI
         return "no such file"
     except UnidentifiedImageError:
         return "not an image of a known kind"
+    except Image.DecompressionBombError:
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which is too many to decode"
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        text = str(error)
+        text = (isinstance(error, OSError) and error.strerror) or str(error)
         if isinstance(held, Path):
             text = text.replace(str(held), held.name)
         return text.split("\n")[0] or type(error).__name__

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import io
+import logging
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from samespace.data.depth import as_eight_bits, key_at_eight_bits
 from samespace.errors import InputError
 
 Size = tuple[int, int]
+Change = Literal["turned_upright", "first_frame", "to_8_bits", "on_white", "grey_to_rgb", "cmyk_to_rgb", "rgb_to_grey"]
 ORIENTATION = 0x0112
-ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+JPEG, JPEG_END = ("JPEG", "MPO"), b"\xff\xd9"
+SURE = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
 TAIL = 16
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An encoded image as it is in its file.
+
+    Attributes:
+        size: (height, width) once it is turned upright.
+        changes: what is changed about its pixels on the way to grey or RGB of 8 bits, apart from its size.
+    """
+
+    size: Size
+    changes: frozenset[Change]
 
 
 def as_size(image_size: int | tuple[int, int] | None) -> Size | None:
@@ -39,48 +71,48 @@ def require_channels(channels: int | None) -> None:
 
 
 def header(file: Path | BinaryIO) -> Size:
-    """Height and width of an encoded image once it is turned upright.
-
-    The pixels of a JPEG or PNG are decoded only where its end is not in place, to find out whether it is cut short;
-    those of other formats always.
-    """
-    with Image.open(file) as image:
-        width, height = image.size
-        turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-        ending = ENDINGS.get(image.format or "")
-        if ending is None or ending not in _tail(file):
-            image.load()
-    return (width, height) if turned else (height, width)
-
-
-def _tail(file: Path | BinaryIO) -> bytes:
-    if isinstance(file, Path):
-        with file.open("rb") as opened:
-            return _tail(opened)
-    place = file.tell()
-    file.seek(max(file.seek(0, io.SEEK_END) - TAIL, 0))
-    end = file.read()
-    file.seek(place)
-    return end
+    """Height and width of an encoded image once it is turned upright; see `look`."""
+    return look(file, 3).size
 
 
 def decode(file: Path | BinaryIO, channels: int, size: Size | None) -> npt.NDArray[np.uint8]:
-    """Read an encoded image as `(C, H, W)` uint8, upright, resized to `size` (height, width) whatever its shape."""
+    """An encoded image as `(C, H, W)` uint8; see `read`."""
+    return read(file, channels, size)[0]
+
+
+def look(file: Path | BinaryIO, channels: int) -> Seen:
+    """What an encoded image is, and an error where it can be seen that it will not decode.
+
+    A plain JPEG is decoded only where its end is not in place, to find out whether it is cut short; other kinds
+    always.
+    """
     with Image.open(file) as opened:
-        if size is not None:
-            side = 2 * max(size)
-            opened.draft(None, (side, side))
-        image = ImageOps.exif_transpose(opened)
-        return to_planes(conform(image, channels, size))
+        if opened.format in JPEG and opened.mode in ("L", "RGB", "CMYK") and JPEG_END in _tail(file):
+            turn = _turn(opened)
+            return Seen(_turned(opened.size, turn), _changes(opened, channels, turn, ""))
+        image, seen = _upright(opened, channels)
+        if image.mode not in SURE or "transparency" in image.info:
+            conform(image, channels, (1, 1))
+        return seen
+
+
+def read(file: Path | BinaryIO, channels: int, size: Size | None) -> tuple[npt.NDArray[np.uint8], Seen]:
+    """An encoded image as `(C, H, W)` uint8, upright, resized to `size` (height, width) whatever its shape.
+
+    Of several frames or pages the first is taken; transparent parts are put on white. An orientation that cannot be
+    read counts as none.
+
+    Raises:
+        ValueError: pixels whose range is not known. On damaged bytes Pillow raises nearly anything.
+    """
+    with Image.open(file) as opened:
+        image, seen = _upright(opened, channels, None if size is None else 2 * max(size))
+        return to_planes(conform(image, channels, size)), seen
 
 
 def conform(image: Image.Image, channels: int, size: Size | None) -> Image.Image:
     """Convert to grey or RGB, transparent parts on white, and resize by anti-aliased linear interpolation."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels")
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) // 256).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if _transparent(image):
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     image = image.convert("L" if channels == 1 else "RGB")
@@ -93,3 +125,103 @@ def to_planes(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Grey or RGB image to `(C, H, W)` uint8."""
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def prepare_pillow() -> None:
+    """Keep messages of Pillow about odd files off the terminal, and let it read HEIF where pillow-heif is installed.
+
+    What matters of the messages is an error or a `Change`.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    _prepare_libraries()
+
+
+@cache
+def _prepare_libraries() -> None:
+    # Pillow logs what it meets in odd files; without any handler Python would print that
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    with suppress(AttributeError, OSError):
+        # libtiff prints its errors, which Pillow raises all the same
+        ctypes.CDLL(importlib.import_module("PIL._imaging").__file__).TIFFSetErrorHandler(None)
+
+
+def _upright(opened: Image.Image, channels: int, side: int | None = None) -> tuple[Image.Image, Seen]:
+    """The image loaded, of 8 bits a value and turned upright, and what it was; at least `side` pixels are enough."""
+    # Pillow itself turns a TIFF as it is loaded, and forgets that it did
+    before = _turn(opened) if opened.format == "TIFF" else 1
+    whole, stored = opened.size, _stored(opened)
+    if side is not None:
+        opened.draft(None, (side, side))
+    opened.load()
+    if "transparency" in opened.info:
+        opened.info["transparency"] = key_at_eight_bits(opened.info["transparency"], stored)
+    turn = _turn(opened)
+    seen = Seen(
+        _turned(opened.size if opened.format == "TIFF" else whole, turn),
+        _changes(opened, channels, max(before, turn), stored),
+    )
+    image = as_eight_bits(opened)
+    return image.transpose(TURNS[turn]) if turn in TURNS else image, seen
+
+
+def _turn(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    try:
+        turn = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # malformed EXIF raises nearly anything, and the pixels are fine all the same
+        return 1
+    return turn if isinstance(turn, int) and turn in TURNS else 1
+
+
+def _turned(size: Size, turn: int) -> Size:
+    """(height, width), once turned upright, of an image of this (width, height)."""
+    return size if turn >= 5 else (size[1], size[0])
+
+
+def _changes(image: Image.Image, channels: int, turn: int, stored: str) -> frozenset[Change]:
+    grey = image.mode[0] in "1LI" and image.mode != "LAB"
+    found: dict[Change, bool] = {
+        "turned_upright": turn != 1,
+        "first_frame": image.format != "MPO" and _several(image),
+        "to_8_bits": image.mode.startswith("I") or ";16" in stored,
+        "on_white": _transparent(image),
+        "grey_to_rgb": grey and channels == 3,
+        "rgb_to_grey": not grey and channels == 1,
+        "cmyk_to_rgb": image.mode == "CMYK",
+    }
+    return frozenset(change for change, true in found.items() if true)
+
+
+def _several(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # a second frame that is damaged says nothing of the first
+        return True
+
+
+def _transparent(image: Image.Image) -> bool:
+    if image.mode in ("RGBA", "LA", "PA", "RGBa"):
+        low = image.getextrema()[-1]
+        return isinstance(low, tuple) and low[0] < 255
+    return "transparency" in image.info
+
+
+def _stored(image: Image.Image) -> str:
+    """How Pillow calls the pixels as they are stored, such as `RGB;16B`; empty where it does not say."""
+    for *_, told in getattr(image, "tile", ()):
+        raw = told[0] if isinstance(told, tuple) and told else told
+        return raw if isinstance(raw, str) else ""
+    return ""
+
+
+def _tail(file: Path | BinaryIO) -> bytes:
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return _tail(opened)
+    place = file.tell()
+    file.seek(max(file.seek(0, io.SEEK_END) - TAIL, 0))
+    end = file.read()
+    file.seek(place)
+    return end

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,23 @@ def as_labels(values: Any, what: str, count: int | None = None) -> npt.NDArray[A
     if array.dtype.kind not in "iubUS" and array.size:
         raise InputError(f"{what} should be integers or strings, got {array.dtype}")
     return array
+
+
+def look_alikes(names: Iterable[Any]) -> list[tuple[str, str]]:
+    """Pairs of different names that look like one: leading zeros, case, spaces around, or another Unicode form.
+
+    Example:
+        >>> look_alikes(["7", "007", "8", "Ann", "ann "])
+        [('007', '7'), ('Ann', 'ann ')]
+    """
+    first: dict[str, str] = {}
+    pairs = []
+    for name in sorted({str(name) for name in names}):
+        form = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        form = form.lstrip("0") or "0" if form.isdecimal() else form
+        if first.setdefault(form, name) != name:
+            pairs.append((first[form], name))
+    return pairs
 
 
 def encode(*labels: npt.NDArray[Any]) -> list[Ints]:
