@@ -33,6 +33,11 @@ def is_image(name: str) -> bool:
     return suffix in ALWAYS or (suffix in IF_INSTALLED and suffix in _registered())
 
 
+def readable_suffixes() -> list[str]:
+    """The suffixes of images that the installed libraries can read, in order."""
+    return sorted(ALWAYS | IF_INSTALLED & _registered())
+
+
 def looks_like_image(name: str) -> bool:
     """Whether a file of this name is an image, readable or not, by its suffix."""
     return PurePath(name).suffix.lower() in ALWAYS | IF_INSTALLED

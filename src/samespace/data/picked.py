@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from samespace.data.folder import SUFFIXES
+from samespace.data.kinds import is_image, readable_suffixes
 from samespace.data.listing import Listing, Rows
 from samespace.errors import InputError
 
@@ -58,7 +58,7 @@ def pick(given: Sequence[str], standard_input: Callable[[], bytes]) -> Picked:
         inside, passed_over = _inside(place) if place.is_dir() else ([place], 0)
         others += passed_over
         if place.is_dir() and not inside:
-            raise InputError(f"there is no image in {text}; files that end in {', '.join(sorted(SUFFIXES))} count")
+            raise InputError(f"there is no image in {text}; files that end in {', '.join(readable_suffixes())} count")
         for path in inside:
             repeated += str(path) in found
             found[str(path)] = path
@@ -93,7 +93,7 @@ def _inside(folder: Path) -> tuple[list[Path], int]:
             if name.startswith("."):
                 continue
             path = Path(root, name)
-            if path.suffix.lower() in SUFFIXES:
+            if is_image(path.name):
                 images.append(path)
             else:
                 others += 1
