@@ -287,8 +287,8 @@ class ListedSource:
             for start in range(0, len(rows), CHUNK):
                 yield from pool.map(partial(_guarded, self._listing.read, look), rows[start : start + CHUNK].tolist())
 
-    def _sound(self, row: int, result: npt.NDArray[np.uint8] | str) -> npt.NDArray[np.uint8]:
-        """The pixels of a row, or an InputError with the reason for which there are none."""
+    def _sound(self, row: int, result: T | str) -> T:
+        """What was read of a row, or an InputError with the reason for which there are none."""
         if isinstance(result, str):
             raise InputError(f"{self._place(row)} cannot be read ({result}); repair or remove it")
         return result
