@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 from samespace import progress
 
@@ -34,3 +35,24 @@ def test_on_a_terminal_a_bar_is_drawn():
 def test_silence_shows_nothing(capsys):
     progress.silent(3, "note")
     assert capsys.readouterr() == ("", "")
+
+
+def waited(seconds: float, stream: io.StringIO, *, quiet: bool = False) -> str:
+    with progress.working("opening images", quiet=quiet, stream=stream) as tell:
+        tell("12 of 90")
+        time.sleep(seconds)
+    return stream.getvalue()
+
+
+def test_silent_work_tells_how_long_it_has_taken_and_leaves_no_trace(monkeypatch):
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", 0.01)
+    shown = waited(0.2, Terminal())
+    assert shown.startswith("\ropening images, 12 of 90: 0:00")
+    assert shown.endswith(f"\r{' ' * len('opening images, 12 of 90: 0:00')}\r")
+
+
+def test_short_work_quiet_work_and_work_without_a_terminal_say_nothing(monkeypatch):
+    assert waited(0.0, Terminal()) == ""
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", 0.01)
+    assert waited(0.05, Terminal(), quiet=True) == ""
+    assert waited(0.05, io.StringIO()) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,24 @@ def fuse(old: Array, new: Array, alpha: float) -> Floats:
     mixed = (1 - alpha) * before + alpha * after
     length = np.linalg.norm(mixed, axis=1, keepdims=True)
     return np.where(length > 1e-6, mixed / np.maximum(length, 1e-6), before).astype(np.float32)
+
+
+def share_to_take(tried: Mapping[float, Sequence[tuple[float, float]]]) -> float:
+    """The share of the new query to take: the best of those that are not possibly below the old query alone.
+
+    A share counts where no metric's interval of the difference to share 0, the old query alone, begins below zero; of
+    those that count the one with the best mean over the metrics is taken, of equal ones the lowest. Share 0 always
+    counts.
+
+    Args:
+        tried: by share, for each metric its value and the lower end of that interval.
+
+    Example:
+        >>> share_to_take({0.0: [(0.5, 0.0)], 0.5: [(0.6, 0.02)], 1.0: [(0.7, -0.01)]})
+        0.5
+    """
+    safe = [alpha for alpha, metrics in tried.items() if alpha == 0 or all(low >= 0 for _, low in metrics)]
+    return max(safe, key=lambda alpha: (sum(value for value, _ in tried[alpha]) / len(tried[alpha]), -alpha))
 
 
 def fused_space(old: Space, new: Space, alpha: float) -> Space:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ Advance = Callable[[int], None]
 """Called with how many more are done."""
 
 _SECONDS_BETWEEN_LINES = 15.0
+_SILENT_SECONDS = 2.0
 
 
 class Bar(Protocol):
@@ -104,6 +107,40 @@ def _in_lines(title: str, total: int | None, unit: str, start: int, stream: Text
 def notice(text: str) -> None:
     """Say one line about the work to come, where progress goes."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def working(title: str, *, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Callable[[str], None]]:
+    """Say on a terminal that work goes on, and for how long, once the block has taken two seconds.
+
+    Elsewhere, and where `quiet`, nothing is shown. The line is gone when the block ends.
+
+    Yields:
+        A function that sets what the line says behind the title.
+    """
+    stream = stream or sys.stderr
+    if quiet or not stream.isatty():
+        yield lambda note: None
+        return
+    ended, notes = threading.Event(), [""]
+    teller = threading.Thread(target=_tell, args=(title, notes, ended, stream), daemon=True)
+    teller.start()
+    try:
+        yield lambda note: notes.append(note)
+    finally:
+        ended.set()
+        teller.join()
+
+
+def _tell(title: str, notes: list[str], ended: threading.Event, stream: TextIO) -> None:
+    began, wait, width = time.monotonic(), _SILENT_SECONDS, 0
+    while not ended.wait(wait):
+        note = f", {notes[-1]}" if notes[-1] else ""
+        line = f"{title}{note}: {clock(time.monotonic() - began)}"[: shutil.get_terminal_size().columns - 1]
+        print(f"\r{line:<{width}}", end="", file=stream, flush=True)
+        width, wait = len(line), 0.5
+    if width:
+        print(f"\r{' ' * width}\r", end="", file=stream, flush=True)
 
 
 def clock(seconds: float) -> str:

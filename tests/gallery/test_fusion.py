@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError, SpaceError
-from samespace.evaluate import check
+from samespace.evaluate import Certificate, check
 from samespace.gallery import Gallery
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.search.calibration import pair_scores
@@ -205,15 +206,44 @@ def test_after_the_seal_the_old_model_is_not_needed(tmp_path: Path) -> None:
         assert "the older model is not needed" in answer.notes[-1]
 
 
-def test_a_certificate_of_fused_queries_does_not_open_an_upgrade(tmp_path: Path) -> None:
-    fused = check(
-        queries=queries(NEW), gallery=items(OLD), baseline=queries(OLD), metrics=["mAP"], prefix=True, fuse=0.5,
-        replicates=100,
+def fused_certificate(*, compatible: bool) -> Certificate:
+    found = check(
+        queries=queries(NEW), gallery=items(OLD), baseline=queries(OLD), new_gallery=items(NEW), metrics=["mAP"],
+        prefix=True, fuse=0.5, replicates=100,
     )  # fmt: skip
+    metrics = {name: replace(one, compatible=compatible) for name, one in found.metrics.items()}
+    return replace(found, compatible=compatible, metrics=metrics)
+
+
+def test_a_certificate_of_fused_queries_opens_an_upgrade_to_searches_fused_the_same_way(tmp_path: Path) -> None:
+    found = fused_certificate(compatible=True)
     with Gallery.create(tmp_path / "g", OLD) as gallery:
         gallery.add(items(OLD))
-        with pytest.raises(SpaceError, match="is of fused queries and does not vouch for new queries alone"):
-            gallery.upgrade(NEW, [fused])
+        assert gallery.plan(NEW, [found]).missing == ()
+        switched = gallery.upgrade()
+        assert "only by queries fused with share 0.5 of the new one (--fuse)" in switched.pairs[0]
+        answer = gallery.search(queries(NEW), fuse=0.5, old_queries=queries(OLD), max_fmr=0.1)
+        assert answer.pairs[0].certified
+        assert answer.pairs[0].calibrated
+        for more in ({}, {"fuse": 0.4, "old_queries": queries(OLD)}, {"fuse": 0.0, "old_queries": queries(OLD)}):
+            with pytest.raises((SpaceError, GalleryError), match=r"--fuse 0\.[45]"):
+                gallery.search(queries(NEW), **more)
+        with pytest.raises(
+            SpaceError, match=r"is of fused queries, 0\.5 of each by the new model, got the new model's"
+        ):
+            gallery.search(queries(NEW))
+        (old, _) = gallery.status().spaces
+        assert (old.allowed, old.calibrated) == ("certificate, fused 0.5", True)
+        assert gallery.doctor().healthy
+        gallery.backfill(vectors=items(NEW))
+        assert gallery.search(queries(NEW)).notes == ()
+
+
+def test_a_certificate_that_says_no_to_fused_queries_opens_nothing(tmp_path: Path) -> None:
+    with Gallery.create(tmp_path / "g", OLD) as gallery:
+        gallery.add(items(OLD))
+        with pytest.raises(SpaceError, match="says no to fused queries"):
+            gallery.upgrade(NEW, [fused_certificate(compatible=False)])
 
 
 def test_what_a_gallery_refuses(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.bridge.support import Gain, compare, search_values
-from samespace.fusion import fuse, unit
+from samespace.fusion import fuse, share_to_take, unit
 
 Array = npt.NDArray[Any]
 
@@ -43,9 +43,8 @@ def choose_alpha(
 ) -> FusionChoice:
     """Choose the share of the new query on a support set: held-out classes, never those of the check.
 
-    The paired bootstrap over classes gives each share and metric a lower bound of its gain over the old query alone;
-    the share whose worst metric has the highest bound is taken. `alpha` = 0 has the bound 0, so another one is taken
-    only where it is better in every metric beyond its interval.
+    The rule is `samespace.fusion.share_to_take`, as for `samespace check --fuse auto`: of the shares that no paired
+    bootstrap interval over classes may put below the old query alone, the one with the best mean over the metrics.
 
     Args:
         old_queries: (Q, D) by the old model.
@@ -67,6 +66,13 @@ def choose_alpha(
         for alpha in tried
     }
     gains = compare(searches, "0.0", query_labels, replicates=replicates, seed=seed)
-    worst = {alpha: min(low for _, low, _ in gains[str(alpha)].values()) for alpha in tried}
-    best = max(tried, key=lambda alpha: (worst[alpha], -alpha))
+    best = share_to_take(
+        {
+            alpha: [
+                (float(np.nanmean(values)), gains[str(alpha)][metric][1])
+                for metric, values in searches[str(alpha)].items()
+            ]
+            for alpha in tried
+        }
+    )
     return FusionChoice(best, {alpha: gains[str(alpha)] for alpha in tried})

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from samespace.cli.output import PATH, certificate_options, json_option, require_folder, show_certificate
+from samespace.cli.output import PATH, certificate_options, json_option, quiet_option, require_folder, show_certificate
 
 # as in protocols.named, which takes long to import
 _NAMES = ("ijbb", "ijbc", "market1501", "msmt17", "roxford5k", "rparis6k", "gldv2", "lfw")
@@ -32,6 +32,7 @@ _BY_STEM = ("roxford5k", "rparis6k", "gldv2")
 )
 @click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
 @certificate_options
+@quiet_option
 @json_option
 def benchmark(
     name: str,
@@ -43,6 +44,7 @@ def benchmark(
     weights: str,
     prefix: bool,
     report: Path | None,
+    quiet: bool,
     json_to: str | None,
     **options: Any,
 ) -> int:
@@ -67,22 +69,25 @@ def benchmark(
     from samespace.benchmarks.certify import certify
     from samespace.benchmarks.landmarks import by_stem
     from samespace.benchmarks.open import open_benchmark
+    from samespace.progress import working
     from samespace.vectors import VectorSet
 
     require_folder(report)
-    published = open_benchmark(name, files, weights="detector" if weights == "detector" else "none")
+    with working(f"reading {name}", quiet=quiet):
+        published = open_benchmark(name, files, weights="detector" if weights == "detector" else "none")
 
     def load(path: Path) -> VectorSet:
         found = VectorSet.load(path)
         return by_stem(found, published.ids) if name in _BY_STEM else found
 
-    certificate = certify(
-        published,
-        old=load(old),
-        new=load(new),
-        paragon=None if paragon is None else load(paragon),
-        metrics=list(metrics) or None,
-        prefix=prefix,
-        **options,
-    )
+    with working("scoring", quiet=quiet):
+        certificate = certify(
+            published,
+            old=load(old),
+            new=load(new),
+            paragon=None if paragon is None else load(paragon),
+            metrics=list(metrics) or None,
+            prefix=prefix,
+            **options,
+        )
     return show_certificate(certificate, report, json_to)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from samespace.cli.output import PATH, certificate_options, json_option, require_folder, show_certificate
+from samespace.cli.output import (
+    PATH,
+    certificate_options,
+    json_option,
+    quiet_option,
+    require_folder,
+    show_certificate,
+)
 from samespace.cli.sources import open_at
+from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    from samespace.vectors import VectorSet
 
 _SHOWN_PIXELS = 128
 
@@ -28,8 +39,20 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option("--gallery", required=True, type=PATH, metavar="OLD_G", help="Gallery items by the old model.")
 @click.option("--baseline", required=True, type=PATH, metavar="OLD_Q", help="The same queries by the old model.")
 @click.option("--new-gallery", type=PATH, metavar="NEW_G", help="The same gallery by the new model.")
+@click.option(
+    "--baseline-gallery",
+    type=PATH,
+    metavar="OLD_G",
+    help="What the baseline searches where that is not --gallery: the old vectors, if --gallery holds them mapped.",
+)
 @click.option("--paragon-queries", type=PATH, metavar="P_Q", help="The same queries by the paragon.")
 @click.option("--paragon-gallery", type=PATH, metavar="P_G", help="The same gallery by the paragon.")
+@click.option(
+    "--allocation",
+    type=PATH,
+    metavar="FILE",
+    help="Of sets that hold more, take the queries and gallery of an allocation made by 'samespace data allocate'.",
+)
 @click.option(
     "--metric",
     "metrics",
@@ -49,14 +72,17 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option("--support-baseline", type=PATH, metavar="OLD_Q", help="The queries of these classes, old model.")
 @certificate_options
 @click.option("--images", metavar="SOURCE", help="Image source with the items' ids, to show queries in the report.")
+@quiet_option
 @json_option
 def check(
     queries: Path,
     gallery: Path,
     baseline: Path,
     new_gallery: Path | None,
+    baseline_gallery: Path | None,
     paragon_queries: Path | None,
     paragon_gallery: Path | None,
+    allocation: Path | None,
     metrics: tuple[str, ...],
     prefix: bool,
     fuse: float | Literal["auto"] | None,
@@ -65,6 +91,7 @@ def check(
     support_baseline: Path | None,
     report: Path | None,
     images: str | None,
+    quiet: bool,
     json_to: str | None,
     **options: Any,
 ) -> int:
@@ -73,6 +100,9 @@ def check(
     Works from vectors alone: each file is a folder made by 'samespace embed', or an .npz with 'vectors', 'labels' and
     optionally 'ids' and 'templates'; templates are pooled into one vector each. Use classes that neither model was
     trained on.
+
+    Items are matched by id. Sets may hold more items than NEW_Q and OLD_G, which are left out and counted; with
+    --allocation these two may as well hold the whole source.
 
     With --fuse the cross test is of fused queries, which need both models for every query. The --support sets choose
     the share; without them one half of the classes does, and only the other half is judged.
@@ -84,6 +114,7 @@ def check(
     """
     from samespace.evaluate import check as run_check
     from samespace.evaluate.provenance import provenance_notes
+    from samespace.progress import working
     from samespace.vectors import VectorSet
 
     if (paragon_queries is None) != (paragon_gallery is None):
@@ -97,27 +128,65 @@ def check(
     if images is not None and report is None:
         raise click.UsageError("--images are shown in the report: add --report DIR.")
     require_folder(report)
+    asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon_queries}
+    stored = {"gallery": gallery, "new gallery": new_gallery, "paragon gallery": paragon_gallery}
+    stored["baseline gallery"] = baseline_gallery
+    with working("opening vectors", quiet=quiet):
+        chosen, notes = _opened(asking, stored, allocation)
+        held = tuple(map(VectorSet.load, given))
     lookup = None
     if images is not None:
         from samespace.data.lookup import image_lookup
 
-        lookup = image_lookup(open_at(images, _SHOWN_PIXELS, "skip"))
+        with working("opening images", quiet=quiet):
+            lookup = image_lookup(open_at(images, _SHOWN_PIXELS, "skip"))
     paragon = None
-    if paragon_queries is not None and paragon_gallery is not None:
-        paragon = (VectorSet.load(paragon_queries), VectorSet.load(paragon_gallery))
-    asking, stored = VectorSet.load(queries), VectorSet.load(gallery)
-    certificate = run_check(
-        queries=asking,
-        gallery=stored,
-        baseline=VectorSet.load(baseline),
-        new_gallery=None if new_gallery is None else VectorSet.load(new_gallery),
-        paragon=paragon,
-        metrics=list(metrics) or None,
-        prefix=prefix,
-        fuse=fuse,
-        support=(VectorSet.load(given[0]), VectorSet.load(given[1]), VectorSet.load(given[2])) if given else None,
-        **options,
-    )
-    notes = provenance_notes([("the new model", queries, asking), ("the old model", gallery, stored)])
-    certificate = replace(certificate, notes=(*certificate.notes, *notes))
+    if paragon_queries is not None:
+        paragon = chosen["paragon queries"], chosen["paragon gallery"]
+    with working("checking", quiet=quiet) as tell:
+        certificate = run_check(
+            queries=chosen["queries"],
+            gallery=chosen["gallery"],
+            baseline=chosen["baseline"],
+            new_gallery=chosen.get("new gallery"),
+            baseline_gallery=chosen.get("baseline gallery"),
+            paragon=paragon,
+            metrics=list(metrics) or None,
+            prefix=prefix,
+            fuse=fuse,
+            support=(held[0], held[1], held[2]) if given else None,
+            progress=lambda done, total: tell(
+                f"{done:,} of {total:,} queries scored" if done < total else "resampling identities"
+            ),
+            **options,
+        )
+    models = [("the new model", queries, chosen["queries"]), ("the old model", gallery, chosen["gallery"])]
+    certificate = replace(certificate, notes=(*notes, *certificate.notes, *provenance_notes(models)))
     return show_certificate(certificate, report, json_to, lookup)
+
+
+def _opened(
+    asking: dict[str, Path | None], stored: dict[str, Path | None], allocation: Path | None
+) -> tuple[dict[str, VectorSet], tuple[str, ...]]:
+    """The sets by their roles, of an allocation's queries and gallery alone where one is given, and notes."""
+    from samespace.evaluate.selection import select
+    from samespace.vectors import VectorSet
+
+    given = {role: path for role, path in (asking | stored).items() if path is not None}
+    opened = {path: VectorSet.load(path) for path in given.values()}
+    if allocation is None:
+        return {role: opened[path] for role, path in given.items()}, ()
+    from samespace.data.allocations import read_allocation
+
+    parts = read_allocation(allocation)
+    chosen, notes = {}, dict[str, None]()
+    for role, path in given.items():
+        part: Literal["queries", "gallery"] = "queries" if role in asking else "gallery"
+        if not parts.ids[part]:
+            raise InputError(f"{allocation} has no {part}; make it with a held-out share")
+        what = f"{part} of {allocation}"
+        chosen[role] = select(opened[path], parts.ids[part], what, parts.images)
+        rest = len(opened[path]) - len(chosen[role])
+        if rest:
+            notes[f"{path}: {len(chosen[role]):,} items are {what}; the other {rest:,} are left out."] = None
+    return chosen, tuple(notes)

@@ -10,6 +10,7 @@ import click
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import open_at, show_left_out
 from samespace.errors import InputError
+from samespace.progress import working
 
 _KINDS = ("extended-data", "open-data", "extended-class", "open-class", "identical-data")
 
@@ -55,8 +56,9 @@ def describe(
 
     if model is not None and not deep:
         raise click.UsageError("--model goes with --deep.")
-    images = open_at(source, _SCAN_PIXELS, broken)
-    found = run_describe(images)
+    with working("looking at images", quiet=quiet):
+        images = open_at(source, _SCAN_PIXELS, broken)
+        found = run_describe(images)
     second, told = look_deep(source, images, model, broken, device, quiet) if deep else (None, "")
     write_result(found.to_dict() | ({} if second is None else {"deep": second}), json_to)
     if json_to == "-":
@@ -101,6 +103,7 @@ def describe(
 )
 @click.option("--seed", type=click.IntRange(0), default=666, show_default=True)
 @click.option("--broken", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True)
+@quiet_option
 @json_option
 def allocate(
     source: str,
@@ -111,6 +114,7 @@ def allocate(
     open_set: float,
     seed: int,
     broken: str,
+    quiet: bool,
     json_to: str | None,
 ) -> None:
     """Split SOURCE into old and new training sets and a check on classes that neither sees.
@@ -126,7 +130,8 @@ def allocate(
     from samespace.data import holdout
     from samespace.data.describe import left_out_of
 
-    images = open_at(source, _SCAN_PIXELS, broken)
+    with working("looking at images", quiet=quiet):
+        images = open_at(source, _SCAN_PIXELS, broken)
     kept = holdout(images, fraction=held_out, seed=seed, open_set=open_set) if held_out != 0 else None
     if kept is not None and not len(kept.query_rows):
         raise InputError(f"the held-out classes of {images.name} have one image each, which leaves no queries to check")

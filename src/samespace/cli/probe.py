@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from samespace.cli.output import PATH, json_option, write_result
+from samespace.cli.output import PATH, json_option, quiet_option, write_result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval.")
 @click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split and the resamples.")
+@quiet_option
 @json_option
 def probe(
     old_vectors: Path,
@@ -40,6 +41,7 @@ def probe(
     confidence: float,
     replicates: int,
     seed: int,
+    quiet: bool,
     json_to: str | None,
 ) -> None:
     """Say how strong the old model is and which way of upgrading fits.
@@ -48,17 +50,19 @@ def probe(
     model trained without regard to the old one, the lead of re-embedding is measured too.
     """
     from samespace.evaluate import probe as run_probe
+    from samespace.progress import working
     from samespace.vectors import VectorSet
 
-    found = run_probe(
-        VectorSet.load(old_vectors),
-        None if new is None else VectorSet.load(new),
-        metrics=list(metrics) or None,
-        held_out=held_out,
-        confidence=confidence,
-        replicates=replicates,
-        seed=seed,
-    )
+    with working("probing", quiet=quiet):
+        found = run_probe(
+            VectorSet.load(old_vectors),
+            None if new is None else VectorSet.load(new),
+            metrics=list(metrics) or None,
+            held_out=held_out,
+            confidence=confidence,
+            replicates=replicates,
+            seed=seed,
+        )
     if write_result(found.to_dict(), json_to):
         _print(found)
 

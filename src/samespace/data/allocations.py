@@ -103,26 +103,58 @@ class Allocation:
             InputError: not an allocation, an id that the source lacks, or ids that are mere row numbers of a
                 source with other contents.
         """
-        value = read_json(Path(path), "an allocation")
-        if value.get("format") != FORMAT:
-            raise InputError(f"{path} has format {value.get('format')!r}; expected an allocation, {FORMAT!r}")
-        try:
-            kind, seed, fraction = value["kind"], int(value["seed"]), float(value["fraction"])
-            fingerprint, parts = str(value["source"]["fingerprint"]), value["parts"]
-            ids = {name: [str(item) for item in parts[name]] for name in PARTS}
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is not a whole allocation ({type(error).__name__}: {error})") from None
-        require_kind(kind)
-        bare = all(item.isdecimal() for name in PARTS for item in ids[name])
-        if bare and fingerprint != source.fingerprint():
+        stored = read_allocation(path)
+        bare = all(item.isdecimal() for name in PARTS for item in stored.ids[name])
+        if bare and stored.fingerprint != source.fingerprint():
             raise InputError(
                 f"{path} was made for other contents than {source.name} and its ids are mere row numbers; "
                 "use the source it was made for, or give the images ids"
             )
         order = np.argsort(source.ids)
-        rows = {name: _rows(ids[name], source, order, f"{name!r} in {path}") for name in PARTS}
+        rows = {name: _rows(stored.ids[name], source, order, f"{name!r} in {path}") for name in PARTS}
         check = Holdout(_none(), rows["queries"], rows["gallery"])
-        return _allocation(kind, seed, fraction, source.labels, rows["old"], rows["new"], check)
+        return _allocation(stored.kind, stored.seed, stored.fraction, source.labels, rows["old"], rows["new"], check)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredAllocation:
+    """An allocation as its file says it, by ids alone.
+
+    Attributes:
+        kind: one of the five kinds.
+        seed: what it was drawn from.
+        fraction: share of images or classes that the old model gets.
+        fingerprint: of the source.
+        images: of the source.
+        ids: of each part.
+    """
+
+    kind: Kind
+    seed: int
+    fraction: float
+    fingerprint: str
+    images: int
+    ids: dict[Part, list[str]]
+
+
+def read_allocation(path: str | Path) -> StoredAllocation:
+    """Read the file of an allocation without its source. Raises InputError: it is none, or not whole."""
+    value = read_json(Path(path), "an allocation")
+    if value.get("format") != FORMAT:
+        raise InputError(f"{path} has format {value.get('format')!r}; expected an allocation, {FORMAT!r}")
+    try:
+        stored = StoredAllocation(
+            kind=value["kind"],
+            seed=int(value["seed"]),
+            fraction=float(value["fraction"]),
+            fingerprint=str(value["source"]["fingerprint"]),
+            images=int(value["source"].get("images", 0)),
+            ids={name: [str(item) for item in value["parts"][name]] for name in PARTS},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a whole allocation ({type(error).__name__}: {error})") from None
+    require_kind(stored.kind)
+    return stored
 
 
 def allocate(

@@ -249,6 +249,8 @@ class Certificate:
         old_space: the space of the gallery.
         new_space: the space of the queries; where they are fused, the space of fused queries.
         paragon_space: the space of the paragon, if there was one.
+        baseline_space: the space of what the baseline searched, where that was another gallery than the one judged,
+            such as the old vectors unmapped; the file then has the key.
         data: how many queries, items, identities and pairs there were.
         options: how vectors were compared.
         fusion: how the queries of the cross test were fused, where they were; the file then has the key.
@@ -276,6 +278,7 @@ class Certificate:
     old_space: CheckedSpace
     new_space: CheckedSpace
     paragon_space: CheckedSpace | None = None
+    baseline_space: CheckedSpace | None = None
     data: dict[str, int]
     options: dict[str, bool | str]
     fusion: Fusion | None = None
@@ -312,8 +315,10 @@ class Certificate:
             del value["genuine"]
         if self.fusion is None:
             del value["fusion"]
-        for key in ("old_space", "new_space", "paragon_space"):
-            space = value[key]
+        if self.baseline_space is None:
+            del value["baseline_space"]
+        for key in ("old_space", "new_space", "paragon_space", "baseline_space"):
+            space = value.get(key)
             if space is not None and space["id"] is None:
                 value[key] = {"id": None, "name": space["name"], "dim": space["dim"]}
         return value | {key: {} for key in _EMPTY_IN_FILES if value[key] is None}

@@ -32,6 +32,7 @@ from samespace.evaluate.fusion import (
     require_fuse,
 )
 from samespace.evaluate.inputs import AlignedSets, align
+from samespace.evaluate.selection import surplus_notes
 from samespace.evaluate.strict_criterion import StrictCounter
 from samespace.evaluate.sweep import Sweep, sweep_result
 from samespace.evaluate.templates import pool_sides
@@ -64,6 +65,7 @@ def check(
     baseline: VectorSet,
     new_gallery: VectorSet | None = None,
     paragon: tuple[VectorSet, VectorSet] | None = None,
+    baseline_gallery: VectorSet | None = None,
     metrics: Sequence[str] | None = None,
     prefix: bool = False,
     fuse: Fuse | None = None,
@@ -90,6 +92,8 @@ def check(
         baseline: the queries by the old model.
         new_gallery: the gallery by the new model.
         paragon: queries and gallery by the new model trained without compatibility.
+        baseline_gallery: what the baseline searches where that is not `gallery`, such as the old vectors themselves
+            where `gallery` holds them mapped to another space.
         metrics: names such as `rank@1`, `mAP`, `MAP@R`, `R-precision`, `TAR@FAR=1e-4`, `TPIR@FPIR=1e-2`,
             `TPIR-merged@FPIR=1e-2`; by default those the data supports.
         prefix: compare the leading values of longer new vectors, as many as the old ones have, in the cross test.
@@ -106,8 +110,8 @@ def check(
         progress: called with (queries done, queries in all).
 
     Where the sets of a side have templates, each template is pooled into one vector and is one item. Items are matched
-    by id where both sets have ids, by row otherwise; an item that is in queries and gallery by id is not matched with
-    itself.
+    by id where both sets have ids, by row otherwise; by id, sets may hold more items than these two, which
+    are left out. An item that is in queries and gallery by id is not matched with itself.
 
     Raises:
         InputError: the sets do not fit each other, or an option is out of range.
@@ -121,9 +125,13 @@ def check(
         block_size=(block_size, 1),
     )
     require_fuse(fuse, support)
+    if fuse is not None and baseline_gallery is not None:
+        raise InputError("fused queries search one gallery: leave fuse or baseline_gallery (--baseline-gallery) out")
     asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon and paragon[0]}
     stored = {"gallery": gallery, "new_gallery": new_gallery, "paragon gallery": paragon and paragon[1]}
+    stored["baseline_gallery"] = baseline_gallery
     sets, pooling = pool_sides(asking, stored)
+    pooling += surplus_notes(sets)
     if fuse == "auto" and support is None:
         sets, apart = halve(sets, seed)
     elif support is not None:
@@ -137,12 +145,16 @@ def check(
         baseline=baseline,
         new_gallery=new_gallery,
         paragon=paragon,
+        baseline_gallery=sets.get("baseline_gallery"),
         prefix=prefix,
         seed=seed,
     )
     mates = aligned.mates
     chosen, notes = choose_metrics(metrics, mates)
-    notes = [*pooling, *aligned.notes, *_undeclared(gallery, baseline), *_undeclared(queries, new_gallery), *notes]
+    same_model = baseline if baseline_gallery is None else None
+    notes = [*pooling, *aligned.notes, *_undeclared(gallery, same_model), *_undeclared(queries, new_gallery), *notes]
+    if baseline_gallery is not None:
+        notes.insert(0, f"The baseline searches a gallery of its own, {baseline_gallery.name}, with its own queries.")
     quota = quota_of(chosen, mates)
     fusion = None
     if fuse == "auto":
@@ -197,7 +209,9 @@ def check(
         )
         for metric in chosen
     }
-    calibrations, uncalibrated = learn({test: tests.get(test) for test in ("old", "cross", "new")})
+    # calibrations are of queries on the gallery that is searched
+    learnt_of = ("cross", "new") if baseline_gallery is not None else ("old", "cross", "new")
+    calibrations, uncalibrated = learn({test: tests.get(test) for test in learnt_of})
     notes.extend(uncalibrated)
     swept = None
     if sweep is not None:
@@ -213,6 +227,7 @@ def check(
         old_space=described_space(gallery),
         new_space=described_space(queries) if fusion is None else fused_description(gallery, queries, fusion.alpha),
         paragon_space=None if paragon is None else described_space(paragon[0]),
+        baseline_space=None if baseline_gallery is None else described_space(sets["baseline_gallery"]),
         data=_data(mates),
         options={"prefix": prefix},
         fusion=fusion,

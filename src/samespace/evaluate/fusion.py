@@ -14,7 +14,7 @@ from samespace.evaluate.certificate import CheckedSpace, Fusion, FusionPoint
 from samespace.evaluate.inputs import AlignedSets, same_items
 from samespace.evaluate.templates import pool_sides
 from samespace.evaluate.verdict import quota_of, replicate_deepened, tail_size
-from samespace.fusion import fuse, fused_space
+from samespace.fusion import fuse, fused_space, share_to_take
 from samespace.metrics._arrays import Ints, encode
 from samespace.metrics.bootstrap import interval
 from samespace.scoring.metric_names import Metric, choose_metrics
@@ -143,11 +143,7 @@ def choose(
     confidence: float,
     block_size: int | None = None,
 ) -> Fusion:
-    """Choose the share on a support set: the best of those that are not possibly below the old query alone.
-
-    A share counts where the paired bootstrap interval of its difference to the old query alone (share 0) does not
-    begin below zero in any metric; of those that count the one with the best mean over the metrics is taken, of equal
-    ones the lowest. Share 0 always counts.
+    """Choose the share on a support set, by the rule of `samespace.fusion.share_to_take`.
 
     Args:
         support: held-out classes.
@@ -189,9 +185,10 @@ def choose(
 
 
 def best_share(grid: Sequence[FusionPoint]) -> float:
-    """The share of a grid that is taken; see `choose`."""
-    safe = [at for at in grid if at.alpha == 0 or all(low >= 0 for low, _ in at.differences.values())]
-    return max(safe, key=lambda at: (sum(at.values.values()) / len(at.values), -at.alpha)).alpha
+    """The share of a grid that is taken."""
+    return share_to_take(
+        {at.alpha: [(value, at.differences[name][0]) for name, value in at.values.items()] for at in grid}
+    )
 
 
 def _measurable(metric: Metric, support: AlignedSets) -> bool:

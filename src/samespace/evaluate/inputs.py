@@ -43,6 +43,7 @@ def align(
     baseline: VectorSet,
     new_gallery: VectorSet | None = None,
     paragon: tuple[VectorSet, VectorSet] | None = None,
+    baseline_gallery: VectorSet | None = None,
     prefix: bool = False,
     seed: int = 0,
 ) -> AlignedSets:
@@ -56,10 +57,16 @@ def align(
     for source, role in ((queries, "queries"), (gallery, "gallery")):
         if source.labels is None:
             raise InputError(f"{role} ({source.name}) have no labels; a check needs the identity of every item")
-    sides = [(gallery, "gallery", baseline, "baseline"), (queries, "queries", new_gallery or queries, "new_gallery")]
+    measured = gallery if baseline_gallery is None else baseline_gallery
+    measured_role = "gallery" if baseline_gallery is None else "baseline_gallery"
+    sides = [
+        (measured, measured_role, baseline, "baseline"),
+        (queries, "queries", new_gallery or queries, "new_gallery"),
+    ]
     if paragon is not None:
         sides.append((paragon[1], "paragon gallery", paragon[0], "paragon queries"))
-    _require_one_model(sides, prefix)
+    require_dims(queries.dim, gallery.dim, prefix, "queries have", "the gallery has")
+    _require_one_model(sides)
     query_labels, gallery_labels = _labels(queries), _labels(gallery)
     query_codes, codes = encode(query_labels, gallery_labels)
     order = np.argsort(codes, kind="stable").astype(np.int64)
@@ -67,10 +74,14 @@ def align(
     cut = gallery.dim if prefix else None
     rotation = random_rotation(queries.dim, seed)
     old_gallery = UnitVectors(gallery, order)
+    baseline_items = old_gallery
+    if baseline_gallery is not None:
+        rows = same_items(gallery, baseline_gallery, "gallery", "baseline_gallery")
+        baseline_items = UnitVectors(baseline_gallery, rows[order])
     new_queries = UnitVectors(queries, own)
     cross_queries = UnitVectors(queries, own, dim=cut) if prefix else new_queries
     pairs = {
-        "old": (UnitVectors(baseline, same_items(queries, baseline, "queries", "baseline")), old_gallery),
+        "old": (UnitVectors(baseline, same_items(queries, baseline, "queries", "baseline")), baseline_items),
         "cross": (cross_queries, old_gallery),
         "control": (UnitVectors(queries, own, dim=cut, rotation=rotation), old_gallery),
     }
@@ -108,15 +119,18 @@ def align(
 def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: str) -> Ints:
     """For each item of `reference`, its row in `other`: by id where both have ids, by row otherwise.
 
+    By id `other` may hold more items, which are left out.
+
     Raises:
         InputError: the two do not hold the same items, or disagree about a label.
     """
-    if len(reference) != len(other):
+    by_id = reference.has_ids and other.has_ids
+    if len(other) < len(reference) or (len(other) > len(reference) and not by_id):
+        remedy = "" if len(other) < len(reference) else "; where both have ids, more will do"
         raise InputError(
             f"{other_role} ({other.name}) should hold the items of {role} ({reference.name}): {len(reference)} "
-            f"expected, got {len(other)}"
+            f"expected, got {len(other)}{remedy}"
         )
-    by_id = reference.has_ids and other.has_ids
     rows = other.rows_of(reference.ids) if by_id else np.arange(len(other))
     missing = rows < 0
     if missing.any():
@@ -207,7 +221,7 @@ def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -
         raise InputError(f"{new_has} {new} dimensions and {old_has} {old}{remedy}")
 
 
-def _require_one_model(sides: Sequence[tuple[VectorSet, str, VectorSet, str]], prefix: bool) -> None:
+def _require_one_model(sides: Sequence[tuple[VectorSet, str, VectorSet, str]]) -> None:
     """Refuse sets said to be of one model that differ in dimension or declare two spaces.
 
     `sides` are sets of one model and their roles: the old model's two, the new model's, and perhaps the paragon's.
@@ -218,10 +232,9 @@ def _require_one_model(sides: Sequence[tuple[VectorSet, str, VectorSet, str]], p
                 f"{other_role} ({other.name}) and {role} ({one.name}) come from one model and should agree in "
                 f"dimension, got {other.dim} and {one.dim}"
             )
-    require_dims(sides[1][0].dim, sides[0][0].dim, prefix, "queries have", "the gallery has")
     for one, role, other, other_role in sides:
         if one.space is not None and other.space is not None and one.space != other.space:
-            raise SpaceError(
-                f"expected {other_role} in the space of {role}, {one.space}, got {other.space}; "
-                "embed both with one model"
-            )
+            remedy = "embed both with one model"
+            if other_role == "baseline":
+                remedy += ", or name what the baseline searches (baseline_gallery, --baseline-gallery)"
+            raise SpaceError(f"expected {other_role} in the space of {role}, {one.space}, got {other.space}; {remedy}")

@@ -123,8 +123,9 @@ def _pairs(state: State) -> Iterator[Finding]:
         elif link.certificate is None:
             yield Finding("note", f"{pair}: accepted without a certificate", "run 'samespace check' for the pair")
         else:
-            yield Finding("ok", f"{pair}: certificate of {link.certificate.get('created')}")
-        if (state.query, generation) not in state.calibrations:
+            fused = "" if link.share is None else f", of queries fused with share {link.share:g} of the new one"
+            yield Finding("ok", f"{pair}: certificate of {link.certificate.get('created')}{fused}")
+        if not state.calibrated(generation):
             yield Finding("error", f"{pair}: no calibration", "run 'samespace gallery calibrate' on held-out items")
 
 

@@ -134,7 +134,7 @@ def _spaces(
             indexed=int(coverage.get(generation, {}).get("indexed", 0)),
             index=str(coverage.get(generation, {}).get("kind", "none")),
             allowed=_allowed(state, generation),
-            calibrated=(state.query, generation) in state.calibrations,
+            calibrated=state.calibrated(generation),
             model=kept.model,
         )
         for generation, kept in state.spaces.items()
@@ -170,4 +170,6 @@ def _allowed(state: State, generation: int) -> str:
     link = state.links.get((state.query, generation))
     if link is None:
         return "no" if generation in state.servable else ""
-    return "certificate" if link.certificate is not None else "accepted without certificate"
+    if link.certificate is None:
+        return "accepted without certificate"
+    return "certificate" if link.share is None else f"certificate, fused {link.share:g}"

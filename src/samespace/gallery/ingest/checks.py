@@ -61,7 +61,7 @@ def require_calibrated(state: State) -> None:
     Raises:
         GalleryError: scores of the spaces that serve cannot be brought to a common scale.
     """
-    lacking = [generation for generation in state.servable if (state.query, generation) not in state.calibrations]
+    lacking = [generation for generation in state.servable if not state.calibrated(generation)]
     if lacking and len(state.servable) > 1:
         pairs = ", ".join(str(state.spaces[generation].space) for generation in lacking)
         raise GalleryError(

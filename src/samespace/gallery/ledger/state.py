@@ -50,6 +50,12 @@ class Link:
     dims: int
     certificate: Mapping[str, Any] | None = None
 
+    @property
+    def share(self) -> float | None:
+        """The share of the new query where the certificate is of fused queries and allows no others; else None."""
+        fusion = None if self.certificate is None else self.certificate.get("fusion")
+        return None if fusion is None else float(fusion["alpha"])
+
 
 @dataclass(frozen=True)
 class Upgrade:
@@ -96,6 +102,13 @@ class State:
     upgrades: tuple[Upgrade, ...]
     settings: Mapping[str, Any]
     fused: Mapping[tuple[int, int, float], Calibration] = field(default_factory=dict)
+
+    def calibrated(self, generation: int) -> bool:
+        """Whether scores of queries on vectors of a generation, fused where they must be, are on the common scale."""
+        link = self.links.get((self.query, generation))
+        if link is not None and link.share is not None:
+            return (self.query, generation, link.share) in self.fused
+        return (self.query, generation) in self.calibrations
 
     @property
     def servable(self) -> tuple[int, ...]:

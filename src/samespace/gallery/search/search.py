@@ -114,6 +114,7 @@ def search(
         _require_query_space(state, space)
         vectors = checked(queries, space)
         meeting, fusion_notes = fused_generation(state, generations, fusion)
+        _require_certified_share(state, generations, meeting, None if fusion is None else fusion.alpha)
         calibrations = {one: state.calibrations.get((state.query, one)) for one in generations}
         if fusion is not None and meeting is not None:
             calibrations[meeting] = fused_calibration(state, meeting, fusion.alpha)
@@ -224,6 +225,26 @@ def _dims(state: State, generation: int) -> int:
             "does not fit; run 'samespace check' again"
         )
     return link.dims
+
+
+def _require_certified_share(
+    state: State, generations: Sequence[int], meeting: int | None, alpha: float | None
+) -> None:
+    """Refuse queries other than those fused as the certificate of a pair says."""
+    for generation in generations:
+        link = state.links.get((state.query, generation))
+        if (
+            link is None
+            or generation == state.query
+            or link.share in (None, 1, alpha if generation == meeting else None)
+        ):
+            continue
+        got = "the new model's alone" if alpha is None or generation != meeting else f"a share of {alpha:g}"
+        raise SpaceError(
+            f"the certificate of queries of {state.spaces[state.query].space} on items of "
+            f"{state.spaces[generation].space} is of fused queries, {link.share:g} of each by the new model, got "
+            f"{got}; search with --fuse {link.share:g}, and --old-queries OLD_Q or images for queries"
+        )
 
 
 def _require_calibrations(

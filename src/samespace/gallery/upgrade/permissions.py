@@ -31,6 +31,7 @@ class Permissions:
         refused: why each of the other pairs is not allowed, a sentence each.
         revoked: pairs of which a certificate now says no, whatever an earlier one said.
         calibrations: from the certificates, with where each comes from.
+        fused: from certificates of fused queries, with the share of the new query.
         uncalibrated: pairs whose scores cannot be brought to a common scale.
     """
 
@@ -39,6 +40,7 @@ class Permissions:
     refused: list[str] = field(default_factory=list)
     revoked: list[Pair] = field(default_factory=list)
     calibrations: dict[Pair, tuple[Calibration, str]] = field(default_factory=dict)
+    fused: dict[Pair, tuple[float, Calibration]] = field(default_factory=dict)
     uncalibrated: list[Pair] = field(default_factory=list)
 
     def require(self) -> None:
@@ -54,12 +56,19 @@ class Permissions:
             writer.put_link(link)
         for (query, gallery), (calibration, source) in self.calibrations.items():
             writer.put_calibration(query, gallery, calibration, source)
+        for (query, gallery), (alpha, calibration) in self.fused.items():
+            writer.put_fused_calibration(query, gallery, alpha, calibration)
 
     def lines(self, state: State) -> tuple[str, ...]:
         """What allows each pair of spaces, a line each."""
         certified = [
             f"{state.spaces[link.gallery].space}: certificate of {(link.certificate or {}).get('created', '')}, "
             f"{link.dims} dimensions compared"
+            + (
+                ""
+                if link.share is None
+                else f", only by queries fused with share {link.share:g} of the new one (--fuse)"
+            )
             for link in self.links
         ]
         accepted = [f"{state.spaces[link.gallery].space}: accepted without a certificate" for link in self.accepted]
@@ -81,6 +90,9 @@ def permissions_for(
             continue
         ids = old.id, space.id
         given = next((one for one in certificates if (one.old_space.id, one.new_space.id) == ids), None)
+        fused = next((one for one in certificates if _of_fused(one) == ids), None)
+        if fused is not None and (given is None or (fused.compatible and not given.compatible)):
+            given = fused
         earlier = state.links.get((new, generation))
         accepts = accept_uncertified and old.dim == space.dim
         if given is not None:
@@ -89,6 +101,10 @@ def permissions_for(
         if given is not None and given.compatible:
             whole = given.to_dict()
             kept = {key: whole[key] for key in _KEPT if key in whole}
+            if given.fusion is not None:
+                kept["fusion"] = {"alpha": given.fusion.alpha}
+                if "cross" in given.calibrations:
+                    result.fused[new, generation] = given.fusion.alpha, given.calibrations["cross"]
             result.links.append(Link(new, generation, old.dim, kept))
         elif given is None and earlier is not None and earlier.certificate is not None:
             result.links.append(earlier)
@@ -97,10 +113,8 @@ def permissions_for(
         else:
             if given is not None:
                 result.revoked.append((new, generation))
-            result.refused.append(
-                _reason(given, old, space, accept_uncertified, fused=_fused(certificates, old, space))
-            )
-    known = {*state.calibrations, *result.calibrations}
+            result.refused.append(_reason(given, old, space, accept_uncertified))
+    known = {*state.calibrations, *result.calibrations, *result.fused, *_fused_before(state, result.links)}
     result.uncalibrated.extend(pair for one in (*state.servable, new) if (pair := (new, one)) not in known)
     return result
 
@@ -112,6 +126,9 @@ def _calibrations(
     pairs = {"cross": (new, old), "new": (new, new), "old": (old, old)}
     calibrations = {}
     for test, value in certificate.calibrations.items():
+        if test == "cross" and certificate.fusion is not None:
+            # of fused queries, which have calibrations of their own
+            continue
         pair = pairs[test]
         # what it says of the old space alone holds whatever the verdict; but thresholds were set by the calibration
         # that is there, and an upgrade does not move them
@@ -120,23 +137,21 @@ def _calibrations(
     return calibrations
 
 
-def _fused(certificates: Sequence[Certificate], old: Space, new: Space) -> bool:
-    """Whether one of the certificates is of this pair, but of queries fused with the old model's."""
-    return any(
-        one.fusion is not None and (one.old_space.id, one.fusion.space.id) == (old.id, new.id) for one in certificates
-    )
+def _of_fused(certificate: Certificate) -> tuple[str | None, str | None] | None:
+    """The old and the new space of a certificate whose queries were fused of both."""
+    return None if certificate.fusion is None else (certificate.old_space.id, certificate.fusion.space.id)
 
 
-def _reason(certificate: Certificate | None, old: Space, new: Space, accept: bool, *, fused: bool) -> str:
+def _fused_before(state: State, links: Sequence[Link]) -> set[Pair]:
+    """Pairs of fused queries that were calibrated at an earlier plan."""
+    return {(one.query, one.gallery) for one in links if (one.query, one.gallery, one.share) in state.fused}
+
+
+def _reason(certificate: Certificate | None, old: Space, new: Space, accept: bool) -> str:
     if accept:
         return (
             f"queries of {new} cannot search vectors of {old}: their dimensions differ, and only a certificate says "
             "which of them may be compared; run 'samespace check --prefix' for the pair"
-        )
-    if certificate is None and fused:
-        return (
-            f"the certificate of {new} on {old} is of fused queries and does not vouch for new queries alone: "
-            "run 'samespace check' without --fuse for the pair, or --accept-uncertified, which is recorded"
         )
     if certificate is None:
         return (
@@ -144,7 +159,8 @@ def _reason(certificate: Certificate | None, old: Space, new: Space, accept: boo
             "its certificate.json with --certificate, or --accept-uncertified, which is recorded"
         )
     failed = ", ".join(name for name, result in certificate.metrics.items() if not result.compatible)
+    which = "queries" if certificate.fusion is None else "fused queries"
     return (
-        f"the certificate says no to queries of {new} on vectors of {old} ({failed}); --accept-uncertified goes "
+        f"the certificate says no to {which} of {new} on vectors of {old} ({failed}); --accept-uncertified goes "
         "against it, and is recorded"
     )
