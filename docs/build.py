@@ -47,6 +47,7 @@ ROOMS = {
     "demo": "the whole job on made-up characters",
     "serve": "the HTTP service",
     "studies": "the papers' tables, and our own, on your images",
+    "project": "images to a certified upgrade, by one file",
     "benchmarks": "IJB, Market-1501, landmarks, LFW",
     "report": "a certificate for people",
     "gallery": "search, upgrade, backfill, roll back",

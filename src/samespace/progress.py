@@ -8,7 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 Advance = Callable[[int], None]
 """Called with how many more are done."""
@@ -44,10 +48,136 @@ def bar(
     `total` is None where it is not known; `start` units were done before, on resuming. It writes to standard error by
     default.
     """
+    stages = _stages.get()
+    if stages is not None:
+        with stages.bar(title, total, unit, start) as advance:
+            yield advance
+        return
     stream = stream or sys.stderr
     shown = _on_terminal if stream.isatty() else _in_lines
     with shown(title, total, unit, start, stream) as advance:
         yield advance
+
+
+class Stages:
+    """One view of work in several stages: its bars are shown below a bar of the whole, with the time left of it.
+
+    The bar of the whole moves by expected seconds, and its time left by how these compare with real ones.
+
+    Args:
+        title: of the whole.
+        seconds: expected of all stages together, those that were done before included.
+        done: expected seconds of the stages that were done before.
+        stream: standard error by default.
+    """
+
+    def __init__(self, title: str, seconds: float, *, done: float = 0.0, stream: TextIO | None = None) -> None:
+        self._title, self._seconds = title, max(seconds, 1e-6)
+        self._stream = stream or sys.stderr
+        self._done, self._gained = done, 0.0
+        self._expected = self._share = 0.0
+        self._units = 1
+        self._stage = ""
+        self._began = self._shown = time.monotonic()
+        self._live: Progress | None = None
+        self._whole: TaskID | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator[Stages]:
+        """Show the view while the block runs; every `bar` inside becomes part of it."""
+        token = _stages.set(self)
+        self._began = self._shown = time.monotonic()
+        try:
+            if self._stream.isatty():
+                with _live(self._stream) as self._live:
+                    self._whole = self._live.add_task(self._title, total=self._seconds, rate="", note="", left="")
+                    self._advance(0, "")
+                    yield self
+            else:
+                yield self
+        finally:
+            self._live = None
+            _stages.reset(token)
+
+    @contextmanager
+    def stage(self, title: str, seconds: float, units: int = 1) -> Iterator[None]:
+        """One stage: the seconds it should take, and how many units all its bars count together."""
+        self._stage, self._expected, self._units, self._share = title, seconds, max(units, 1), 0.0
+        self._advance(0, "")
+        yield
+        rest = self._expected * (1 - self._share)
+        self._done += rest
+        self._gained += rest
+        self._expected, self._share = 0.0, 1.0
+        self._advance(0, "")
+
+    @contextmanager
+    def bar(self, title: str, total: int | None, unit: str, start: int) -> Iterator[Bar]:
+        """What `bar` shows inside."""
+        self._advance(start, "", gained=False)
+        if self._live is None:
+            yield lambda done, note="": self._line(title, done, note)
+            return
+        live = self._live
+        task = live.add_task(f"  {title}", total=total, completed=start, rate="", note="", left="")
+        began, finished = time.monotonic(), 0
+
+        def advance(done: int, note: str = "") -> None:
+            nonlocal finished
+            finished += done
+            rate = finished / max(time.monotonic() - began, 1e-6)
+            live.update(task, advance=done, rate=f"{rate:,.0f} {unit}/s")
+            if note:
+                live.update(task, note=note)
+            self._advance(done, "")
+
+        try:
+            yield advance
+        finally:
+            live.remove_task(task)
+
+    def _advance(self, units: int, note: str, *, gained: bool = True) -> None:
+        step = min(units / self._units, 1 - self._share)
+        self._share += step
+        self._done += step * self._expected
+        self._gained += step * self._expected if gained else 0.0
+        if self._live is not None and self._whole is not None:
+            self._live.update(self._whole, completed=self._done, left=f"{self.left} left", note=self._stage)
+
+    def _line(self, title: str, done: int, note: str) -> None:
+        self._advance(done, note)
+        now = time.monotonic()
+        if now - self._shown >= _SECONDS_BETWEEN_LINES:
+            self._shown = now
+            share = f"{min(100 * self._done / self._seconds, 99.0):.0f} %"
+            tail = f", {note}" if note else ""
+            print(f"{self._title}: {share}, {self.left} left; {title}{tail}", file=self._stream, flush=True)
+
+    @property
+    def left(self) -> str:
+        """Time left of the whole, for people: by the pace so far, at first as expected."""
+        spent = time.monotonic() - self._began
+        pace = spent / self._gained if self._gained > 1 else 1.0
+        return clock(max(self._seconds - self._done, 0.0) * pace)
+
+
+_stages: ContextVar[Stages | None] = ContextVar("stages", default=None)
+
+
+def _live(stream: TextIO) -> Progress:
+    """A display of a whole and of what is under way, which knows the time left of the whole only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[rate]}", style="dim"),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=Console(file=stream),
+    )
 
 
 @contextmanager

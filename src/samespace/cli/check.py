@@ -72,6 +72,7 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option("--support-baseline", type=PATH, metavar="OLD_Q", help="The queries of these classes, old model.")
 @certificate_options
 @click.option("--images", metavar="SOURCE", help="Image source with the items' ids, to show queries in the report.")
+@click.option("--note", "remarks", multiple=True, metavar="TEXT", help="Kept in the certificate's notes; repeat.")
 @quiet_option
 @json_option
 def check(
@@ -91,6 +92,7 @@ def check(
     support_baseline: Path | None,
     report: Path | None,
     images: str | None,
+    remarks: tuple[str, ...],
     quiet: bool,
     json_to: str | None,
     **options: Any,
@@ -161,7 +163,7 @@ def check(
             **options,
         )
     models = [("the new model", queries, chosen["queries"]), ("the old model", gallery, chosen["gallery"])]
-    certificate = replace(certificate, notes=(*notes, *certificate.notes, *provenance_notes(models)))
+    certificate = replace(certificate, notes=(*notes, *certificate.notes, *provenance_notes(models), *remarks))
     return show_certificate(certificate, report, json_to, lookup)
 
 

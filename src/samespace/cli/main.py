@@ -11,6 +11,7 @@ import click
 
 from samespace.cli.benchmark import benchmark
 from samespace.cli.bridge import bridge
+from samespace.cli.build import build
 from samespace.cli.check import check
 from samespace.cli.data import data
 from samespace.cli.demo import demo
@@ -29,6 +30,7 @@ from samespace.cli.export import export
 from samespace.cli.gallery import gallery
 from samespace.cli.probe import probe
 from samespace.cli.reproduce import reproduce
+from samespace.cli.start import start
 from samespace.cli.streams import outlets
 from samespace.cli.train import train
 from samespace.names import require_name
@@ -61,6 +63,7 @@ def cli() -> None:
 
     \b
     First time here:          samespace demo
+    Your images, short way:   samespace start images/, then samespace build project.yaml
     Which way fits:           samespace probe OLD_VECTORS --new NEW_VECTORS
     Train a compatible model: samespace train recipe.yaml --out runs/v2
     Make vectors:             samespace embed runs/v2 images/ --out vectors/new
@@ -70,7 +73,7 @@ def cli() -> None:
     """  # noqa: D301
 
 
-for command in (demo, probe, train, embed, check, gallery, bridge, benchmark, reproduce, data, export):
+for command in (demo, start, build, probe, train, embed, check, gallery, bridge, benchmark, reproduce, data, export):
     cli.add_command(command)
 
 

@@ -16,17 +16,25 @@ from samespace.cli.gallery.options import (
     prepare_upgrade,
     upgrade_options,
 )
-from samespace.cli.output import write_result
+from samespace.cli.output import PATH, write_result
 
 
 @click.command()
 @gallery_argument
+@click.option(
+    "--from",
+    "project",
+    type=PATH,
+    metavar="FILE",
+    help="A built project.yaml: its model and its certificate; a gallery that is not there is made of its old vectors.",
+)
 @upgrade_options(
     order="Of the backfill to come.  [default: the plan's]",
     images="The items' images, for canaries.  [default: the remembered]",
 )
 def upgrade(
     location: str,
+    project: Path | None,
     model: Path | None,
     space_of: Path | None,
     certificates: tuple[Path, ...],
@@ -42,6 +50,13 @@ def upgrade(
     from samespace.gallery import Gallery
     from samespace.report.gallery import print_switched
 
+    if project is not None:
+        if model is not None or space_of is not None or certificates or pairs:
+            raise click.UsageError(
+                "--from has the model and the certificate: leave out --model, --space, --certificate."
+            )
+        _from_project(location, project, json_to, options)
+        return
     given = model_or_space(model, space_of)
     if given is None and pairs:
         raise click.UsageError("--calibrate goes with --model or --space.")
@@ -50,3 +65,23 @@ def upgrade(
         found = gallery.upgrade(given, read, **options)
     if write_result(found.to_dict(), json_to):
         print_switched(found, console(), f"next: samespace gallery backfill {quote(gallery.location)}")
+
+
+def _from_project(location: str, project: Path, json_to: str | None, options: dict[str, Any]) -> None:
+    from samespace.evaluate import Certificate
+    from samespace.progress import bar
+    from samespace.project.live import finished, open_filled, require_yes
+    from samespace.report.gallery import print_switched
+
+    build = finished(project)
+    certificate = Certificate.load(build.certificate) if options["accept_uncertified"] else require_yes(build)
+    opened, filled = open_filled(location, build, progress=bar)
+    with opened as gallery:
+        if filled is not None and json_to != "-":
+            click.echo(f"{location}: made, with the old vectors of {filled:,} items")
+        found = gallery.upgrade(str(build.model), [certificate], **options)
+        place = quote(gallery.location)
+    if write_result({**found.to_dict(), "filled": filled}, json_to):
+        print_switched(found, console(), f"next: samespace gallery backfill {place}")
+        click.echo(f"search: samespace gallery search {place} --images {quote(build.project.images)}")
+        click.echo(f"back: samespace gallery rollback {place}")
