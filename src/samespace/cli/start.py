@@ -41,7 +41,7 @@ def start(
     line. Then 'samespace build project.yaml' makes all of it. Without --old or --old-vectors a stand-in for the old
     model is trained first: a rehearsal of the upgrade.
     """
-    from samespace.project.start import start as run_start
+    from samespace.project.start.start import start as run_start
 
     started = run_start(
         images,

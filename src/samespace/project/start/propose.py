@@ -9,10 +9,10 @@ import yaml
 
 from samespace.data import Augment
 from samespace.errors import InputError
-from samespace.project.look import Look
 from samespace.project.old import OldModel, OldVectors
 from samespace.project.settings import Budget, Network, Project, Split
 from samespace.project.split import FEW, STAND_IN, Shares
+from samespace.project.start.look import Look
 
 _STEPS = 3_000
 _EPOCHS = (10, 40)

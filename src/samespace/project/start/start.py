@@ -13,12 +13,12 @@ from samespace.errors import InputError
 from samespace.files import write_text
 from samespace.progress import bar, silent_bar
 from samespace.project.build import overview
-from samespace.project.look import Look, look
 from samespace.project.make import stages_of
 from samespace.project.old import OldModel, OldVectors, match_old_vectors, read_old_model
 from samespace.project.plan import Plan, make_plan
-from samespace.project.propose import project_text, propose
 from samespace.project.settings import folder_of
+from samespace.project.start.look import Look, look
+from samespace.project.start.propose import project_text, propose
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,1 @@
+"""Looking at images and writing the project file that fits them."""
