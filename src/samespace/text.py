@@ -86,21 +86,25 @@ def rows(path: Path, what: str, delimiter: str = ",") -> Iterator[tuple[int, lis
     yield from split_rows(read(path, what), path, delimiter)
 
 
-def split_rows(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def split_rows(
+    text: str, path: Path, delimiter: str, *, first: int = 1, spaced: bool = False
+) -> Iterator[tuple[int, list[str]]]:
     """The rows of a table, by the rules of RFC 4180: a field in double quotes may hold anything, quotes doubled.
+
+    `first` is the number of the first line; fields may be `spaced` from the delimiter before them.
 
     Raises:
         InputError: a quoted field that does not end, or goes on after its end.
     """
     # the limit is the whole process's, and its default of 131,072 characters is less than some tables hold in a field
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    number = 1
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaced)
+    number = first
     try:
         for row in reader:
             if len(row) > 1 or (row and row[0] and not row[0].isspace()):
                 yield number, row
-            number = reader.line_num + 1
+            number = first + reader.line_num
     except csv.Error as error:
         reason = "is not closed" if "end of data" in str(error) else "goes on after its end"
         raise InputError(

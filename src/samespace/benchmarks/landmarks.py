@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -113,8 +113,10 @@ class LandmarkScores:
         return ranking.trapezoidal_precision()
 
 
-def by_stem(vectors: VectorSet, ids: npt.NDArray[np.str_]) -> VectorSet:
-    """The set with file names brought to the form of `ids`: without folder and suffix, where they are only so found.
+def by_stem(vectors: VectorSet, ids: npt.NDArray[np.str_], *, folders: int = 0) -> VectorSet:
+    """The set with file names brought to the form of `ids`, where they are only so found.
+
+    They are compared without suffix, and without folders but the last `folders` of them.
 
     Example:
         >>> named = by_stem(VectorSet.from_arrays(np.eye(2), ids=["jpg/a.jpg", "jpg/b.jpg"]), np.array(["b"]))
@@ -123,6 +125,12 @@ def by_stem(vectors: VectorSet, ids: npt.NDArray[np.str_]) -> VectorSet:
     """
     if not vectors.has_ids or np.isin(ids, vectors.ids).all():
         return vectors
-    stems = np.array([Path(name).stem for name in vectors.ids.astype(str)])
-    usable = len(np.unique(stems)) == len(stems) and np.isin(ids, stems).all()
-    return replace(vectors, ids=stems) if usable else vectors
+    stems = [_stem(name, folders) for name in vectors.ids.astype(str).tolist()]
+    wanted = {_stem(name, folders) if folders else name: name for name in ids.tolist()}
+    usable = len(set(stems)) == len(stems) and wanted.keys() <= set(stems)
+    return replace(vectors, ids=np.array([wanted.get(stem, stem) for stem in stems])) if usable else vectors
+
+
+def _stem(name: str, folders: int) -> str:
+    path = PurePath(name)
+    return "/".join([*path.parts[-1 - folders : -1], path.stem])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from samespace import text
 from samespace.errors import InputError
-from samespace.files import require_file
 from samespace.metrics._arrays import Floats, Ints, Mask
 from samespace.metrics.bootstrap import ratio
 from samespace.scoring.grid import Doubles, exact_scores
@@ -23,6 +23,10 @@ from samespace.scoring.weighted import share_above
 RATES = ("1e-3", "1e-2", "1e-1")
 
 _CHUNK = 1 << 21
+_VIEW_1: dict[str, Any] = {
+    "metrics": tuple(f"TAR@FAR={rate}" for rate in RATES),
+    "notes": ("The list is one set of pairs, as in view 1 of LFW: accuracy, which needs folds, is not measured.",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,10 @@ class LFW:
     def read(cls, path: str | Path, *, suffix: str = ".jpg") -> LFW:
         """Read `pairs.txt`: a line `folds pairs`, then per fold so many pairs of one person and as many of two.
 
-        A pair of one person is `name number number`, a pair of two `name number name number`.
+        A pair of one person is `name number number`, a pair of two `name number name number`, parted by tabs, as
+        published, or spaces; only tabs leave names with spaces beyond doubt. A first line of one number is that of
+        view 1 (`pairsDevTrain.txt`, `pairsDevTest.txt`): one set of pairs, which has no accuracy over folds. Source:
+        Huang et al., Labeled Faces in the Wild, Technical Report 07-49, and the README of its views.
 
         `path` is the file, or the folder that has it, and `suffix` that of the image files.
 
@@ -68,19 +75,17 @@ class LFW:
             InputError: no such file, or a line that does not fit, by its number.
         """
         path = Path(path) / "pairs.txt" if Path(path).is_dir() else Path(path)
-        require_file(path, "the list of pairs of LFW, pairs.txt")
-        lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-        while lines and not lines[-1]:
-            lines.pop()
-        folds, each = _header(lines, path)
+        lines = list(text.lines(path, "the list of pairs of LFW, pairs.txt"))
+        folds, each = _header(lines[0][1] if lines else "", path)
         if len(lines) != 1 + 2 * folds * each:
+            announced = f"{folds} folds of {each}" if folds > 1 else f"{each}"
             raise InputError(
-                f"{path}: the first line announces {folds} folds of {each} pairs of one person and {each} of two, "
-                f"{2 * folds * each} lines; got {len(lines) - 1}"
+                f"{path}: the first line announces {announced} pairs of one person and {each} of two, "
+                f"{2 * folds * each} lines; got {len(lines) - 1}{'' if folds > 1 else '; for folds it has two numbers'}"
             )
         place = np.arange(2 * folds * each)
         same = place // each % 2 == 0
-        sides = [_pair(line, bool(same[row]), f"{path}:{row + 2}") for row, line in enumerate(lines[1:])]
+        sides = [_pair(line, bool(one), f"{path}:{row}") for (row, line), one in zip(lines[1:], same, strict=True)]
         people, persons = np.unique(np.array([[a, b] for (a, _), (b, _) in sides]), return_inverse=True)
         images = np.array([[f"{name}/{name}_{number:04}{suffix}" for name, number in pair] for pair in sides])
         ids, rows = np.unique(images, return_inverse=True)
@@ -93,6 +98,7 @@ class LFW:
             fold=place // (2 * each),
             people=persons.reshape(-1, 2),
             identities=len(people),
+            **({} if folds > 1 else _VIEW_1),
         )
 
     @property
@@ -177,19 +183,37 @@ def accuracy(scores: Floats, same: Mask, fold: Ints, weights: Ints) -> Floats:
     return ratio(np.where(defined, table, 0.0).sum(axis=0), defined.sum(axis=0))
 
 
-def _header(lines: list[list[str]], path: Path) -> tuple[int, int]:
-    header = lines[0] if lines else []
-    if len(header) != 2 or not all(word.isdecimal() for word in header):
-        raise InputError(f"{path}: the first line should be two numbers, folds and pairs, such as '10 300'")
-    folds, each = int(header[0]), int(header[1])
-    if folds < 2 or each < 1:
-        raise InputError(f"{path}: a threshold is chosen on other folds, so there must be two or more, got {folds}")
-    return folds, each
+def _header(line: str, path: Path) -> tuple[int, int]:
+    """Folds, and pairs of each kind in one; view 1 is one fold."""
+    words = line.split()
+    if not 1 <= len(words) <= 2 or not all(word.isdecimal() and word.isascii() and len(word) < 10 for word in words):
+        raise InputError(
+            f"{path}: the first line should be two numbers, folds and pairs, such as '10 300', or one, as in view 1"
+        )
+    *folds, each = map(int, words)
+    if each < 1 or (folds and folds[0] < 2):
+        raise InputError(f"{path}: a threshold is chosen on other folds, so there must be two or more, got {line!r}")
+    return (folds[0] if folds else 1), each
 
 
-def _pair(words: list[str], one: bool, where: str) -> tuple[tuple[str, int], tuple[str, int]]:
-    wanted = "'name number number', a pair of one person" if one else "'name number name number', a pair of two"
-    numbers = words[1:] if one else words[1::2]
-    if len(words) != (3 if one else 4) or not all(word.isdecimal() for word in numbers):
+def _pair(line: str, one: bool, where: str) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Person and number of both images."""
+    words = [word.strip() for word in line.split("\t")] if "\t" in line.strip() else line.split()
+    found = _names(words, one)
+    if found is None:
+        wanted = "'name number number', a pair of one person" if one else "'name number name number', a pair of two"
         raise InputError(f"{where}: expected {wanted}, got '{' '.join(words)[:80]}'")
-    return (words[0], int(numbers[0])), (words[0] if one else words[2], int(numbers[1]))
+    return found
+
+
+def _names(words: list[str], one: bool) -> tuple[tuple[str, int], tuple[str, int]] | None:
+    """A pair from its words, where they can be read in one way only; spaces may also stand within a name."""
+    numbers = [place for place, word in enumerate(words) if word.isdecimal() and word.isascii() and len(word) < 10]
+    last = len(words) - 1
+    if one and len(words) >= 3 and numbers[-2:] == [last - 1, last] and (name := " ".join(words[: last - 1])):
+        return (name, int(words[-2])), (name, int(words[-1]))
+    between = [place for place in numbers if 0 < place < last - 1]
+    if one or len(between) != 1 or last not in numbers:
+        return None
+    cut = between[0]
+    return (" ".join(words[:cut]), int(words[cut])), (" ".join(words[cut + 1 : last]), int(words[last]))

@@ -11,7 +11,8 @@ from samespace.cli.output import PATH, certificate_options, json_option, quiet_o
 
 # as in protocols.named, which takes long to import
 _NAMES = ("ijbb", "ijbc", "market1501", "msmt17", "roxford5k", "rparis6k", "gldv2", "lfw")
-_BY_STEM = ("roxford5k", "rparis6k", "gldv2")
+# how many folders before the name of an image tell it from others, whatever its suffix
+_BY_STEM = {"roxford5k": 0, "rparis6k": 0, "gldv2": 0, "lfw": 1}
 
 
 @click.command()
@@ -78,7 +79,7 @@ def benchmark(
 
     def load(path: Path) -> VectorSet:
         found = VectorSet.load(path)
-        return by_stem(found, published.ids) if name in _BY_STEM else found
+        return by_stem(found, published.ids, folders=_BY_STEM[name]) if name in _BY_STEM else found
 
     with working("scoring", quiet=quiet):
         certificate = certify(

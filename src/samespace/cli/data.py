@@ -83,6 +83,8 @@ def describe(
         )
     if told:
         say(told)
+    for note in found.notes:
+        say(note)
     say(f"fingerprint: {found.fingerprint[:12]}")
 
 

@@ -85,6 +85,7 @@ class Description:
         changes: how many of them are changed on the way to pixels, by how, such as `turned_upright`.
         look_alikes: pairs of classes whose names differ in leading zeros, case, spaces or Unicode form alone.
         fingerprint: sha256 of the contents.
+        notes: how the source was read, a sentence each.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Description:
     sizes: Sizes | None = None
     changes: dict[str, int] = field(default_factory=dict)
     look_alikes: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
@@ -139,6 +141,7 @@ def describe(source: ImageSource) -> Description:
         sizes=_sizes(getattr(source, "sizes", {})),
         changes=dict(left_out.changes),
         look_alikes=tuple(look_alikes(source.classes)),
+        notes=tuple(getattr(source, "notes", ())),
     )
 
 

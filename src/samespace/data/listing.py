@@ -47,6 +47,7 @@ class Listing:
         size: (height, width) of every image, where the set declares it.
         named: False where ids are row numbers, which mean nothing in another set.
         item: what stands before an id in messages, such as `record`.
+        notes: what its columns were taken as, or what else of it was read how, a sentence each.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Listing:
     named: bool = True
     item: str = ""
     passed_over: PassedOver = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_files(
@@ -72,6 +74,7 @@ class Listing:
         told: npt.NDArray[np.generic] | None = None,
         bad: Skipped = (),
         passed_over: PassedOver = (),
+        notes: tuple[str, ...] = (),
     ) -> Listing:
         """Images that are files; their facts are id, size, modification time, and `told` where ids do not tell it."""
 
@@ -81,7 +84,7 @@ class Listing:
                 label = "" if told is None else f" {told[row]}"
                 yield f"{ids[row]} {stat.st_size} {stat.st_mtime_ns}{label}".encode(errors="surrogateescape")
 
-        return cls(name, ids, classes, path_of, facts, bad, passed_over=passed_over)
+        return cls(name, ids, classes, path_of, facts, bad, passed_over=passed_over, notes=notes)
 
 
 class ListedOptions(TypedDict, total=False):
@@ -118,6 +121,7 @@ class ListedSource:
         resized: how many of them have another size than the source gives them.
         sizes: how many of them have each (height, width), upright.
         named: whether ids mean anything outside this set.
+        notes: how the set was read, a sentence each.
 
     Raises:
         InputError: no image, a broken one, or unlike sizes without `image_size`.
@@ -136,7 +140,7 @@ class ListedSource:
         require_channels(channels)
         if broken not in ("refuse", "skip"):
             raise InputError(f"broken must be 'refuse' or 'skip', got {broken!r}")
-        self.name, self.named = listing.name, listing.named
+        self.name, self.named, self.notes = listing.name, listing.named, listing.notes
         self._listing, self._channels = listing, channels or 3
         self._size = as_size(image_size) or listing.size
         self._workers = workers or min(8, os.cpu_count() or 1)

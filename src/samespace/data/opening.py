@@ -53,7 +53,7 @@ def _landmarks(place: str, *, clean: str = "false", **options: str) -> Listing:
 
 FORMATS: dict[str, Format] = {
     "rec": Format("DIR", record_listing),
-    "list": Format("FILE[,root=DIR]", list_listing),
+    "list": Format("FILE[,root=DIR,path=COLUMN,label=COLUMN,part=NAME]", list_listing),
     "market1501": Format("DIR[,part=train]", partial(reid_listing, layout="market1501")),
     "msmt17": Format("DIR[,part=train]", partial(reid_listing, layout="msmt17")),
     "gldv2": Format("DIR[,part=train,clean=true]", _landmarks),
