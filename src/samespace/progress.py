@@ -34,7 +34,7 @@ def silent(done: int, note: str = "") -> None:
 
 
 @contextmanager
-def silent_bar(title: str, total: int | None) -> Iterator[Bar]:
+def silent_bar(title: str, total: int | None, unit: str = "images") -> Iterator[Bar]:
     """In the place of `bar`, where nothing is to be shown."""
     yield silent
 
@@ -232,6 +232,19 @@ def _in_lines(title: str, total: int | None, unit: str, start: int, stream: Text
     spent = time.monotonic() - began
     rate, tail = finished / max(spent, 1e-6), f", {last}" if last else ""
     print(f"{title}: {finished:,} {unit} in {clock(spent)}, {rate:,.0f} {unit}/s{tail}", file=stream, flush=True)
+
+
+@contextmanager
+def patience(title: str, *, after: float = 2.0, quiet: bool = False, stream: TextIO | None = None) -> Iterator[None]:
+    """Say what is going on, once, where the block takes longer than `after` seconds and cannot count its work."""
+    timer = threading.Timer(after, lambda: print(f"{title} …", file=stream or sys.stderr, flush=True))
+    timer.daemon = True
+    if not quiet:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def notice(text: str) -> None:

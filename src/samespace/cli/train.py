@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from samespace.cli.output import PATH, json_option, quiet_option, write_result
+
+if TYPE_CHECKING:
+    from samespace.train import Recipe
 
 
 @click.command()
@@ -17,7 +21,9 @@ from samespace.cli.output import PATH, json_option, quiet_option, write_result
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a recipe key, such as optim.epochs=20."
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Check the recipe and print it with every value written out; train nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Open and build everything, try twenty steps, print the recipe in full, memory and time; write nothing.",
 )
 @quiet_option
 @json_option
@@ -40,16 +46,19 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
     Every key with its meaning and default: docs/recipes.md.
     """  # noqa: D301
     from samespace.progress import clock
-    from samespace.train import dump_recipe, flushed_denormals, load_recipe, run
+    from samespace.train import flushed_denormals, load_recipe, run
+    from samespace.train.old_side import seed_warning
     from samespace.train.validation import validation_lines
 
     parsed = load_recipe(recipe, overrides)
     if dry_run:
-        click.echo(dump_recipe(parsed.resolved()), nl=False)
+        _dry_run(parsed, out, quiet, json_to)
         return
     method = parsed.resolved().compatibility.method
     if parsed.compatibility.method == "auto" and method != "none" and not quiet:
         click.echo(f"compatibility.method: auto takes {method}", err=True)
+    if warning := seed_warning(parsed):
+        click.echo(f"warning: {warning}", err=True)
     with flushed_denormals():
         trained = run(parsed, out, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":
@@ -61,3 +70,18 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
         click.echo(f"{trained.model}: {done}")
         for line in validation_lines(trained.validation):
             click.echo(line)
+
+
+def _dry_run(recipe: Recipe, out: Path, quiet: bool, json_to: str | None) -> None:
+    """Print the recipe as YAML, and what it would take as comments below it."""
+    from samespace.train import dump_recipe, flushed_denormals
+    from samespace.train.dry_run import dry_run
+
+    with flushed_denormals():
+        found = dry_run(recipe, out, quiet=quiet)
+    write_result({"finished": True} if found is None else {"finished": False, **found.to_dict()}, json_to)
+    if json_to == "-":
+        return
+    click.echo(dump_recipe(recipe.resolved()), nl=False)
+    for line in [f"{out} holds this training, finished"] if found is None else found.lines():
+        click.echo(f"# {line}")

@@ -109,6 +109,11 @@ def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimize
     return Position(**json.loads(metadata["position"]))
 
 
+def checkpoint_position(path: Path) -> Position:
+    """Where the training stood that wrote a checkpoint."""
+    return Position(**json.loads(_read(path)[1]["position"]))
+
+
 def checkpoint_recipe(path: Path) -> str:
     """The resolved recipe a checkpoint was written under."""
     return _read(path)[1]["recipe"]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,18 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
         yield line
 
 
+def require_logger(kind: str) -> None:
+    """Refuse a logger whose extra is not installed, by an InputError."""
+    if find_spec(kind) is None:
+        raise InputError(f"the logger '{kind}' is not installed: pip install 'samespace[{kind}]'")
+
+
 def open_logger(kind: str, out: Path, recipe: dict[str, Any]) -> Log:
     """A logger beside `metrics.jsonl`, from an optional extra. Raises InputError: the extra is not installed."""
-    try:
-        if kind == "tensorboard":
-            return _tensorboard(out)
-        return _wandb(out, recipe) if kind == "wandb" else _mlflow(out, recipe)
-    except ImportError:
-        raise InputError(f"the logger '{kind}' is not installed: pip install 'samespace[{kind}]'") from None
+    require_logger(kind)
+    if kind == "tensorboard":
+        return _tensorboard(out)
+    return _wandb(out, recipe) if kind == "wandb" else _mlflow(out, recipe)
 
 
 def _numbers(line: dict[str, Any]) -> dict[str, float]:

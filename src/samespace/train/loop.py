@@ -81,12 +81,14 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
         InputError: old embeddings are needed and missing, or do not fit the images.
     """
-    return _Training(
+    return Training(
         task, source, recipe.resolved(), Path(out), old, old_model, old_views, validation, device, processes, quiet
     ).run()
 
 
-class _Training:
+class Training:
+    """All that `train` works with; `batches` and `step` are also what a dry run tries."""
+
     def __init__(
         self,
         task: CompatibleTask,
@@ -129,6 +131,7 @@ class _Training:
         self.checkpoint = out / "checkpoint.safetensors"
 
     def run(self) -> Position:
+        """Train to the end, from the checkpoint where there is one."""
         position = Position()
         if self.checkpoint.exists():
             position = load_checkpoint(self.checkpoint, self.task, self.optimizer, self.source.fingerprint())
@@ -156,10 +159,10 @@ class _Training:
         began = saved = time.monotonic()
         before, mean = position.seconds, math.nan
         pending = torch.zeros(len(_PARTS), device=self.device)
-        for batch in self._batches(epoch, position.step):
+        for batch in self.batches(epoch, position.step):
             rate = learning_rate(optim, epoch, batch.step, self.steps)
             weight = task.weight_at(epoch + batch.step / self.steps)
-            pending += self._step(batch, epoch, weight, rate)
+            pending += self.step(batch, epoch, weight, rate)
             position.step = batch.step + 1
             position.seconds = before + time.monotonic() - began
             settle = self.device.type == "cpu" or batch.step % _STEPS_BETWEEN_LINES == _STEPS_BETWEEN_LINES - 1
@@ -185,7 +188,8 @@ class _Training:
         if self.processes.any(interruption.is_set(), self.device) and position.epoch < optim.epochs:
             raise Interrupted
 
-    def _step(self, batch: Batch, epoch: int, weight: float, rate: float) -> Tensor:
+    def step(self, batch: Batch, epoch: int, weight: float, rate: float) -> Tensor:
+        """Train on one batch; the loss and its parts, (3,), left on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_stream(self.recipe.seed, epoch, batch.step, self.processes.rank))
@@ -283,7 +287,8 @@ class _Training:
         with self.processes.gathered(part, start, len(images), self.out / "validation.npy") as vectors:
             return validation.measure(vectors) if self.processes.first else {}
 
-    def _batches(self, epoch: int, step: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, step: int) -> Iterator[Batch]:
+        """This process's batches of an epoch from a step on."""
         return batches(
             self.source,
             batch_size=self.recipe.optim.batch_size,

@@ -10,9 +10,11 @@ import torch
 from samespace.data import FixedViews, ImageSource
 from samespace.data.source import Subset
 from samespace.errors import InputError
+from samespace.files import read_json
 from samespace.models import Classifier, Embedder, resolve_model
 from samespace.models.extract import embed_to
 from samespace.progress import bar, silent_bar
+from samespace.strict import read_yaml
 from samespace.train.compatibility import METHODS
 from samespace.train.distributed import Processes
 from samespace.train.methods.method import OldSide, shared_classes
@@ -28,11 +30,14 @@ def old_side(
     device: torch.device,
     group: Processes,
     quiet: bool = False,
+    *,
+    embed: bool = True,
 ) -> OldSide:
     """Gather what a method needs of the old model, making its vectors once where only the model is given.
 
     Vectors made here are kept in `old-vectors/` beside `out`, under the old space and the images they belong to, so
-    that other trainings against the same model find them.
+    that other trainings against the same model find them. Where `embed` is False nothing is made or written: others of
+    their dimension stand in for vectors that are not there yet, which is enough to try a training.
 
     Raises:
         InputError: a model, vector set or classifier is missing or does not fit the images, dimensions do not fit, or
@@ -58,10 +63,11 @@ def old_side(
             vectors = align(VectorSet.load(str(section.old_vectors)), source)
             _check_dims(recipe, vectors.dim)
         else:
-            vectors = _embed_once(embedder, source, out, group, quiet)
+            made = embed or _folder(embedder.space.id, source, out).exists()
+            vectors = _embed_once(embedder, source, out, group, quiet) if made else _stand_in(embedder, source)
     views = None
     if "views" in method.needs and embedder is not None and isinstance(section.views, int):
-        views = _views_once(embedder, source, recipe, out, group, quiet)
+        views = _views_once(embedder, source, recipe, out, group, quiet, embed)
     elif "views" in method.needs and section.old_views is not None:
         views = load_views(section.old_views, source, align)
         require_same_augment(views.views, recipe.augment, section.old_views)
@@ -150,7 +156,7 @@ def _check_channels(old: Embedder, source: ImageSource) -> None:
 
 
 def _embed_once(embedder: Embedder, source: ImageSource, out: Path, group: Processes, quiet: bool) -> VectorSet:
-    folder = out.parent / "old-vectors" / f"{embedder.space.id}-{source.fingerprint()[:12]}"
+    folder = _folder(embedder.space.id, source, out)
     if group.first and not folder.exists():
         show = silent_bar if quiet else bar
         with show(f"old vectors by {embedder.name or 'the old model'}", len(source)) as advance:
@@ -160,11 +166,67 @@ def _embed_once(embedder: Embedder, source: ImageSource, out: Path, group: Proce
 
 
 def _views_once(
-    embedder: Embedder, source: ImageSource, recipe: Recipe, out: Path, group: Processes, quiet: bool
+    embedder: Embedder, source: ImageSource, recipe: Recipe, out: Path, group: Processes, quiet: bool, embed: bool
 ) -> OldViews:
-    views = FixedViews(recipe.augment, int(recipe.compatibility.views or 1), recipe.seed)
-    folder = out.parent / "old-views" / f"{embedder.space.id}-{source.fingerprint()[:12]}-{views.identity()}"
+    views = _views_of(recipe)
+    folder = _folder(embedder.space.id, source, out, views)
+    if not embed and not folder.exists():
+        return OldViews(views, views.numbers(source.ids), (_stand_in(embedder, source),) * views.count)
     if group.first:
         embed_views(embedder, source, views, folder, progress=silent_bar if quiet else bar)
     group.wait()
     return load_views(folder, source, align)
+
+
+def _views_of(recipe: Recipe) -> FixedViews:
+    return FixedViews(recipe.augment, int(recipe.compatibility.views or 1), recipe.seed)
+
+
+def _folder(space: str, source: ImageSource, out: Path, views: FixedViews | None = None) -> Path:
+    """Where vectors by the old model of a space are kept, or those of views."""
+    name = f"{space}-{source.fingerprint()[:12]}"
+    return (
+        out.parent / "old-vectors" / name if views is None else out.parent / "old-views" / f"{name}-{views.identity()}"
+    )
+
+
+def _stand_in(embedder: Embedder, source: ImageSource) -> VectorSet:
+    """Unit vectors in the place of the embedder's, which take no memory: windows of one row of signs."""
+    dim = embedder.embedding_dim
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], len(source) + dim - 1) / dim**0.5
+    return VectorSet(np.lib.stride_tricks.sliding_window_view(signs.astype(np.float32), dim), source.ids)
+
+
+def missing_vectors(
+    recipe: Recipe, source: ImageSource, validation_images: ImageSource | None, out: Path
+) -> dict[str, int]:
+    """How many vectors a training has yet to make by its old model: of `images`, `views` and `validation_images`."""
+    section, method = recipe.compatibility, METHODS[recipe.compatibility.method]
+    model = section.old_model or recipe.validation.old_model
+    if model is None:
+        return {}
+    space = str(read_json(resolve_model(model) / "config.json", "the configuration of a model")["space"]["id"])
+    wanted: dict[str, tuple[int, Path]] = {}
+    if "vectors" in method.needs:
+        wanted["images"] = len(source), _folder(space, source, out)
+    if "views" in method.needs and isinstance(section.views, int):
+        wanted["views"] = len(source) * section.views, _folder(space, source, out, _views_of(recipe))
+    if validation_images is not None:
+        wanted["validation_images"] = len(validation_images), _folder(space, validation_images, out)
+    return {what: count for what, (count, folder) in wanted.items() if not folder.exists()}
+
+
+def seed_warning(recipe: Recipe) -> str | None:
+    """A warning for a successor with the seed and network of its old model, whose recipe lies beside that model."""
+    if recipe.compatibility.old_model is None:
+        return None
+    file = resolve_model(recipe.compatibility.old_model).parent / "recipe.yaml"
+    if not file.is_file():
+        return None
+    old = read_yaml(file, "a recipe (YAML)", "sections")
+    if old.get("seed") != recipe.seed or (old.get("model") or {}).get("backbone") != recipe.model.backbone:
+        return None
+    return (
+        f"seed {recipe.seed} is also the old model's: with the same network the initial weights are the same, and "
+        "compatibility may come from that; choose another"
+    )

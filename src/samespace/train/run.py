@@ -16,7 +16,7 @@ from samespace.files import read_json, sweep, write_json, write_text
 from samespace.losses import MarginHead
 from samespace.models import Classifier, Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import pick_device
-from samespace.progress import notice
+from samespace.progress import notice, patience
 from samespace.train.checkpoint import checkpoint_recipe, load_best
 from samespace.train.compatibility import METHODS, compatibility_term
 from samespace.train.distributed import Processes, local_device, processes
@@ -66,15 +66,15 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     out = Path(out)
     recipe = recipe.resolved()
     device = local_device(pick_device(recipe.run.device))
-    source = source if source is not None else open_training_source(recipe.data, recipe.model.image_size)
+    source = source if source is not None else open_training_source(recipe.data, recipe.model.image_size, quiet=quiet)
     slice = validation_slice(source, recipe.validation)
     source = source if slice is None else slice.training
-    if finished := _finished(recipe, out, source):
-        return finished
+    if earlier := finished(recipe, out, source):
+        return earlier
     if len(source.classes) < 2:
         raise InputError(f"{source.name} holds {len(source.classes)} class; training needs at least 2")
     with processes(device) as group:
-        task, old = _build(recipe, source, out, device, group, quiet)
+        task, old = build_task(recipe, source, out, device, group, quiet)
         validation = None if slice is None else _validation(recipe, slice, out, device, group, quiet)
         if group.first:
             sweep(out)
@@ -101,12 +101,14 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     return Trained(out / "model", True, position.seconds, summary)
 
 
-def open_training_source(data: DataSection, image_size: int | None = None) -> ImageSource:
-    """The images a recipe names: a source, or one part of its allocation."""
-    source = open_for_model(data.source, image_size, channels=data.channels, broken=data.broken)
-    if data.allocation is None or data.part == "all":
-        return source
-    return part(source, Allocation.load(data.allocation, source), data.part)
+def open_training_source(data: DataSection, image_size: int | None = None, *, quiet: bool = True) -> ImageSource:
+    """The images a recipe names: a source, or one part of its allocation; `quiet` shows no progress."""
+    with patience(f"opening {data.source}", quiet=quiet):
+        source = open_for_model(data.source, image_size, channels=data.channels, broken=data.broken)
+        if data.allocation is not None and data.part != "all":
+            source = part(source, Allocation.load(data.allocation, source), data.part)
+        source.fingerprint()
+    return source
 
 
 @contextmanager
@@ -122,9 +124,17 @@ def flushed_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _build(
-    recipe: Recipe, source: ImageSource, out: Path, device: torch.device, group: Processes, quiet: bool
+def build_task(
+    recipe: Recipe,
+    source: ImageSource,
+    out: Path,
+    device: torch.device,
+    group: Processes,
+    quiet: bool,
+    *,
+    embed: bool = True,
 ) -> tuple[CompatibleTask, OldSide]:
+    """The new model, its head and its compatibility term, with the old side; `embed` as in `old_side`."""
     model = recipe.model
     channels, height, width = source.image_shape
     if model.image_size is None and height != width:
@@ -147,8 +157,9 @@ def _build(
         scale=recipe.head.scale,
         margin_value=recipe.head.margin_value,
     )
-    old = old_side(recipe, source, out, device, group, quiet)
-    term = compatibility_term(recipe.compatibility, recipe.head, source, old)
+    old = old_side(recipe, source, out, device, group, quiet, embed=embed)
+    with patience(f"preparing {recipe.compatibility.method}", quiet=quiet or not group.first):
+        term = compatibility_term(recipe.compatibility, recipe.head, source, old)
     ramp = METHODS[recipe.compatibility.method].ramp * recipe.optim.epochs
     task = CompatibleTask(
         embedder,
@@ -181,8 +192,8 @@ def _validation(
     )
 
 
-def _finished(recipe: Recipe, out: Path, source: ImageSource) -> Trained | None:
-    """The result of an earlier call that finished; refuses a folder of another recipe or of other images."""
+def finished(recipe: Recipe, out: Path, source: ImageSource) -> Trained | None:
+    """The result of an earlier call, None where none finished; refuses a folder of another recipe or other images."""
     import yaml
 
     checkpoint, saved = out / "checkpoint.safetensors", out / "recipe.yaml"

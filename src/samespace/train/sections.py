@@ -65,6 +65,9 @@ class ModelSection:
     std: float = 0.5
     name: str | None = None
 
+    def __post_init__(self) -> None:
+        at_least("model.image_size", 1 if self.image_size is None else self.image_size, 1)
+
 
 @dataclass(frozen=True)
 class HeadSection:
