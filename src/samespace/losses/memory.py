@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from samespace.errors import InputError
-from samespace.losses.checks import widen
+from samespace.losses.checks import check_batch, check_old, full_precision, old_part, widen
 from samespace.prototypes.rows import Vectors, blocks, check_vectors, device_of, refuse_unusable, take, whole_numbers
 
 _UNIT = 1e-6
@@ -137,6 +137,30 @@ class OldMemory(nn.Module):
     def extra_repr(self) -> str:
         """Sizes and settings, for print."""
         return f"{len(self)}, {self.dim}, size={self.size}, seed={self.seed}"
+
+
+def against_memory(
+    memory: OldMemory, embeddings: Tensor, labels: Tensor, old_embeddings: Tensor, prefix: bool
+) -> tuple[Tensor, Comparison]:
+    """Cosines of new embeddings to the old ones of the same images, (B,), and to a draw of the memory.
+
+    Args:
+        memory: of the old vectors.
+        embeddings: (B, new_dim) of any floating type.
+        labels: (B,) whole numbers, numbered as the memory's.
+        old_embeddings: (B, old_dim); no gradient goes there.
+        prefix: compare the leading old_dim entries of wider embeddings.
+
+    Raises:
+        InputError: shapes do not fit, or dimensions differ without `prefix`.
+    """
+    check_batch(embeddings, labels)
+    check_old(embeddings, old_embeddings)
+    memory.check_dim(old_embeddings)
+    with full_precision(embeddings):
+        new = functional.normalize(widen(old_part(embeddings, memory.dim, prefix)))
+        old = functional.normalize(widen(old_embeddings.detach())).to(new.dtype)
+        return (new * old).sum(dim=1), compare(new, labels, memory.draw())
 
 
 def compare(new: Tensor, labels: Tensor, draw: Draw) -> Comparison:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from samespace.errors import InputError
-from samespace.losses.checks import check_batch, check_old, full_precision, old_part, widen
-from samespace.losses.memory import OldMemory, compare
+from samespace.losses.checks import full_precision
+from samespace.losses.memory import OldMemory, against_memory
 from samespace.prototypes.rows import Vectors
 
 
@@ -71,14 +71,9 @@ class MemoryContrastLoss(nn.Module):
         Raises:
             InputError: shapes do not fit, or dimensions differ without `prefix`.
         """
-        check_batch(embeddings, labels)
-        check_old(embeddings, old_views)
-        self.memory.check_dim(old_views)
+        own, against = against_memory(self.memory, embeddings, labels, old_views, self.prefix)
         with full_precision(embeddings):
-            new = functional.normalize(widen(old_part(embeddings, self.memory.dim, self.prefix)))
-            old = functional.normalize(widen(old_views.detach())).to(new.dtype)
-            impostor = compare(new, labels, self.memory.draw()).impostor
-            return contrast((new * old).sum(dim=1), impostor, self.temperature)
+            return contrast(own, against.impostor, self.temperature)
 
 
 def contrast(own: Tensor, impostor: Tensor, temperature: float) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from samespace.errors import InputError
-from samespace.losses.checks import check_batch, check_old, full_precision, old_part, widen
-from samespace.losses.memory import Comparison, OldMemory, compare
+from samespace.losses.checks import full_precision
+from samespace.losses.memory import Comparison, OldMemory, against_memory
 from samespace.prototypes.rows import Vectors
 
 _BLOCK = 64  # values
@@ -80,14 +80,9 @@ class TailLoss(nn.Module):
         Raises:
             InputError: shapes do not fit, or dimensions differ without `prefix`.
         """
-        check_batch(embeddings, labels)
-        check_old(embeddings, old_embeddings)
-        self.memory.check_dim(old_embeddings)
+        own, against = against_memory(self.memory, embeddings, labels, old_embeddings, self.prefix)
         with full_precision(embeddings):
-            new = functional.normalize(widen(old_part(embeddings, self.memory.dim, self.prefix)))
-            old = functional.normalize(widen(old_embeddings.detach())).to(new.dtype)
-            own = (new * old).sum(dim=1)
-            return tail(own, compare(new, labels, self.memory.draw()), far=self.far, sharpness=self.sharpness)
+            return tail(own, against, far=self.far, sharpness=self.sharpness)
 
 
 def tail(own: Tensor, comparison: Comparison, *, far: float, sharpness: float) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from samespace.metrics.bootstrap import interval, paired_bootstrap, resamples
 from samespace.metrics.calibration import Calibration, Scale, calibrate
+from samespace.metrics.cohort import cohort_normalised
 from samespace.metrics.compatibility import (
     StrictShares,
     absolute_gain,
@@ -39,6 +40,7 @@ __all__ = [
     "average_precision",
     "calibrate",
     "cmc",
+    "cohort_normalised",
     "criterion",
     "flips",
     "interval",

@@ -19,14 +19,11 @@ _IN_MEMORY = 2 << 30
 
 def _matched(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
     given: dict[str, Any] = {name: getattr(section, name) for name in ("beta", "far", "temperature", *_WEIGHTS)}
-    given |= {"mixed_share": section.mixed, "size": section.memory}
     if section.matching_weight is None:
         given["matching_weight"] = _matching_weight(head)
-    options = {name: value for name, value in given.items() if value is not None}
-    vectors, labels = _stored(old, source)
-    if old.model is None:
-        options["mixed_share"] = 0.0
-    return Term(MatchedLoss(vectors, labels, len(source.classes), prefix=section.prefix, **options))
+    if old.model is not None:
+        given["mixed_share"] = section.mixed
+    return Term(MatchedLoss(*_stored(old, source), len(source.classes), **_options(section, **given)))
 
 
 def _matching_weight(head: HeadSection) -> float:
@@ -41,14 +38,15 @@ def _matching(section: CompatibilitySection, head: HeadSection, source: ImageSou
 
 
 def _memory_contrast(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
-    return Term(MemoryContrastLoss(*_stored(old, source), **_memory(section, temperature=section.temperature)))
+    return Term(MemoryContrastLoss(*_stored(old, source), **_options(section, temperature=section.temperature)))
 
 
 def _tail(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
-    return Term(TailLoss(*_stored(old, source), **_memory(section, far=section.far)))
+    return Term(TailLoss(*_stored(old, source), **_options(section, far=section.far)))
 
 
-def _memory(section: CompatibilitySection, **given: Any) -> dict[str, Any]:
+def _options(section: CompatibilitySection, **given: Any) -> dict[str, Any]:
+    """Arguments of a loss with a memory, as far as the recipe names them."""
     options = {"size": section.memory, "prefix": section.prefix, **given}
     return {name: value for name, value in options.items() if value is not None}
 
