@@ -41,12 +41,18 @@ def silent_bar(title: str, total: int | None, unit: str = "images") -> Iterator[
 
 @contextmanager
 def bar(
-    title: str, total: int | None, unit: str = "images", *, start: int = 0, stream: TextIO | None = None
+    title: str,
+    total: int | None,
+    unit: str = "images",
+    *,
+    start: int = 0,
+    stream: TextIO | None = None,
+    summary: bool = True,
 ) -> Iterator[Bar]:
     """Show the progress of `total` units while the block runs.
 
     `total` is None where it is not known; `start` units were done before, on resuming. It writes to standard error by
-    default.
+    default. Without `summary` no line at the end says how long it took, because the caller does.
     """
     stages = _stages.get()
     if stages is not None:
@@ -54,9 +60,12 @@ def bar(
             yield advance
         return
     stream = stream or sys.stderr
-    shown = _on_terminal if stream.isatty() else _in_lines
-    with shown(title, total, unit, start, stream) as advance:
-        yield advance
+    if stream.isatty():
+        with _on_terminal(title, total, unit, start, stream) as advance:
+            yield advance
+    else:
+        with _in_lines(title, total, unit, start, stream, summary) as advance:
+            yield advance
 
 
 class Stages:
@@ -210,7 +219,7 @@ def _on_terminal(title: str, total: int | None, unit: str, start: int, stream: T
 
 
 @contextmanager
-def _in_lines(title: str, total: int | None, unit: str, start: int, stream: TextIO) -> Iterator[Bar]:
+def _in_lines(title: str, total: int | None, unit: str, start: int, stream: TextIO, summary: bool) -> Iterator[Bar]:
     began = shown = time.monotonic()
     finished = 0
     last = ""
@@ -229,6 +238,8 @@ def _in_lines(title: str, total: int | None, unit: str, start: int, stream: Text
             print(f"{title}: {at}, {rate:,.0f} {unit}/s{left}{tail}", file=stream, flush=True)
 
     yield advance
+    if not summary:
+        return
     spent = time.monotonic() - began
     rate, tail = finished / max(spent, 1e-6), f", {last}" if last else ""
     print(f"{title}: {finished:,} {unit} in {clock(spent)}, {rate:,.0f} {unit}/s{tail}", file=stream, flush=True)

@@ -17,7 +17,7 @@ from samespace.evaluate.certificate import Roc
 from samespace.report import comparison_plot, plots, save_comparison_plot, save_plots
 from samespace.report.figures.drawing import LIGHT, STAND_INS, spread
 
-ALL = ["gains", "values", "roc", "cmc", "histograms", "backfill", "sweep"]
+ALL = ["gains", "values", "roc", "cmc", "histograms", "backfill"]
 
 
 def texts(svg: str) -> list[str]:
@@ -101,12 +101,23 @@ def test_the_backfill_curve_begins_at_cross_and_shows_the_levels(compatible: Cer
 
 
 def test_the_sweep_names_its_merges_orders_and_levels(compatible: Certificate) -> None:
-    shown = texts(plots(compatible)["sweep"])
+    shown = texts(plots(compatible)["backfill"])
     levels = {f"{pair} {100 * getattr(compatible['rank@1'], pair):.2f}" for pair in ("old", "cross", "new")}
     assert {"calibrated", "raw", "random", "distance", "centre"} | levels <= set(shown)
     raw = compatible.sweep.orders["random"]["raw"].points
-    assert f"at least {100 * min(at.values['rank@1'] for at in raw):.2f} raw" in plots(compatible)["sweep"]
-    assert "sweep" not in plots(replace(compatible, sweep=None))
+    assert f"at least {100 * min(at.values['rank@1'] for at in raw):.2f} raw" in plots(compatible)["backfill"]
+    assert "raw, class by class" in shown
+    classes = texts(plots(replace(compatible, sweep=None))["backfill"])
+    assert "raw, class by class" in classes
+    assert not {"calibrated", "raw", "random", "distance", "centre"} & set(classes)
+    assert "raw, class by class" not in texts(plots(replace(compatible, backfill=None))["backfill"])
+    assert "backfill" not in plots(replace(compatible, sweep=None, backfill=None))
+
+
+def test_every_word_of_the_backfill_figure_lies_inside_it(compatible: Certificate, tmp_path: Path) -> None:
+    save_plots(compatible, tmp_path, pixel_ratio=1)
+    pixels = np.asarray(Image.open(tmp_path / "backfill.png").convert("L"))
+    assert (pixels[:, -3:] > 250).all()
 
 
 def test_a_roc_without_any_false_accept_is_not_drawn(compatible: Certificate) -> None:

@@ -294,3 +294,17 @@ def test_the_spread_of_genuine_scores_stands_among_the_details(compatible: Certi
     for test, one in compatible.genuine.items():
         assert f"{test} {one.mean:.3f} {one.std:.3f}" in " ".join(words.split())
     assert "Scores of genuine pairs" not in render_report(replace(compatible, genuine={}))
+
+
+def test_captions_name_only_what_is_there(compatible: Certificate) -> None:
+    whole = render_report(compatible)
+    assert "The values of old, cross, new and paragon by each metric" in whole
+    assert "The dotted frame is the paragon" in whole
+    metrics = {name: replace(one, paragon=None, new=None) for name, one in compatible.metrics.items()}
+    text = render_report(replace(compatible, metrics=metrics, paragon_space=None, sweep=None, backfill=None))
+    captions = " ".join(re.findall(r"<figcaption>(.*?)</figcaption>", text, re.DOTALL))
+    assert "The values of old and cross by each metric" in captions
+    assert not re.search("paragon|near|Calibrated|re-embedding", captions)
+    by_class = render_report(replace(compatible, sweep=None))
+    assert "Class by class: all items of a class at once" in by_class
+    assert "Item by item" not in by_class

@@ -66,6 +66,8 @@ def render_report(certificate: Certificate, *, images: ImageLookup | None = None
         certificate=certificate,
         verdict=wording.verdict(certificate),
         level=wording.confidence(certificate),
+        tested=[pair for pair in wording.PAIRS if any(getattr(one, pair) is not None for _, one in metrics)],
+        backfill_caption=_backfill_caption(certificate),
         figures={name: inline(svg) for name, svg in plots(certificate).items()},
         unrelated=[name for name, one in metrics if not one.criterion and one.cross <= 2 * one.control + 0.001],
         suspect=[name for name, one in metrics if one.control >= one.old],
@@ -120,6 +122,28 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+def _backfill_caption(certificate: Certificate) -> str:
+    """What each curve of the figure of a backfill is, of those that are there."""
+    parts = ["What re-embedding the old gallery would bring, from none of it to all."]
+    orders = certificate.sweep.orders if certificate.sweep is not None else {}
+    if orders:
+        parts.append(
+            "Calibrated: each score is first mapped to log-odds by the calibration of its pair of spaces, learnt on "
+            "other identities."
+        )
+    parts.append("Raw: cosines of both spaces are sorted as they are, so the first steps can cost before they pay.")
+    told = {
+        "random": "random",
+        "distance": "distance, the items farthest from the old centre of their class first",
+        "centre": "centre, of each class the item nearest to its old centre first, then the second of each",
+    }
+    if orders:
+        parts.append(f"Item by item, in the orders {'; '.join(told.get(order, order) for order in orders)}.")
+    if certificate.backfill is not None and certificate.backfill.points:
+        parts.append("Class by class: all items of a class at once, scores raw.")
+    return " ".join(parts)
+
+
 def _command(certificate: Certificate) -> str:
     """The command that runs the check again."""
     parts = ["samespace check", "--queries NEW_QUERIES --gallery OLD_GALLERY --baseline OLD_QUERIES"]
@@ -127,6 +151,8 @@ def _command(certificate: Certificate) -> str:
         parts.append("--new-gallery NEW_GALLERY")
     if any(metric.paragon is not None for metric in certificate.metrics.values()):
         parts.append("--paragon-queries PARAGON_QUERIES --paragon-gallery PARAGON_GALLERY")
+    if certificate.baseline_space is not None:
+        parts.append("--baseline-gallery BASELINE_GALLERY")
     parts.append(" ".join(f"--metric {name}" for name in certificate.metrics))
     if (fusion := certificate.fusion) is not None:
         parts.append(f"--fuse {fusion.alpha:g}" if fusion.chosen == "given" else "--fuse auto")

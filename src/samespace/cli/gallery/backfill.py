@@ -83,7 +83,7 @@ def backfill(
     with Gallery.open(location) as gallery:
         status = gallery.status()
         todo = round(status.items * (1 - status.backfilled))
-        with shown_bar("backfill", min(todo, limit or todo), "items", quiet=quiet) as advance:
+        with shown_bar("backfill", min(todo, limit or todo), "items", quiet=quiet, summary=False) as advance:
             found = gallery.backfill(
                 order=_order(order), vectors=given, limits=limits, epsilon=until_gain, advance=_with_notes(advance),
                 **options,

@@ -89,14 +89,16 @@ def console() -> Console:
 
 
 @contextmanager
-def shown_bar(title: str, total: int | None, unit: str = "images", *, quiet: bool = False) -> Iterator[Bar]:
-    """A progress bar, or nothing where the user wants quiet."""
+def shown_bar(
+    title: str, total: int | None, unit: str = "images", *, quiet: bool = False, summary: bool = True
+) -> Iterator[Bar]:
+    """A progress bar, or nothing where the user wants quiet; `summary` as in `samespace.progress.bar`."""
     from samespace.progress import bar, silent
 
     if quiet:
         yield silent
         return
-    with bar(title, total, unit) as advance:
+    with bar(title, total, unit, summary=summary) as advance:
         yield advance
 
 

@@ -19,7 +19,7 @@ def plots(certificate: Certificate) -> dict[str, str]:
     The same certificate always gives the same text.
 
     Returns:
-        SVG by name: 'gains', 'values', 'roc', 'cmc', 'histograms', 'backfill', 'sweep', 'fusion'.
+        SVG by name: 'gains', 'values', 'roc', 'cmc', 'histograms', 'backfill', 'fusion'.
     """
     from samespace.report.figures.drawing import STAND_INS, to_svg
 
@@ -72,11 +72,11 @@ def save_comparison_plot(certificates: Mapping[str, Certificate], path: str | Pa
 def _drawings(certificate: Certificate, palette: Palette) -> Iterator[Drawing]:
     from samespace.report.figures.curves import draw_cmc, draw_histograms, draw_roc
     from samespace.report.figures.drawing import settings
-    from samespace.report.figures.shares import draw_backfill, draw_fusion, draw_sweep
+    from samespace.report.figures.shares import draw_backfill, draw_fusion
     from samespace.report.figures.values import draw_gains, draw_values
 
     of_scores = draw_roc, draw_cmc, draw_histograms
-    for draw in (draw_gains, draw_values, *of_scores, draw_backfill, draw_sweep, draw_fusion):
+    for draw in (draw_gains, draw_values, *of_scores, draw_backfill, draw_fusion):
         with settings():
             drawing = draw(certificate, palette)
         if drawing is not None:

@@ -20,39 +20,32 @@ if TYPE_CHECKING:
 
 BY_TENTH = (0, 10, 25, 50, 75, 100)
 _DASHES: dict[str, Any] = {"random": "-", "distance": (0, (1.2, 1.6)), "centre": (0, (5, 2))}
+_BY_CLASS: dict[str, Any] = {"linestyle": (0, (4, 1.5, 1, 1.5)), "linewidth": 1.4, "marker": "s", "markersize": 2.6}
 
 
 def draw_backfill(certificate: Certificate, palette: Palette) -> Drawing | None:
-    """Each metric against the share of the gallery that was re-embedded, between its old and new levels."""
-    curve = certificate.backfill
-    if curve is None or not curve.points:
-        return None
-    names = curve.metrics
-    figure, all_axes = canvas(76 + 148 * len(names), palette, panels=len(names), right=112, gap=44)
-    for axes, name in zip(all_axes, names, strict=True):
-        _backfill_panel(axes, name, curve, certificate.metrics.get(name), palette)
-        last = axes is all_axes[-1]
-        name_axes(axes, palette, x="classes of the gallery re-embedded, %" if last else None, y=f"{name}, %")
-    first, end = curve.points[0].values, curve.points[-1].values
-    ends = [f"{name} goes from {percent(first[name])} to {percent(end[name])} percent" for name in names]
-    return Drawing("backfill", "Partial backfill", f"As the gallery is re-embedded, {listing(ends)}.", figure)
+    """Each metric against the share of the gallery re-embedded: colours for merges, dashes for orders.
 
-
-def draw_sweep(certificate: Certificate, palette: Palette) -> Drawing | None:
-    """Each metric against the share of gallery items re-embedded: colours for merges, dashes for orders."""
-    sweep = certificate.sweep
-    if sweep is None or not sweep.metrics:
+    Beside the sweep over items, where there is one, the curve of a gallery that is re-embedded class by class.
+    """
+    sweep, by_class = certificate.sweep, certificate.backfill
+    orders: Orders = {} if sweep is None else sweep.orders
+    curve = None if by_class is None or not by_class.points else by_class
+    names = [] if sweep is None or not orders else list(sweep.metrics)
+    names += [name for name in (() if curve is None else curve.metrics) if name not in names]
+    if not names:
         return None
-    names = sweep.metrics
-    figure, all_axes = canvas(116 + 164 * len(names), palette, panels=len(names), right=84, top=76, gap=44)
+    figure, all_axes = canvas(116 + 164 * len(names), palette, panels=len(names), right=112, top=76, gap=44)
     for axes, name in zip(all_axes, names, strict=True):
-        _sweep_panel(axes, name, sweep.orders, certificate.metrics.get(name), palette)
+        swept = orders if sweep is not None and name in sweep.metrics else {}
+        classes = curve if curve is not None and name in curve.metrics else None
+        _backfill_panel(axes, name, swept, classes, certificate.metrics.get(name), palette)
         last = axes is all_axes[-1]
-        name_axes(axes, palette, x="items of the gallery re-embedded, %" if last else None, y=f"{name}, %")
-    _key(all_axes[0], list(sweep.orders), palette)
-    told = [f"{name} {_told(sweep.orders, name)}" for name in names]
-    about = f"Along the way from none to all items re-embedded, in random order, {listing(told)}."
-    return Drawing("sweep", "Backfill by item: calibrated and raw merge", about, figure)
+        name_axes(axes, palette, x="share of the gallery re-embedded, %" if last else None, y=f"{name}, %")
+    _key(all_axes[0], list(orders), curve is not None, palette)
+    told = [_told(orders if sweep is not None and name in sweep.metrics else {}, curve, name) for name in names]
+    about = f"Along the way from nothing to everything re-embedded, {listing(told)}."
+    return Drawing("backfill", "Quality while the gallery is re-embedded", about, figure)
 
 
 def draw_fusion(certificate: Certificate, palette: Palette) -> Drawing | None:
@@ -110,24 +103,9 @@ def _label_levels(
         level_label(axes, y, f"{pair} {level:.2f}", getattr(palette, pair))
 
 
-def _backfill_panel(axes: Axes, name: str, curve: BackfillCurve, metric: MetricResult | None, palette: Palette) -> None:
-    shares = [100 * at.share for at in curve.points]
-    values = [100 * at.values[name] for at in curve.points]
-    known = {pair: getattr(metric, pair, None) for pair in ("old", "new", "paragon")}
-    levels = {pair: 100 * level for pair, level in known.items() if level is not None}
-    for pair, level in levels.items():
-        if pair != "new":
-            axes.axhline(level, color=getattr(palette, pair), **STROKES[pair] | {"linewidth": 1.6, "zorder": 2})
-    axes.plot(shares, values, color=palette.cross, linewidth=2.6, marker="o", markersize=4.5, zorder=5)
-    limits = share_axes(axes, [*values, *levels.values()], margin=0.12, ticks=(0, 25, 50, 75, 100))
-    _label_levels(axes, palette, levels, limits, 104)
-    axes.annotate(
-        f"cross {values[0]:.2f}", (shares[0], values[0]), (7, -13), textcoords="offset points",
-        color=palette.cross, fontsize=SMALL,
-    )  # fmt: skip
-
-
-def _sweep_panel(axes: Axes, name: str, orders: Orders, metric: MetricResult | None, palette: Palette) -> None:
+def _backfill_panel(
+    axes: Axes, name: str, orders: Orders, by_class: BackfillCurve | None, metric: MetricResult | None, palette: Palette
+) -> None:
     seen: list[float] = []
     for order, merges in orders.items():
         for merge in ("raw", "calibrated"):
@@ -139,29 +117,44 @@ def _sweep_panel(axes: Axes, name: str, orders: Orders, metric: MetricResult | N
                 marker="o", markersize=4 if calibrated else 2.6, zorder=6 if calibrated else 4,
             )  # fmt: skip
             seen += values
-    ends = next(iter(next(iter(orders.values())).values())).points
-    levels = {"cross": 100 * ends[0].values[name], "new": 100 * ends[-1].values[name]}
-    if metric is not None:
-        levels["old"] = 100 * metric.old
-        axes.axhline(levels["old"], color=palette.old, linestyle=(0, (5, 2.5)), linewidth=1.6, zorder=2)
+    if by_class is not None:
+        values = [100 * at.values[name] for at in by_class.points]
+        axes.plot([100 * at.share for at in by_class.points], values, color=palette.bad, zorder=4, **_BY_CLASS)
+        seen += values
+    levels = {"cross": seen[0], "new": seen[-1]}
+    for pair in ("old", "paragon"):
+        level = getattr(metric, pair, None)
+        if level is not None:
+            levels[pair] = 100 * level
+            axes.axhline(levels[pair], color=getattr(palette, pair), **STROKES[pair] | {"linewidth": 1.6, "zorder": 2})
     _label_levels(axes, palette, levels, share_axes(axes, [*seen, *levels.values()], margin=0.08), 120)
 
 
-def _told(orders: Orders, name: str) -> str:
-    merges = orders.get("random") or next(iter(orders.values()))
-    values = {merge: [at.values[name] for at in curve.points] for merge, curve in merges.items()}
-    low = [f"at least {percent(min(some))} {merge}" for merge, some in values.items()]
-    first = next(iter(values.values()))
-    return f"goes from {percent(first[0])} to {percent(first[-1])} percent, {listing(low)}"
+def _told(orders: Orders, by_class: BackfillCurve | None, name: str) -> str:
+    merges = orders.get("random") or next(iter(orders.values()), None)
+    values = {} if merges is None else {f"{merge} in random order": curve.points for merge, curve in merges.items()}
+    curves = {way: [at.values[name] for at in points] for way, points in values.items()}
+    if by_class is not None and name in by_class.metrics:
+        curves["raw class by class"] = [at.values[name] for at in by_class.points]
+    low = [f"at least {percent(min(some))} {way}" for way, some in curves.items()]
+    first = next(iter(curves.values()))
+    return f"{name} goes from {percent(first[0])} to {percent(first[-1])} percent, {listing(low)}"
 
 
-def _key(axes: Axes, orders: list[str], palette: Palette) -> None:
+def _key(axes: Axes, orders: list[str], by_class: bool, palette: Palette) -> None:
     """Two rows above the first panel: the merges by colour, the orders by dash."""
-    rows = (
-        [Line2D([], [], color=palette.cross, linewidth=2.4, label="calibrated"),
-         Line2D([], [], color=palette.bad, linewidth=1.4, label="raw")],
-        [Line2D([], [], color=palette.ink, linewidth=1.6, linestyle=_DASHES.get(order, "-"), label=order)
-         for order in orders],
-    )  # fmt: skip
-    for row, above in zip(rows, (46, 26), strict=True):
-        axes.add_artist(legend(axes, palette, above, row, handle=2.8))
+    merges = []
+    if orders:
+        merges.append(Line2D([], [], color=palette.cross, linewidth=2.4, label="calibrated"))
+        merges.append(Line2D([], [], color=palette.bad, linewidth=1.4, label="raw"))
+    ways = [
+        Line2D([], [], color=palette.ink, linewidth=1.6, linestyle=_DASHES.get(order, "-"), label=order)
+        for order in orders
+    ]
+    if by_class:
+        merges.append(Line2D([], [], color=palette.bad, label="raw, class by class", **_BY_CLASS))
+    first = legend(axes, palette, 46, merges, handle=2.8)
+    if ways:
+        legend(axes, palette, 26, ways, handle=2.8)
+        # the second key has taken the place of the first
+        axes.add_artist(first)
