@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,9 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     out = Path(out)
     recipe = recipe.resolved()
     device = local_device(pick_device(recipe.run.device))
-    source = source if source is not None else open_training_source(recipe.data, recipe.model.image_size, quiet=quiet)
+    if source is None:
+        hushed = quiet or os.environ.get("RANK", "0") != "0"
+        source = open_training_source(recipe.data, recipe.model.image_size, quiet=hushed)
     slice = validation_slice(source, recipe.validation)
     source = source if slice is None else slice.training
     if earlier := finished(recipe, out, source):
@@ -97,8 +100,8 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
         if group.first:
             _finish(task, source, recipe, out, position.seconds, validation)
         group.wait()
-    summary = read_json(out / "training.json", "a finished training").get("validation")
-    return Trained(out / "model", True, position.seconds, summary)
+    training = read_json(out / "training.json", "a finished training") if group.first else {}
+    return Trained(out / "model", True, position.seconds, training.get("validation"))
 
 
 def open_training_source(data: DataSection, image_size: int | None = None, *, quiet: bool = True) -> ImageSource:
