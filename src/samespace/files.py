@@ -164,10 +164,17 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); expected {what}") from None
+        raise InputError(f"{path} is not valid JSON{_json_place(error)}; expected {what}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds a JSON {type(value).__name__}; expected {what}, a JSON object")
+        kind = "null" if value is None else type(value).__name__
+        raise InputError(f"{path} holds a JSON {kind}; expected {what}, a JSON object")
     return value
+
+
+def _json_place(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f" at line {error.lineno}, column {error.colno}"
+    return f": no UTF-8 text at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
 
 
 def read_npz(path: Path, names: Sequence[str], what: str) -> tuple[dict[str, Any], list[str]]:
@@ -183,10 +190,28 @@ def read_npz(path: Path, names: Sequence[str], what: str) -> tuple[dict[str, Any
         raise InputError(f"{path} cannot be read as .npz: it is not an .npz file, or is cut short; expected {what}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names if name in file.files}, list(file.files)
+            present = [name for name in names if name in file.files]
+            for name in present:
+                _refuse_objects(path, name)
+            return {name: file[name] for name in present}, list(file.files)
+    except InputError:
+        raise
     except _UNREADABLE as error:
-        line = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path} cannot be read as .npz ({line}); expected {what}") from None
+        raise InputError(f"{path} cannot be read as .npz: it is damaged or cut short; expected {what}") from error
+
+
+def _refuse_objects(path: Path, name: str) -> None:
+    """Refuse an array of Python objects, which nothing but unpickling could read, by its name."""
+    from numpy.lib import format as npy
+
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+        read_header = npy.read_array_header_1_0 if npy.read_magic(member) == (1, 0) else npy.read_array_header_2_0
+        *_, kind = read_header(member)
+    if kind.hasobject:
+        raise InputError(
+            f"{path} cannot be read as .npz: array '{name}' holds Python objects, as a column of pandas does; save "
+            f"text or numbers, {name}=np.array({name}.tolist())"
+        )
 
 
 def require_file(path: Path, what: str) -> None:

@@ -17,6 +17,10 @@ from samespace.errors import InputError, suggest
 T = TypeVar("T")
 
 
+class _Twice(yaml.constructor.ConstructorError):
+    """A key of a mapping comes twice."""
+
+
 class _Loader(yaml.SafeLoader):
     """Plain YAML in which no mapping names a key twice, of which one value would be lost."""
 
@@ -24,7 +28,7 @@ class _Loader(yaml.SafeLoader):
         """The mapping."""
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
         if twice := [key for key in names if names.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"the key '{twice[0]}' comes twice", node.start_mark)
+            raise _Twice(None, None, f"the key '{twice[0]}' comes twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -40,10 +44,23 @@ def read_yaml(path: Path, what: str, holds: str) -> dict[str, Any]:
     try:
         value = yaml.load(content, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is not valid YAML{_fault(error)}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path} should hold {holds}, got {type(value).__name__}")
+        kind = "nothing" if value is None else type(value).__name__
+        raise InputError(f"{path} should hold {holds}, got {kind}")
     return value
+
+
+def _fault(error: Exception) -> str:
+    """Where a YAML file stops being YAML, and what stands there, as far as the reader knows."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ""
+    lines = (mark.buffer or "").rstrip("\0").splitlines()
+    there = f": '{lines[mark.line].strip()[:60]}'" if mark.line < len(lines) else ""
+    problem = str(getattr(error, "problem", ""))
+    ours = f", {problem}" if isinstance(error, _Twice) else there
+    return f" at line {mark.line + 1}, column {mark.column + 1}{ours}"
 
 
 def override(tree: dict[str, Any], assignment: str) -> None:

@@ -214,8 +214,10 @@ class VectorSet:
                 found = file.schema_arrow.names
                 table = file.read(columns=[key for key in _COLUMNS if key in found])
         except (ValueError, OSError, EOFError, pyarrow.ArrowException) as error:
-            line = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"{path} is damaged: {line}; make it again with 'samespace embed'") from None
+            raise InputError(
+                f"{path} is damaged: vectors.npy or items.parquet is cut short or foreign; make it again with "
+                "'samespace embed'"
+            ) from error
         if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
             raise InputError(f"{path}: vectors.npy should be (items, dims) float32 or float16, got {vectors.dtype}")
         if "id" not in found:

@@ -411,7 +411,10 @@ def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("gallery status nowhere", "nowhere holds no gallery; make one with 'samespace gallery create nowhere'"),
+        (
+            "gallery status nowhere",
+            "nowhere holds no gallery; make one with 'samespace gallery create nowhere --model DIR'",
+        ),
         ("gallery create g --model m1", "g holds a gallery already"),
         ("gallery create items --model m1", "items exists and is not empty"),
         ("gallery create x", "Name the model with --model"),

@@ -45,8 +45,7 @@ def load_plain(path: str | Path, what: str) -> Any:
             "and numpy arrays, and nothing else is executed"
         ) from None
     except _BROKEN as error:
-        reason = str(error)[:_SHOWN] or type(error).__name__
-        raise InputError(f"{path} is damaged or no pickle ({reason}); expected {what}") from None
+        raise InputError(f"{path} is damaged or no pickle; expected {what}") from error
 
 
 class _Refused(Exception):

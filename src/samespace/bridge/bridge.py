@@ -166,8 +166,10 @@ class Bridge:
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{folder} is not a whole bridge ({reason}); make it with 'samespace bridge'") from None
+            raise InputError(
+                f"{folder} is not a whole bridge: config.json and model.safetensors do not fit each other; make it "
+                "with 'samespace bridge'"
+            ) from error
         if recorded != made.space:
             raise InputError(f"{folder}: the weights are not those the configuration was written for; copy both again")
         return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -105,7 +106,7 @@ def fit(
         into = ("old vectors", "the new space") if made.direction == "gallery" else ("new vectors", "the old space")
         click.echo(f"{out}: {made.method}, maps {into[0]} to {into[1]}; mapped vectors are of space {made.space}")
         if made.support is not None:
-            click.echo(_advice(made.support, made.method))
+            click.echo(_advice(made.support, made.method, out))
 
 
 @bridge.command()
@@ -169,9 +170,12 @@ def _print_support(support: Support, taken: str) -> None:
     print_table(columns, rows, out, gap=1)
 
 
-def _advice(support: Support, taken: str) -> str:
+def _advice(support: Support, taken: str, out: Path) -> str:
     lows = {metric: low for metric, (_, low, _) in support.gains[taken].items()}
     behind = ", ".join(metric for metric, low in lows.items() if low <= 0)
     if behind:
         return f"no gain over searching with the old model is shown in {behind}; rather stay, or re-embed the gallery"
-    return "next: samespace bridge apply, then samespace check on classes that neither model was trained on"
+    return (
+        f"next: samespace bridge apply {quote(str(out))} VECTORS --out DIR, then samespace check on classes that "
+        "neither model was trained on"
+    )

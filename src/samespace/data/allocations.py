@@ -152,7 +152,8 @@ def read_allocation(path: str | Path) -> StoredAllocation:
             ids={name: [str(item) for item in value["parts"][name]] for name in PARTS},
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a whole allocation ({type(error).__name__}: {error})") from None
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else "a part is of the wrong kind"
+        raise InputError(f"{path} is not a whole allocation: {reason}") from error
     require_kind(stored.kind)
     return stored
 

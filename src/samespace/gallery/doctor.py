@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -75,17 +76,18 @@ def examine(
         return Diagnosis(tuple(findings))
     with ledger.read() as reader:
         state = reader.state()
-        findings += _counts(reader, state)
-        findings += _pairs(state)
+        where = quote(ledger.location)
+        findings += _counts(reader, state, where)
+        findings += _pairs(state, where)
         for generation, kept in state.spaces.items():
             if not kept.retired:
                 findings += _vectors(reader, state, generation, advance)
-        findings += _work(reader, state)
+        findings += _work(reader, state, where)
     for generation, embedder in (embedders or {}).items():
         findings.append(_canaries(ledger, state, generation, embedder))
     if repair:
         source.maintain(lambda rows, note: advance(0, note))
-    findings += _indexes(source, state, repair)
+    findings += _indexes(source, state, where, repair)
     return Diagnosis(tuple(findings))
 
 
@@ -97,7 +99,7 @@ def _database(ledger: Ledger) -> Iterator[Finding]:
         yield Finding("ok", f"the database is whole, {ledger.engine.size() / 2**20:,.0f} MiB")
 
 
-def _counts(reader: LedgerReader, state: State) -> Iterator[Finding]:
+def _counts(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]:
     items, served = reader.live(), reader.served(state.servable)
     parts = ", ".join(f"{count:,} by {state.spaces[generation].space}" for generation, count in served.items())
     lacking = reader.unserved(state.servable)
@@ -108,25 +110,30 @@ def _counts(reader: LedgerReader, state: State) -> Iterator[Finding]:
             "error",
             f"{len(lacking):,} items have no vector that serves, such as {', '.join(map(repr, names))}: no search "
             "finds them",
-            "embed them with 'samespace gallery backfill', or add them again",
+            f"embed them with 'samespace gallery backfill {where}', or add them again",
         )
 
 
-def _pairs(state: State) -> Iterator[Finding]:
+def _pairs(state: State, where: str) -> Iterator[Finding]:
     for generation in state.servable:
         if generation == state.query:
             continue
         pair = f"queries of {state.spaces[state.query].space} on {state.spaces[generation].space}"
         link = state.links.get((state.query, generation))
+        certify = (
+            f"run 'samespace check' for the pair; where it says yes, 'samespace gallery rollback {where}' and "
+            f"'samespace gallery upgrade {where} --certificate FILE' put its certificate in"
+        )
         if link is None:
-            yield Finding("error", f"{pair}: no certificate", "run 'samespace check', then 'gallery upgrade' with it")
+            yield Finding("error", f"{pair}: no certificate", certify)
         elif link.certificate is None:
-            yield Finding("note", f"{pair}: accepted without a certificate", "run 'samespace check' for the pair")
+            yield Finding("note", f"{pair}: accepted without a certificate", certify)
         else:
             fused = "" if link.share is None else f", of queries fused with share {link.share:g} of the new one"
             yield Finding("ok", f"{pair}: certificate of {link.certificate.get('created')}{fused}")
         if not state.calibrated(generation):
-            yield Finding("error", f"{pair}: no calibration", "run 'samespace gallery calibrate' on held-out items")
+            calibrate = f"run 'samespace gallery calibrate {where} QUERIES ITEMS' on held-out items"
+            yield Finding("error", f"{pair}: no calibration", calibrate)
 
 
 def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) -> Iterator[Finding]:
@@ -154,7 +161,7 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
         yield Finding("ok", f"{space}: {total:,} vectors, checksums and norms right, no orphans")
 
 
-def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:
+def _work(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]:
     now = time.time()
     work = reader.work(state.query, now)
     if work.failed:
@@ -162,14 +169,14 @@ def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"{work.failed:,} items could not be embedded, the first is '{name}': {reason}",
-            "mend the images and run 'samespace gallery backfill --retry', or remove the items",
+            f"mend the images and run 'samespace gallery backfill {where} --retry', or remove the items",
         )
     if work.open:
         alive = len(reader.workers(now - 30))
         yield Finding(
             "note",
             f"{work.open:,} items are on the work list, {alive} workers are at it",
-            "" if alive else "run 'samespace gallery backfill' to go on",
+            "" if alive else f"run 'samespace gallery backfill {where}' to go on",
         )
 
 
@@ -185,12 +192,12 @@ def _canaries(ledger: Ledger, state: State, generation: int, embedder: ItemEmbed
     return Finding("ok", f"{state.spaces[generation].space}: {canaries.checked} canaries agree to {canaries.worst:.6f}")
 
 
-def _indexes(source: Source, state: State, repaired: bool) -> Iterator[Finding]:
+def _indexes(source: Source, state: State, where: str, repaired: bool) -> Iterator[Finding]:
     for generation, covered in source.coverage().items():
         lag, kind = int(covered["lag"]), str(covered["kind"])
         indexed = int(covered["indexed"])
         what = f"{state.spaces[generation].space}: index ({kind}) covers {indexed:,} vectors, lags by {lag:,}"
         if lag > _LAG:
-            yield Finding("note", what, "" if repaired else "run 'samespace gallery doctor --repair'")
+            yield Finding("note", what, "" if repaired else f"run 'samespace gallery doctor {where} --repair'")
         else:
             yield Finding("ok", what)

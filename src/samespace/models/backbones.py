@@ -65,8 +65,12 @@ def feature_dim(backbone: nn.Module, channels: int, size: int) -> int:
         with torch.no_grad():
             features = backbone(torch.zeros(1, channels, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
-        line = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"the backbone cannot take {channels}×{size}×{size} images: {line}") from None
+        # a network's own check says what it expects; torch's words are about its insides
+        said = "" if isinstance(error, RuntimeError) else f": {' '.join(str(error).split())}"
+        raise InputError(
+            f"the backbone cannot take {channels}×{size}×{size} images{said}; give another image_size or channels "
+            "(SAMESPACE_TRACEBACK=1 shows where it fails)"
+        ) from error
     finally:
         backbone.train(training)
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
@@ -84,7 +88,7 @@ def _from_timm(name: str, channels: int) -> nn.Module:
     try:
         return cast(nn.Module, timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels))
     except RuntimeError as error:
-        raise InputError(f"timm has no backbone '{name}': {str(error).splitlines()[0]}") from None
+        raise InputError(f"timm has no backbone '{name}'; {suggest(name, timm.list_models()[:2000])[:200]}") from error
 
 
 def _from_user(name: str, channels: int) -> nn.Module:
@@ -101,7 +105,9 @@ def _from_user(name: str, channels: int) -> nn.Module:
     try:
         backbone = factory(channels)
     except TypeError as error:
-        raise InputError(f"the backbone '{name}' cannot be called with the number of channels: {error}") from error
+        raise InputError(
+            f"the backbone '{name}' cannot be called with the number of channels; it should take this one argument"
+        ) from error
     if not isinstance(backbone, nn.Module):
         raise InputError(f"the backbone '{name}' returned a {type(backbone).__name__}; expected an nn.Module")
     return backbone

@@ -58,8 +58,8 @@ class Classifier:
             margin_value = None if value is None else float(value)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{path} is not a classifier: its metadata should hold classes, margin and scale ({error!r})"
-            ) from None
+                f"{path} is not a classifier: its metadata should hold classes, margin and scale"
+            ) from error
         weight = tensors["weight"].float()
         if weight.ndim != 2 or len(classes) != len(weight):
             raise InputError(f"{path}: {len(classes)} classes but weights of shape {tuple(weight.shape)}")

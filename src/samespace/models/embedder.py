@@ -16,7 +16,7 @@ from samespace.files import read_json, replacing_folder, write_json
 from samespace.models.backbones import build_backbone, feature_dim
 from samespace.models.classifier import Classifier
 from samespace.models.preprocessing import Preprocessing
-from samespace.models.tensors import hash_tensors, load_tensors, save_tensors
+from samespace.models.tensors import hash_tensors, load_tensors, misfit, save_tensors
 from samespace.space import Space
 
 _FORMAT = "samespace.embedder/1"
@@ -169,7 +169,7 @@ class Embedder(nn.Module):
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
-            raise InputError(f"{folder}: the weights do not fit the configuration: {_mismatch(error)}") from None
+            raise InputError(f"{folder}: the weights do not fit the configuration: {misfit(model, tensors)}") from error
         recorded = config.get("space")
         if recorded is not None and Space.from_dict(recorded, f"{folder}/config.json") != model.space:
             raise InputError(f"{folder}: the weights are not those the configuration was written for; copy both again")
@@ -197,9 +197,5 @@ def _parse_config(config: dict[str, Any], folder: Path) -> EmbedderConfig:
     except InputError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder}/config.json is not a whole configuration: {error}") from None
-
-
-def _mismatch(error: RuntimeError) -> str:
-    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return lines[0] if lines else str(error)
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else "a value is of the wrong kind"
+        raise InputError(f"{folder}/config.json is not a whole configuration: {reason}") from error

@@ -145,6 +145,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        line = str(error).splitlines()[0]
-        raise InputError(f"the device '{name}' cannot be used ({line}); legal: auto, cpu, cuda, cuda:N") from None
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise InputError(
+            f"the device '{name}' cannot be used ({count} GPUs are at hand); legal: auto, cpu, cuda, cuda:N"
+        ) from error
     return device

@@ -91,7 +91,7 @@ def _program(network: nn.Module, images: Tensor) -> Any:
                 verbose=False,
             )
     except TypeError as error:
-        raise InputError(f"ONNX export needs torch 2.6 or newer; this is {torch.__version__} ({error})") from error
+        raise InputError(f"ONNX export needs torch 2.6 or newer; this is {torch.__version__}") from error
     finally:
         logger.setLevel(level)
     if program is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samespace.errors import InputError
 from samespace.files import require_file
@@ -37,7 +37,19 @@ def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
         with safetensors.safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except safetensors.SafetensorError as error:
-        raise InputError(f"{path} is damaged or not safetensors ({error}); expected {what}") from None
+        raise InputError(f"{path} is damaged or not safetensors; expected {what}") from error
+
+
+def misfit(module: nn.Module, tensors: Mapping[str, Tensor]) -> str:
+    """How tensors differ from those that a module holds, by the first."""
+    held = module.state_dict()
+    for name, value in held.items():
+        if name not in tensors:
+            return f"'{name}' is missing"
+        if value.shape != tensors[name].shape:
+            return f"size mismatch, '{name}' has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
+    foreign = [name for name in tensors if name not in held]
+    return f"'{foreign[0]}' is no part of it" if foreign else "a tensor is of another kind"
 
 
 def hash_tensors(architecture: str, tensors: Mapping[str, Tensor]) -> str:

@@ -59,8 +59,8 @@ def print_answer(answer: Answer, ids: Sequence[str], console: Console, *, shown:
         _say(console, f"note: {note}")
 
 
-def print_plan(plan: Plan, console: Console, location: str) -> None:
-    """Print what an upgrade would take and bring, and what is missing."""
+def print_plan(plan: Plan, console: Console, location: str, *, accept: bool = False) -> None:
+    """Print what an upgrade would take and bring, and what is missing; `accept`: without a certificate, too."""
     time_needed = "unknown: give --model and images to measure it"
     if plan.seconds is not None and plan.rate is not None:
         time_needed = f"{clock(plan.seconds)} on one worker at {plan.rate:,.0f} images/s, measured here"
@@ -89,7 +89,8 @@ def print_plan(plan: Plan, console: Console, location: str) -> None:
     for line in plan.missing:
         _say(console, f"missing: {line}")
     if not plan.missing:
-        _say(console, f"nothing is missing; next: samespace gallery upgrade {quote(location)}")
+        options = " --accept-uncertified" if accept else ""
+        _say(console, f"nothing is missing; next: samespace gallery upgrade {quote(location)}{options}")
 
 
 def print_switched(switched: Switched, console: Console, after: str) -> None:

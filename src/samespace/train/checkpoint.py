@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from samespace.errors import InputError
 from samespace.files import replacing
-from samespace.models.tensors import load_tensors, save_tensors
+from samespace.models.tensors import load_tensors, misfit, save_tensors
 from samespace.train.task import CompatibleTask
 
 _MOMENTUM = "momentum."
@@ -98,10 +98,11 @@ def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimize
     tensors, metadata = _read(path)
     if metadata["source"] != source:
         raise InputError(f"{path} was written while training on other images than are there now; choose another --out")
+    held = {key.removeprefix(_TASK): value for key, value in tensors.items() if key.startswith(_TASK)}
     try:
-        task.load_state_dict({key.removeprefix(_TASK): v for key, v in tensors.items() if key.startswith(_TASK)})
+        task.load_state_dict(held)
     except RuntimeError as error:
-        raise InputError(f"{path} does not fit this model: {str(error).splitlines()[-1].strip()}") from None
+        raise InputError(f"{path} does not fit this model: {misfit(task, held)}") from error
     for name, parameter in task.named_parameters():
         if (momentum := tensors.get(_MOMENTUM + name)) is not None:
             # the layout in memory decides the order of sums in a convolution, and so the last bit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -62,7 +63,8 @@ def create(
             calibrate_pairs(gallery, pairs)
         except SamespaceError as error:
             raise type(error)(
-                f"{error}; the gallery itself is made, carry on with 'samespace gallery calibrate {location}'"
+                f"{error}; the gallery itself is made, carry on with "
+                f"'samespace gallery calibrate {quote(location)} QUERIES ITEMS'"
             ) from None
         space = gallery.space
     if write_result({"gallery": location, "space": space.to_dict(), "scale": scale}, json_to):

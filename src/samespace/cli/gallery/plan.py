@@ -50,5 +50,5 @@ def plan(
         read = prepare_upgrade(gallery, given, certificates, pairs, options["accept_uncertified"])
         found = gallery.plan(given, read, **options)
     if write_result(found.to_dict(), json_to):
-        print_plan(found, console(), gallery.location)
+        print_plan(found, console(), gallery.location, accept=options["accept_uncertified"])
     return 1 if found.missing else 0

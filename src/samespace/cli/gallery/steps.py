@@ -20,7 +20,9 @@ def pause(location: str, json_to: str | None) -> None:
     with Gallery.open(location) as gallery:
         found = gallery.pause()
     if write_result({"gallery": gallery.location, "upgrade": found.number, "paused": True}, json_to):
-        click.echo(f"{gallery.location}: workers wait; 'samespace gallery resume {gallery.location}' lets them go on")
+        click.echo(
+            f"{gallery.location}: workers wait; 'samespace gallery resume {quote(gallery.location)}' lets them go on"
+        )
 
 
 @click.command()
@@ -35,7 +37,7 @@ def resume(location: str, json_to: str | None) -> None:
         workers = len(gallery.status().workers)
     where = gallery.location
     if write_result({"gallery": where, "upgrade": found.number, "paused": False, "workers": workers}, json_to):
-        hint = f"{workers} at it" if workers else f"none is running, start 'samespace gallery backfill {where}'"
+        hint = f"{workers} at it" if workers else f"none is running, start 'samespace gallery backfill {quote(where)}'"
         click.echo(f"{where}: workers may go on; {hint}")
 
 
@@ -52,5 +54,10 @@ def rollback(location: str, json_to: str | None) -> None:
 
     with Gallery.open(location) as gallery:
         found = gallery.rollback()
+        state = gallery.state
+    left = state.generation_of(found.before)
+    accepted = any(link.query == left and link.certificate is None for link in state.links.values())
     if write_result(found.to_dict(), json_to):
-        print_switched(found, console(), f"forward again: samespace gallery upgrade {quote(gallery.location)}")
+        options = " --accept-uncertified" if accepted else ""
+        again = f"forward again: samespace gallery upgrade {quote(gallery.location)}{options}"
+        print_switched(found, console(), again)

@@ -158,8 +158,8 @@ def _conflict(name: str, verdict: Verdict, state: State) -> str:
         )
     return (
         f"the gallery holds '{name}' already, without a vector of {state.spaces[state.query].space} to compare; give "
-        "items that are there their vectors with 'samespace gallery backfill --vectors', or their old ones as well "
-        "(--also)"
+        "items that are there their vectors with 'samespace gallery backfill --vectors VECTORS GALLERY', or their old "
+        "ones as well (--also)"
     )
 
 

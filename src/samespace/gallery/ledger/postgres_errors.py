@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 import psycopg
 
 from samespace.errors import GalleryError, InputError, SamespaceError
@@ -60,7 +62,9 @@ def explained(error: psycopg.Error, address: Address) -> SamespaceError:
 
 def no_gallery(address: Address) -> str:
     """The message that an address holds no gallery."""
-    return f"{address.shown} holds no gallery; make one with 'samespace gallery create {address.shown}'"
+    return (
+        f"{address.shown} holds no gallery; make one with 'samespace gallery create {quote(address.shown)} --model DIR'"
+    )
 
 
 def no_vectors(error: psycopg.Error, address: Address) -> GalleryError:

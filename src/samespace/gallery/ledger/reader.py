@@ -259,7 +259,7 @@ class LedgerReader:
         except ValueError:
             where = self.engine.location
             raise GalleryError(
-                f"{where}: a stored vector has the wrong length; run 'samespace gallery doctor'"
+                f"{where}: a stored vector has the wrong length; run 'samespace gallery doctor GALLERY'"
             ) from None
 
     def all_listed(self, sql: str, listed: Sequence[Any] | Ints, before: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

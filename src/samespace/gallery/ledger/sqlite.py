@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
 import sqlite3
 import zlib
@@ -97,7 +98,8 @@ class SqliteEngine:
         if create:
             self._create_file(folder)
         elif not self.path.is_file():
-            raise GalleryError(f"{folder} holds no gallery; make one with 'samespace gallery create {folder}'")
+            command = f"samespace gallery create {shlex.quote(str(folder))} --model DIR"
+            raise GalleryError(f"{folder} holds no gallery; make one with '{command}'")
         try:
             with self._explained(), self._borrowed():
                 pass
@@ -302,11 +304,11 @@ def _explain(error: sqlite3.Error | OSError, where: str) -> str:
     if "disk is full" in text or "No space left" in text or ("disk I/O error" in text and _full(where)):
         return f"{where}: the disk is full; what was acknowledged is kept, make room and run the same command again"
     if "malformed" in text or "not a database" in text or "no such table" in text:
-        return (
-            f"{where}/{FILE} is damaged ({text}); restore it from a backup: the index files hold no item that it lacks"
-        )
+        return f"{where}/{FILE} is damaged; restore it from a backup: the index files hold no item that it lacks"
     if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
-        return f"{where} cannot be written ({text}); nothing was changed"
+        reason = (isinstance(error, OSError) and error.strerror) or "its file or folder may not be changed"
+        return f"{where} cannot be written ({reason}); nothing was changed"
     if "locked" in text or "busy" in text:
-        return f"{where}: another process has been writing for over {_BUSY_SECONDS:.0f} s; try again ({text})"
-    return f"{where}: the database failed: {text}"
+        return f"{where}: another process has been writing for over {_BUSY_SECONDS:.0f} s; try again"
+    code = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    return f"{where}: the database failed ({code}); nothing was changed"

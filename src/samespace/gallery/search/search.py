@@ -216,13 +216,13 @@ def _dims(state: State, generation: int) -> int:
     link = state.links.get((state.query, generation))
     if link is None:
         raise SpaceError(
-            f"nothing allows queries of space {query} on items of {gallery}; run 'samespace check' and attach its "
-            "certificate, or say --accept-uncertified"
+            f"nothing allows queries of space {query} on items of {gallery}; roll the gallery back, run 'samespace "
+            "check' for the pair and upgrade with its certificate"
         )
     if link.dims != gallery.dim or link.dims > query.dim:
         raise SpaceError(
             f"the permission for queries of space {query} on items of {gallery} compares {link.dims} dimensions, which "
-            "does not fit; run 'samespace check' again"
+            "does not fit; roll the gallery back, run 'samespace check' again and upgrade with its certificate"
         )
     return link.dims
 
@@ -254,13 +254,13 @@ def _require_calibrations(
         if calibration is not None:
             continue
         pair = f"queries of space {state.spaces[state.query].space} on items of {state.spaces[generation].space}"
-        advice = "run 'samespace gallery calibrate', or 'samespace check' with --new-gallery"
+        advice = "run 'samespace gallery calibrate GALLERY QUERIES ITEMS' on items that no model was trained on"
         if threshold:
             raise GalleryError(f"a threshold is in calibrated units, and {pair} have no calibration; {advice}")
         if len(calibrations) > 1 and merge == "calibrated":
             raise GalleryError(
                 f"{len(calibrations)} spaces serve the gallery, and {pair} have no calibration, so their scores do not "
-                f"mean the same; {advice}, or merge raw scores by name"
+                f"mean the same; {advice}, or merge raw scores by name (--merge raw)"
             )
 
 

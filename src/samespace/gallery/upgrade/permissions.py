@@ -83,7 +83,7 @@ def permissions_for(
     Certificates that were given at an earlier plan count as well. `accept_uncertified` accepts pairs of one dimension
     that no certificate allows.
     """
-    result = Permissions()
+    result, held = Permissions(), set[Pair]()
     for generation in state.servable:
         old = state.spaces[generation].space
         if old == space:
@@ -98,6 +98,8 @@ def permissions_for(
         if given is not None:
             allowed = given.compatible or accepts
             result.calibrations.update(_calibrations(given, generation, new, state, allowed=allowed))
+            # those of a certificate that says no are at hand, and count once it is accepted
+            held.update(_calibrations(given, generation, new, state, allowed=True))
         if given is not None and given.compatible:
             whole = given.to_dict()
             kept = {key: whole[key] for key in _KEPT if key in whole}
@@ -115,6 +117,7 @@ def permissions_for(
                 result.revoked.append((new, generation))
             result.refused.append(_reason(given, old, space, accept_uncertified))
     known = {*state.calibrations, *result.calibrations, *result.fused, *_fused_before(state, result.links)}
+    known |= held if result.refused else set()
     result.uncalibrated.extend(pair for one in (*state.servable, new) if (pair := (new, one)) not in known)
     return result
 

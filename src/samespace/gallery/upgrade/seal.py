@@ -122,7 +122,7 @@ def _incomplete(reader: LedgerReader, state: State, lacking: int) -> str:
     example = f"; the first that could not be embedded is '{failed[0][0]}': {failed[0][1]}" if failed else ""
     return (
         f"{lacking:,} of {reader.live():,} items have no vector of {state.spaces[state.query].space}{example}. "
-        "Carry on with 'samespace gallery backfill', remove these items, or seal with --partial, "
+        "Carry on with 'samespace gallery backfill GALLERY', remove these items, or seal with --partial, "
         "which keeps their old vectors"
     )
 
@@ -139,7 +139,7 @@ def _require_sound(reader: LedgerReader, state: State) -> None:
         if damaged(rows):
             raise GalleryError(
                 f"a vector of {state.spaces[state.query].space} is damaged in the store; nothing was deleted. Run "
-                "'samespace gallery doctor'"
+                "'samespace gallery doctor GALLERY'"
             )
         taken += len(rows.numbers)
         last = int(rows.numbers[-1]) + 256 * (step - 1)

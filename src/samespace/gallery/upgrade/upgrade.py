@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from samespace.errors import GalleryError, InputError, suggest
@@ -122,7 +123,8 @@ def open_upgrade(
         canaries = require_same_model(ledger, generation, new.embedder)
         notes.insert(0, f"{canaries.recorded or canaries.checked} canary images stand for the new model")
     lines = permissions.lines(state)
-    return Switched(new.space, state.spaces[state.query].space, lines, (*notes, *_warnings(permissions)))
+    notes += _warnings(permissions, ledger.location)
+    return Switched(new.space, state.spaces[state.query].space, lines, tuple(notes))
 
 
 def rollback(ledger: Ledger) -> Switched:
@@ -148,7 +150,7 @@ def rollback(ledger: Ledger) -> Switched:
     if hidden:
         notes.append(
             f"{hidden:,} items have no vector of {state.spaces[upgrade.old].space}: searches do not find them until "
-            "'samespace gallery backfill' has embedded them with the old model"
+            f"'samespace gallery backfill {quote(ledger.location)}' has embedded them with the old model"
         )
     return Switched(state.spaces[upgrade.old].space, state.spaces[upgrade.new].space, (), tuple(notes))
 
@@ -184,14 +186,15 @@ def _require_order(order: str | None) -> None:
 def _require_plannable(state: State, space: Space) -> None:
     generation = state.generation_of(space)
     if any(upgrade.state == "sealing" for upgrade in state.upgrades):
-        raise GalleryError("a seal is under way; finish it first with 'samespace gallery seal'")
+        raise GalleryError("a seal is under way; finish it first with 'samespace gallery seal GALLERY'")
     if generation == state.query:
         raise GalleryError(f"queries use {space} already; there is nothing to upgrade")
     if generation is None:
         return
     if state.spaces[generation].retired or generation in state.servable:
         raise GalleryError(
-            f"{space} is an earlier space of this gallery; to go back use 'samespace gallery rollback' before the seal"
+            f"{space} is an earlier space of this gallery; to go back use 'samespace gallery rollback GALLERY' before "
+            "the seal"
         )
     opened = any(one.new == generation and one.state != "planned" for one in state.upgrades)
     if generation < state.query and opened:
@@ -242,15 +245,15 @@ def _require_right_model(ledger: Ledger, state: State, embedder: ItemEmbedder) -
     return [] if share is None else [f"{share:.0%} of the canaries find their own stored vector"]
 
 
-def _warnings(permissions: Permissions) -> list[str]:
+def _warnings(permissions: Permissions, where: str) -> list[str]:
     warnings = []
     if permissions.accepted:
         warnings.append("ACCEPTED WITHOUT A CERTIFICATE: nothing shows that searches keep their quality; recorded")
     if permissions.uncalibrated:
         warnings.append(
             f"{len(permissions.uncalibrated)} pairs of spaces have no calibration: results carry raw scores only, and "
-            "nothing can be added or backfilled; run 'samespace gallery calibrate', or give a certificate made with "
-            "--new-gallery"
+            f"nothing can be added or backfilled; run 'samespace gallery calibrate {quote(where)} QUERIES ITEMS' for "
+            "each"
         )
     return warnings
 
@@ -279,7 +282,10 @@ def _write_down(writer: LedgerWriter, state: State, plan: Plan) -> Plan:
 
 def _no_way_back(state: State, upgrade: Upgrade | None) -> str:
     if upgrade is not None:
-        return "the seal has begun: old vectors are being deleted, so there is no way back; finish with 'gallery seal'"
+        return (
+            "the seal has begun: old vectors are being deleted, so there is no way back; finish with 'samespace "
+            "gallery seal GALLERY'"
+        )
     if any(one.state == "sealed" and one.new == state.query for one in state.upgrades):
         return (
             f"the upgrade to {state.spaces[state.query].space} is sealed: the old vectors are deleted, so there is no "
