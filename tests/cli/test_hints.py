@@ -24,7 +24,9 @@ from samespace.evaluate import check
 
 SOURCES = Path(samespace.__file__).parent
 WORD = r"(?:'[^']*'|[^\s';,)…\\]+)"
-HINT = re.compile(rf"samespace (?:check|embed|probe|train|bridge|data|gallery|export|reproduce|benchmark)(?: {WORD})*")
+HINT = re.compile(
+    rf"samespace (?:check|embed|probe|train|bridge|data|gallery|export|reproduce|benchmark|start|build)(?: {WORD})*"
+)
 SETS = "--queries new_q --gallery old_g --baseline old_q --new-gallery new_g --replicates 100 --metric rank@1"
 
 

@@ -14,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from samespace import Space, VectorSet
+from samespace import Embedder, Space, VectorSet
+from samespace.cli.main import run
 from samespace.data import open_source
 from samespace.data.arrays import ArraySource
 from samespace.data.listing import ListedSource, Listing
 from samespace.errors import InputError
 from samespace.files import read_json, write_json
 from samespace.gallery import Gallery
+from samespace.models import EmbedderConfig, Preprocessing
 from samespace.names import escaped, fault, faults
 
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))
@@ -160,3 +162,26 @@ def test_a_gallery_keeps_names_as_they_are(gallery, names):
         assert [hits[0].item for hits in found.hits] == names
     finally:
         assert gallery.remove(names) == len(names)
+
+
+def test_a_folder_unpacked_from_a_foreign_archive_is_told_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in (b"anna", b"m\xfcller", b"\xd6\xd0"):
+        os.makedirs(b"im/" + name)
+        for number in range(3):
+            with open(b"im/" + name + b"/%d.png" % number, "wb") as image:
+                image.write(PNG.getvalue())
+    Embedder(EmbedderConfig("convnet16", 4, Preprocessing(size=8, channels=1)), name="m").save(tmp_path / "m")
+    assert run(["data", "describe", "im"]) == 0
+    told = capsys.readouterr().out
+    assert "im/: 3 images of 1 classes" in told
+    assert "m\\xfcller/0.png: its name is not UTF-8" in told
+    assert run(["embed", "m", "im", "--out", "v", "--quiet"]) == 2
+    assert "m\\xfcller/0.png: its name is not UTF-8" in capsys.readouterr().err
+    assert not (tmp_path / "v").exists()
+    assert run(["embed", "m", "im", "--out", "v", "--broken", "skip", "--quiet"]) == 0
+    assert len(VectorSet.load("v")) == 3
+    assert run(["gallery", "create", "g", "--model", "m", "--images", "im"]) == 0
+    capsys.readouterr()
+    assert run(["gallery", "add", "g", "--quiet"]) == 0
+    assert "m\\xfcller/0.png: its name is not UTF-8" in capsys.readouterr().out

@@ -65,8 +65,8 @@ def feature_dim(backbone: nn.Module, channels: int, size: int) -> int:
         with torch.no_grad():
             features = backbone(torch.zeros(1, channels, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
-        # a network's own check says what it expects; torch's words are about its insides
-        said = "" if isinstance(error, RuntimeError) else f": {' '.join(str(error).split())}"
+        # the network is the user's, or of a library of networks: what its own check says is the reason
+        said = f": {' '.join(str(error).split())}" if str(error) else ""
         raise InputError(
             f"the backbone cannot take {channels}×{size}×{size} images{said}; give another image_size or channels "
             "(SAMESPACE_TRACEBACK=1 shows where it fails)"

@@ -91,7 +91,7 @@ def add_images(
     """
     state = ledger.state()
     images = embedders[state.query].images
-    source, skipped = images.source, dict[str, str]()
+    source, skipped = images.source, dict(images.skipped)
     classes = np.asarray(source.classes)
 
     def batches() -> Iterator[Batch]:

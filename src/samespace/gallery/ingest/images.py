@@ -75,7 +75,7 @@ class Images:
     def __init__(self, source: ImageSource) -> None:
         self.source = source
         self._order = np.argsort(source.ids, kind="stable")
-        self._skipped = dict(getattr(source, "skipped", ()))
+        self.skipped = dict(getattr(source, "skipped", ()))
 
     @classmethod
     def open(cls, images: ImagesLike, model: Model) -> Images:
@@ -111,7 +111,7 @@ class Images:
         return Loaded(places, pixels, read, missing)
 
     def _absent(self, name: str) -> str:
-        reason = self._skipped.get(name)
+        reason = self.skipped.get(name)
         return f"no image of this id in {self.source.name}" if reason is None else f"the image cannot be read: {reason}"
 
     def _read(self, places: list[int], rows: npt.NDArray[np.int64], missing: dict[int, str]) -> torch.Tensor:
