@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from samespace.losses.contrast import ContrastiveLoss
 from samespace.losses.distillation import BctDistillationLoss, DistillationLoss, LwFLoss
+from samespace.losses.every_gallery import EveryGalleryLoss
 from samespace.losses.heads import MarginHead
 from samespace.losses.influence import InfluenceLoss
 from samespace.losses.margins import MARGINS, Margin, apply_margin
@@ -26,6 +27,7 @@ __all__ = [
     "BctDistillationLoss",
     "ContrastiveLoss",
     "DistillationLoss",
+    "EveryGalleryLoss",
     "InfluenceLoss",
     "LwFLoss",
     "Margin",
