@@ -79,7 +79,9 @@ def minimal(old: Sides) -> Certificate:
     """Vectors of unknown origin and no optional input; as for a benchmark, values alone."""
     bare = [replace(side, space=None, name="") for side in old]
     certificate = check(queries=bare[0], gallery=bare[1], baseline=bare[0], metrics=["rank@1", "mAP"], replicates=100)
-    return replace(certificate, strict=None, flips={}, curves=None, examples=(), data={"queries": 3}, options={})
+    return replace(
+        certificate, strict=None, flips={}, curves=None, examples=(), data={"queries": 3}, options={}, diagnosis=()
+    )
 
 
 def numbers(metric: MetricResult, *, cross: float, old: float | None = None, half: float) -> MetricResult:

@@ -308,3 +308,18 @@ def test_captions_name_only_what_is_there(compatible: Certificate) -> None:
     by_class = render_report(replace(compatible, sweep=None))
     assert "Class by class: all items of a class at once" in by_class
     assert "Item by item" not in by_class
+
+
+def test_a_no_says_why_and_what_next_beside_the_verdict(failing: Certificate, compatible: Certificate) -> None:
+    page = Page(render_report(failing))
+    for cause in failing.diagnosis:
+        assert " ".join(cause.sentence.split()) in page.words
+        assert cause.advice in page.words
+        for command in cause.commands:
+            assert command in page.words.replace(" \\ ", " ")
+    assert "Why not, and what next" not in Page(render_report(compatible)).words
+
+
+def test_names_in_a_diagnosis_are_text(failing: Certificate) -> None:
+    cause = replace(failing.diagnosis[0], sentence=HOSTILE, commands=(HOSTILE,))
+    assert HOSTILE in Page(render_report(replace(failing, diagnosis=(cause,)))).words

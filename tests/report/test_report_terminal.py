@@ -104,3 +104,22 @@ def test_the_spread_of_genuine_scores_is_one_line_where_it_was_measured(compatib
     line = f"genuine scores, mean (standard deviation): {spreads}"
     assert line in " ".join(shown(compatible).split())
     assert "genuine scores, mean" not in shown(replace(compatible, genuine={}))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_no_ends_with_its_causes_and_commands_that_can_be_copied(failing: Certificate, width: int) -> None:
+    text = shown(failing, width=width)
+    lines = text.splitlines()
+    start = lines.index("WHY NOT, AND WHAT NEXT")
+    part = lines[start + 1 : next(row for row, line in enumerate(lines) if line.startswith("note: "))]
+    assert max(map(len, part)) <= width
+    assert not any(line != line.rstrip() for line in part)
+    for place, cause in enumerate(failing.diagnosis, start=1):
+        assert f"{place}. {cause.sentence}".replace("−", "-") in " ".join(" ".join(part).split())
+        for command in cause.commands:
+            copied = "\n".join(part).replace(" \\\n", " ")
+            assert command.split() == copied[copied.index(command.split(" --")[0]) :].split()[: len(command.split())]
+
+
+def test_a_yes_has_no_causes(compatible: Certificate) -> None:
+    assert "WHY NOT" not in shown(compatible)

@@ -13,6 +13,7 @@ from samespace.benchmarks.base import Benchmark, FurtherMetrics, GenuineScores
 from samespace.errors import InputError
 from samespace.evaluate.certificate import Certificate, MetricResult
 from samespace.evaluate.check import described_space
+from samespace.evaluate.diagnosis import diagnose
 from samespace.evaluate.inputs import require_dims
 from samespace.evaluate.verdict import FEW_IDENTITIES, control_cautions, judge, overall, require_options
 from samespace.metrics._arrays import Floats, Ints
@@ -89,7 +90,7 @@ def certify(
             progress(done, len(tests))
     judged = {name: _judged(name, points, draws, confidence) for name in names}
     compatible, results = overall(judged, benchmark.identities)
-    return Certificate(
+    certificate = Certificate(
         compatible=compatible,
         metrics=results,
         old_space=described_space(old),
@@ -109,6 +110,7 @@ def certify(
         version=version("samespace"),
         genuine=genuine,
     )
+    return replace(certificate, diagnosis=diagnose(certificate))
 
 
 def rows_of(benchmark: Benchmark, source: VectorSet) -> Ints | None:

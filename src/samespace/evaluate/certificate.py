@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from samespace.errors import InputError
+from samespace.evaluate.cause import Cause
 from samespace.files import read_json, write_json
 from samespace.metrics.calibration import Calibration
 from samespace.metrics.compatibility import StrictShares
@@ -24,6 +25,7 @@ Kind = Literal["fixed", "broken", "both-wrong", "both-right"]
 
 # what a benchmark does not measure is an empty object in the file
 _EMPTY_IN_FILES = ("strict", "curves")
+_ABSENT_IN_FILES = ("genuine", "fusion", "baseline_space", "diagnosis")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +268,7 @@ class Certificate:
             run new and paragon. Absent from older files, and where a benchmark did not score its pairs.
         curves: ROC, CMC and histograms for plots; None for a benchmark.
         examples: queries with what each test finds.
+        diagnosis: why the verdict is no, the most likely cause first; empty where it is yes, and in older files.
         notes: what could not be computed and why, and warnings, a sentence each.
     """
 
@@ -291,6 +294,7 @@ class Certificate:
     genuine: dict[str, Spread] = field(default_factory=dict)
     curves: Curves | None
     examples: tuple[Example, ...]
+    diagnosis: tuple[Cause, ...] = ()
     notes: tuple[str, ...]
 
     def __getitem__(self, name: str) -> MetricResult:
@@ -311,12 +315,9 @@ class Certificate:
         """The whole certificate as JSON-ready values."""
         value = plain(self)
         value = {"format": FORMAT, "samespace": value.pop("version"), **value}
-        if not self.genuine:
-            del value["genuine"]
-        if self.fusion is None:
-            del value["fusion"]
-        if self.baseline_space is None:
-            del value["baseline_space"]
+        for key in _ABSENT_IN_FILES:
+            if not value[key]:
+                del value[key]
         for key in ("old_space", "new_space", "paragon_space", "baseline_space"):
             space = value.get(key)
             if space is not None and space["id"] is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -20,6 +21,7 @@ from samespace.evaluate.certificate import (
     MetricResult,
 )
 from samespace.evaluate.curves import curves
+from samespace.evaluate.diagnosis import Files, diagnose, gather
 from samespace.evaluate.examples import examples as choose_examples
 from samespace.evaluate.fusion import (
     Fuse,
@@ -138,6 +140,7 @@ def check(
         apart = pooled_support(support, sets["gallery"], sets["queries"])
     queries, gallery, baseline = sets["queries"], sets["gallery"], sets["baseline"]
     new_gallery = sets.get("new_gallery")
+    files = Files.of(**{role.replace(" ", "_"): one for role, one in sets.items()})
     paragon = (sets["paragon queries"], sets["paragon gallery"]) if paragon else None
     aligned = align(
         queries=queries,
@@ -221,7 +224,7 @@ def check(
         notes.extend(left_out)
     mated = len(np.unique(mates.query_codes[mates.counts > 0]))
     compatible, results = overall(results, mated)
-    return Certificate(
+    certificate = Certificate(
         compatible=compatible,
         metrics=results,
         old_space=described_space(gallery),
@@ -246,6 +249,11 @@ def check(
         genuine={test: spread(scores.genuine) for test, scores in tests.items()},
         sweep=swept,
     )
+    if compatible:
+        return certificate
+    failing = [name for name, result in results.items() if not result.compatible]
+    evidence = gather(aligned, tests, failing, confidence=confidence, seed=seed)
+    return replace(certificate, diagnosis=diagnose(certificate, evidence, files))
 
 
 def _sweep(aligned: AlignedSets, seed: int, block_size: int | None) -> tuple[Sweep | None, list[str]]:

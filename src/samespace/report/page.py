@@ -107,6 +107,7 @@ def _environment() -> jinja2.Environment:
         wording.listing,
         wording.state,
         wording.fusion,
+        wording.command_lines,
     ):
         environment.filters[shown.__name__] = shown
     script = (_HERE / "theme.js").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,34 @@ def print_certificate(certificate: Certificate, console: Console | None = None) 
         *_sweep_lines(certificate),
     ]:
         say(plain(line), out)
+    _print_diagnosis(certificate, out)
     if certificate.notes:
         out.print()
     for note in certificate.notes:
         say(plain(f"note: {note}"), out)
+
+
+def _print_diagnosis(certificate: Certificate, out: Console) -> None:
+    """Each cause with what to do next; commands are broken before options alone, so that they can be copied."""
+    if certificate.diagnosis:
+        out.print()
+        out.print(plain("WHY NOT, AND WHAT NEXT"), style="bold")
+    for place, cause in enumerate(certificate.diagnosis, start=1):
+        lines = _wrapped(cause.sentence, out.width, f"{place}. ") + _wrapped(f"Next: {cause.advice}", out.width, "   ")
+        for line in lines:
+            out.print(plain(line), soft_wrap=True)
+        for command in cause.commands:
+            for line in wording.command_lines(command, out.width - 5):
+                out.print(plain(f"     {line}"), soft_wrap=True, style="bold")
+
+
+def _wrapped(text: str, width: int, lead: str) -> list[str]:
+    """Lines with a hanging indent, broken at spaces alone, and not between a number and its sign of percent."""
+    together = text.replace(" %", "\u00a0%")
+    lines = textwrap.wrap(
+        together, width, initial_indent=lead, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace("\u00a0", " ") for line in lines]
 
 
 def print_comparison(certificates: Mapping[str, Certificate], console: Console | None = None) -> None:

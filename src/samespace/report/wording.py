@@ -69,6 +69,24 @@ def listing(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def command_lines(command: str, width: int) -> list[str]:
+    """A command over as many lines as it needs, broken before options, so that it can be copied whole.
+
+    Example:
+        >>> command_lines("samespace check --queries a --gallery b --baseline c", 40)[1]
+        '  --gallery b --baseline c'
+    """
+    first, *options = command.split(" --")
+    lines = [first]
+    for option in options:
+        if len(f"{lines[-1]} --{option}") + len(" \\") <= width:
+            lines[-1] += f" --{option}"
+        else:
+            lines[-1] += " \\"
+            lines.append(f"  --{option}")
+    return lines
+
+
 def state(metric: MetricResult) -> State:
     """What the check found for one metric.
 
