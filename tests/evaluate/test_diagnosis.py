@@ -354,3 +354,15 @@ def test_the_time_of_a_diagnosis_is_a_small_part_of_a_check(monkeypatch):
     start = time.process_time()
     checked(old, new, replicates=2000)
     assert spent[0] < 0.05 * (time.process_time() - start)
+
+
+def test_a_baseline_with_a_gallery_of_its_own_is_diagnosed_and_checked_again_with_it():
+    people = People(40, 24, 0)
+    old, new = people.seen(1.5, space="old"), people.seen(0.8, moved=1.6, space="new")
+    mapped = replace(people.seen(2.5)[1], space=new[0].space)
+    found = check(queries=new[0], gallery=mapped, baseline=old[0], baseline_gallery=old[1], **FAST)
+    assert not found.compatible
+    assert found.diagnosis[0].name != "interchanged"
+    again = [line for cause in found.diagnosis for line in cause.commands if line.startswith("samespace check")]
+    assert again
+    assert all("--baseline-gallery BASELINE_G" in line for line in again)

@@ -92,6 +92,7 @@ class Case:
             more = f"--fuse {'auto' if fusion.chosen == 'halves' else f'{fusion.alpha:g}'} {more}"
         line = check_again(
             files or self.files,
+            baseline_gallery=self.certificate.baseline_space is not None,
             new_gallery=any(one.new is not None for one in results),
             paragon=files is None and any(one.paragon is not None for one in results),
             metrics=metrics,

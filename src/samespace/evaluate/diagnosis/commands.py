@@ -20,6 +20,7 @@ class Files:
     new_gallery: str = "NEW_G"
     paragon_queries: str = "P_Q"
     paragon_gallery: str = "P_G"
+    baseline_gallery: str = "BASELINE_G"
 
     @classmethod
     def of(cls, **sets: VectorSet | None) -> Files:
@@ -43,11 +44,19 @@ class Files:
 
 
 def check_again(
-    files: Files, *, new_gallery: bool = False, paragon: bool = False, metrics: Sequence[str] = (), more: str = ""
+    files: Files,
+    *,
+    baseline_gallery: bool = False,
+    new_gallery: bool = False,
+    paragon: bool = False,
+    metrics: Sequence[str] = (),
+    more: str = "",
 ) -> str:
     """`samespace check` with these files."""
     parts = ["samespace check", _option("queries", files.queries), _option("gallery", files.gallery)]
     parts.append(_option("baseline", files.baseline))
+    if baseline_gallery:
+        parts.append(_option("baseline-gallery", files.baseline_gallery))
     if new_gallery:
         parts.append(_option("new-gallery", files.new_gallery))
     if paragon:

@@ -96,12 +96,13 @@ def gather(
     who, old, cross = aligned.mates, tests["old"], tests["cross"]
     same = bool(np.array_equal(old.genuine, cross.genuine) and np.array_equal(old.matches.other, cross.matches.other))
     fused = aligned.pairs["cross"][0].source is not aligned.queries
+    own_gallery = aligned.pairs["old"][1].source is not aligned.gallery
     return Evidence(
         identities=len(np.unique(who.query_codes[who.counts > 0])),
         same_vectors=same,
         duplicates=_duplicates(aligned, tests, failing, confidence, seed),
         among_queries=None if same or fused or "new" in tests else _among_queries(aligned, confidence, seed),
-        mixed_up=None if same or fused else queries_of_old_model(aligned),
+        mixed_up=None if same or fused or own_gallery else queries_of_old_model(aligned),
         reverse=_reverse(aligned) if "new" in tests else None,
     )
 
