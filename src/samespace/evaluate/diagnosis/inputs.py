@@ -131,7 +131,7 @@ def near_duplicates(case: Case) -> Cause | None:
             "high_without": found.difference[1],
         },
         advice="Leave these images out on one side and check again; look for more of them in the images.",
-        commands=("samespace data describe images/", *case.again()),
+        commands=("samespace data describe images/ --deep", *case.again()),
     )
 
 
