@@ -56,3 +56,36 @@ def test_short_work_quiet_work_and_work_without_a_terminal_say_nothing(monkeypat
     monkeypatch.setattr(progress, "_SILENT_SECONDS", 0.01)
     assert waited(0.05, Terminal(), quiet=True) == ""
     assert waited(0.05, io.StringIO()) == ""
+
+
+def test_bars_inside_stages_move_one_view_of_the_whole(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    with progress.Stages("build", 120, done=20, stream=stream).shown() as view:
+        with view.stage("train old", 40, units=400), progress.bar("training old", 400, start=100) as advance:
+            # a quarter was done by an earlier call; what is left goes at half the expected speed
+            now[0] += 20
+            advance(100, "epoch 2/4")
+        with view.stage("train new", 60, units=100), progress.bar("training new", 100) as advance:
+            now[0] += 20
+            advance(50)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "build: 33 %, 2:40 left; training old, epoch 2/4"
+    assert lines[1].startswith("build: 75 %")
+    assert lines[1].endswith("training new")
+
+
+def test_on_a_terminal_stages_show_the_whole_and_what_is_under_way():
+    stream = Terminal()
+    with (
+        progress.Stages("build", 10, stream=stream).shown() as view,
+        view.stage("train old", 10, units=10),
+        progress.bar("training old", 10) as advance,
+    ):
+        advance(5, "epoch 1/2")
+    assert "build" in stream.getvalue()
+    assert "left" in stream.getvalue()
+    with progress.bar("alone", 1, stream=stream) as advance:
+        advance(1)
+    assert "alone" in stream.getvalue()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.output import PATH, json_option, quiet_option, write_result
+from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
+from samespace.names import escaped
 
 if TYPE_CHECKING:
     from samespace.project.build import Built
@@ -50,7 +51,7 @@ def build(project: Path, dry_run: bool, methods: str | None, anyway: bool, quiet
         if write_result(coming, json_to):
             _show_commands(coming)
         return 0
-    built = run_build(plan, pace, anyway=anyway, say=lambda line: click.echo(line, err=to_stdout))
+    built = run_build(plan, pace, anyway=anyway, say=lambda line: click.echo(escaped(line), err=to_stdout))
     certificate = None if built.certificate is None else built.certificate.to_dict()
     result = {**coming, "done": built.done, "model": str(built.model), "certificate": certificate}
     outlook = None if built.outlook is None else {"ahead": built.outlook.ahead, "text": built.outlook.sentence}
@@ -65,12 +66,12 @@ def show_cost(coming: dict[str, Any]) -> None:
 
     to_do = [stage for stage in coming["stages"] if not stage["there"]]
     for note in coming["notes"]:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     if not to_do:
-        click.echo(f"{coming['out']}: everything is there, nothing to do")
+        say(f"{coming['out']}: everything is there, nothing to do")
         return
     longest = ", ".join(f"{stage['name']} {clock(stage['seconds'])}" for stage in to_do if stage["seconds"] >= 1)
-    click.echo(
+    say(
         f"cost: about {clock(coming['seconds'])} on this machine ({longest or 'seconds'}), "
         f"{coming['bytes'] / 2**20:,.0f} MB in {coming['out']}"
     )
@@ -79,10 +80,10 @@ def show_cost(coming: dict[str, Any]) -> None:
 def _show_commands(coming: dict[str, Any]) -> None:
     for number, stage in enumerate(coming["stages"], start=1):
         there = ", there already" if stage["there"] else ""
-        click.echo(f"[{number}/{len(coming['stages'])}] {stage['what']}{there}")
+        say(f"[{number}/{len(coming['stages'])}] {stage['what']}{there}")
         for command in stage["commands"]:
-            click.echo(f"  {command}")
-    click.echo("split and recipes are written, so that these commands work as they stand")
+            say(f"  {command}")
+    say("split and recipes are written, so that these commands work as they stand")
 
 
 def _show(built: Built, plan: Plan, project: Path) -> None:
@@ -93,14 +94,14 @@ def _show(built: Built, plan: Plan, project: Path) -> None:
     from samespace.report import print_certificate
 
     if built.outlook is not None and not built.outlook.ahead:
-        click.echo(_not_ahead(built, plan, project))
+        say(_not_ahead(built, plan, project))
     if built.certificate is None:
         return
     print_certificate(built.certificate, Console(file=sys.stdout))
-    click.echo(f"model:  {built.model}")
-    click.echo(f"report: {built.report}")
+    say(f"model:  {built.model}")
+    say(f"report: {built.report}")
     if built.compatible:
-        click.echo(f"next: samespace gallery upgrade live --from {quote(str(project))}")
+        say(f"next: samespace gallery upgrade live --from {quote(str(project))}")
 
 
 def _not_ahead(built: Built, plan: Plan, project: Path) -> str:

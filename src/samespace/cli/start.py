@@ -8,7 +8,7 @@ from shlex import quote
 import click
 
 from samespace.cli.build import show_cost
-from samespace.cli.output import PATH, json_option, quiet_option, write_result
+from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
 
 
 @click.command()
@@ -53,7 +53,7 @@ def start(
         quiet=quiet,
     )
     if write_result({"project": str(out), "text": started.text, **started.overview}, json_to):
-        click.echo(started.text)
+        say(started.text)
         show_cost(started.overview)
-        click.echo(f"wrote {out}")
-        click.echo(f"next: samespace build {quote(str(out))}")
+        say(f"wrote {out}")
+        say(f"next: samespace build {quote(str(out))}")

@@ -14,9 +14,10 @@ from samespace.data import ImageSource
 from samespace.demo.page import write_gallery_page
 from samespace.demo.upgrade import GalleryUpgrade, Permission, Stage
 from samespace.errors import SpaceError
-from samespace.evaluate import Certificate, check
+from samespace.evaluate import Certificate
 from samespace.gallery import Answer, Gallery, Limits
 from samespace.gallery.ledger.sqlite import FILE
+from samespace.project.work import check_pair
 from samespace.vectors import VectorSet
 
 REQUIRED = ("rank@1", "mAP")
@@ -84,15 +85,7 @@ def upgrade_gallery(
 
 def _certificate(vectors: Vectors, replicates: int, seed: int) -> Certificate:
     """The check on what this operator requires: a search that shows a ranking, with no threshold in it."""
-    return check(
-        queries=vectors["compatible"][0],
-        gallery=vectors["old"][1],
-        baseline=vectors["old"][0],
-        new_gallery=vectors["compatible"][1],
-        metrics=list(REQUIRED),
-        replicates=replicates,
-        seed=seed,
-    )
+    return check_pair(vectors["old"], vectors["compatible"], None, REQUIRED, replicates=replicates, seed=seed)
 
 
 def _upgrade(gallery: Gallery, certificate: Certificate, images: ImageSource, say: Say) -> Permission:

@@ -16,11 +16,12 @@ from samespace.data import ImageSource, allocate, holdout, open_source, part
 from samespace.data.lookup import image_lookup
 from samespace.demo.gallery import upgrade_gallery
 from samespace.demo.upgrade import GalleryUpgrade
-from samespace.evaluate import Certificate, check
+from samespace.evaluate import Certificate
 from samespace.files import write_text
 from samespace.models import Embedder
 from samespace.models.extract import embed_to
 from samespace.progress import clock
+from samespace.project.work import check_pair
 from samespace.report import write_comparison, write_report
 from samespace.train import load_recipe, run
 from samespace.vectors import VectorSet
@@ -158,13 +159,11 @@ def _embed(
 
 
 def _check(name: str, vectors: dict[str, tuple[VectorSet, VectorSet]], settings: DemoSettings) -> Certificate:
-    return check(
-        queries=vectors[name][0],
-        gallery=vectors["old"][1],
-        baseline=vectors["old"][0],
-        new_gallery=vectors[name][1],
-        paragon=vectors["independent"],
-        metrics=list(METRICS),
+    return check_pair(
+        vectors["old"],
+        vectors[name],
+        vectors["independent"],
+        METRICS,
         replicates=settings.replicates,
         seed=settings.seed,
     )

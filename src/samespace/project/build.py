@@ -18,7 +18,7 @@ from samespace.project.cost import Pace
 from samespace.project.make import stages_of, successor
 from samespace.project.plan import Plan
 from samespace.project.recipes import recipe_text
-from samespace.project.stages import EARLIER, Record, Stage, changes
+from samespace.project.stages import EARLIER, Record, Stage
 from samespace.train import flushed_denormals
 from samespace.typed import plain
 
@@ -176,6 +176,3 @@ def _built(plan: Plan, found: Outlook | None, made: int, total: int, began: floa
     write_json(place.out / BUILT, value)
     certificate = Certificate.load(report / "certificate.json")
     return Built(certificate, found, model, report / "report.html", made, total, time.monotonic() - began)
-
-
-__all__ = ["BUILT", "Built", "build", "changes", "disk", "overview", "write_inputs"]

@@ -16,7 +16,7 @@ from samespace.cli.gallery.options import (
     prepare_upgrade,
     upgrade_options,
 )
-from samespace.cli.output import PATH, write_result
+from samespace.cli.output import PATH, say, write_result
 
 
 @click.command()
@@ -78,10 +78,10 @@ def _from_project(location: str, project: Path, json_to: str | None, options: di
     opened, filled = open_filled(location, build, progress=bar)
     with opened as gallery:
         if filled is not None and json_to != "-":
-            click.echo(f"{location}: made, with the old vectors of {filled:,} items")
+            say(f"{location}: made, with the old vectors of {filled:,} items")
         found = gallery.upgrade(str(build.model), [certificate], **options)
         place = quote(gallery.location)
     if write_result({**found.to_dict(), "filled": filled}, json_to):
         print_switched(found, console(), f"next: samespace gallery backfill {place}")
-        click.echo(f"search: samespace gallery search {place} --images {quote(build.project.images)}")
-        click.echo(f"back: samespace gallery rollback {place}")
+        say(f"search: samespace gallery search {place} --images {quote(build.project.images)}")
+        say(f"back: samespace gallery rollback {place}")
