@@ -75,7 +75,14 @@ def test_fingerprint_covers_pixels_labels_names_and_ids() -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": GREY.astype(np.float32)}, "float32; expected"),
+        ({"images": GREY.astype(np.float32)}, "float32; expected .* run from 0.0 to 59.0: save images.round"),
+        ({"images": GREY.astype(np.float32) / 255}, r"float32; expected .*: save \(images \* 255\).round\(\).astype"),
+        ({"images": GREY.astype(np.int32)}, r"int32; expected .*: save images.astype\('uint8'\)"),
+        ({"images": GREY.astype(np.uint16) * 257}, r"uint16; expected .*: save \(images >> 8\).astype"),
+        ({"images": GREY > 9}, r"bool; expected .*: save images.astype\('uint8'\) \* 255"),
+        ({"images": GREY.astype(np.int32) - 9}, "int32; expected .* run from -9 to 50: bring them to 0"),
+        ({"images": np.full((3, 4, 5), np.nan)}, "float64; expected .*NaN or infinity"),
+        ({"images": np.zeros((3, 3, 5, 6), np.uint8)}, r"\(3, 3, 5, 6\); .* save images.transpose\(0, 2, 3, 1\)"),
         ({"images": GREY[0]}, r"shape \(4, 5\)"),
         ({"images": np.zeros((3, 4, 5, 4), np.uint8)}, r"\(3, 4, 5, 4\)"),
         ({"images": GREY[:0], "labels": np.empty(0, int)}, "no images"),

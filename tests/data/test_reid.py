@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samespace.benchmarks.reid import Reid
 from samespace.data import open_source, read_reid
 from samespace.errors import InputError
 
@@ -181,3 +182,31 @@ def test_the_true_shapes_of_market_1501_come_through(tmp_path, real_data):
         pairs = np.stack([found.identity[found.part == part], found.camera[found.part == part]])
         true = np.stack([shapes[f"market1501_{part}_id"][:400], shapes[f"market1501_{part}_cam"][:400]])
         assert sorted(pairs.T.tolist()) == sorted(true.T.tolist())
+
+
+def test_person_zero_is_a_person_where_the_queries_have_it(tmp_path: Path) -> None:
+    names = {
+        "bounding_box_train": ["0000_c1_1.jpg", "0001_c1_1.jpg", "-1_c1_1.jpg"],
+        "query": ["0000_c1_2.jpg", "0001_c1_2.jpg"],
+        "bounding_box_test": ["0000_c2_3.jpg", "0001_c2_3.jpg", "notes.txt", ".hidden.jpg"],
+    }
+    for folder, files in names.items():
+        (tmp_path / folder).mkdir()
+        for name in files:
+            Image.new("RGB", (4, 8)).save(tmp_path / folder / name, "JPEG")
+    listing = read_reid(tmp_path)
+    assert listing.counts_from_zero
+    train = open_source(f"market1501:{tmp_path}")
+    assert train.classes == ("0", "1")
+    told = dict(train.passed_over)
+    assert told["bounding_box_train/-1_c1_1.jpg"] == "junk images (person -1)"
+    assert told["bounding_box_test/notes.txt"] == ".txt files"
+    benchmark = Reid.read(tmp_path, name="Market-1501")
+    assert benchmark.data["distractors"] == 0
+    assert any("People are counted from 0" in note for note in benchmark.notes)
+    assert any(".txt files: 1" in note for note in benchmark.notes)
+    (tmp_path / "query" / "0000_c1_2.jpg").unlink()
+    assert open_source(f"market1501:{tmp_path}").classes == ("1",)
+    assert Reid.read(tmp_path, name="Market-1501").data["distractors"] == 1
+    (tmp_path / "bounding_box_test" / "0000_c2_3.jpg").unlink()
+    assert open_source(f"market1501:{tmp_path}").classes == ("0", "1")

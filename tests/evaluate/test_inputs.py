@@ -78,11 +78,50 @@ def test_ids_that_do_not_meet_are_not_noted(world):
     assert not any("by id" in note for note in align(**world.sets()).notes)
 
 
-def test_without_ids_nothing_is_left_out_but_a_note_says_so():
+def test_without_ids_equal_vectors_of_one_label_are_one_item_and_a_note_says_so():
     sets = VectorSet.from_arrays(np.eye(3) + 0.1, labels=["a", "a", "b"])
     certificate = check(queries=sets, gallery=sets, baseline=sets, metrics=["rank@1"], replicates=20)
+    assert certificate.data["self_matches_dropped"] == 3
+    assert certificate.data["genuine_pairs"] == 2
+    note = next(note for note in certificate.notes if "the very vector and label" in note)
+    assert note.startswith("3 of 3 queries")
+    assert "give ids" in note
+
+
+def test_without_ids_or_equal_vectors_identical_labels_are_noted():
+    sets = VectorSet.from_arrays(np.eye(3) + 0.1, labels=["a", "a", "b"])
+    other = VectorSet.from_arrays(np.eye(3) + 0.2, labels=["a", "a", "b"])
+    certificate = check(queries=sets, gallery=other, baseline=sets, metrics=["rank@1"], replicates=20)
     assert certificate.data["self_matches_dropped"] == 0
     assert any("give ids" in note for note in certificate.notes)
+
+
+def test_equal_vectors_of_another_label_are_noted():
+    queries = VectorSet.from_arrays(np.eye(3) + 0.1, labels=["a", "a", "b"])
+    gallery = VectorSet.from_arrays(np.eye(3) + 0.1, labels=["b", "a", "a"])
+    notes = check(queries=queries, gallery=gallery, baseline=queries, metrics=["rank@1"], replicates=20).notes
+    assert any(note.startswith("2 queries have the very vector of a gallery item of another label") for note in notes)
+
+
+def test_lengths_that_vary_undeclared_spaces_and_labels_that_look_alike_are_noted(world):
+    def notes(**sets):
+        return check(**{**world.sets(), **sets}, **FAST).notes
+
+    unit = {
+        name: replace(part, vectors=part.vectors / np.linalg.norm(part.vectors, axis=1, keepdims=True))
+        for name, part in world.sets().items()
+    }
+    plain = " ".join(notes(**unit))
+    assert not any(words in plain for words in ("differ in length", "No space is declared", "look like one"))
+    unit["gallery"] = replace(unit["gallery"], vectors=unit["gallery"].vectors * np.linspace(1, 3, 120)[:, None])
+    assert any("Vectors differ in length (old item 1 to 3)" in note for note in notes(**unit))
+    bare_sets = {name: replace(part, space=None, name=name) for name, part in unit.items()}
+    assert any("No space is declared by gallery, queries" in note for note in notes(**bare_sets))
+    labels = world.gallery.labels.astype("U12")
+    labels[0] = "0" + labels[0]
+    assert any(
+        "1 pairs of labels look like one" in note for note in notes(gallery=replace(world.gallery, labels=labels))
+    )
 
 
 def test_unit_vectors_have_length_one_in_the_order_asked(world):

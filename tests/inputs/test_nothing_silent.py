@@ -6,10 +6,12 @@ import io
 import json
 import os
 import tempfile
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,11 @@ from samespace.cli.main import run
 from samespace.data import FolderSource
 from samespace.data.kinds import ALWAYS, counted
 from samespace.errors import InputError
+from samespace.evaluate.equal_rows import equal_places
+from samespace.metrics._arrays import look_alikes
+from samespace.scoring.units import UnitVectors
+from samespace.space import Space
+from samespace.vectors import VectorSet
 
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))
 many = settings(max_examples=25 * EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -77,6 +84,41 @@ def test_every_file_of_a_folder_is_used_or_named(paths: list[str], random: Any) 
             assert beginnings & told or any(name.startswith(deep) for name in told), (path, told)
         assert len(source) == len(source.load(range(len(source))))
         assert sum(kind.count for kind in counted(source.passed_over)) == len(source.passed_over)
+
+
+@many
+@given(st.data())
+def test_items_without_ids_are_told_by_vector_and_label(data: Any) -> None:
+    dim = data.draw(st.integers(1, 3))
+    rows = st.tuples(st.integers(0, 2), st.tuples(*[st.sampled_from([-0.0, 0.0, 1.0, -1.0, 0.5])] * dim))
+    asked, held = data.draw(st.lists(rows, min_size=1, max_size=8)), data.draw(st.lists(rows, min_size=1, max_size=8))
+
+    def units(given_rows: list[Any]) -> UnitVectors:
+        values = np.array([vector for _, vector in given_rows], dtype=np.float32).reshape(len(given_rows), dim)
+        return UnitVectors(VectorSet.from_arrays(values), np.arange(len(values)))
+
+    codes = [np.array([label for label, _ in part]) for part in (asked, held)]
+    places, foreign = equal_places(units(asked), units(held), *codes)
+    used: dict[Any, int] = {}
+    for row, item in enumerate(asked):
+        equal = [place for place, other in enumerate(held) if other == item]
+        expected = equal[min(used.get(item, 0), len(equal) - 1)] if equal else -1
+        used[item] = used.get(item, 0) + 1
+        assert places[row] == expected
+    assert foreign == sum(item not in held and item[1] in [other for _, other in held] for item in asked)
+
+
+@many
+@given(st.lists(st.text(alphabet="0aA7é \u0301", max_size=4), max_size=6))
+def test_labels_that_look_alike_are_paired(names: list[str]) -> None:
+    def form(name: str) -> str:
+        text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        return str(int(text)) if text.isdecimal() else text
+
+    pairs = look_alikes(names)
+    groups = {form(name): {other for other in names if form(other) == form(name)} for name in names}
+    assert len(pairs) == sum(len(group) - 1 for group in groups.values())
+    assert all(one != other and form(one) == form(other) for one, other in pairs)
 
 
 def write(root: Path, **files: bytes) -> None:
@@ -168,3 +210,58 @@ def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
         (tmp_path / "b").chmod(0o700)
     assert dict(source.skipped)["a/1.jpg"] == "Permission denied"
     assert dict(source.skipped)["b"] == "a class folder that cannot be read: Permission denied"
+
+
+RECIPE = """\
+data: {{source: {source}, broken: skip, channels: 3}}
+model: {{backbone: convnet16, embedding_dim: 8, image_size: 16}}
+optim: {{epochs: 1, batch_size: 8}}
+run: {{device: cpu}}
+"""
+
+
+def test_train_embed_and_gallery_add_count_them(
+    mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*arguments: str) -> tuple[dict[str, Any], str]:
+        assert run([*arguments, "--json", "-"]) == 0
+        captured = capsys.readouterr()
+        return json.loads(captured.out), captured.err
+
+    def counts(result: dict[str, Any]) -> dict[str, int]:
+        return {kind["kind"]: kind["count"] for kind in result["passed_over"]}
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(source=mixed))
+    trained, spoken = told("train", str(recipe), "--out", str(tmp_path / "v1"))
+    assert (len(trained["skipped"]), trained["changes"], trained["resized"]) == (3, {"grey_to_rgb": 1}, 9)
+    assert counts(trained) == PASSED_OVER
+    assert "images in nested folders: 4" in spoken
+    assert "brought to 16x16 pixels, whatever their proportions: 9" in spoken
+    embedded, _ = told(
+        "embed", str(tmp_path / "v1"), str(mixed), "--broken", "skip", "--out", str(tmp_path / "vectors")
+    )
+    assert (embedded["count"], len(embedded["skipped"]), counts(embedded)) == (9, 3, PASSED_OVER)
+    location = str(tmp_path / "gallery")
+    assert run(["gallery", "create", location, "--model", str(tmp_path / "v1"), "--images", str(mixed)]) == 0
+    capsys.readouterr()
+    added, _ = told("gallery", "add", location)
+    assert (added["added"], sorted(added["skipped"]), counts(added)) == (
+        9,
+        ["a/bad.jpg", "b/gone.jpg", "b/loop.jpg"],
+        PASSED_OVER,
+    )
+    assert run(["gallery", "add", location]) == 0
+    text = capsys.readouterr().out
+    assert "left out, because they cannot be read: 3" in text
+    assert "passed over, because they are no images of the set: 10" in text
+
+
+def test_adding_vectors_that_differ_in_length_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = Space(weights="ab" * 32, preprocessing="plain", dim=3, normalized=False, name="plain")
+    vectors = np.array([[1, 0, 0], [0, 2, 0]], dtype=np.float32)
+    VectorSet.from_arrays(vectors, ids=["x", "y"], space=space).save(tmp_path / "vectors")
+    location = str(tmp_path / "gallery")
+    assert run(["gallery", "create", location, "--space", str(tmp_path / "vectors")]) == 0
+    assert run(["gallery", "add", location, str(tmp_path / "vectors")]) == 0
+    assert "differ in length, 1 to 2; a search here goes by cosine" in capsys.readouterr().out

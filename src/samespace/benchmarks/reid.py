@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samespace.data.reid import Layout, read_reid
+from samespace.data.kinds import counted
+from samespace.data.reid import Layout, ReidList, read_reid
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints, Mask, as_labels, encode
 from samespace.scoring.grid import exact_scores
@@ -74,6 +75,7 @@ class Reid:
             camera=(listing.camera[query], listing.camera[gallery]),
             ids=(listing.ids[query], listing.ids[gallery]),
             memory=memory,
+            notes=_listing_notes(listing),
         )
 
     @classmethod
@@ -85,6 +87,7 @@ class Reid:
         camera: tuple[Any, Any],
         ids: tuple[Any, Any] | None = None,
         memory: int = MEMORY,
+        notes: tuple[str, ...] = (),
     ) -> Reid:
         """The protocol from arrays, each given as (of the queries, of the gallery).
 
@@ -94,6 +97,7 @@ class Reid:
             camera: (Q,) and (G,) integers.
             ids: (Q,) and (G,) strings; by default `query/0` … and `gallery/0` …, counted with junk.
             memory: bytes to work in, about.
+            notes: what is known of the files.
 
         Raises:
             InputError: counts that do not fit, a query without identity, or no query that could be answered.
@@ -132,7 +136,7 @@ class Reid:
             units=units,
             identities=data["identities"],
             data=data,
-            notes=_notes(data),
+            notes=(*notes, *_notes(data)),
             memory=memory,
         )
 
@@ -197,6 +201,16 @@ def _names(people: tuple[Ints, Ints], ids: tuple[Any, Any] | None) -> tuple[npt.
     if [len(part) for part in named] != [len(part) for part in people]:
         raise InputError("every query and gallery image needs one id")
     return named
+
+
+def _listing_notes(listing: ReidList) -> tuple[str, ...]:
+    notes = []
+    if listing.counts_from_zero:
+        notes.append("People are counted from 0 here: person 0 is one of them, not a distractor, in training as well.")
+    if listing.passed_over:
+        kinds = "; ".join(map(str, counted(listing.passed_over)))
+        notes.append(f"Passed over, because they are no images of the set: {kinds}.")
+    return tuple(notes)
 
 
 def _notes(data: Mapping[str, int]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from samespace.names import escaped
 if TYPE_CHECKING:
     from samespace.data import ImageSource
     from samespace.data.describe import LeftOut
+    from samespace.data.kinds import Kind
 
 _NAMED = 20
 _CHANGES = {
@@ -51,12 +52,16 @@ def skipped_lines(skipped: Sequence[tuple[str, str]]) -> Iterator[str]:
             yield f"  and {len(skipped) - _NAMED:,} more; --json - names all"
 
 
+def passed_over_lines(kinds: Sequence[Kind]) -> Iterator[str]:
+    """What lies among the images and is none of the set, by kind."""
+    if kinds:
+        yield f"passed over, because they are no images of the set: {sum(kind.count for kind in kinds):,}"
+        yield from (f"  {kind}" for kind in kinds)
+
+
 def _lines(left_out: LeftOut, size: tuple[int, int] | None) -> Iterator[str]:
     yield from skipped_lines(left_out.skipped)
-    if left_out.passed_over:
-        count = sum(kind.count for kind in left_out.passed_over)
-        yield f"passed over, because they are no images of the set: {count:,}"
-        yield from (f"  {kind}" for kind in left_out.passed_over)
+    yield from passed_over_lines(left_out.passed_over)
     changes = [f"{_CHANGES.get(name, name)}: {count:,}" for name, count in left_out.changes.items()]
     if size is not None and left_out.resized:
         changes.append(f"brought to {size[1]}x{size[0]} pixels, whatever their proportions: {left_out.resized:,}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from samespace.cli.output import PATH, json_option, quiet_option, write_result
+from samespace.cli.sources import show_left_out
 
 if TYPE_CHECKING:
     from samespace.train import Recipe
@@ -45,9 +46,11 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
 
     Every key with its meaning and default: docs/recipes.md.
     """  # noqa: D301
+    from samespace.data.describe import left_out_of
     from samespace.progress import clock
     from samespace.train import flushed_denormals, load_recipe, run
     from samespace.train.old_side import seed_warning
+    from samespace.train.run import open_training_source
     from samespace.train.validation import validation_lines
 
     parsed = load_recipe(recipe, overrides)
@@ -60,10 +63,14 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
     if warning := seed_warning(parsed):
         click.echo(f"warning: {warning}", err=True)
     with flushed_denormals():
-        trained = run(parsed, out, quiet=quiet)
+        source = open_training_source(parsed.data, parsed.model.image_size)
+        left_out = left_out_of(source)
+        if not quiet and os.environ.get("RANK", "0") == "0":
+            show_left_out(left_out, size=source.image_shape[1:], err=True)
+        trained = run(parsed, out, source=source, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":
         return
-    result = {"model": str(trained.model), "fresh": trained.fresh, "seconds": trained.seconds}
+    result = {"model": str(trained.model), "fresh": trained.fresh, "seconds": trained.seconds, **left_out.to_dict()}
     write_result(result | ({} if trained.validation is None else {"validation": trained.validation}), json_to)
     if json_to != "-":
         done = f"trained in {clock(trained.seconds)}" if trained.fresh else "already trained; nothing to do"

@@ -32,6 +32,8 @@ class ArraySource:
         name: what to call the source in messages.
 
     Attributes:
+        changes: how many images are changed on the way to pixels, by how: `grey_to_rgb` or `rgb_to_grey`.
+        resized: how many images are brought to another size.
         named: whether ids were given; row numbers mean nothing in another source.
 
     Raises:
@@ -64,6 +66,8 @@ class ArraySource:
         self.named = ids is not None
         # an allocation made at one size must be found again at another, so the pixels that count are those given
         self._fingerprint = self._digest(given) if conformed else None
+        self.changes = _changes(has, depth, len(pixels))
+        self.resized = len(pixels) if (height, width) != pixels.shape[1:3] else 0
 
     @classmethod
     def from_npz(
@@ -106,16 +110,46 @@ class ArraySource:
         return digest([*text, *(np.ascontiguousarray(planes[start : start + 1024]).tobytes() for start in starts)])
 
 
+def _changes(has: int, wanted: int, count: int) -> dict[str, int]:
+    return {} if has == wanted else {"grey_to_rgb" if wanted == 3 else "rgb_to_grey": count}
+
+
 def _checked_images(images: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.uint8]:
     legal = "(N, H, W) or (N, H, W, 3) uint8"
     if images.dtype != np.uint8:
-        raise InputError(f"images in {name} are {images.dtype}; expected {legal}")
+        raise InputError(f"images in {name} are {images.dtype}; expected {legal}{_cure_of_values(images)}")
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise InputError(f"images in {name} have shape {images.shape}; expected {legal}")
+        raise InputError(f"images in {name} have shape {images.shape}; expected {legal}{_cure_of_shape(images.shape)}")
     if not images.size:
         raise InputError(f"{name} holds no images (shape {images.shape}); expected {legal}")
     pixels = images.astype(np.uint8, copy=False)
     return pixels[..., 0] if pixels.ndim == 4 and pixels.shape[3] == 1 else pixels
+
+
+def _cure_of_values(images: npt.NDArray[np.generic]) -> str:
+    """How to bring values to 0 … 255, where their range tells."""
+    if images.dtype.kind not in "biuf" or not images.size:
+        return ""
+    low, high = images.min(), images.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "; they hold NaN or infinity"
+    if images.dtype.kind == "b" or (images.dtype.kind == "f" and low >= 0 and high <= 1):
+        cure = "(images * 255).round().astype('uint8')" if images.dtype.kind == "f" else "images.astype('uint8') * 255"
+    elif low >= 0 and high <= 255:
+        cure = "images.round().astype('uint8')" if images.dtype.kind == "f" else "images.astype('uint8')"
+    elif images.dtype.kind in "iu" and low >= 0 and high <= 0xFFFF:
+        cure = "(images >> 8).astype('uint8')"
+    else:
+        return f"; they run from {low} to {high}: bring them to 0 … 255"
+    return f"; they run from {low} to {high}: save {cure}"
+
+
+def _cure_of_shape(shape: tuple[int, ...]) -> str:
+    if len(shape) != 4:
+        return ""
+    if shape[1] in (1, 3):
+        return "; colours come last: save images.transpose(0, 2, 3, 1)"
+    return "; blend the fourth channel, transparency, into the others first" if shape[3] == 4 else ""
 
 
 def _checked_labels(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from samespace.data.kinds import Kind, counted
-from samespace.data.source import ImageSource
+from samespace.data.source import ImageSource, Subset
 from samespace.metrics._arrays import look_alikes
 
 
@@ -40,7 +40,9 @@ class LeftOut:
 
 
 def left_out_of(source: ImageSource) -> LeftOut:
-    """What opening a source left out, passed over and changed; nothing where the source does not say."""
+    """What opening a source, or the whole that it is a part of, left out, passed over and changed."""
+    while isinstance(source, Subset):
+        source = source.whole
     return LeftOut(
         skipped=tuple(getattr(source, "skipped", ())),
         passed_over=counted(getattr(source, "passed_over", ())),

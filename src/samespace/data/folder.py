@@ -15,6 +15,7 @@ from samespace.data.kinds import (
     NESTED,
     broken_link,
     counted,
+    entries,
     is_a,
     is_image,
     kind_of,
@@ -77,7 +78,7 @@ class _Scan:
         """Look through the whole folder."""
         if not self.root.is_dir():
             raise InputError(f"{self.root} is not a folder; expected images as root/class/image")
-        for entry in _entries(self.root):
+        for entry in entries(self.root):
             if not entry.name.startswith(".") and is_a("dir", entry):
                 self._class(entry)
             else:
@@ -88,11 +89,11 @@ class _Scan:
     def _class(self, folder: os.DirEntry[str]) -> None:
         before, deeper = len(self.images), len(self.passed_over)
         try:
-            entries = _entries(folder.path)
+            inside = entries(folder.path)
         except OSError as error:
             self.bad.append((folder.name, f"a class folder that cannot be read: {error.strerror}"))
             return
-        for entry in entries:
+        for entry in inside:
             if entry.name.startswith("."):
                 self._pass(entry, HIDDEN)
             elif is_image(entry.name) and is_a("file", entry):
@@ -101,8 +102,8 @@ class _Scan:
                 self.bad.append((f"{folder.name}/{entry.name}", broken))
             elif is_a("dir", entry):
                 self.ignored.append(f"{folder.name}/{entry.name}")
-                inside = [(entry.path, FOLDER_LINK)] if entry.is_symlink() else nested(entry.path)
-                self.passed_over += [(Path(path).relative_to(self.root).as_posix(), kind) for path, kind in inside]
+                deep = [(entry.path, FOLDER_LINK)] if entry.is_symlink() else nested(entry.path)
+                self.passed_over += [(Path(path).relative_to(self.root).as_posix(), kind) for path, kind in deep]
             else:
                 self._pass(entry, kind_of(entry))
         if len(self.images) == before:
@@ -114,11 +115,6 @@ class _Scan:
         self.passed_over.append((name, kind))
         if kind != HIDDEN:
             self.ignored.append(name)
-
-
-def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as found:
-        return sorted(found, key=lambda entry: entry.name)
 
 
 def _nothing(root: Path, scan: _Scan) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Literal
 
 from PIL import Image
@@ -41,6 +41,12 @@ def readable_suffixes() -> list[str]:
 def looks_like_image(name: str) -> bool:
     """Whether a file of this name is an image, readable or not, by its suffix."""
     return PurePath(name).suffix.lower() in ALWAYS | IF_INSTALLED
+
+
+def entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, in the order of the names."""
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
 
 
 def kind_of(entry: os.DirEntry[str]) -> str:

@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace import text
-from samespace.data.listing import Listing
+from samespace.data.kinds import entries, is_a, is_image, kind_of
+from samespace.data.listing import Listing, PassedOver
 from samespace.data.source import repeated
 from samespace.errors import InputError, suggest
 
 Layout = Literal["market1501", "msmt17"]
 Part = Literal["train", "query", "gallery", "test"]
 JUNK, DISTRACTOR = -1, 0
+NO_PERSON = {JUNK: "junk images (person -1)", DISTRACTOR: "distractors (person 0)"}
 MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 MARKET_NAME = re.compile(r"(-?\d+)_c(\d+)")
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 MSMT_LISTS = {
     "list_train.txt": "train",
     "list_val.txt": "train",
@@ -39,16 +40,26 @@ class ReidList:
 
     Attributes:
         ids: path of each image relative to the root, with forward slashes, `(N,)`.
-        identity: the person, `(N,)` int64; in Market-1501 and DukeMTMC-reID -1 is junk and 0 a distractor. MSMT17
+        identity: the person, `(N,)` int64; in Market-1501 and DukeMTMC-reID -1 is junk, and 0 a distractor where the
+            gallery has it and the queries do not; otherwise people are counted from 0. MSMT17
             numbers its training and its test persons from 0 each; here they begin at 10000 and at 20000.
         camera: number of the camera, `(N,)` int64.
         part: `train`, `query` or `gallery`, `(N,)`.
+        passed_over: name and kind of what lies among the images and is none.
     """
 
     ids: npt.NDArray[np.str_]
     identity: npt.NDArray[np.int64]
     camera: npt.NDArray[np.int64]
     part: npt.NDArray[np.str_]
+    passed_over: PassedOver = ()
+
+    @property
+    def counts_from_zero(self) -> bool:
+        """Whether 0 is a person: some image has it, and it is not in the gallery alone of the test parts."""
+        zero = self.identity == DISTRACTOR
+        asked, held = ((zero & (self.part == part)).any() for part in ("query", "gallery"))
+        return bool(zero.any() and (asked or not held))
 
 
 def read_reid(root: str | Path, *, layout: Layout | None = None) -> ReidList:
@@ -71,13 +82,20 @@ def read_reid(root: str | Path, *, layout: Layout | None = None) -> ReidList:
     chosen = layout or _layout(folder)
     if chosen is None or not _has(folder, chosen):
         raise InputError(_absent(folder, layout))
-    rows = list(_msmt(folder) if chosen == "msmt17" else _market(folder))
+    passed_over: list[tuple[str, str]] = []
+    rows = list(_msmt(folder) if chosen == "msmt17" else _market(folder, passed_over))
     if not rows:
         raise InputError(f"{folder} holds no images of {chosen}")
     ids, identity, camera, part = zip(*rows, strict=True)
     if twice := repeated(np.array(ids)):
         raise InputError(f"{folder} names {str(twice[0])!r} {twice[1]} times; images must be unique")
-    return ReidList(np.array(ids), np.array(identity, dtype=np.int64), np.array(camera, dtype=np.int64), np.array(part))
+    return ReidList(
+        np.array(ids),
+        np.array(identity, dtype=np.int64),
+        np.array(camera, dtype=np.int64),
+        np.array(part),
+        tuple(passed_over),
+    )
 
 
 def reid_listing(root: str | Path, *, part: str = "train", layout: Layout) -> Listing:
@@ -93,8 +111,14 @@ def reid_listing(root: str | Path, *, part: str = "train", layout: Layout) -> Li
         raise InputError(f"{layout} has no part {part!r}; {suggest(part, get_args(Part))}")
     folder = Path(root)
     every = read_reid(folder, layout=layout)
+    passed_over = list(every.passed_over)
     if part == "train":
-        wanted = (every.part == "train") & ~np.isin(every.identity, (JUNK, DISTRACTOR))
+        no_person = every.identity == JUNK
+        if not every.counts_from_zero:
+            no_person |= every.identity == DISTRACTOR
+        wanted = (every.part == "train") & ~no_person
+        for row in np.flatnonzero((every.part == "train") & no_person):
+            passed_over.append((str(every.ids[row]), NO_PERSON[int(every.identity[row])]))
     else:
         wanted = np.isin(every.part, ("query", "gallery") if part == "test" else (part,))
     present = np.unique(every.part).tolist()
@@ -106,19 +130,22 @@ def reid_listing(root: str | Path, *, part: str = "train", layout: Layout) -> Li
         return folder / str(ids[row])
 
     people = every.identity[wanted]
-    return Listing.of_files(f"{layout}:{folder},part={part}", ids, people, path_of, told=people)
+    return Listing.of_files(
+        f"{layout}:{folder},part={part}", ids, people, path_of, told=people, passed_over=tuple(passed_over)
+    )
 
 
-def _market(root: Path) -> Iterator[Row]:
+def _market(root: Path, passed_over: list[tuple[str, str]]) -> Iterator[Row]:
     for part, name in MARKET.items():
         folder = root / name
-        for path in sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []:
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        for entry in entries(folder) if folder.is_dir() else []:
+            if entry.name.startswith(".") or not is_image(entry.name) or not is_a("file", entry):
+                passed_over.append((f"{name}/{entry.name}", kind_of(entry)))
                 continue
-            match = MARKET_NAME.match(path.name)
+            match = MARKET_NAME.match(entry.name)
             if match is None:
-                raise InputError(f"{path} is not named as PERSON_cCAMERA…, such as 0002_c1s1_000451_03.jpg")
-            yield f"{name}/{path.name}", int(match[1]), int(match[2]), part
+                raise InputError(f"{entry.path} is not named as PERSON_cCAMERA…, such as 0002_c1s1_000451_03.jpg")
+            yield f"{name}/{entry.name}", int(match[1]), int(match[2]), part
 
 
 def _msmt(root: Path) -> Iterator[Row]:

@@ -155,7 +155,7 @@ def check(
     mates = aligned.mates
     chosen, notes = choose_metrics(metrics, mates)
     same_model = baseline if baseline_gallery is None else None
-    notes = [*pooling, *aligned.notes, *_undeclared(gallery, same_model), *_undeclared(queries, new_gallery), *notes]
+    notes = [*pooling, *aligned.notes, *_undeclared((gallery, same_model), (queries, new_gallery)), *notes]
     if baseline_gallery is not None:
         notes.insert(0, f"The baseline searches a gallery of its own, {baseline_gallery.name}, with its own queries.")
     quota = quota_of(chosen, mates)
@@ -327,11 +327,20 @@ def described_space(source: VectorSet) -> CheckedSpace:
     return CheckedSpace(**source.space.to_dict())
 
 
-def _undeclared(source: VectorSet, companion: VectorSet | None) -> list[str]:
-    """A note where only the companion of a side declares a space, for which the certificate then does not vouch."""
-    if source.space is not None or companion is None or companion.space is None:
-        return []
-    return [
-        f"{source.name} declares no space, though {companion.name} does: nothing says that they are of one model, so "
-        "this certificate links no spaces."
-    ]
+def _undeclared(*sides: tuple[VectorSet, VectorSet | None]) -> list[str]:
+    """Notes where a set declares no space, for which the certificate then does not vouch."""
+    notes, bare = [], dict[str, None]()
+    for source, companion in sides:
+        if source.space is None and companion is not None and companion.space is not None:
+            notes.append(
+                f"{source.name} declares no space, though {companion.name} does: nothing says that they are of one "
+                "model, so this certificate links no spaces."
+            )
+        elif source.space is None:
+            bare[source.name] = None
+    if bare:
+        notes.append(
+            f"No space is declared by {', '.join(bare)}: this certificate names files, not models, so no gallery can "
+            "be upgraded by it; 'samespace embed' records the space of what it makes."
+        )
+    return notes

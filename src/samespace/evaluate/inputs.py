@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError, SpaceError
-from samespace.metrics._arrays import Ints, encode
+from samespace.evaluate.equal_rows import equal_places
+from samespace.metrics._arrays import Ints, encode, look_alikes
 from samespace.scoring.mates import Mates
 from samespace.scoring.units import UnitVectors, random_rotation
 from samespace.vectors import VectorSet
+
+_LENGTH_SLACK = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +97,11 @@ def align(
         pairs["paragon"] = (UnitVectors(paragon[0], rows), UnitVectors(paragon[1], columns[order]))
     for vectors in {id(side): side for name, sides in pairs.items() if name != "control" for side in sides}.values():
         vectors.check()
-    places = _self_places(queries, gallery, query_codes, codes, order)
+    equal = 0
+    if queries.has_ids and gallery.has_ids:
+        places = _self_places(queries, gallery, query_codes, codes, order)
+    else:
+        places, equal = equal_places(*pairs["old"], query_codes, codes[order])
     mates = Mates(
         query_codes=query_codes,
         gallery_codes=codes[order],
@@ -112,7 +119,7 @@ def align(
         gallery_order=order,
         mates=mates,
         pairs=pairs,
-        notes=_notes(queries, gallery, places),
+        notes=[*_notes(queries, gallery, places, equal), *_length_notes(pairs), *_label_notes(queries, gallery)],
     )
 
 
@@ -156,9 +163,8 @@ def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: st
 
 
 def _self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gallery_codes: Ints, order: Ints) -> Ints:
+    """Place of each query's own item, by id, in the gallery in `order`; −1 where it is not there."""
     places = np.full(len(queries), -1, dtype=np.int64)
-    if not (queries.has_ids and gallery.has_ids):
-        return places
     row = gallery.rows_of(queries.ids)
     mine = np.flatnonzero(row >= 0)
     theirs = row[mine]
@@ -175,22 +181,64 @@ def _self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gall
     return places
 
 
+def _length_notes(pairs: Mapping[str, tuple[UnitVectors, UnitVectors]]) -> list[str]:
+    """A note where vectors of a set differ in length, which a cosine does not see."""
+    spans = {
+        side.source.name: side.lengths
+        for name, sides in pairs.items()
+        for side in sides
+        if name != "control" and side.dim == side.source.dim and side.lengths is not None
+    }
+    unlike = [
+        f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in spans.items() if high > low * (1 + _LENGTH_SLACK)
+    ]
+    if not unlike:
+        return []
+    return [
+        f"Vectors differ in length ({'; '.join(unlike)}), and every score here is a cosine, which does not see that: "
+        "where the system searches by inner product or distance, normalise the vectors there too."
+    ]
+
+
+def _label_notes(queries: VectorSet, gallery: VectorSet) -> list[str]:
+    """A note where labels that differ look like one."""
+    alike = look_alikes(np.unique(np.concatenate([_labels(side).astype(str) for side in (queries, gallery)])))
+    if not alike:
+        return []
+    return [
+        f"{len(alike)} pairs of labels look like one and count as two identities, such as '{alike[0][0]}' and "
+        f"'{alike[0][1]}': write each identity one way."
+    ]
+
+
 def _labels(source: VectorSet) -> npt.NDArray[np.generic]:
     if source.labels is None:
         raise InputError(f"{source.name} has no labels")
     return source.labels
 
 
-def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints) -> list[str]:
+def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints, foreign: int) -> list[str]:
     notes = []
     own = np.flatnonzero(self_place >= 0)
-    if own.size:
+    named = queries.has_ids and gallery.has_ids
+    if own.size and not named:
+        notes.append(
+            f"{own.size} of {len(queries)} queries have the very vector and label of a gallery item in the old space. "
+            "Without ids they count as the same items and are not matched with themselves; if they are different "
+            "items, give ids."
+        )
+    if foreign:
+        notes.append(
+            f"{foreign} queries have the very vector of a gallery item of another label in the old space: the same "
+            "image under two labels, or two items that the old model cannot tell apart."
+        )
+    if own.size and named:
         notes.append(
             f"{own.size} of {len(queries)} queries are in the gallery by id, such as '{queries.ids[own[0]]}', and are "
             "not matched with themselves; if such ids name different items, as one relative path in two folders "
             "does, make the ids unique."
         )
-    if not (queries.has_ids and gallery.has_ids) and np.array_equal(_labels(queries), _labels(gallery)):
+    if not own.size and not named and np.array_equal(_labels(queries), _labels(gallery)):
         notes.append(
             "Queries and gallery have identical labels and no ids to tell their items apart: if they are the same "
             "items, each is matched with itself; give ids to leave such pairs out."

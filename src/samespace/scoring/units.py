@@ -27,6 +27,9 @@ class UnitVectors:
         dim: use only the leading `dim` values of each vector, scaled to length one by themselves.
         rotation: (D, D) float64, applied to the whole vector before it is cut to `dim`.
 
+    Attributes:
+        lengths: the least and the greatest length of the vectors read so far, before they were scaled.
+
     Small sets are kept once read; large ones are read again each time, so that memory stays bounded.
     """
 
@@ -37,6 +40,7 @@ class UnitVectors:
         self.dim = source.dim if dim is None else dim
         self._keep = len(order) * self.dim * 8 <= _CACHE_BYTES
         self._kept: Doubles | None = None
+        self.lengths: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -83,7 +87,11 @@ class UnitVectors:
         def name(row: int) -> str:
             return f"{self.source.name}: the vector of row {rows[row]} (id {self.source.ids[rows[row]]})"
 
-        return _scaled(values[:, : self.dim], name, part)
+        unit, lengths = _scaled(values[:, : self.dim], name, part)
+        if lengths.size:
+            least, greatest = self.lengths or (np.inf, 0.0)
+            self.lengths = min(least, float(lengths.min())), max(greatest, float(lengths.max()))
+        return unit
 
 
 def unit_rows(
@@ -101,7 +109,7 @@ def unit_rows(
     for start in range(0, count, _READ_ROWS):
         part = slice(start, min(start + _READ_ROWS, count))
         block = np.asarray(vectors[part] if rows is None else vectors[rows[part]], dtype=np.float64)
-        result[part] = _scaled(block, partial(_named, ids, start))
+        result[part], _ = _scaled(block, partial(_named, ids, start))
     return result
 
 
@@ -116,10 +124,10 @@ def _named(ids: npt.NDArray[np.str_] | None, start: int, row: int) -> str:
     return f"the vector of image '{start + row if ids is None else ids[start + row]}'"
 
 
-def _scaled(values: Doubles, name: Callable[[int], str], part: str = "") -> Doubles:
-    """Each row divided by its length; `name` gives a row's name and `part` what of it was read, for the error."""
+def _scaled(values: Doubles, name: Callable[[int], str], part: str = "") -> tuple[Doubles, Doubles]:
+    """Each row divided by its length, and the lengths; the error has a row's `name` and what `part` of it was read."""
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
     bad = ~(np.isfinite(lengths) & (lengths > 0))[:, 0]
     if bad.any():
         raise InputError(f"{name(int(np.argmax(bad)))} is zero or not finite{part}; it has no direction to compare")
-    return np.asarray(values / lengths)
+    return np.asarray(values / lengths), lengths

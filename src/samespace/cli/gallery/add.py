@@ -10,12 +10,12 @@ import click
 
 from samespace.cli.gallery.options import gallery_argument, shown_bar
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
+from samespace.cli.sources import passed_over_lines, skipped_lines
 
 if TYPE_CHECKING:
+    from samespace.data.kinds import Kind
     from samespace.gallery import Added
     from samespace.gallery.metadata import MetadataFile
-
-_NAMED = 20
 
 
 @click.command()
@@ -81,6 +81,7 @@ def add(
                 found = gallery.add_images(images, metadata=values, update=update, advance=advance, **options)
         items = len(gallery)
     result = {"gallery": gallery.location, "items": items, **asdict(found)}
+    result["passed_over"] = [asdict(kind) for kind in _passed_over(found)]
     if described is not None:
         result["metadata"] = dict(described.columns)
     if write_result(result, json_to):
@@ -101,13 +102,18 @@ def _show(location: str, found: Added, items: int) -> None:
             f"note: {found.only_new:,} of them have no vector of the earlier space; a rollback hides them until its "
             "model has embedded them"
         )
-    skipped = dict(found.skipped)
-    if skipped:
-        say(f"left out, because they cannot be read: {len(skipped):,}")
-        for name, reason in list(skipped.items())[:_NAMED]:
-            say(f"  {name}: {reason}")
-        if len(skipped) > _NAMED:
-            say(f"  and {len(skipped) - _NAMED:,} more; --json - names all")
+    for line in (*skipped_lines(tuple(found.skipped.items())), *passed_over_lines(_passed_over(found))):
+        say(line)
+    for note in found.notes:
+        say(f"note: {note}")
+
+
+def _passed_over(found: Added) -> tuple[Kind, ...]:
+    if not found.passed_over:
+        return ()
+    from samespace.data.kinds import counted
+
+    return counted(found.passed_over)
 
 
 def _show_columns(described: MetadataFile) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError, SpaceError
-from samespace.gallery.ingest.checks import require_vectors
+from samespace.gallery.ingest.checks import NORM_SLACK, require_vectors
 from samespace.gallery.ingest.images import ItemEmbedder, content_of_vector, same_content
 from samespace.gallery.ingest.store import Added, Batch, store
 from samespace.gallery.ledger.ledger import Ledger
@@ -71,7 +71,8 @@ def add_vectors(
             ]
             yield Batch(items, taken)
 
-    return store(ledger, state, batches(), update=update, advance=advance)
+    added = store(ledger, state, batches(), update=update, advance=advance)
+    return added + Added(notes=tuple(note for given in sets.values() for note in _length_note(given)))
 
 
 def add_images(
@@ -114,7 +115,27 @@ def add_images(
             chosen = [items[place] for place in fresh]
             yield Batch(chosen, _embedded(embedders, state.query, chosen, loaded.pixels[fresh]) if fresh else {})
 
-    return store(ledger, state, batches(), update=update, advance=advance) + Added(skipped=skipped)
+    return store(ledger, state, batches(), update=update, advance=advance) + Added(
+        skipped=skipped, passed_over=tuple(getattr(source, "passed_over", ()))
+    )
+
+
+def _length_note(given: VectorSet) -> list[str]:
+    """A note where vectors differ in length, which a search by cosine does not see."""
+    if given.space is not None and given.space.normalized:
+        return []
+    spans = [
+        (float(lengths.min()), float(lengths.max()))
+        for _, block in given.blocks()
+        for lengths in [np.linalg.norm(block, axis=1)]
+    ]
+    least, greatest = min(low for low, _ in spans), max(high for _, high in spans)
+    if greatest <= least * (1 + NORM_SLACK):
+        return []
+    return [
+        f"the vectors of {given.name} differ in length, {least:.4g} to {greatest:.4g}; a search here goes by cosine, "
+        "which does not see that"
+    ]
 
 
 def _embedded(

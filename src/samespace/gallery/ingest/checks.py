@@ -12,7 +12,7 @@ from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery.ledger.state import Rows, State, Vectors
 from samespace.space import Space
 
-_NORM_SLACK = 1e-3
+NORM_SLACK = 1e-3
 
 
 def require_vectors(values: Vectors, space: Space, name: str, ids: Sequence[str] | npt.NDArray[np.str_]) -> None:
@@ -31,7 +31,7 @@ def require_vectors(values: Vectors, space: Space, name: str, ids: Sequence[str]
     wrong = lengths == 0
     if wrong.any():
         raise InputError(f"{name}: the vector of '{ids[int(np.argmax(wrong))]}' is zero and has no direction")
-    wrong = abs(lengths - 1) > _NORM_SLACK
+    wrong = abs(lengths - 1) > NORM_SLACK
     if space.normalized and wrong.any():
         place = int(np.argmax(wrong))
         raise InputError(

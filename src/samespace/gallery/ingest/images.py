@@ -75,7 +75,7 @@ class Images:
     def __init__(self, source: ImageSource) -> None:
         self.source = source
         self._order = np.argsort(source.ids, kind="stable")
-        self.skipped = dict(getattr(source, "skipped", ()))
+        self.skipped: dict[str, str] = dict(getattr(source, "skipped", ()))
 
     @classmethod
     def open(cls, images: ImagesLike, model: Model) -> Images:

@@ -34,6 +34,8 @@ class Added:
         only_new: added or updated without a vector of the space before the upgrade; a rollback would hide them until
             the old model embeds them.
         skipped: reason by id of those whose image cannot be read.
+        passed_over: name and kind of what lies among the images and is none of them.
+        notes: what the user should know about the vectors.
     """
 
     added: int = 0
@@ -42,12 +44,19 @@ class Added:
     filled: int = 0
     only_new: int = 0
     skipped: Mapping[str, str] = field(default_factory=dict)
+    passed_over: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __add__(self, other: Added) -> Added:
         """Counts of both."""
         names = ("added", "present", "updated", "filled", "only_new")
         counts: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in names}
-        return Added(**counts, skipped={**self.skipped, **other.skipped})
+        return Added(
+            **counts,
+            skipped={**self.skipped, **other.skipped},
+            passed_over=(*self.passed_over, *other.passed_over),
+            notes=(*self.notes, *other.notes),
+        )
 
 
 @dataclass(frozen=True, eq=False)
