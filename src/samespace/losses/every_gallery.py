@@ -18,7 +18,7 @@ class EveryGalleryLoss(nn.Module):
     link of the chain is tied. Where these still serve items, tie it to all of them.
 
     Cost: that of every term, and an old forward pass a step for each old model whose views are embedded live. On
-    glyphs (three models, one seed; see `docs/results/candidates.md`) it gained 8 to 14 points of rank@1 on the oldest
+    glyphs (three models, two seeds; see `docs/results/candidates.md`) it gained 5 to 14 points of rank@1 on the oldest
     gallery against tying to the last model alone, and lost nothing beyond noise on the middle gallery or on its own.
 
     Args:
