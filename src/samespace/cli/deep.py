@@ -40,13 +40,16 @@ def look_deep(
 def _doubts(source: str, model: Path, broken: str, device: str, show: Shown) -> tuple[ImageSource, Doubts]:
     from samespace.data import open_for_model
     from samespace.data.deep import doubt_labels
-    from samespace.models import Embedder, resolve_model
-    from samespace.models.extract import embed_rows, pick_device
+    from samespace.encoders import open_image_model
+    from samespace.models.extract import embed_rows
 
-    embedder = Embedder.load(resolve_model(model)).to(pick_device(device))
+    embedder = open_image_model(model, device=device)
     prepared = embedder.preprocessing
     images = open_for_model(
-        source, prepared.size, channels=prepared.channels, broken="skip" if broken == "skip" else "refuse"
+        source,
+        prepared.size if prepared else None,
+        channels=prepared.channels if prepared else None,
+        broken="skip" if broken == "skip" else "refuse",
     )
     with show(f"embedding {images.name}", len(images)) as advance:
         vectors = embed_rows(embedder, images, advance=advance)

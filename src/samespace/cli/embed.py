@@ -54,7 +54,8 @@ def embed(
 ) -> None:
     """Turn the images of SOURCE into vectors of MODEL's space.
 
-    MODEL is a folder made by 'samespace train'. SOURCE is an image folder (root/class/image), an .npz with images and
+    MODEL is a folder made by 'samespace train', or package.module:function, a function of yours that returns an
+    encoder of images. SOURCE is an image folder (root/class/image), an .npz with images and
     labels, glyphs:classes=300,images=40, or a data set in its own format: rec:DIR, list:FILE, market1501:DIR,
     msmt17:DIR, gldv2:DIR, hf:NAME. Images are taken as they are: nothing random happens here. After a kill, the same
     command carries on.
@@ -64,8 +65,9 @@ def embed(
     """
     from samespace.data import Allocation, FixedViews, open_for_model, part
     from samespace.data.describe import left_out_of
-    from samespace.models import Embedder, resolve_model
-    from samespace.models.extract import embed_to, pick_device
+    from samespace.encoders import open_image_model
+    from samespace.models import resolve_model
+    from samespace.models.extract import embed_to
     from samespace.models.provenance import save_provenance
     from samespace.progress import bar, silent_bar
     from samespace.train import embed_views, load_recipe
@@ -78,11 +80,12 @@ def embed(
     if views is not None and recipe is not None:
         parsed = load_recipe(recipe)
         fixed = FixedViews(parsed.augment, views, parsed.seed)
-    embedder = Embedder.load(resolve_model(model)).to(pick_device(device))
+    embedder = open_image_model(model, device=device)
+    prepared = embedder.preprocessing
     images = open_for_model(
         source,
-        embedder.preprocessing.size,
-        channels=embedder.preprocessing.channels,
+        prepared.size if prepared else None,
+        channels=prepared.channels if prepared else None,
         broken="skip" if broken == "skip" else "refuse",
     )
     left_out = left_out_of(images)

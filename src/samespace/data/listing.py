@@ -317,17 +317,21 @@ def _guarded(read: Callable[[int], Path | bytes], look: Callable[[Path | BinaryI
     try:
         held = read(row)
         return look(held if isinstance(held, Path) else io.BytesIO(held))
-    except FileNotFoundError:
-        return "no such file"
-    except UnidentifiedImageError:
-        return "not an image of a known kind"
-    except Image.DecompressionBombError:
-        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which is too many to decode"
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        text = (isinstance(error, OSError) and error.strerror) or str(error)
-        if isinstance(held, Path):
-            text = text.replace(str(held), held.name)
-        return text.split("\n")[0] or type(error).__name__
+        text = reason_of(error)
+        return text.replace(str(held), held.name) if isinstance(held, Path) else text
+
+
+def reason_of(error: Exception) -> str:
+    """Why an image cannot be read, in one line, from what reading or decoding raised."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known kind"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which is too many to decode"
+    text = (isinstance(error, OSError) and error.strerror) or str(error)
+    return text.split("\n")[0] or type(error).__name__
 
 
 def _common_size(name: str, sizes: set[Size]) -> Size:

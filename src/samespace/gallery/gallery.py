@@ -115,10 +115,11 @@ class Gallery:
             raise InputError(f"there is no scale '{scale}'; legal: logistic, fmr")
         folder = None
         if model is not None:
-            from samespace.models import Embedder, resolve_model
+            from samespace.encoders import open_encoder
+            from samespace.models import resolve_model
 
             folder = resolve_model(model)
-            given = Embedder.load(folder).space
+            given = open_encoder(folder, device="cpu").space
             if space is not None and space != given:
                 raise SpaceError(f"the model is of space {given}, not of {space}")
             space = given

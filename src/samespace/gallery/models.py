@@ -33,7 +33,7 @@ def embedder_of(
     named = images if images is not None else state.settings.get("images")
     if named is None:
         raise GalleryError("the gallery remembers no images; name their source")
-    loaded = load_embedder(given, device) if isinstance(given, (str, Path)) else given
+    loaded = load_embedder(given, device)
     embedder = ItemEmbedder(loaded, Images.open(named, loaded))
     if embedder.space != kept.space:
         raise SpaceError(f"expected the model of space {kept.space}, got one of {embedder.space}")
@@ -60,7 +60,7 @@ def new_space(state: State, model: ModelLike | Space, images: ImagesLike | None,
         from samespace.models import resolve_model
 
         folder = absolute(resolve_model(model))
-        model = load_embedder(model, device)
+    model = load_embedder(model, device)
     named = images if images is not None else state.settings.get("images")
     if named is None:
         return NewSpace(model.space, folder)

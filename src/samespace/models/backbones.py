@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -12,6 +10,7 @@ from torch import nn
 
 from samespace.errors import InputError, suggest
 from samespace.models.iresnet import DEPTHS, iresnet
+from samespace.models.user_code import import_named
 
 BUILT_IN = ("convnet16", "convnet32", "convnet64", *DEPTHS)
 
@@ -92,16 +91,7 @@ def _from_timm(name: str, channels: int) -> nn.Module:
 
 
 def _from_user(name: str, channels: int) -> nn.Module:
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a module of the user's own may raise anything
-        raise InputError(_not_imported(name, module_name, error)) from None
-    factory = getattr(module, attribute, None)
-    if factory is None:
-        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        hint = f"; {suggest(attribute, public)}" if public else ""
-        raise InputError(f"the backbone '{name}' is not in {module.__file__}: it has no '{attribute}'{hint}")
+    factory = import_named(name, "backbone", "package.module:callable")
     try:
         backbone = factory(channels)
     except TypeError as error:
@@ -111,20 +101,3 @@ def _from_user(name: str, channels: int) -> nn.Module:
     if not isinstance(backbone, nn.Module):
         raise InputError(f"the backbone '{name}' returned a {type(backbone).__name__}; expected an nn.Module")
     return backbone
-
-
-def _not_imported(name: str, module: str, error: Exception) -> str:
-    """Why a module of the user's own cannot be imported, and where Python looks for one."""
-    said = f"the backbone '{name}' cannot be imported: {error or type(error).__name__}"
-    package = module.partition(".")[0]
-    if not isinstance(error, ModuleNotFoundError) or error.name is None or error.name.partition(".")[0] != package:
-        # found, and wrong inside
-        return said
-    example = f"{package}/" if "." in module else f"{package}.py"
-    here = Path(module.replace(".", "/"))
-    if here.with_suffix(".py").exists() or (here / "__init__.py").exists():
-        return f"{said}; it lies in this folder, where Python does not look: run with PYTHONPATH=. before the command"
-    return (
-        f"{said}; expected package.module:callable, in an installed package or on PYTHONPATH: run with "
-        f"PYTHONPATH=FOLDER before the command, where FOLDER holds {example}"
-    )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +18,8 @@ from samespace.errors import InputError
 from samespace.files import read_json, replacing_folder, write_json
 from samespace.models.backbones import build_backbone, feature_dim
 from samespace.models.classifier import Classifier
+from samespace.models.devices import pick_device
+from samespace.models.items import pixels_of
 from samespace.models.preprocessing import Preprocessing
 from samespace.models.tensors import hash_tensors, load_tensors, misfit, save_tensors
 from samespace.space import Space
@@ -76,6 +81,8 @@ class Embedder(nn.Module):
         self.projection = nn.Sequential(*layers)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    modality: Literal["image"] = "image"
+
     @property
     def embedding_dim(self) -> int:
         """Dimensions of the vectors."""
@@ -136,6 +143,28 @@ class Embedder(nn.Module):
             return F.normalize(self(self.preprocessing(images.to(device))).float(), dim=1)
         finally:
             self.train(training)
+
+    def encode(
+        self, items: Sequence[Any], *, batch_size: int = 256, device: str | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Unit vectors (N, embedding_dim) float32 of images of any size, in their order, as `embed_rows` gives them.
+
+        Args:
+            items: paths, PIL images, or (C, H, W) uint8 arrays or tensors; brought to the model's size as the images
+                of a folder are.
+            batch_size: images at once.
+            device: to compute on, and where the model then stays; None leaves it where it is.
+
+        Raises:
+            InputError: an item is no image or cannot be read, or there is no such device.
+        """
+        if device is not None:
+            self.to(pick_device(device))
+        vectors = np.empty((len(items), self.embedding_dim), dtype=np.float32)
+        for start in range(0, len(items), batch_size):
+            images = pixels_of(items[start : start + batch_size], self.preprocessing)
+            vectors[start : start + len(images)] = self.embed(images).cpu().numpy()
+        return vectors
 
     def save(self, folder: str | Path, classifier: Classifier | None = None) -> None:
         """Write a folder (`config.json`, `model.safetensors`, perhaps `classifier.safetensors`), whole or not at all.

@@ -8,20 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from samespace.data import ImageSource, sequential
 from samespace.errors import InputError
 from samespace.files import locked, swap_folder, write_json
-from samespace.models.embedder import Embedder
+from samespace.models.devices import pick_device
+from samespace.models.image_model import ImageModel
 from samespace.progress import Advance, silent
 from samespace.vectors import VectorSet
+
+__all__ = ["as_vector_set", "done_rows", "embed", "embed_rows", "embed_to", "pick_device"]
 
 _BATCHES_BETWEEN_MARKS = 16
 
 
 def embed_rows(
-    embedder: Embedder,
+    embedder: ImageModel,
     source: ImageSource,
     *,
     start: int = 0,
@@ -42,7 +44,7 @@ def embed_rows(
     return vectors
 
 
-def as_vector_set(embedder: Embedder, source: ImageSource, vectors: npt.NDArray[np.float32]) -> VectorSet:
+def as_vector_set(embedder: ImageModel, source: ImageSource, vectors: npt.NDArray[np.float32]) -> VectorSet:
     """Vectors of a whole source with its ids, class names as labels, and the embedder's space.
 
     Where the source names no images, the ids are its row numbers and the set says that it has none.
@@ -52,13 +54,13 @@ def as_vector_set(embedder: Embedder, source: ImageSource, vectors: npt.NDArray[
     return replace(result, has_ids=bool(getattr(source, "named", True)))
 
 
-def embed(embedder: Embedder, source: ImageSource, *, batch_size: int = 256, advance: Advance = silent) -> VectorSet:
+def embed(embedder: ImageModel, source: ImageSource, *, batch_size: int = 256, advance: Advance = silent) -> VectorSet:
     """Embed a source in memory."""
     return as_vector_set(embedder, source, embed_rows(embedder, source, batch_size=batch_size, advance=advance))
 
 
 def embed_to(
-    embedder: Embedder,
+    embedder: ImageModel,
     source: ImageSource,
     folder: str | Path,
     *,
@@ -86,7 +88,7 @@ def embed_to(
 
 
 def _embed_into(
-    folder: Path, job: dict[str, object], embedder: Embedder, source: ImageSource, batch_size: int, advance: Advance
+    folder: Path, job: dict[str, object], embedder: ImageModel, source: ImageSource, batch_size: int, advance: Advance
 ) -> None:
     partial = folder.with_name(folder.name + ".partial")
     done = done_rows(partial, job)
@@ -131,22 +133,3 @@ def _reuse(folder: Path, job: dict[str, object]) -> VectorSet:
             f"{folder} exists and holds something else than these images by this model; choose another folder"
         )
     return VectorSet.load(folder)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device a user named: `auto` takes a GPU where there is one.
-
-    Raises:
-        InputError: the device does not exist here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        raise InputError(
-            f"the device '{name}' cannot be used ({count} GPUs are at hand); legal: auto, cpu, cuda, cuda:N"
-        ) from error
-    return device

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from samespace.data import Augment, FixedViews, ImageSource, ViewSource
 from samespace.errors import InputError
 from samespace.files import read_json, write_json
-from samespace.models import Embedder
 from samespace.models.extract import embed_to
+from samespace.models.image_model import ImageModel
 from samespace.progress import Bar
 from samespace.strict import build
 from samespace.vectors import VectorSet
@@ -52,7 +52,7 @@ class OldViews:
 
 
 def embed_views(
-    embedder: Embedder,
+    embedder: ImageModel,
     source: ImageSource,
     views: FixedViews,
     folder: str | Path,

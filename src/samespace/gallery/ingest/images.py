@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from samespace.data import ImageSource
     from samespace.data.listing import Listing
-    from samespace.models import Embedder
+    from samespace.encoders import Encoder
 
 _PIXELS = "pixels:"
 
@@ -40,16 +40,21 @@ class Model(Protocol):
         ...
 
 
-ModelLike: TypeAlias = Model | str | Path
+ModelLike: TypeAlias = "Model | Encoder | str | Path"
 ImagesLike: TypeAlias = "ImageSource | Listing | str | Path"
 
 
-def load_embedder(folder: str | Path, device: str = "auto") -> Embedder:
-    """Load a model folder, or that of a finished training, onto a device; an InputError where either is not there."""
-    from samespace.models import Embedder, resolve_model
-    from samespace.models.extract import pick_device
+def load_embedder(model: ModelLike, device: str = "auto") -> Model:
+    """The model a user gave, or opened by what they wrote, such as a model's folder, onto a device.
 
-    return Embedder.load(resolve_model(folder)).to(pick_device(device))
+    Raises:
+        InputError: there is no such model or device, or it takes something else than images.
+    """
+    from samespace.encoders import as_image_model, open_image_model
+
+    if isinstance(model, str | Path):
+        return open_image_model(model, device=device)
+    return cast(Model, model) if hasattr(model, "embed") else as_image_model(model)
 
 
 @dataclass(frozen=True, eq=False)

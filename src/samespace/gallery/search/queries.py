@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -67,7 +66,7 @@ def embed_queries(
             f"the gallery remembers no model of space {kept.space}; name its folder with --model, or embed the images "
             "with 'samespace embed' and give the vectors"
         )
-    loaded = load_embedder(chosen, device) if isinstance(chosen, str | Path) else chosen
+    loaded = load_embedder(chosen, device)
     if loaded.space != kept.space:
         raise SpaceError(f"{chosen} holds a model of space {loaded.space}, expected one of {kept.space}")
     embedder = ItemEmbedder(loaded, Images.open(images, loaded))

@@ -1,0 +1,90 @@
+"""From what a user writes to an encoder: the one place where a model is opened by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from samespace.encoders.encoder import Encoder
+from samespace.errors import InputError, suggest
+
+if TYPE_CHECKING:
+    from samespace.models.image_model import ImageModel
+
+FAMILIES: dict[str, str] = {}
+"""What follows each family's name and a colon, such as `NAME[,weights=FILE]`."""
+
+
+def legal_encoders() -> str:
+    """What a user may write for an encoder, for messages."""
+    named = [f"{family}:{usage}" for family, usage in FAMILIES.items()]
+    return ", ".join(["a folder made by 'samespace train'", *named]) + " or package.module:function"
+
+
+def open_encoder(text: str | Path, *, device: str = "auto") -> Encoder:
+    """Open an encoder by what a user writes.
+
+    | `text` | encoder |
+    |---|---|
+    | a folder made by `samespace train`, or the `model/` in it | that `samespace.Embedder` |
+    | `package.module:function` | what the user's own function, called without arguments, returns |
+
+    Args:
+        text: one of the above; what exists under this name is a folder or file, whatever it is called.
+        device: where to put a model of torch: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        InputError: nothing of the kind is there, its extra is not installed, or it cannot be used.
+    """
+    path = Path(text)
+    if not path.exists() and ":" in (text := str(text)):
+        family, _, rest = text.partition(":")
+        if re.fullmatch(r"[\w.]+", family) and rest.isidentifier():
+            return _of_function(text)
+        raise InputError(f"there is no encoder '{text}'; {suggest(family, FAMILIES) if FAMILIES else legal_encoders()}")
+    from samespace.models import Embedder, resolve_model
+    from samespace.models.devices import pick_device
+
+    return Embedder.load(resolve_model(path)).to(pick_device(device))
+
+
+def open_image_model(text: str | Path, *, device: str = "auto") -> ImageModel:
+    """Open an encoder of images as the rooms that work on batches of pixels take it; see `open_encoder`.
+
+    Raises:
+        InputError: also: the encoder takes something else than images.
+    """
+    return as_image_model(open_encoder(text, device=device), str(text))
+
+
+def as_image_model(encoder: Encoder, name: str = "") -> ImageModel:
+    """An encoder of images as an `ImageModel`; an `Embedder` is one already.
+
+    Raises:
+        InputError: the encoder takes something else than images.
+    """
+    if encoder.modality != "image":
+        called = name or encoder.space.name or "the encoder"
+        raise InputError(f"{called} takes items of modality '{encoder.modality}'; an encoder of images is needed here")
+    if hasattr(encoder, "embed") and hasattr(encoder, "embed_unit"):
+        return cast("ImageModel", encoder)
+    from samespace.encoders.image_model import EncoderOfImages
+
+    return EncoderOfImages(encoder)
+
+
+def _of_function(text: str) -> Encoder:
+    from samespace.models.user_code import import_named
+
+    function = import_named(text, "encoder", "package.module:function")
+    try:
+        made: Any = function() if not isinstance(function, Encoder) else function
+    except TypeError as error:
+        raise InputError(f"the encoder '{text}' should be a function without arguments: {error}") from error
+    if not isinstance(made, Encoder):
+        raise InputError(
+            f"the encoder '{text}' returned a {type(made).__name__}; expected an encoder, such as "
+            "samespace.encoders.from_callable makes"
+        )
+    return made
