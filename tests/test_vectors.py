@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -186,3 +188,37 @@ def test_rows_are_found_by_id():
     given = some(ids=["d", "b", "cc", "a"])
     assert given.rows_of(["a", "cc", "c", "zzzz", "d"]).tolist() == [3, 2, -1, -1, 0]
     assert given.rows_of([]).tolist() == []
+
+
+class TestTables:
+    def table(self, path: Path, **columns: list[object]) -> Path:
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+        return path
+
+    def test_a_table_has_a_column_of_lists_and_perhaps_ids_and_labels(self, tmp_path):
+        path = self.table(tmp_path / "v.parquet", id=["b", "a"], vector=[[1.0, 0.0], [0.0, 2.0]], label=["x", "y"])
+        read = VectorSet.load(path)
+        assert read.ids.tolist() == ["b", "a"]
+        assert read.vectors.tolist() == [[1.0, 0.0], [0.0, 2.0]]
+        assert read.labels is not None
+        assert read.labels.tolist() == ["x", "y"]
+        assert not VectorSet.load(self.table(tmp_path / "w.parquet", embedding=[[1.0, 2.0]])).has_ids
+
+    @pytest.mark.parametrize(
+        ("columns", "says"),
+        [
+            ({"x": [1]}, "has no column 'vector'"),
+            ({"vector": [[1.0, 2.0], [1.0]]}, "all of one length"),
+            ({"vector": [[1.0], None]}, "all of one length"),
+            ({"vector": ["a"]}, "a list of numbers"),
+            ({"vector": [[1.0]], "id": [None]}, "row 0 has no 'id'"),
+        ],
+    )
+    def test_tables_that_are_refused(self, tmp_path, columns, says):
+        with pytest.raises(InputError, match=says):
+            VectorSet.load(self.table(tmp_path / "v.parquet", **columns))
+
+    def test_a_file_that_is_no_table(self, tmp_path):
+        (tmp_path / "v.parquet").write_bytes(b"PAR1 not really")
+        with pytest.raises(InputError, match=r"cannot be read as \.parquet"):
+            VectorSet.load(tmp_path / "v.parquet")
