@@ -14,7 +14,7 @@ from samespace.project.settings import Budget, Network, Project, Split
 from samespace.project.split import FEW, STAND_IN, Shares
 from samespace.project.start.look import Look
 
-_STEPS = 3_000
+_STEPS = 1_000
 _EPOCHS = (10, 40)
 _BATCH = 128
 _TRAINED = (1 - Split().check) * (1 - Split().validation)
