@@ -60,6 +60,7 @@ class Recording:
         spent = time.monotonic() - began
         self.seconds.append((command, spent, done.returncode))
         self.text += f"$ {command}\n{done.stdout}"
+        self.folder.with_suffix(".txt").write_text(self.text, encoding="utf-8")
         print(f"{spent:7.1f} s, status {done.returncode}: {command}", flush=True)
         return done.returncode
 
@@ -96,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="omniglot.npz")
     parser.add_argument("--work", type=Path, required=True, help="an empty folder")
-    parser.add_argument("--classes", type=int, default=200)
+    parser.add_argument("--classes", type=int, default=400)
     given = parser.parse_args()
     work = given.work.absolute()
     first, second = Recording(work / "images-alone"), Recording(work / "old-vectors")
