@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from samespace import text
 from samespace.benchmarks.landmarks import DEPTHS, Landmarks, Setting
-from samespace.benchmarks.safe_pickle import load_plain
+from samespace.data.published.safe_pickle import load_plain
 from samespace.errors import InputError
 from samespace.metrics._arrays import Ints
 from samespace.scoring.mates import Pairs
@@ -26,7 +26,7 @@ _SETTINGS = {
 _GLDV2_DEPTH = 100
 
 
-def read_revisited(path: str | Path, *, name: str) -> Landmarks:
+def read_revisited(path: str | Path, *, name: str, distractors: str | Path | None = None) -> Landmarks:
     """ROxford5k or RParis6k from `gnd_roxford5k.pkl` or `gnd_rparis6k.pkl`, read without running the pickle.
 
     Metrics are `mAP-easy`, `mAP-medium`, `mAP-hard` (trapezoidal, as published) and `mP@1-…`, `mP@5-…`, `mP@10-…`. A
@@ -35,6 +35,8 @@ def read_revisited(path: str | Path, *, name: str) -> Landmarks:
     Args:
         path: the file, or the folder that has it.
         name: as published, `ROxford5k` or `RParis6k`.
+        distractors: a list of more index images, one a line, such as `revisitop1m.txt` of R1M; their ids are the names
+            without folder and suffix.
 
     Raises:
         InputError: no such file, a pickle that holds more than plain data, or lists that do not fit each other.
@@ -47,6 +49,7 @@ def read_revisited(path: str | Path, *, name: str) -> Landmarks:
     if not isinstance(truth, dict) or not {"imlist", "qimlist", "gnd"} <= set(truth):
         raise InputError(f"{file}: expected {what}, a dictionary with 'imlist', 'qimlist' and 'gnd'")
     index, queries = _names(truth["imlist"], f"{file}: 'imlist'"), _names(truth["qimlist"], f"{file}: 'qimlist'")
+    more = [] if distractors is None else _distractors(Path(distractors))
     entries = truth["gnd"]
     if not isinstance(entries, list) or len(entries) != len(queries):
         got = len(entries) if isinstance(entries, list) else type(entries).__name__
@@ -64,7 +67,16 @@ def read_revisited(path: str | Path, *, name: str) -> Landmarks:
             len(lists[kind][-1]) for kind in _KINDS
         ):
             raise InputError(f"{where} names an image twice")
-    return _revisited(name, queries, index, lists, boxes)
+    title = f"{name} with {len(more):,} distractors" if more else name
+    # they stand behind the index, whose places the ground truth counts
+    return _revisited(title, queries, np.concatenate([index, np.array(more, dtype=str)]), lists, boxes)
+
+
+def _distractors(path: Path) -> list[str]:
+    names = [PurePath(line.strip()).stem for _, line in text.lines(path, "a list of distractors, one image a line")]
+    if not names:
+        raise InputError(f"{path} names no images")
+    return names
 
 
 def _revisited(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.data.kinds import counted
-from samespace.data.reid import Layout, ReidList, read_reid
+from samespace.data.reid import OTHERS, Layout, ReidList, read_distractors, read_reid
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints, Mask, as_labels, encode
 from samespace.scoring.grid import exact_scores
@@ -61,19 +61,31 @@ class Reid:
     further_metrics: tuple[str, ...] = ("MAP@R", "R-precision")
 
     @classmethod
-    def read(cls, folder: str | Path, *, name: str, layout: Layout | None = None, memory: int = MEMORY) -> Reid:
+    def read(
+        cls,
+        folder: str | Path,
+        *,
+        name: str,
+        layout: Layout | None = None,
+        distractors: str | Path | None = None,
+        memory: int = MEMORY,
+    ) -> Reid:
         """Read the images of a data set from their file names; see `data.reid.read_reid`.
+
+        `distractors` is a folder of more gallery images, of nobody who is looked for.
 
         Raises:
             InputError: no such folder, names of another form, or no query that could be answered.
         """
         listing = read_reid(folder, layout=layout)
         query, gallery = listing.part == "query", listing.part == "gallery"
+        more = np.zeros(0, dtype=str) if distractors is None else read_distractors(distractors)
+        nobody = np.full(len(more), OTHERS, dtype=np.int64)
         return cls.of(
-            name=name,
-            identity=(listing.identity[query], listing.identity[gallery]),
-            camera=(listing.camera[query], listing.camera[gallery]),
-            ids=(listing.ids[query], listing.ids[gallery]),
+            name=f"{name} with {len(more):,} distractors" if len(more) else name,
+            identity=(listing.identity[query], np.concatenate([listing.identity[gallery], nobody])),
+            camera=(listing.camera[query], np.concatenate([listing.camera[gallery], nobody])),
+            ids=(listing.ids[query], np.concatenate([listing.ids[gallery], more])),
             memory=memory,
             notes=_listing_notes(listing),
         )

@@ -10,7 +10,7 @@ import click
 from samespace.cli.output import PATH, certificate_options, json_option, quiet_option, require_folder, show_certificate
 
 # as in protocols.named, which takes long to import
-_NAMES = ("ijbb", "ijbc", "market1501", "msmt17", "roxford5k", "rparis6k", "gldv2", "lfw")
+_NAMES = ("ijbb", "ijbc", "market1501", "msmt17", "roxford5k", "rparis6k", "gldv2", "lfw", "facepack", "vehicleid")
 # how many folders before the name of an image tell it from others, whatever its suffix
 _BY_STEM = {"roxford5k": 0, "rparis6k": 0, "gldv2": 0, "lfw": 1}
 
@@ -31,6 +31,13 @@ _BY_STEM = {"roxford5k": 0, "rparis6k": 0, "gldv2": 0, "lfw": 1}
     show_default=True,
     help="Weigh images of IJB templates by the score of the face detector.",
 )
+@click.option(
+    "--distractors",
+    type=PATH,
+    metavar="PATH",
+    help="More gallery images that no query looks for: the folder of the 500k distractors of market1501, or "
+    "revisitop1m.txt for roxford5k and rparis6k.",
+)
 @click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
 @certificate_options
 @quiet_option
@@ -43,6 +50,7 @@ def benchmark(
     paragon: Path | None,
     metrics: tuple[str, ...],
     weights: str,
+    distractors: Path | None,
     prefix: bool,
     report: Path | None,
     quiet: bool,
@@ -61,6 +69,8 @@ def benchmark(
     gldv2                the folder of retrieval_solution_v2.1.csv and
                          index_image_to_landmark_v2.1.csv or index.csv
     lfw                  pairs.txt, or its folder
+    facepack             a pack of pairs: lfw.bin, cfp_fp.bin, agedb_30.bin, calfw.bin
+    vehicleid            one of its lists, such as test_list_800.txt
 
     Vectors are a folder made by 'samespace embed', or an .npz with 'vectors' and 'ids'; one set per model holds all
     images. They are found by id, as the benchmark names its images, or, without ids, by their place.
@@ -75,7 +85,9 @@ def benchmark(
 
     require_folder(report)
     with working(f"reading {name}", quiet=quiet):
-        published = open_benchmark(name, files, weights="detector" if weights == "detector" else "none")
+        published = open_benchmark(
+            name, files, weights="detector" if weights == "detector" else "none", distractors=distractors
+        )
 
     def load(path: Path) -> VectorSet:
         found = VectorSet.load(path)

@@ -17,6 +17,10 @@ from samespace.data.huggingface import huggingface_listing
 from samespace.data.listfile import list_listing
 from samespace.data.listing import ListedSource, Listing
 from samespace.data.pixels import as_size
+from samespace.data.published.cub import cub_listing
+from samespace.data.published.facepack import face_pack_listing
+from samespace.data.published.products import inshop_listing, products_listing
+from samespace.data.published.vehicles import vehicles_listing
 from samespace.data.recordio import record_listing
 from samespace.data.reid import reid_listing
 from samespace.data.source import ImageSource
@@ -57,6 +61,11 @@ FORMATS: dict[str, Format] = {
     "market1501": Format("DIR[,part=train]", partial(reid_listing, layout="market1501")),
     "msmt17": Format("DIR[,part=train]", partial(reid_listing, layout="msmt17")),
     "gldv2": Format("DIR[,part=train,clean=true]", _landmarks),
+    "sop": Format("DIR[,part=train]", products_listing),
+    "inshop": Format("DIR[,part=train]", inshop_listing),
+    "cub": Format("DIR[,part=train-classes]", cub_listing),
+    "vehicleid": Format("DIR[,part=train]", vehicles_listing),
+    "facepack": Format("FILE", face_pack_listing),
     "hf": Format("NAME_OR_FOLDER[,split=train,image=image,label=label]", huggingface_listing),
 }
 """The one table of formats: a new one is a file with a function that makes a `Listing`, and a line here."""
@@ -86,10 +95,15 @@ def open_source(
     | an `.npz` file | `images` and `labels` |
     | `glyphs:classes=300,images=40,size=32,seed=0,difficulty=0.5` | made-up characters, any option left out |
     | `rec:DIR`, or a `.rec` file | RecordIO, `train.rec` with `train.idx` |
-    | `list:FILE,root=DIR` | a text file of paths and labels, relative to the file or to `root` |
+    | `list:FILE,root=DIR` | a text file of paths and labels, relative to the file or to `root`; `part=query` |
     | `market1501:DIR,part=train` | Market-1501 or DukeMTMC-reID: `train`, `query`, `gallery` or both, `test` |
     | `msmt17:DIR,part=train` | MSMT17, likewise |
     | `gldv2:DIR,part=train,clean=true` | Google Landmarks v2: `train`, cleaned or not, `index` or `test` |
+    | `sop:DIR,part=train` | Stanford Online Products: `train` or `test` |
+    | `inshop:DIR,part=train` | In-Shop Clothes: `train`, `query`, `gallery` or the last two, `test` |
+    | `cub:DIR,part=train-classes` | CUB-200-2011 by halves of its classes; `train`, `test` by its own list |
+    | `vehicleid:DIR,part=train` | VehicleID: `train`, or a test list, `800` |
+    | `facepack:FILE` | a face verification pack, such as `cfp_fp.bin` |
     | `hf:NAME_OR_FOLDER,split=train,image=image,label=label` | Hugging Face data set, needs the extra `huggingface` |
 
     Only `hf:` with a name that is no folder uses the network.

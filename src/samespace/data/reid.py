@@ -19,7 +19,7 @@ from samespace.errors import InputError, suggest
 
 Layout = Literal["market1501", "msmt17"]
 Part = Literal["train", "query", "gallery", "test"]
-JUNK, DISTRACTOR = -1, 0
+JUNK, DISTRACTOR, OTHERS = -1, 0, -2
 NO_PERSON = {JUNK: "junk images (person -1)", DISTRACTOR: "distractors (person 0)"}
 MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 MARKET_NAME = re.compile(r"(-?\d+)_c(\d+)")
@@ -133,6 +133,23 @@ def reid_listing(root: str | Path, *, part: str = "train", layout: Layout) -> Li
     return Listing.of_files(
         f"{layout}:{folder},part={part}", ids, people, path_of, told=people, passed_over=tuple(passed_over)
     )
+
+
+def read_distractors(folder: str | Path) -> npt.NDArray[np.str_]:
+    """The images of a folder of people nobody looks for, `images/….jpg`, `(N,)`: the 500k distractors of Market-1501.
+
+    Their names say nothing. Source: Zheng et al., Scalable Person Re-identification, ICCV 2015, section 3.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise InputError(f"{place} is not a folder; expected one of distractors, images of no person in the queries")
+    named = [entry.name for entry in entries(place) if is_image(entry.name) and not entry.name.startswith(".")]
+    if not named:
+        raise InputError(f"{place} holds no images")
+    return np.array([f"{place.absolute().name}/{name}" for name in sorted(named)])
 
 
 def _market(root: Path, passed_over: list[tuple[str, str]]) -> Iterator[Row]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samespace.benchmarks.safe_pickle import load_plain
+from samespace.data.published.safe_pickle import load_plain
 from samespace.errors import InputError
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)

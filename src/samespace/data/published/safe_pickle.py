@@ -7,7 +7,6 @@ with a state of its own is ever handed to the pickle.
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
 import re
@@ -38,7 +37,8 @@ def load_plain(path: str | Path, what: str) -> Any:
     path = Path(path)
     require_file(path, what)
     try:
-        return _settle(_Reader(io.BytesIO(path.read_bytes()), encoding="latin1").load(), {})
+        with path.open("rb") as file:
+            return _settle(_Reader(file, encoding="latin1").load(), {})
     except _Refused as refusal:
         raise InputError(
             f"{path}: refused, for this pickle asks for {refusal}; {what} holds only plain containers, numbers, text "

@@ -1,0 +1,1 @@
+"""Published sets of images in the files that their publishers give."""
