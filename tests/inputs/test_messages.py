@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samespace import VectorSet
-from samespace.benchmarks.safe_pickle import load_plain
 from samespace.bridge import Bridge
 from samespace.data.arrays import ArraySource
+from samespace.data.published.safe_pickle import load_plain
 from samespace.errors import SamespaceError
 from samespace.evaluate.certificate import Certificate
 from samespace.files import read_json

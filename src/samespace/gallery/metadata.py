@@ -58,7 +58,7 @@ def read_metadata_file(path: str | Path) -> MetadataFile:
         else text.json_lines(place, _WHAT, "an object with an id")
     )
     items: dict[str, dict[str, Scalar]] = {}
-    kinds: dict[str, set[str]] = {}
+    found: set[tuple[str, type]] = set()
     for number, row in rows:
         name = row.pop("id", None)
         if not isinstance(name, str) or not name:
@@ -66,27 +66,35 @@ def read_metadata_file(path: str | Path) -> MetadataFile:
         if name in items:
             raise InputError(f"{place}, line {number}: the id '{name}' comes twice")
         for key, value in row.items():
-            kinds.setdefault(key, set()).add(_kind(value, key, name, f"{place}, line {number}"))
+            kind = type(value)
+            if not (kind is str or kind is bool or _is_number(value)):
+                raise InputError(_unusable(value, key, name, f"{place}, line {number}"))
+            found.add((key, kind))
         items[name] = row
     if not items:
         raise InputError(f"{place} holds no metadata")
-    columns = {key: found.pop() if len(found) == 1 else "mixed" for key, found in kinds.items()}
-    return MetadataFile(items, columns, tuple(notes))
+    return MetadataFile(items, _columns(found), tuple(notes))
 
 
-def _kind(value: Any, key: str, name: str, where: str) -> str:
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, bool):
-        return "true or false"
+def _columns(found: set[tuple[str, type]]) -> dict[str, str]:
+    """What the values of each name are, from the types met under it."""
+    kinds: dict[str, set[str]] = {}
+    for key, kind in found:
+        kinds.setdefault(key, set()).add({str: "text", bool: "true or false"}.get(kind, "numbers"))
+    return {key: kinds[key].pop() if len(kinds[key]) == 1 else "mixed" for key in sorted(kinds)}
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and -(2**63) <= value < 2**63
+
+
+def _unusable(value: Any, key: str, name: str, where: str) -> str:
     if isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise InputError(f"{where}: '{key}' of '{name}' has more than 64 bits; write it as text, in quotes")
-        return "numbers"
-    if isinstance(value, float) and math.isfinite(value):
-        return "numbers"
+        return f"{where}: '{key}' of '{name}' has more than 64 bits; write it as text, in quotes"
     shown = repr(value)
-    raise InputError(
+    return (
         f"{where}: '{key}' of '{name}' should be a string, a finite number, true or false, "
         f"got {shown if len(shown) <= 80 else shown[:80] + '…'}"
     )
