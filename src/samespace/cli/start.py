@@ -53,7 +53,9 @@ def start(
         quiet=quiet,
     )
     if write_result({"project": str(out), "text": started.text, **started.overview}, json_to):
-        say(started.text)
+        for line in started.text.splitlines():
+            say(line)
+        say("")
         show_cost(started.overview)
         say(f"wrote {out}")
         say(f"next: samespace build {quote(str(out))}")
