@@ -99,9 +99,9 @@ def check(
 ) -> int:
     """May the new model's queries search the old model's gallery?
 
-    Works from vectors alone: each file is a folder made by 'samespace embed', or an .npz with 'vectors', 'labels' and
-    optionally 'ids' and 'templates'; templates are pooled into one vector each. Use classes that neither model was
-    trained on.
+    Works from vectors alone: each file is a folder made by 'samespace embed', an .npz with 'vectors', 'labels' and
+    optionally 'ids' and 'templates', or .parquet, .arrow, .feather, .csv or .npy (see docs/files.md); templates are
+    pooled into one vector each. Use classes that neither model was trained on.
 
     Items are matched by id. Sets may hold more items than NEW_Q and OLD_G, which are left out and counted; with
     --allocation these two may as well hold the whole source.

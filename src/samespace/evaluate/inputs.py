@@ -119,7 +119,12 @@ def align(
         gallery_order=order,
         mates=mates,
         pairs=pairs,
-        notes=[*_notes(queries, gallery, places, equal), *_length_notes(pairs), *_label_notes(queries, gallery)],
+        notes=[
+            *_origins(sides),
+            *_notes(queries, gallery, places, equal),
+            *_length_notes(pairs),
+            *_label_notes(queries, gallery),
+        ],
     )
 
 
@@ -215,6 +220,12 @@ def _labels(source: VectorSet) -> npt.NDArray[np.generic]:
     if source.labels is None:
         raise InputError(f"{source.name} has no labels")
     return source.labels
+
+
+def _origins(sides: Sequence[tuple[VectorSet, str, VectorSet, str]]) -> list[str]:
+    """Which columns of which file were taken for what."""
+    sets = {id(vectors): vectors for side in sides for vectors in (side[0], side[2])}
+    return [f"{vectors.name}: {vectors.origin}." for vectors in sets.values() if vectors.origin]
 
 
 def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints, foreign: int) -> list[str]:

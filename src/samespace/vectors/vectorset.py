@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError
-from samespace.files import read_json, read_npz, replacing_folder, require_file, write_json
+from samespace.files import read_json, read_npz, replacing_folder, write_json
 from samespace.names import require_names
 from samespace.space import Links, Space, require_comparable
+from samespace.vectors.opening import source_of
+from samespace.vectors.source import Source, item_arrays
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
 
 _CHECK_ROWS = 65_536
 _COLUMNS = ("id", "label", "template")
-_VECTOR_COLUMNS = ("vector", "embedding")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class VectorSet:
         space: the space of the vectors; None where the source declares none.
         has_ids: False where the source named no items: `ids` are then row numbers, meaningless across sets.
         name: where the set comes from, for messages.
+        origin: which columns of a file were taken for what; empty where nothing had to be told.
 
     Example:
         >>> s = VectorSet.from_arrays(np.eye(2, dtype=np.float32), labels=["a", "b"], ids=["x", "y"])
@@ -51,6 +53,7 @@ class VectorSet:
     space: Space | None = None
     has_ids: bool = True
     name: str = "vectors"
+    origin: str = ""
 
     def __len__(self) -> int:
         return int(self.vectors.shape[0])
@@ -183,20 +186,24 @@ class VectorSet:
 
     @classmethod
     def load(cls, path: str | Path) -> VectorSet:
-        """Open a vector set: a folder written by `save` (memory-mapped), a bare `.npz`, or a `.parquet` table.
+        """Open a vector set: a folder written by `save` (memory-mapped) or a bare file, which is read whole.
 
-        A bare file holds `vectors` and optionally `labels`, `ids` and `templates`; a table has a column of lists,
-        `vector` (or `embedding`), and optionally `id`, `label` and `template`.
+        An `.npz` holds `vectors` and optionally `labels`, `ids` and `templates`; `.parquet`, `.arrow`, `.feather` and
+        `.csv` hold a column of vectors and optionally ids, labels and templates; beside an `.npy` lies a file of ids.
+        Columns go by their usual names, or by options after the path: `t.parquet,vector=new,id=sku`.
 
         Raises:
             InputError: the path is missing, truncated or malformed, or a vector is not finite.
         """
+        if (source := source_of(path)) is not None:
+            return cls._read(source)
         path = Path(path)
         if path.is_dir():
             return cls._load_folder(path)
-        if path.suffix == ".parquet":
-            return cls._load_table(path)
-        what = "a vector set: a folder made by 'samespace embed', or an .npz with 'vectors' and 'labels'"
+        what = (
+            "a vector set: a folder made by 'samespace embed', an .npz with 'vectors' and 'labels', or "
+            ".parquet, .arrow, .feather, .csv, .npy"
+        )
         arrays, names = read_npz(path, ("vectors", "labels", "ids", "templates"), what)
         if "vectors" not in arrays:
             held = ", ".join(names) or "nothing"
@@ -204,35 +211,10 @@ class VectorSet:
         return cls.from_arrays(**arrays, name=str(path))
 
     @classmethod
-    def _load_table(cls, path: Path) -> VectorSet:
-        import pyarrow
-        import pyarrow.parquet
-
-        require_file(path, "a table of vectors (.parquet)")
-        try:
-            table = pyarrow.parquet.read_table(path)
-        except (OSError, pyarrow.ArrowException) as error:
-            line = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"{path} cannot be read as .parquet ({line})") from None
-        name = next((name for name in _VECTOR_COLUMNS if name in table.column_names), None)
-        if name is None:
-            held = ", ".join(table.column_names)
-            raise InputError(f"{path} has no column 'vector' (it has {held}); expected a list of numbers in each row")
-        try:
-            values = np.array(table.column(name).to_pylist(), dtype=np.float32)
-        except (TypeError, ValueError):
-            raise InputError(f"{path}: each '{name}' should be a list of numbers, all of one length") from None
-        columns = {key: table.column(key).to_pylist() for key in _COLUMNS if key in table.column_names}
-        for key, entries in columns.items():
-            if None in entries:
-                raise InputError(f"{path}: row {entries.index(None)} has no '{key}'")
-        return cls.from_arrays(
-            values,
-            ids=columns.get("id"),
-            labels=columns.get("label"),
-            templates=columns.get("template"),
-            name=str(path),
-        )
+    def _read(cls, source: Source) -> VectorSet:
+        vectors, items = source.read()
+        made = cls.from_arrays(vectors, **item_arrays(items), space=source.space, name=source.name)
+        return replace(made, origin=str(source.columns))
 
     @classmethod
     def _load_folder(cls, path: Path) -> VectorSet:
