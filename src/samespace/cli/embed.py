@@ -84,7 +84,7 @@ def embed(
     prepared = embedder.preprocessing
     images = open_for_model(
         source,
-        prepared.size if prepared else None,
+        prepared.image_size if prepared else None,
         channels=prepared.channels if prepared else None,
         broken="skip" if broken == "skip" else "refuse",
     )

@@ -4,6 +4,7 @@ from samespace.data.allocations import Allocation, allocate, class_map, part
 from samespace.data.arrays import ArraySource
 from samespace.data.augment import Augment
 from samespace.data.describe import Description, describe
+from samespace.data.fit import Fit
 from samespace.data.folder import FolderSource
 from samespace.data.glyphs import GlyphSource
 from samespace.data.holdout import Holdout, holdout
@@ -20,6 +21,7 @@ __all__ = [
     "Augment",
     "Batch",
     "Description",
+    "Fit",
     "FixedViews",
     "FolderSource",
     "GlyphSource",

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from samespace.data.pixels import as_size, conform, require_channels, to_planes
+from samespace.data.fit import Fit
+from samespace.data.pixels import ImageSize, as_fit, conform, require_channels, to_planes
 from samespace.data.source import as_rows, digest, repeated
 from samespace.errors import InputError
 from samespace.files import read_npz
@@ -27,7 +28,7 @@ class ArraySource:
         labels: one whole number or string per image; any numbers, re-numbered from 0 over those present.
         label_names: the name of label `i` at position `i`; without it, a class is named by its label.
         ids: one unique name per image; without it, the row number.
-        image_size: bring images to this side, or (height, width).
+        image_size: bring images to this side, or (height, width), or as a `Fit` says.
         channels: 1 or 3; converts where the images have the other.
         name: what to call the source in messages.
 
@@ -47,18 +48,18 @@ class ArraySource:
         *,
         label_names: npt.ArrayLike | None = None,
         ids: npt.ArrayLike | None = None,
-        image_size: int | tuple[int, int] | None = None,
+        image_size: ImageSize | None = None,
         channels: int | None = None,
         name: str = "arrays",
     ) -> None:
         self.name = name
         require_channels(channels)
         pixels = _checked_images(np.asarray(images), name)
-        size = as_size(image_size)
+        fit = as_fit(image_size)
         has = 1 if pixels.ndim == 3 else 3
         given = pixels[:, None] if has == 1 else pixels.transpose(0, 3, 1, 2)
-        conformed = (size is not None and size != pixels.shape[1:3]) or channels not in (None, has)
-        self._planes = _conformed(pixels, channels or has, size) if conformed else given
+        conformed = (fit is not None and not fit.keeps(pixels.shape[1:3])) or channels not in (None, has)
+        self._planes = _conformed(pixels, channels or has, fit) if conformed else given
         _, depth, height, width = self._planes.shape
         self.image_shape = (depth, height, width)
         self.labels, self.classes = _checked_labels(np.asarray(labels), label_names, len(pixels), name)
@@ -74,7 +75,7 @@ class ArraySource:
         cls,
         path: str | Path,
         *,
-        image_size: int | tuple[int, int] | None = None,
+        image_size: ImageSize | None = None,
         channels: int | None = None,
     ) -> ArraySource:
         """Read an `.npz` with `images`, `labels` and optional `label_names`, `ids`; other arrays are not read.
@@ -193,9 +194,9 @@ def _checked_ids(ids: npt.ArrayLike | None, count: int, name: str) -> npt.NDArra
     return names
 
 
-def _conformed(pixels: npt.NDArray[np.uint8], channels: int, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
-    height, width = size or pixels.shape[1:3]
+def _conformed(pixels: npt.NDArray[np.uint8], channels: int, fit: Fit | None) -> npt.NDArray[np.uint8]:
+    height, width = fit.size if fit is not None else pixels.shape[1:3]
     out = np.empty((len(pixels), channels, height, width), dtype=np.uint8)
     for row, image in enumerate(pixels):
-        out[row] = to_planes(conform(Image.fromarray(image), channels, size))
+        out[row] = to_planes(conform(Image.fromarray(image), channels, fit))
     return out

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from samespace.data.pixels import Seen, Size, as_size, decode, look, prepare_pillow, read, require_channels
+from samespace.data.fit import Size
+from samespace.data.pixels import ImageSize, Seen, as_fit, decode, look, prepare_pillow, read, require_channels
 from samespace.data.source import as_rows, digest
 from samespace.errors import InputError
 from samespace.names import escaped, faults
@@ -90,7 +91,7 @@ class Listing:
 class ListedOptions(TypedDict, total=False):
     """Keyword arguments of `ListedSource`."""
 
-    image_size: int | tuple[int, int] | None
+    image_size: ImageSize | None
     channels: int | None
     broken: Literal["refuse", "skip"]
     budget: int
@@ -102,11 +103,11 @@ class ListedSource:
 
     If all images fit into `budget` bytes they are decoded once and kept; otherwise they are looked at for signs of
     damage now and decoded when asked for. An image that does not have the wanted size is resized to it, without
-    keeping its proportions.
+    keeping its proportions unless a `Fit` says so.
 
     Args:
         listing: which images there are, and where.
-        image_size: side, or (height, width), in pixels; needed where the images differ in size.
+        image_size: side, or (height, width), in pixels, or a `Fit`; needed where the images differ in size.
         channels: 3 for RGB, 1 for grey.
         broken: what to do about images that cannot be read: refuse, naming them, or skip them and list them in
             `skipped`.
@@ -131,7 +132,7 @@ class ListedSource:
         self,
         listing: Listing,
         *,
-        image_size: int | tuple[int, int] | None = None,
+        image_size: ImageSize | None = None,
         channels: int | None = None,
         broken: Literal["refuse", "skip"] = "refuse",
         budget: int = BUDGET,
@@ -142,7 +143,8 @@ class ListedSource:
             raise InputError(f"broken must be 'refuse' or 'skip', got {broken!r}")
         self.name, self.named, self.notes = listing.name, listing.named, listing.notes
         self._listing, self._channels = listing, channels or 3
-        self._size = as_size(image_size) or listing.size
+        self._fit = as_fit(image_size)
+        self._size = self._fit.size if self._fit is not None else listing.size
         self._workers = workers or min(8, os.cpu_count() or 1)
         self._fingerprint: str | None = None
         self.sizes: Counter[Size] = Counter()
@@ -223,6 +225,8 @@ class ListedSource:
         if self._fingerprint is None:
             bare = all(name.isdecimal() for name in self.ids.tolist())
             shape = [] if bare else [str(self.image_shape).encode()]
+            if self._fit is not None and not self._fit.plain:
+                shape.append(str(self._fit).encode())
             self._fingerprint = digest([*shape, *self._listing.facts(self._rows)])
         return self._fingerprint
 
@@ -275,7 +279,7 @@ class ListedSource:
         return look(file, self._channels)
 
     def _read(self, file: Path | BinaryIO) -> tuple[npt.NDArray[np.uint8], Seen]:
-        return read(file, self._channels, self._size)
+        return read(file, self._channels, self._fit or self._size)
 
     def _count(self, seen: Seen) -> None:
         self.sizes[seen.size] += 1

@@ -16,7 +16,7 @@ from samespace.data.glyphs import GlyphSource
 from samespace.data.huggingface import huggingface_listing
 from samespace.data.listfile import list_listing
 from samespace.data.listing import ListedSource, Listing
-from samespace.data.pixels import as_size
+from samespace.data.pixels import ImageSize, as_size
 from samespace.data.published.cub import cub_listing
 from samespace.data.published.facepack import face_pack_listing
 from samespace.data.published.products import inshop_listing, products_listing
@@ -83,7 +83,7 @@ def legal_sources() -> str:
 def open_source(
     spec: str | Path,
     *,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: ImageSize | None = None,
     channels: int | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
 ) -> ImageSource:
@@ -110,7 +110,7 @@ def open_source(
 
     Args:
         spec: one of the above; a `Path` is a folder or file, whatever it is called.
-        image_size: side, or (height, width), to bring images to; needed for encoded images of unlike sizes.
+        image_size: side, or (height, width), to bring images to, or a `Fit`; needed for encoded images of unlike sizes.
         channels: 1 (grey) or 3 (RGB); encoded images are RGB by default, arrays and glyphs what they are.
         broken: refuse or skip encoded images that cannot be read.
 
@@ -146,7 +146,7 @@ def open_source(
 
 def open_for_model(
     spec: str | Path,
-    size: int | None,
+    size: ImageSize | None,
     *,
     channels: int | None = None,
     broken: Literal["refuse", "skip"] = "refuse",
@@ -187,7 +187,7 @@ def _options(kind: str, text: str) -> tuple[str, dict[str, str]]:
     return place, given
 
 
-def _glyphs(options: str, image_size: int | tuple[int, int] | None, channels: int | None) -> GlyphSource:
+def _glyphs(options: str, image_size: ImageSize | None, channels: int | None) -> GlyphSource:
     given: dict[str, str] = {}
     for part in filter(None, options.split(",")):
         name, equals, value = part.partition("=")

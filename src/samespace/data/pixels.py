@@ -18,9 +18,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from samespace.data.depth import as_eight_bits, key_at_eight_bits
+from samespace.data.fit import Fit, Size, interpolated
 from samespace.errors import InputError
 
-Size = tuple[int, int]
+ImageSize = int | tuple[int, int] | Fit
 Change = Literal["turned_upright", "first_frame", "to_8_bits", "on_white", "grey_to_rgb", "cmyk_to_rgb", "rgb_to_grey"]
 ORIENTATION = 0x0112
 TURNS = {
@@ -50,14 +51,24 @@ class Seen:
     changes: frozenset[Change]
 
 
-def as_size(image_size: int | tuple[int, int] | None) -> Size | None:
-    """Turn a side or a (height, width) pair into a pair.
+def as_fit(image_size: ImageSize | None) -> Fit | None:
+    """How images are brought to a side, a (height, width) pair or what a `Fit` says; see `as_size`."""
+    if isinstance(image_size, Fit):
+        return image_size
+    size = as_size(image_size)
+    return None if size is None else Fit(*size)
+
+
+def as_size(image_size: ImageSize | None) -> Size | None:
+    """The (height, width) pair of a side, a pair or a `Fit`.
 
     Raises:
         InputError: it is not one or two positive whole numbers.
     """
     if image_size is None:
         return None
+    if isinstance(image_size, Fit):
+        return image_size.size
     pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
         raise InputError(f"image_size must be a side or (height, width) in pixels, got {image_size}")
@@ -75,7 +86,7 @@ def header(file: Path | BinaryIO) -> Size:
     return look(file, 3).size
 
 
-def decode(file: Path | BinaryIO, channels: int, size: Size | None) -> npt.NDArray[np.uint8]:
+def decode(file: Path | BinaryIO, channels: int, size: Size | Fit | None) -> npt.NDArray[np.uint8]:
     """An encoded image as `(C, H, W)` uint8; see `read`."""
     return read(file, channels, size)[0]
 
@@ -96,8 +107,10 @@ def look(file: Path | BinaryIO, channels: int) -> Seen:
         return seen
 
 
-def read(file: Path | BinaryIO, channels: int, size: Size | None) -> tuple[npt.NDArray[np.uint8], Seen]:
+def read(file: Path | BinaryIO, channels: int, size: Size | Fit | None) -> tuple[npt.NDArray[np.uint8], Seen]:
     """An encoded image as `(C, H, W)` uint8, upright, resized to `size` (height, width) whatever its shape.
+
+    A `Fit` may keep its shape and cut or pad instead.
 
     Of several frames or pages the first is taken; transparent parts are put on white. An orientation that cannot be
     read counts as none.
@@ -106,19 +119,43 @@ def read(file: Path | BinaryIO, channels: int, size: Size | None) -> tuple[npt.N
         ValueError: pixels whose range is not known. On damaged bytes Pillow raises nearly anything.
     """
     with Image.open(file) as opened:
-        image, seen = _upright(opened, channels, None if size is None else 2 * max(size))
+        fit = as_fit(size)
+        # other ways than the plain one are those of networks trained elsewhere, on pixels decoded in full
+        image, seen = _upright(opened, channels, 2 * max(fit.size) if fit is not None and fit.plain else None)
         return to_planes(conform(image, channels, size)), seen
 
 
-def conform(image: Image.Image, channels: int, size: Size | None) -> Image.Image:
-    """Convert to grey or RGB, transparent parts on white, and resize by anti-aliased linear interpolation."""
+def conform(image: Image.Image, channels: int, size: Size | Fit | None) -> Image.Image:
+    """Convert to grey or RGB, transparent parts on white, and resize: anti-aliased and linear, or as a `Fit` says."""
     if _transparent(image):
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     image = image.convert("L" if channels == 1 else "RGB")
-    if size is not None and image.size != size[::-1]:
-        image = image.resize(size[::-1], Image.Resampling.BILINEAR)
-    return image
+    fit = as_fit(size)
+    if fit is None:
+        return image
+    resized, (top, left) = fit.plan((image.height, image.width))
+    if image.size != resized[::-1]:
+        image = _resized(image, resized, fit)
+    if resized == fit.size:
+        return image
+    if top >= 0 and left >= 0:
+        return image.crop((left, top, left + fit.width, top + fit.height))
+    grey = round(255 * fit.fill)
+    canvas = Image.new(image.mode, fit.size[::-1], grey if channels == 1 else (grey,) * 3)
+    canvas.paste(image, (-left, -top))
+    return canvas
+
+
+def _resized(image: Image.Image, size: Size, fit: Fit) -> Image.Image:
+    if fit.antialias or fit.interpolation == "nearest":
+        return image.resize(size[::-1], Image.Resampling[fit.interpolation.upper()])
+    import torch
+
+    # Pillow always averages when it makes an image smaller
+    unit = torch.from_numpy(to_planes(image)[None]).float() / 255
+    pixels = interpolated(unit, size, fit.interpolation, antialias=False).mul(255).round().to(torch.uint8)[0]
+    return Image.fromarray(pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy())
 
 
 def to_planes(image: Image.Image) -> npt.NDArray[np.uint8]:

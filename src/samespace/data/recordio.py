@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace import text
+from samespace.data.fit import Size
 from samespace.data.listing import Listing
-from samespace.data.pixels import TAIL, Size
+from samespace.data.pixels import TAIL
 from samespace.data.records import BLOCK, RecordFile, read_index
 from samespace.errors import InputError
 

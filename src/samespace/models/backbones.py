@@ -52,23 +52,24 @@ def build_backbone(name: str, channels: int) -> nn.Module:
     raise InputError(f"unknown backbone '{name}'; {suggest(name, legal)}")
 
 
-def feature_dim(backbone: nn.Module, channels: int, size: int) -> int:
-    """How many features a backbone gives for one image of `size` × `size` pixels.
+def feature_dim(backbone: nn.Module, channels: int, size: int | tuple[int, int]) -> int:
+    """How many features a backbone gives for one image of a square side, or of (height, width), in pixels.
 
     Raises:
         InputError: the backbone cannot take such an image, or gives anything but (B, features).
     """
+    size = (size, size) if isinstance(size, int) else size
     training = backbone.training
     backbone.eval()
     try:
         with torch.no_grad():
-            features = backbone(torch.zeros(1, channels, size, size))
+            features = backbone(torch.zeros(1, channels, *size))
     except (RuntimeError, AssertionError, ValueError) as error:
         # the network is the user's, or of a library of networks: what its own check says is the reason
         said = f": {' '.join(str(error).split())}" if str(error) else ""
         raise InputError(
-            f"the backbone cannot take {channels}×{size}×{size} images{said}; give another image_size or channels "
-            "(SAMESPACE_TRACEBACK=1 shows where it fails)"
+            f"the backbone cannot take {channels}×{size[0]}×{size[1]} images{said}; give another image_size "
+            "or channels (SAMESPACE_TRACEBACK=1 shows where it fails)"
         ) from error
     finally:
         backbone.train(training)

@@ -51,7 +51,7 @@ class EmbedderConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready values."""
-        return asdict(self)
+        return {**asdict(self), "preprocessing": self.preprocessing.to_dict()}
 
 
 class Embedder(nn.Module):
@@ -72,7 +72,7 @@ class Embedder(nn.Module):
         self.config = config
         self.name = name
         self.backbone = build_backbone(config.backbone, config.preprocessing.channels)
-        features = feature_dim(self.backbone, config.preprocessing.channels, config.preprocessing.size)
+        features = feature_dim(self.backbone, config.preprocessing.channels, config.preprocessing.fit.size)
         layers: list[nn.Module] = [nn.Linear(features, config.embedding_dim, bias=not config.batch_norm)]
         if config.batch_norm:
             layers.append(nn.BatchNorm1d(config.embedding_dim))

@@ -26,8 +26,7 @@ def pixels_of(items: Sequence[Any], preprocessing: Preprocessing) -> Tensor:
     Raises:
         InputError: an item is no image, or cannot be read; it is named by its place or path.
     """
-    size = (preprocessing.size, preprocessing.size)
-    out = np.empty((len(items), preprocessing.channels, *size), dtype=np.uint8)
+    out = np.empty((len(items), preprocessing.channels, *preprocessing.fit.size), dtype=np.uint8)
     prepare_pillow()
     for place, item in enumerate(items):
         out[place] = _planes(item, place, preprocessing)
@@ -35,21 +34,21 @@ def pixels_of(items: Sequence[Any], preprocessing: Preprocessing) -> Tensor:
 
 
 def _planes(item: Any, place: int, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    channels, size = preprocessing.channels, (preprocessing.size, preprocessing.size)
+    channels, fit = preprocessing.channels, preprocessing.fit
     if isinstance(item, str | Path):
         try:
-            return decode(Path(item), channels, size)
+            return decode(Path(item), channels, fit)
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
             raise InputError(f"{item} cannot be read as an image: {reason_of(error)}") from None
     if isinstance(item, Image.Image):
-        return to_planes(conform(item, channels, size))
+        return to_planes(conform(item, channels, fit))
     array = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] not in (1, 3):
         raise InputError(
             f"image {place} should be a path, a PIL image or a uint8 array (channels, height, width), "
             f"got {type(item).__name__}{'' if array.dtype == object else f' of {array.dtype}, shape {array.shape}'}"
         )
-    if array.shape == (channels, *size):
+    if len(array) == channels and fit.keeps(array.shape[1:]):
         return array
     image = Image.fromarray(array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0)))
-    return to_planes(conform(image, channels, size))
+    return to_planes(conform(image, channels, fit))

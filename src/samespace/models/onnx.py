@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from samespace.errors import InputError
 from samespace.files import replacing
 from samespace.models.embedder import Embedder
+from samespace.models.preprocessing import Preprocessing
 
 _OPSET = 18
 _PARITY_IMAGES = 4
@@ -32,7 +36,10 @@ class _Network(nn.Module):
 
 
 def export_onnx(embedder: Embedder, path: str | Path, *, tolerance: float = 1e-4) -> float:
-    """Write an ONNX model from float images in [0, 1] (B, C, size, size) to unit vectors (B, embedding_dim).
+    """Write an ONNX model from float images in [0, 1] (B, C, height, width) to unit vectors (B, embedding_dim).
+
+    Images are brought to that size before, as the model's preprocessing says; the file says how under
+    `samespace.preprocessing`, and its space under `samespace.identity`. Mean and std are inside the network.
 
     The file is kept only if ONNX Runtime's vectors differ from torch's by at most `tolerance` in any component.
 
@@ -49,14 +56,15 @@ def export_onnx(embedder: Embedder, path: str | Path, *, tolerance: float = 1e-4
     except ImportError:
         raise InputError("ONNX export needs onnx, onnxscript and onnxruntime: pip install 'samespace[onnx]'") from None
     preprocessing = embedder.preprocessing
-    shape = (_PARITY_IMAGES, preprocessing.channels, preprocessing.size, preprocessing.size)
+    shape = (_PARITY_IMAGES, preprocessing.channels, *preprocessing.fit.size)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     network = _Network(embedder).eval()
     program = _program(network, images)
     with replacing(Path(path)) as temporary:
         model = program.model_proto
-        entry = model.metadata_props.add()
-        entry.key, entry.value = "samespace.space", embedder.space.id
+        for key, value in _facts(embedder, model).items():
+            entry = model.metadata_props.add()
+            entry.key, entry.value = key, value
         onnx.save(model, temporary)
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
         with torch.no_grad():
@@ -69,6 +77,35 @@ def export_onnx(embedder: Embedder, path: str | Path, *, tolerance: float = 1e-4
                 f"ONNX vectors differ from torch's by {difference:.1e}, more than {tolerance:.1e}; not kept"
             )
     return difference
+
+
+def _facts(embedder: Embedder, model: Any) -> dict[str, str]:
+    """What the file says about itself: the space, how images are to be prepared, and what network that holds for."""
+    return {
+        "samespace.space": embedder.space.id,
+        "samespace.identity": json.dumps(embedder.space.to_dict(), sort_keys=True),
+        "samespace.preprocessing": json.dumps(preprocessing_of_input(embedder.preprocessing), sort_keys=True),
+        "samespace.network": network_digest(model),
+    }
+
+
+def preprocessing_of_input(preprocessing: Preprocessing) -> dict[str, Any]:
+    """How images are brought to what an exported network takes: mean and std are inside it."""
+    return replace(preprocessing, mean=0.0, std=1.0).to_dict()
+
+
+def network_digest(model: Any) -> str:
+    """The sha256 (hex) over an ONNX model's nodes and weights, whatever program wrote the file."""
+    from onnx import numpy_helper
+
+    state = hashlib.sha256()
+    for node in model.graph.node:
+        attributes = sorted(one.SerializeToString(deterministic=True) for one in node.attribute)
+        state.update(repr((node.domain, node.op_type, [*node.input], [*node.output], attributes)).encode())
+    for weight in sorted(model.graph.initializer, key=lambda one: one.name):
+        values = numpy_helper.to_array(weight)
+        state.update(repr((weight.name, str(values.dtype), values.shape)).encode() + values.tobytes())
+    return state.hexdigest()
 
 
 def _program(network: nn.Module, images: Tensor) -> Any:

@@ -104,11 +104,11 @@ def _wider(made: Mapping[str, Any], old: Embedder) -> bool:
 
 def _untrained(made: Mapping[str, Any], source: ImageSource) -> Embedder:
     model = made["model"]
-    channels, height, _ = source.image_shape
+    channels, *own = source.image_shape
     return Embedder(
         EmbedderConfig(
             str(model["backbone"]), int(model["embedding_dim"]),
-            Preprocessing(int(model.get("image_size") or height), channels), batch_norm=True,
+            Preprocessing(model.get("image_size") or tuple(own), channels), batch_norm=True,
         ),
         name="old",
     )  # fmt: skip

@@ -144,7 +144,7 @@ def _old_items(build: Finished, progress: Progress) -> list[VectorSet]:
     embedder = Embedder.load(resolve_model(build.old_model)).to(pick_device("auto"))
     source = open_for_model(
         build.project.images,
-        embedder.preprocessing.size,
+        embedder.preprocessing.image_size,
         channels=embedder.preprocessing.channels,
         broken=build.project.broken,
     )

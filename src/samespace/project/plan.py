@@ -148,7 +148,10 @@ def make_plan(project: Project, out: Path, *, quiet: bool = False) -> Plan:
             f"{source.image_shape[0]}; set network.channels to {channels}"
         )
     if project.size is None and source.image_shape[1] != source.image_shape[2]:
-        raise InputError(f"{source.name} holds images that are not square; give the side the network sees as size")
+        raise InputError(
+            f"{source.name} holds images that are not square; give the side the network sees as size, "
+            "or its [height, width]"
+        )
     shares = share_out(
         source,
         project.split,

@@ -72,7 +72,7 @@ class Project:
 
     Attributes:
         images: a source of images, as `samespace.data.open_source` takes it.
-        size: side in pixels that the network sees; null takes the images' own.
+        size: side, or [height, width], in pixels that the network sees; null takes the images' own.
         old: folder of the old model; null, without `old_vectors`, trains a stand-in first.
         old_vectors: instead of the old model, its stored vectors with the images' ids.
         split: which classes are for what.
@@ -87,7 +87,7 @@ class Project:
     """
 
     images: str
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     old: str | None = None
     old_vectors: str | None = None
     split: Split = field(default_factory=Split)

@@ -9,6 +9,7 @@ from typing import Any
 
 from samespace.data import Allocation, ImageSource, open_for_model, part
 from samespace.data.lookup import image_lookup
+from samespace.data.pixels import ImageSize
 from samespace.evaluate import Certificate, check
 from samespace.evaluate.provenance import provenance_notes
 from samespace.models import Embedder, resolve_model
@@ -28,9 +29,9 @@ class Images:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._open: dict[tuple[int | None, int | None], ImageSource] = {}
+        self._open: dict[tuple[ImageSize | None, int | None], ImageSource] = {}
 
-    def at(self, size: int | None, channels: int | None) -> ImageSource:
+    def at(self, size: ImageSize | None, channels: int | None) -> ImageSource:
         """The images of one size."""
         if (size, channels) not in self._open:
             self._open[size, channels] = open_for_model(
@@ -44,7 +45,7 @@ class Images:
 
     def of(self, model: Embedder) -> ImageSource:
         """The images as a model takes them."""
-        return self.at(model.preprocessing.size, model.preprocessing.channels)
+        return self.at(model.preprocessing.image_size, model.preprocessing.channels)
 
 
 @dataclass(frozen=True, eq=False)

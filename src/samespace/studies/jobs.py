@@ -122,4 +122,4 @@ def _checked(plan: Plan, source: ImageSource, kept: Holdout | None) -> dict[str,
 
 def _benchmark_images(plan: Plan) -> ImageSource:
     recipe = plan.recipe(plan.study.models[0], plan.seeds[0])
-    return open_for_model(str(plan.settings.check.images), recipe.model.image_size, channels=recipe.data.channels)
+    return open_for_model(str(plan.settings.check.images), recipe.model.sees, channels=recipe.data.channels)

@@ -156,9 +156,7 @@ def is_done(plan: Plan, job: Job) -> bool:
 def open_training(plan: Plan) -> ImageSource:
     """The labelled images of which models are trained and, without a benchmark, checked."""
     section = plan.recipe(plan.study.models[0], plan.seeds[0])
-    return open_for_model(
-        plan.source, section.model.image_size, channels=section.data.channels, broken=section.data.broken
-    )
+    return open_for_model(plan.source, section.model.sees, channels=section.data.channels, broken=section.data.broken)
 
 
 def held_out(plan: Plan, source: ImageSource, seed: int) -> Holdout | None:

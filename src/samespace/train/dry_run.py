@@ -122,7 +122,7 @@ def dry_run(recipe: Recipe, out: str | Path, *, quiet: bool = False) -> DryRun |
         raise InputError("--dry-run tries one process: leave torchrun out")
     out, recipe = Path(out), recipe.resolved()
     device = pick_device(recipe.run.device)
-    source = open_training_source(recipe.data, recipe.model.image_size, quiet=quiet)
+    source = open_training_source(recipe.data, recipe.model.sees, quiet=quiet)
     apart = validation_slice(source, recipe.validation)
     source = source if apart is None else apart.training
     if finished(recipe, out, source):
@@ -261,21 +261,23 @@ def _warnings(
 
 
 def _size_warnings(recipe: Recipe, source: ImageSource) -> list[str]:
-    wanted = recipe.model.image_size or source.image_shape[1]
+    fit = recipe.model.fit(*source.image_shape[1:])
+    height, width = fit.size
     found = []
     for family, (low, high) in _MADE_FOR.items():
-        if recipe.model.backbone.startswith(family) and not low <= wanted <= high:
-            found.append(f"{recipe.model.backbone} is made for images of {low} to {high} pixels, and gets {wanted}")
+        if recipe.model.backbone.startswith(family) and not low <= min(fit.size) <= max(fit.size) <= high:
+            gets = str(height) if height == width else f"{width}×{height}"
+            found.append(f"{recipe.model.backbone} is made for images of {low} to {high} pixels, and gets {gets}")
     sizes = _original_sizes(source)
-    small = {size: count for size, count in sizes.items() if min(size) < wanted}
+    small = {size: count for size, count in sizes.items() if size[0] < height or size[1] < width}
     if small:
-        height, width = min(small)
+        least = min(small)
         found.append(
-            f"{sum(small.values()):,} of {sizes.total():,} images looked at are smaller than the {wanted}×{wanted} "
-            f"that the network sees, the smallest {width}×{height}: enlarging adds nothing to them"
+            f"{sum(small.values()):,} of {sizes.total():,} images looked at are smaller than the {width}×{height} "
+            f"that the network sees, the smallest {least[1]}×{least[0]}: enlarging adds nothing to them"
         )
-    if len(sizes) > 1:
-        found.append(f"images differ in size or shape; each is brought to {wanted}×{wanted}, whatever its proportions")
+    if len(sizes) > 1 and fit.resize_mode == "exact":
+        found.append(f"images differ in size or shape; each is brought to {width}×{height}, whatever its proportions")
     return found
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from samespace.data import Allocation, ImageSource, open_for_model, part
+from samespace.data.pixels import ImageSize
 from samespace.errors import InputError
 from samespace.files import read_json, sweep, write_json, write_text
 from samespace.losses import MarginHead
-from samespace.models import Classifier, Embedder, EmbedderConfig, Preprocessing
+from samespace.models import Classifier, Embedder, EmbedderConfig
 from samespace.models.extract import pick_device
 from samespace.progress import notice, patience
 from samespace.train.checkpoint import checkpoint_recipe, load_best
@@ -69,7 +70,7 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     device = local_device(pick_device(recipe.run.device))
     if source is None:
         hushed = quiet or os.environ.get("RANK", "0") != "0"
-        source = open_training_source(recipe.data, recipe.model.image_size, quiet=hushed)
+        source = open_training_source(recipe.data, recipe.model.sees, quiet=hushed)
     slice = validation_slice(source, recipe.validation)
     source = source if slice is None else slice.training
     if earlier := finished(recipe, out, source):
@@ -104,7 +105,7 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
     return Trained(out / "model", True, position.seconds, training.get("validation"))
 
 
-def open_training_source(data: DataSection, image_size: int | None = None, *, quiet: bool = True) -> ImageSource:
+def open_training_source(data: DataSection, image_size: ImageSize | None = None, *, quiet: bool = True) -> ImageSource:
     """The images a recipe names: a source, or one part of its allocation; `quiet` shows no progress."""
     with patience(f"opening {data.source}", quiet=quiet):
         source = open_for_model(data.source, image_size, channels=data.channels, broken=data.broken)
@@ -139,16 +140,17 @@ def build_task(
 ) -> tuple[CompatibleTask, OldSide]:
     """The new model, its head and its compatibility term, with the old side; `embed` as in `old_side`."""
     model = recipe.model
-    channels, height, width = source.image_shape
+    _, height, width = source.image_shape
     if model.image_size is None and height != width:
         raise InputError(
-            f"{source.name} has {height}×{width} images; say model.image_size, the square the network sees"
+            f"{source.name} has {height}×{width} images; say model.image_size, the square the network sees, "
+            f"or its [height, width]"
         )
     torch.manual_seed(recipe.seed)
     config = EmbedderConfig(
         backbone=model.backbone,
         embedding_dim=model.embedding_dim,
-        preprocessing=Preprocessing(model.image_size or height, channels, model.mean, model.std),
+        preprocessing=model.preprocessing(source.image_shape),
         batch_norm=model.batch_norm,
         relu=model.relu,
     )

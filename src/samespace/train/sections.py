@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
+from samespace.data.fit import CropMode, Fit, Interpolation, ResizeMode
+from samespace.data.pixels import ImageSize
 from samespace.errors import InputError, suggest
 from samespace.losses import MARGINS, Margin
+from samespace.models import Preprocessing
 from samespace.scoring.metric_names import parse_all
 
 
@@ -50,9 +53,16 @@ class ModelSection:
         embedding_dim: dimensions of the vectors.
         batch_norm: a batch norm after the projection.
         relu: a ReLU after the projection.
-        image_size: side of the images in pixels; others are resized when read; null takes theirs.
-        mean: subtracted from pixels in [0, 1].
-        std: divides pixels in [0, 1].
+        image_size: side of the images in pixels, or [height, width]; others are resized when read; null takes theirs.
+        mean: subtracted from pixels in [0, 1]; one number, or a list of one for each channel.
+        std: divides pixels in [0, 1]; likewise.
+        resize_mode: exact whatever the proportions; shorter keeps them and covers the size (with crop_mode centre);
+            letterbox keeps them and pads the rest.
+        crop_mode: centre cuts the size out of the middle after resizing.
+        crop_share: with centre, the share of the resized side that is kept, 0.875 for 224 out of 256.
+        interpolation: of resizing, bilinear, bicubic or nearest.
+        antialias: average over all pixels when making an image smaller.
+        fill: grey value in [0, 1] that letterbox pads with.
         name: what people call the model; null takes the output folder's name.
     """
 
@@ -60,13 +70,54 @@ class ModelSection:
     embedding_dim: int = 128
     batch_norm: bool = False
     relu: bool = False
-    image_size: int | None = None
-    mean: float = 0.5
-    std: float = 0.5
+    image_size: int | tuple[int, int] | None = None
+    mean: float | tuple[float, ...] = 0.5
+    std: float | tuple[float, ...] = 0.5
+    resize_mode: ResizeMode = "exact"
+    crop_mode: CropMode = "none"
+    crop_share: float = 1.0
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    fill: float = 0.0
     name: str | None = None
 
     def __post_init__(self) -> None:
-        at_least("model.image_size", 1 if self.image_size is None else self.image_size, 1)
+        if isinstance(self.image_size, int):
+            at_least("model.image_size", self.image_size, 1)
+        elif self.image_size is not None and (len(self.image_size) != 2 or min(self.image_size) < 1):
+            raise InputError(f"model.image_size should be a side or [height, width], got {list(self.image_size)}")
+        self.fit(8, 8)
+
+    def fit(self, height: int, width: int) -> Fit:
+        """How images are brought to a size; `image_size` goes before the size given."""
+        if self.image_size is not None:
+            pair = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,) * 2
+            height, width = pair
+        try:
+            return Fit(
+                height, width, self.resize_mode, self.crop_mode, self.crop_share, self.interpolation, self.antialias,
+                self.fill,
+            )  # fmt: skip
+        except InputError as error:
+            raise InputError(f"model.{error}") from None
+
+    @property
+    def sees(self) -> ImageSize | None:
+        """The size that a source of images is opened with."""
+        fit = self.fit(0, 0)
+        if self.image_size is None:
+            if not fit.plain:
+                raise InputError("model.resize_mode and what goes with it need model.image_size: say the size")
+            return None
+        return fit
+
+    def preprocessing(self, image_shape: tuple[int, int, int]) -> Preprocessing:
+        """What happens to images of (channels, height, width) before the network sees them."""
+        channels, height, width = image_shape
+        fit = self.fit(height, width)
+        rest = asdict(fit)
+        size = (rest.pop("height"), rest.pop("width"))
+        return Preprocessing(size, channels, self.mean, self.std, **rest)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Images:
         from samespace.data.listing import ListedSource, Listing
 
         preprocessing = getattr(model, "preprocessing", None)
-        size, channels = getattr(preprocessing, "size", None), getattr(preprocessing, "channels", None)
+        size, channels = getattr(preprocessing, "image_size", None), getattr(preprocessing, "channels", None)
         if isinstance(images, Listing):
             return cls(ListedSource(images, image_size=size, channels=channels, broken="skip"))
         if not isinstance(images, (str, Path)):

@@ -45,7 +45,7 @@ def propose(
         seed: of the project.
     """
     size, why_size = _size(look, old, device)
-    network, why_network = _network(look, old, size, device)
+    network, why_network = _network(look, old, size if isinstance(size, int) else max(size), device)
     budget, why_budget = _budget(len(look.source))
     augment, why_augment = _augment(look)
     project = Project(
@@ -141,7 +141,7 @@ def _why_old(old: OldModel | OldVectors | None) -> str:
     return f"{name}: {old.dim} dimensions, {old.embedder.preprocessing.size} pixels{known}"
 
 
-def _size(look: Look, old: OldModel | OldVectors | None, device: str) -> tuple[int, str]:
+def _size(look: Look, old: OldModel | OldVectors | None, device: str) -> tuple[int | tuple[int, int], str]:
     if isinstance(old, OldModel):
         size = old.embedder.preprocessing.size
         return size, f"{size} pixels: what the old model sees"
