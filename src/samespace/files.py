@@ -22,9 +22,9 @@ from filelock import FileLock
 
 from samespace.errors import InputError
 
-# what numpy raises for an .npz that is damaged, foreign, or full of Python objects
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, SyntaxError,
-               tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, SyntaxError,
+              tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+"""What numpy raises for an `.npy` or `.npz` that is damaged, foreign, or full of Python objects."""
 _DEBRIS = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)", re.DOTALL)
 _LONG = 200  # bytes of a file's name, of which most file systems take 255
 _STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
@@ -189,14 +189,15 @@ def read_npz(path: Path, names: Sequence[str], what: str) -> tuple[dict[str, Any
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} cannot be read as .npz: it is not an .npz file, or is cut short; expected {what}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here, since numpy leaves open what it opens itself and finds damaged
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             present = [name for name in names if name in file.files]
             for name in present:
                 _refuse_objects(path, name)
             return {name: file[name] for name in present}, list(file.files)
     except InputError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read as .npz: it is damaged or cut short; expected {what}") from error
 
 

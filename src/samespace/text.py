@@ -49,10 +49,12 @@ def read(path: Path, what: str) -> str:
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
-        before = raw[: error.start].decode(encoding, errors="ignore")
+        # counted from after the mark where the codec leaves it out
+        start = error.start + (len(codecs.BOM_UTF8) if encoding == "utf-8-sig" else 0)
+        before = raw[:start].decode(encoding, errors="ignore")
         line, expected = _line_at(before, len(before)), encoding.removesuffix("-sig").upper()
         raise InputError(
-            f"{path}, line {line}: not {expected} text ({error.reason} at byte {error.start}); save it as UTF-8"
+            f"{path}, line {line}: not {expected} text, at byte {start} of the file; save it as UTF-8"
         ) from None
     if (place := text.find("\0")) >= 0:
         raise InputError(
@@ -190,7 +192,7 @@ def _json_object(text: str, where: str, form: str, holds: str) -> dict[str, Any]
             # only with more colons than keys can one have come twice; looking at every pair takes twice as long
             value = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where} is not valid {form}: {error.msg} at character {error.pos + 1}") from None
+        raise InputError(f"{where} is not valid {form}: {_misplaced(text, error)}") from None
     except _Repeated as error:
         raise InputError(f"{where}: the key {error.args[0]!r} comes twice in one object") from None
     except ValueError:
@@ -203,6 +205,15 @@ def _json_object(text: str, where: str, form: str, holds: str) -> dict[str, Any]
     if "\\u" in text and (odd := _unwritable(value)) is not None:
         raise InputError(f"{where}: {odd[:_SHOWN]!r} holds NUL or half a character, which cannot be kept")
     return value
+
+
+def _misplaced(text: str, error: json.JSONDecodeError) -> str:
+    place = f"character {error.pos + 1}"
+    if error.pos >= len(text.rstrip()):
+        return f"it ends too early, at {place}"
+    if error.msg.startswith("Unterminated"):
+        return f"the text that begins at {place} is not closed"
+    return f"{text[error.pos]!r} at {place} is out of place"
 
 
 class _Repeated(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from samespace.cli import main as command_line
 from samespace.cli.exits import MEANINGS
 from samespace.cli.main import cli, run
+from samespace.gallery import Gallery, Limits
 
 CHECK = ["check", "--queries", "new.npz", "--gallery", "gallery.npz", "--baseline", "old.npz", "--replicates", "100"]
 
@@ -133,6 +135,41 @@ def test_an_error_in_a_background_thread_is_not_passed_over(monkeypatch, capsys)
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("raised", [KeyError("odd"), np.linalg.LinAlgError("odd"), OSError(28, "No space left")])
+def test_an_error_in_another_process_is_one_line_too(here, capfd, monkeypatch, raised):
+    from samespace import Space, VectorSet
+    from samespace.gallery.backfill import run as backfill
+
+    def fail(job: object, stop: object) -> None:
+        raise raised
+
+    space = Space(weights="a" * 64, preprocessing="none", dim=4, normalized=True, name="m")
+    VectorSet.from_arrays(np.eye(4, dtype=np.float32), ids=list("abcd"), space=space).save("v")
+    assert run(["gallery", "create", "g", "--space", "v"]) == 0
+    assert run(["gallery", "add", "g", "v", "--quiet"]) == 0
+    monkeypatch.setattr(backfill, "run_job", fail)
+    # a forked process knows the replaced function
+    forked = multiprocessing.get_context("fork")
+    monkeypatch.setattr(backfill.multiprocessing, "get_context", lambda kind: forked)
+    job = backfill.Job("g", "m", "i", Limits())
+    with Gallery.open("g") as gallery:
+        monkeypatch.setattr(
+            EVERY["gallery", "backfill"], "callback",
+            lambda **o: backfill.run_many(gallery.ledger, job, 2, source=gallery.source),
+        )  # fmt: skip
+        monkeypatch.setattr(EVERY["gallery", "backfill"], "params", [])
+        capfd.readouterr()
+        assert run(["gallery", "backfill"]) == (2 if isinstance(raised, OSError) else 70)
+        err = capfd.readouterr().err
+        assert err.count("\n") == 1
+        assert "odd" in err or "No space left" in err
+        assert "Traceback" not in err
+        monkeypatch.setenv("SAMESPACE_TRACEBACK", "1")
+        run(["gallery", "backfill"])
+    # where it was raised, not only where it was received
+    assert "in fail\n" in capfd.readouterr().err
+
+
 class Full:
     """A stream of which the disk is full."""
 
@@ -207,6 +244,25 @@ def test_a_full_disk_and_a_closed_pipe_of_a_real_process(here):
     done = process("check", "--help", stdout=writing)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+@pytest.mark.parametrize(("queries", "verdict"), [("new.npz", 0), ("bad.npz", 1)])
+def test_a_verdict_of_a_real_process_outlives_a_full_disk_and_a_closed_pipe(here, queries, verdict):
+    command = [queries if word == "new.npz" else word for word in CHECK]
+    with open("/dev/full", "w") as full:
+        done = process(*command, "--json", "full.json", stdout=full.fileno())
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(b"samespace: error: standard output could not be written (No space")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = process(*command, "--json", "left.json", stdout=writing)
+    os.close(writing)
+    assert done.returncode == verdict
+    assert b"error" not in done.stderr
+    assert b"Traceback" not in done.stderr
+    for name in ("full.json", "left.json"):
+        assert json.loads((here / name).read_text())["compatible"] is (verdict == 0)
 
 
 def test_a_terminated_process_says_so(here):

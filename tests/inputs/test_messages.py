@@ -42,11 +42,18 @@ def whole(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
     """A good file of each kind, and what reads it."""
     import pickle
 
+    import pyarrow
+    import pyarrow.feather
+    import pyarrow.parquet
     import torch
 
     np.savez(folder / "v.npz", vectors=NUMBERS, labels=np.arange(6), ids=list("abcdef"))
     np.savez(folder / "i.npz", images=np.zeros((6, 4, 4), np.uint8), labels=list("aabbcc"))
     VectorSet.from_arrays(NUMBERS, labels=list("aabbcc"), ids=list("abcdef")).save(folder / "set")
+    table = {"vector": NUMBERS.tolist(), "id": list("abcdef"), "label": list("aabbcc")}
+    pyarrow.parquet.write_table(pyarrow.table(table), folder / "t.parquet")
+    pyarrow.feather.write_feather(pyarrow.table(table), folder / "t.feather")
+    np.save(folder / "bare.npy", NUMBERS)
     (folder / "c.json").write_text(json.dumps({"format": "samespace.certificate/1", "metrics": {}, "compatible": True}))
     (folder / "r.yaml").write_text("data: {source: images}\noptim:\n  epochs: 3\n  milestones: [1, 2]\n")
     save_tensors({"weight": torch.eye(3)}, folder / "t.safetensors", {"classifier": json.dumps({"classes": ["a"]})})
@@ -60,6 +67,9 @@ def whole(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
         "images.npz": (folder / "i.npz", ArraySource.from_npz),
         "vectors.npy": (folder / "set" / "vectors.npy", of_set("vectors.npy")),
         "items.parquet": (folder / "set" / "items.parquet", of_set("items.parquet")),
+        "vectors.parquet": (folder / "t.parquet", VectorSet.load),
+        "vectors.feather": (folder / "t.feather", VectorSet.load),
+        "bare.npy": (folder / "bare.npy", VectorSet.load),
         "space.json": (folder / "set" / "space.json", of_set("space.json")),
         "certificate": (folder / "c.json", Certificate.load),
         "json": (folder / "c.json", lambda path: read_json(path, "an object")),
@@ -87,8 +97,13 @@ def in_our_words(read: Callable[[Path], Any], path: Path) -> None:
 CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8)
 
 
-@pytest.mark.parametrize("kind", ["vectors.npz", "images.npz", "vectors.npy", "items.parquet", "space.json",
-                                  "certificate", "recipe", "tensors", "classifier", "pickle"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "vectors.npz", "images.npz", "vectors.npy", "items.parquet", "vectors.parquet", "vectors.feather", "bare.npy",
+        "space.json", "certificate", "recipe", "tensors", "classifier", "pickle",
+    ],
+)  # fmt: skip
 @settings(max_examples=6 * EXAMPLES)
 @given(changes=CHANGES, cut=st.floats(0, 1) | st.just(1.0), data=st.binary(max_size=30), replace=st.booleans())
 def test_a_damaged_file(files, kind, changes, cut, data, replace):

@@ -58,8 +58,8 @@ def test_a_name_can_be_kept_where_json_and_databases_can_hold_it(name):
 
 
 def refused(names: list[str]) -> bool:
-    """Whether the names, as numpy holds them, cannot be kept."""
-    return any(fault(name) is not None for name in np.array(names).tolist())
+    """Whether there are names that cannot be kept."""
+    return any(fault(name) is not None for name in names)
 
 
 @settings(max_examples=25 * EXAMPLES)
@@ -156,8 +156,10 @@ def test_a_gallery_keeps_names_as_they_are(gallery, names):
         return
     values = np.random.default_rng(0).standard_normal((len(names), 3)).astype(np.float32)
     given = VectorSet.from_arrays(values, ids=names, labels=names, space=SPACE)
-    assert gallery.add(given).added == len(names)
     try:
+        stored = gallery.add(given)
+        # one that an earlier example had added and removed is there again
+        assert stored.added + stored.updated == len(names)
         found = gallery.search(given, k=1, where=(), count=False)
         assert [hits[0].item for hits in found.hits] == names
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ class ArraySource:
         self._planes = _conformed(pixels, channels or has, fit) if conformed else given
         _, depth, height, width = self._planes.shape
         self.image_shape = (depth, height, width)
-        self.labels, self.classes = _checked_labels(np.asarray(labels), label_names, len(pixels), name)
+        self.labels, self.classes = _checked_labels(labels, label_names, len(pixels), name)
         self.ids = _checked_ids(ids, len(pixels), name)
         self.named = ids is not None
         # an allocation made at one size must be found again at another, so the pixels that count are those given
@@ -154,14 +154,15 @@ def _cure_of_shape(shape: tuple[int, ...]) -> str:
 
 
 def _checked_labels(
-    labels: npt.NDArray[np.generic], label_names: npt.ArrayLike | None, count: int, name: str
+    given: npt.ArrayLike, label_names: npt.ArrayLike | None, count: int, name: str
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    labels = np.asarray(given)
     if labels.shape != (count,):
         raise InputError(f"{name} has {count} images and labels of shape {labels.shape}; expected one label each")
     if labels.dtype.kind not in "iuU":
         raise InputError(f"labels in {name} are {labels.dtype}; expected whole numbers or strings")
     if labels.dtype.kind == "U":
-        require_names(labels.tolist(), "labels", name)
+        require_names(_as_given(given), "labels", name)
     present, numbers = np.unique(labels, return_inverse=True)
     if label_names is None:
         return numbers.astype(np.int64), tuple(str(label) for label in present)
@@ -179,6 +180,11 @@ def _checked_labels(
     return numbers.astype(np.int64), classes
 
 
+def _as_given(names: npt.ArrayLike) -> Iterable[str]:
+    """Names before numpy drops NULs at their end."""
+    return map(str, names if isinstance(names, Sequence) else np.asarray(names).tolist())
+
+
 def _checked_ids(ids: npt.ArrayLike | None, count: int, name: str) -> npt.NDArray[np.str_]:
     if ids is None:
         return np.arange(count).astype(np.str_)
@@ -188,7 +194,7 @@ def _checked_ids(ids: npt.ArrayLike | None, count: int, name: str) -> npt.NDArra
             f"ids in {name} are {given.dtype} of shape {given.shape}; expected {count} strings or whole numbers"
         )
     names = given.astype(np.str_)
-    require_names(names.tolist(), "ids", name)
+    require_names(_as_given(ids), "ids", name)
     if twice := repeated(names):
         raise InputError(f"ids in {name} must be unique; {str(twice[0])!r} is used {twice[1]} times")
     return names

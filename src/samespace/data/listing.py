@@ -305,7 +305,7 @@ class ListedSource:
         return self._channels * size[0] * size[1]
 
     def _called(self, row: int) -> str:
-        return f"{self._listing.item} {escaped(self._listing.ids[row])}".lstrip()
+        return " ".join(filter(None, (self._listing.item, escaped(self._listing.ids[row]))))
 
     def _place(self, row: int) -> str:
         try:

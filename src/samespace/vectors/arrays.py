@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError
-from samespace.files import require_file
+from samespace.files import UNREADABLE, require_file
 from samespace.space import Space
 from samespace.text import lines, rows
 from samespace.vectors.columns import Columns, Names, find_columns
@@ -37,9 +37,10 @@ def npy_source(path: Path, names: Names, *, metadata: bool) -> Source:
     require_file(path, "an array of vectors")
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        line = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path} cannot be read as .npy ({line})") from None
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path} cannot be read as .npy: it is damaged, cut short or holds no numbers; expected an array of vectors"
+        ) from error
     if vectors.ndim != 2 or 0 in vectors.shape or vectors.dtype.kind != "f":
         raise InputError(f"{path}: expected floats of shape (items, dims), got {vectors.dtype} of {vectors.shape}")
     given = names.ids if names.ids is not None else beside(path)

@@ -100,7 +100,7 @@ def _arrow(path: Path) -> Any:
     try:
         return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path)))
     except pyarrow.ArrowInvalid:
-        raise InputError(f"{path} is neither an Arrow file or stream nor Feather, or is cut short") from None
+        raise InputError(f"{path} is neither an .arrow file or stream nor .feather, or is cut short") from None
 
 
 def _batches_of(opened: Any) -> Iterator[pyarrow.RecordBatch]:

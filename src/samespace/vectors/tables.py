@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from samespace.errors import InputError
+from samespace.errors import InputError, SamespaceError
 from samespace.space import Space
 from samespace.vectors.columns import Columns, Names, find_columns
 from samespace.vectors.source import ROWS, Batch, Source
@@ -67,12 +67,16 @@ def readable(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (pyarrow.ArrowException, OSError, EOFError) as error:
+    except SamespaceError:
+        raise
+    except (pyarrow.ArrowException, OSError, EOFError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        line = (str(error) or type(error).__name__).splitlines()[0][:200]
         ending = name[name.rfind(".") :] if "." in name[-9:] else "a table"
-        raise InputError(f"{name} cannot be read as {ending} ({line})") from None
+        raise InputError(
+            f"{name} cannot be read as {ending}: it is damaged, cut short or of another kind; expected a table of "
+            "vectors, such as of columns vector, id and label"
+        ) from error
 
 
 def items_of(

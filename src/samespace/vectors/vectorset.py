@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError
-from samespace.files import read_json, read_npz, replacing_folder, write_json
+from samespace.files import UNREADABLE, read_json, read_npz, replacing_folder, write_json
 from samespace.names import require_names
 from samespace.space import Links, Space, require_comparable
 from samespace.vectors.opening import source_of
@@ -230,7 +230,7 @@ class VectorSet:
             with pyarrow.parquet.ParquetFile(path / "items.parquet") as file:
                 found = file.schema_arrow.names
                 table = file.read(columns=[key for key in _COLUMNS if key in found])
-        except (ValueError, OSError, EOFError, pyarrow.ArrowException) as error:
+        except (*UNREADABLE, pyarrow.ArrowException) as error:
             raise InputError(
                 f"{path} is damaged: vectors.npy or items.parquet is cut short or foreign; make it again with "
                 "'samespace embed'"
@@ -282,7 +282,8 @@ def _column(values: Any, what: str, count: int, name: str) -> Array:
     if column.dtype.kind in "iu":
         return column.astype(np.int64)
     if column.dtype.kind == "U":
-        require_names(column.tolist(), what, name)
+        # numpy drops NULs at the end of a text
+        require_names(map(str, values if isinstance(values, Sequence) else column.tolist()), what, name)
         return column
     if column.dtype.kind == "S":
         try:

@@ -7,6 +7,7 @@ import queue
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -139,19 +140,19 @@ def run_many(ledger: Ledger, job: Job, workers: int, *, source: Source, advance:
     A process that dies loses nothing: what it had claimed is claimed by the others.
 
     Raises:
-        GalleryError: every worker failed; the first reason.
+        GalleryError: every worker failed; the first reason. An error that none expected is raised as it came.
     """
     generation = ledger.state().query
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
     processes = [context.Process(target=_process, args=(share, results)) for share in shares_of(job, workers)]
     done: list[Progress] = []
-    errors: list[str] = []
+    errors: list[Exception] = []
 
     def running() -> bool:
         with suppress(queue.Empty):
             result = results.get(timeout=_POLL_SECONDS)
-            (errors if isinstance(result, str) else done).append(result)
+            (errors if isinstance(result, Exception) else done).append(result)
         return any(process.is_alive() for process in processes) or not results.empty()
 
     began = time.monotonic()
@@ -185,18 +186,26 @@ def follow(ledger: Ledger, generation: int, running: Callable[[], bool], advance
         seen = now
 
 
-def _ending(done: list[Progress], errors: list[str], died: Sequence[int | None], workers: int) -> str:
-    """Why a run of several workers ended. Raises GalleryError: none of them did anything."""
+def _ending(done: list[Progress], errors: list[Exception], died: Sequence[int | None], workers: int) -> str:
+    """Why a run of several workers ended. Raises the first error, or GalleryError: none of them did anything."""
     if errors and not done:
-        raise GalleryError(errors[0])
+        raise errors[0]
     if not done:
         raise GalleryError(
             f"every worker died (exit codes {died}); what was stored is kept, run the same command again"
         )
     ended = done[0].ended
     if errors or died:
-        ended += f"; {len(errors) + len(died)} of {workers} workers failed: {errors[0] if errors else 'killed'}"
+        ended += (
+            f"; {len(errors) + len(died)} of {workers} workers failed: {_reason(errors[0]) if errors else 'killed'}"
+        )
     return ended
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, SamespaceError):
+        return str(error)
+    return (isinstance(error, OSError) and error.strerror) or f"unexpected {type(error).__name__} ({error})"
 
 
 def shares_of(job: Job, workers: int) -> list[Job]:
@@ -238,17 +247,30 @@ def prober(ledger: Ledger, source: Source) -> Callable[[], object]:
 
 
 def _process(job: Job, results: Any) -> None:
-    import torch
-
     stop = threading.Event()
     # Ctrl-C reaches the whole group; a worker then stores what it has and ends
     signal.signal(signal.SIGINT, lambda number, frame: stop.set())
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    torch.set_num_threads(1)
     try:
+        import torch
+
+        torch.set_num_threads(1)
         results.put(run_job(job, stop))
     except SamespaceError as error:
-        results.put(str(error))
+        results.put(GalleryError(str(error)))
+    except Exception as error:
+        results.put(_portable(error))
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that nobody expected as another process can receive it, with its traceback as a note."""
+    sent = error
+    if type(error).__module__ != "builtins" or not all(isinstance(part, str | int | None) for part in error.args):
+        # a library's own error may not be made anew from its arguments
+        kind = MemoryError if type(error).__name__ == "OutOfMemoryError" else RuntimeError
+        sent = kind(f"{type(error).__name__}: {error}")
+    sent.add_note(f"In the worker:\n{''.join(traceback.format_exception(error))}")
+    return sent
 
 
 @contextmanager

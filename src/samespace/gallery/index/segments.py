@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from samespace import files
 from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing, write_json
 from samespace.gallery.ledger.reader import LedgerReader
@@ -33,7 +34,7 @@ _PAGE = 4_096
 _FEW = 2_000
 _ENTRY = {"name", "rows", "upto", "crc"}
 
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError)
+UNREADABLE = (*files.UNREADABLE, TypeError)
 """What reading an index file raises where it is missing, damaged or foreign."""
 
 

@@ -29,7 +29,7 @@ class Added:
     Attributes:
         added: new to the gallery.
         present: already there with the same content.
-        updated: there with other content, label or metadata, which was replaced.
+        updated: there with other content, label or metadata, which was replaced; or removed before, and back again.
         filled: already there, and given a vector of a space in which they had none.
         only_new: added or updated without a vector of the space before the upgrade; a rollback would hide them until
             the old model embeds them.
