@@ -50,6 +50,7 @@ ROOMS = {
     "project": "images to a certified upgrade, by one file",
     "benchmarks": "IJB, Market-1501, landmarks, LFW",
     "report": "a certificate for people",
+    "integrations": "in others' trainers",
     "gallery": "search, upgrade, backfill, roll back",
     "bridge": "maps between two spaces",
     "evaluate": "a check gives a certificate",

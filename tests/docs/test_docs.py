@@ -18,9 +18,9 @@ from samespace.cli.main import run
 from samespace.train import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "howto").glob("*.md")), ROOT / "README.md"]
 FENCE = re.compile(r"^```(\w*)$")
-REMARK = re.compile(r"^<!-- (file|exit): (.+?) -->$")
+REMARK = re.compile(r"^<!-- (file|exit|needs): (.+?) -->$")
 
 
 @dataclass
@@ -84,13 +84,15 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks(page):
         where = f"{page.name}:{block.line}"
+        if library := block.remarks.get("needs"):
+            pytest.importorskip(library, reason=f"{where}: {library} is not installed")
         if file := block.remarks.get("file"):
             path = Path(file)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             run_python(block, names, where)
-        elif block.language == "console" and page.parent.name == "docs":
+        elif block.language == "console" and page.parent.name in ("docs", "howto"):
             run_commands(block, where)
 
 
