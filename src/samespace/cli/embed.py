@@ -54,8 +54,10 @@ def embed(
 ) -> None:
     """Turn the images of SOURCE into vectors of MODEL's space.
 
-    MODEL is a folder made by 'samespace train', or package.module:function, a function of yours that returns an
-    encoder of images. SOURCE is an image folder (root/class/image), an .npz with images and
+    MODEL is a folder made by 'samespace train', an .onnx file of 'samespace export', timm:NAME, open_clip:NAME, or
+    package.module:function, a function of yours that returns an encoder of images.
+
+    SOURCE is an image folder (root/class/image), an .npz with images and
     labels, glyphs:classes=300,images=40, or a data set in its own format: rec:DIR, list:FILE, market1501:DIR,
     msmt17:DIR, gldv2:DIR, hf:NAME. Images are taken as they are: nothing random happens here. After a kill, the same
     command carries on.

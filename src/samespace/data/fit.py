@@ -89,7 +89,8 @@ class Fit:
         return self.plan(size) == (size, (0, 0)) and size == self.size
 
     def _resized(self, size: Size) -> Size:
-        target = (math.floor(self.height / self.crop_share), math.floor(self.width / self.crop_share))
+        # a share is often a quotient such as 224 / 232, which must give back 232
+        target = (math.floor(self.height / self.crop_share + 1e-6), math.floor(self.width / self.crop_share + 1e-6))
         if self.resize_mode == "exact":
             return target
         ratios = [wants / has for wants, has in zip(target, size, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,13 @@ from samespace.metrics._arrays import as_numpy
 from samespace.space import Space
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from samespace.models import Preprocessing
 
 BatchFunction = Callable[[Sequence[Any], str | None], Any]
-"""Vectors (B, D) of a batch of items, on a device; None is the one the model is on."""
+"""Vectors (B, D) of a batch, on a device, None for the one the model is on. Images come as one tensor where there is a
+preprocessing: (B, C, H, W) uint8 of its size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class BatchedEncoder:
         space: of the vectors.
         modality: what an item is.
         function: vectors of a batch, of any length where the space is normalised.
-        preprocessing: how images are brought to the size that the function takes; None hands them over as they are.
+        preprocessing: for images: brings them to the size that the function takes; None hands them over as they are.
     """
 
     space: Space
@@ -51,9 +54,42 @@ class BatchedEncoder:
         require_items(items, self.modality)
         vectors = np.empty((len(items), self.space.dim), dtype=np.float32)
         for start in range(0, len(items), batch_size):
-            batch = items[start : start + batch_size]
+            batch: Any = items[start : start + batch_size]
+            if self.preprocessing is not None:
+                from samespace.models.items import pixels_of
+
+                batch = pixels_of(batch, self.preprocessing)
             vectors[start : start + len(batch)] = checked(self.function(batch, device), len(batch), self.space)
         return vectors
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Vectors (B, D) float32, on the CPU, of a batch of images (B, C, H, W) uint8, resized where need be.
+
+        Those of the size that the preprocessing says count as prepared already.
+        """
+        import torch
+
+        if self.preprocessing is None:
+            return torch.from_numpy(self.encode(list(images.cpu()), batch_size=max(len(images), 1)))
+        unit = self.preprocessing.to_unit(images.cpu())
+        pixels = (unit * 255).round().to(torch.uint8)
+        return torch.from_numpy(checked(self.function(cast(Any, pixels), None), len(pixels), self.space))
+
+    def embed_unit(self, unit: Tensor) -> Tensor:
+        """Vectors (B, D) float32 of images (B, C, H, W) in [0, 1], rounded to whole 255ths, on the images' device."""
+        import torch
+
+        return self.embed((unit * 255).round().clamp(0, 255).to(torch.uint8)).to(unit.device)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Dimensions of the vectors."""
+        return self.space.dim
+
+    @property
+    def name(self) -> str:
+        """What people call the model."""
+        return self.space.name
 
 
 def require_items(items: Sequence[Any], modality: Modality) -> None:

@@ -91,13 +91,15 @@ def from_callable(
     return BatchedEncoder(space, modality, call, preprocessing)
 
 
-def _handed_over(items: Sequence[Any], modality: Modality, preprocessing: Preprocessing | None) -> list[Any]:
+def _handed_over(items: Any, modality: Modality, preprocessing: Preprocessing | None) -> list[Any]:
     """The items as a function takes them."""
-    if modality != "image" or preprocessing is None:
+    if preprocessing is None:
         return list(items)
-    from samespace.models.items import pixels_of
+    if not hasattr(items, "numpy"):
+        from samespace.models.items import pixels_of
 
-    return list(pixels_of(items, preprocessing).numpy())
+        items = pixels_of(items, preprocessing)
+    return list(items.numpy())
 
 
 def _dim_of(given: Any, name: str) -> int:
