@@ -24,9 +24,10 @@ KINDS = {
     "names": "names of files, classes and items",
     "pictures": "pictures",
     "text": "text: lists, tables, JSON lines, ids",
-    "silent": "nothing silent: what is dropped, merged or rescaled",
+    "nothing_silent": "nothing silent: what is dropped, merged or rescaled",
     "readers": "readers of data sets and benchmarks",
     "messages": "damaged and foreign files: messages",
+    "metrics_and_copies": "metrics by their definitions, copies, doubtful labels",
 }
 
 

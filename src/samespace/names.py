@@ -85,6 +85,18 @@ def one_line(text: str) -> str:
     return escaped(" ".join(text.split()))
 
 
+def told_apart(one: str, other: str) -> str:
+    r"""Two names in quotes, with escapes where they look the same on a terminal: they differ in Unicode form alone.
+
+    Example:
+        >>> print(told_apart("Ann", "ann "), told_apart("\xe9", "e\u0301"), sep="; ")
+        'Ann' and 'ann '; '\xe9' and 'e\u0301'
+    """
+    same = unicodedata.normalize("NFKC", one) == unicodedata.normalize("NFKC", other)
+    shown = [name.encode("ascii", "backslashreplace").decode() if same else escaped(name) for name in (one, other)]
+    return f"'{shown[0]}' and '{shown[1]}'"
+
+
 def _escaped(character: str) -> str:
     if 0xDC80 <= ord(character) <= 0xDCFF:
         return f"\\x{ord(character) - 0xDC00:02x}"

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import msgspec
 
-from samespace.errors import InputError, suggest
+from samespace.errors import InputError, SamespaceError, suggest
 
 T = TypeVar("T")
 
@@ -33,10 +33,23 @@ def read(kind: type[T], value: Any, where: str) -> T:
         for place, part_kind, part in _parts(kind, value, where):
             read(part_kind, part, place)
         if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-            raise InputError(f"{where}: {error}") from None
+            raise InputError(f"{where}{_refusal(kind, value, error.__cause__)}") from None
         raise InputError(f"{where} should be {_noun(kind)}, got {value!r}") from None
     _refuse_unknown(value, msgspec.to_builtins(made), where)
     return made
+
+
+def _refusal(kind: type, value: dict[str, Any], cause: BaseException | None) -> str:
+    """Why a dict whose parts are right is not right as a whole: `cause` is what the dataclass itself raised."""
+    if isinstance(cause, SamespaceError):
+        return f": {cause}"
+    needed = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    missing = next((name for name in needed if name not in value), None)
+    return " holds values that do not fit each other" if missing is None else f" lacks '{missing}'"
 
 
 def plain(value: Any) -> dict[str, Any]:

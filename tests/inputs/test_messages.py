@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samespace import VectorSet
+from samespace import VectorSet, typed
 from samespace.bridge import Bridge
 from samespace.data.arrays import ArraySource
 from samespace.data.published.safe_pickle import load_plain
-from samespace.errors import SamespaceError
+from samespace.errors import InputError, SamespaceError
 from samespace.evaluate.certificate import Certificate
 from samespace.files import read_json
+from samespace.gallery.index import qdrant_points
 from samespace.models.classifier import Classifier
 from samespace.models.tensors import load_tensors, save_tensors
 from samespace.strict import read_yaml
@@ -199,3 +201,33 @@ def test_a_bridge_that_does_not_fit(tmp_path):
     save_tensors({}, tmp_path / "b" / "model.safetensors")
     (tmp_path / "b" / "config.json").write_text("{}")
     in_our_words(Bridge.load, tmp_path / "b")
+
+
+def test_a_required_field_that_may_be_null_is_missed_by_its_name():
+    @dataclass(frozen=True)
+    class Part:
+        name: str | None
+        count: int = 1
+
+        def __post_init__(self) -> None:
+            if self.count < 0:
+                raise ValueError("object of type")
+            if self.count > 9:
+                raise InputError("count should be at most 9")
+
+    with pytest.raises(InputError, match=r"^c\.json lacks 'name'$"):
+        typed.read(Part, {"count": 2}, "c.json")
+    with pytest.raises(InputError, match=r"^c\.json holds values that do not fit each other$"):
+        typed.read(Part, {"name": None, "count": -1}, "c.json")
+    with pytest.raises(InputError, match=r"^c\.json: count should be at most 9$"):
+        typed.read(Part, {"name": "a", "count": 10}, "c.json")
+
+
+def test_an_answer_of_qdrant_is_told_by_its_status_and_reason():
+    class Response(Exception):
+        status_code, reason_phrase, content = 400, "Bad Request", b'{"status": {"error": "Wrong input: dim"}}'
+
+    assert qdrant_points._line(Response("Unexpected Response: b'{}'")) == "400 Wrong input: dim"
+    Response.content = b"<html>"
+    assert qdrant_points._line(Response()) == "400 Bad Request"
+    assert qdrant_points._line(OSError()) == "no reason given"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tempfile
 import unicodedata
@@ -187,3 +188,16 @@ def test_a_folder_unpacked_from_a_foreign_archive_is_told_before_the_work(tmp_pa
     capsys.readouterr()
     assert run(["gallery", "add", "g", "--quiet"]) == 0
     assert "m\\xfcller/0.png: its name is not UTF-8" in capsys.readouterr().out
+
+
+def test_classes_that_differ_in_case_or_unicode_form_are_noted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = [unicodedata.normalize("NFC", "José"), unicodedata.normalize("NFD", "José"), "josé", "anna"]
+    for name in names:
+        (tmp_path / "im" / name).mkdir(parents=True)
+        (tmp_path / "im" / name / "0.png").write_bytes(PNG.getvalue())
+    assert run(["data", "describe", "im", "--json", "d.json"]) == 0
+    told = capsys.readouterr().out
+    assert "4 images of 4 classes" in told
+    assert "classes whose names look alike and are kept apart: 2, such as 'Jose\\u0301' and 'Jos\\xe9'" in told
+    assert len(json.loads((tmp_path / "d.json").read_text())["look_alikes"]) == 2

@@ -128,7 +128,9 @@ def _subjects(path: Path, listed: Ints, faces: Path) -> Templates:
     try:
         table = pyarrow.csv.read_csv(path)
     except pyarrow.ArrowException as error:
-        raise InputError(f"{path}: {_reason(error)}; expected a table with TEMPLATE_ID and SUBJECT_ID") from None
+        raise InputError(
+            f"{path} is no table with TEMPLATE_ID and SUBJECT_ID ({_reason(error)}); is it whole?"
+        ) from None
     columns = {name.strip().upper(): name for name in table.column_names}
     missing = [name for name in ("TEMPLATE_ID", "SUBJECT_ID") if name not in columns]
     if missing:
@@ -159,7 +161,7 @@ def _columns(path: Path, names: Sequence[str], kinds: Sequence[type]) -> list[np
             convert_options=pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""]),
         )
     except pyarrow.ArrowException as error:
-        raise InputError(f"{path}: {_reason(error)}; expected lines of '{' '.join(names)}'; is it whole?") from None
+        raise InputError(f"{path} is no list of lines '{' '.join(names)}' ({_reason(error)}); is it whole?") from None
     if not table.num_rows:
         raise InputError(f"{path} is empty; expected lines of '{' '.join(names)}'")
     return [
@@ -213,8 +215,17 @@ def _scores(path: Path, images: npt.NDArray[np.str_], faces: Path) -> Floats:
         raise InputError(f"{path}:{row + 1}: expected the face '{images[row]}' of {faces.name}, got '{names[row]}'")
     try:
         return np.asarray(scores, dtype=np.float64)
-    except ValueError as error:
-        raise InputError(f"{path}: a score should be a number ({error})") from None
+    except ValueError:
+        row = next(row for row, score in enumerate(scores) if not _is_number(score))
+        raise InputError(f"{path}:{row + 1}: a score should be a number, got '{scores[row]}'") from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _reason(error: Exception) -> str:

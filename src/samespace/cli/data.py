@@ -10,6 +10,7 @@ import click
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import open_at, show_left_out
 from samespace.errors import InputError
+from samespace.names import told_apart
 from samespace.progress import working
 
 _KINDS = ("extended-data", "open-data", "extended-class", "open-class", "identical-data")
@@ -76,11 +77,8 @@ def describe(
         say(f"width x height: {few[1]}x{few[0]}{span} pixels, {found.sizes.different:,} different")
     show_left_out(left_out_of(images))
     if found.look_alikes:
-        one, other = found.look_alikes[0]
-        say(
-            f"classes whose names look alike and are kept apart: {len(found.look_alikes):,}, such as {one!r} and "
-            f"{other!r}"
-        )
+        alike = told_apart(*found.look_alikes[0])
+        say(f"classes whose names look alike and are kept apart: {len(found.look_alikes):,}, such as {alike}")
     if told:
         say(told)
     for note in found.notes:

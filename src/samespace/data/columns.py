@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from samespace.errors import InputError, suggest
 
@@ -142,8 +141,8 @@ def _number(given: str | None, count: int, where: str) -> int | None:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a name ends as image files do."""
-    return PurePath(name.strip()).suffix.lower() in PICTURES
+    """Whether a name ends as image files do, even where nothing stands before its suffix."""
+    return "." + name.strip().lower().rpartition(".")[2] in PICTURES
 
 
 def _is_number(text: str) -> bool:

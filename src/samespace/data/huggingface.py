@@ -90,8 +90,8 @@ def _opened(load: Any, name: str) -> Any:
     try:
         return load()
     except Exception as error:  # the library raises whatever its storage and network layers raise
-        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
-        raise InputError(f"{name} cannot be opened ({reason})") from None
+        lines = str(error).splitlines()
+        raise InputError(f"{name} cannot be opened" + (f" ({lines[0][:300]})" if lines else "")) from None
 
 
 def _require_column(rows: Any, column: str, name: str, option: str) -> None:

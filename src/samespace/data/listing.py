@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from samespace.data.fit import Size
 from samespace.data.pixels import ImageSize, Seen, as_fit, decode, look, prepare_pillow, read, require_channels
 from samespace.data.source import as_rows, digest
-from samespace.errors import InputError
+from samespace.errors import InputError, SamespaceError
 from samespace.names import escaped, faults
 
 BUDGET = 2 * 1024**3
@@ -334,8 +334,12 @@ def reason_of(error: Exception) -> str:
         return "not an image of a known kind"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which is too many to decode"
-    text = (isinstance(error, OSError) and error.strerror) or str(error)
-    return text.split("\n")[0] or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).split("\n")[0]
+    if isinstance(error, SamespaceError):
+        return text
+    return f"it cannot be decoded ({text})" if text else "it cannot be decoded"
 
 
 def _common_size(name: str, sizes: set[Size]) -> Size:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from samespace.errors import InputError, SpaceError
 from samespace.evaluate.equal_rows import equal_places
 from samespace.metrics._arrays import Ints, encode, look_alikes
+from samespace.names import told_apart
 from samespace.scoring.mates import Mates
 from samespace.scoring.units import UnitVectors, random_rotation
 from samespace.vectors import VectorSet
@@ -211,8 +212,8 @@ def _label_notes(queries: VectorSet, gallery: VectorSet) -> list[str]:
     if not alike:
         return []
     return [
-        f"{len(alike)} pairs of labels look like one and count as two identities, such as '{alike[0][0]}' and "
-        f"'{alike[0][1]}': write each identity one way."
+        f"{len(alike)} pairs of labels look like one and count as two identities, such as {told_apart(*alike[0])}: "
+        "write each identity one way."
     ]
 
 

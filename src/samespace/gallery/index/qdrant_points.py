@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import uuid
@@ -240,7 +241,9 @@ class Points:
                 if self._missing():
                     self._names.clear()
                     raise CollectionLost from error
-                raise GalleryError(f"Qdrant at {self.address} refused a request: {_line(error)}") from error
+                raise GalleryError(
+                    f"Qdrant at {self.address} refused a request ({_line(error)}); the gallery itself is unharmed"
+                ) from error
 
     def _missing(self) -> bool:
         try:
@@ -265,4 +268,11 @@ def _connect(place: str | QdrantClient, api_key: str | None, timeout: int) -> tu
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """What a client's error says: of an answer of the server its status and reason, else its text."""
+    if (status := getattr(error, "status_code", None)) is not None:
+        try:
+            told = json.loads(error.content)["status"]["error"]  # type: ignore[attr-defined]
+        except (ValueError, KeyError, TypeError):
+            told = getattr(error, "reason_phrase", "")
+        return f"{status} {' '.join(str(told).split())}"[:300].strip()
+    return " ".join(str(error).split())[:300] or "no reason given"

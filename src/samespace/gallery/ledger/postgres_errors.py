@@ -47,9 +47,9 @@ def explained(error: psycopg.Error, address: Address) -> SamespaceError:
     if state in ("42P06", "42P07"):
         return InputError(f"{where} holds a gallery already; name another schema with ?schema=NAME, or add to it")
     if state == "42501":
-        return GalleryError(f"{where}: this user may not do that: {text}; GRANT it the right, or use another user")
+        return GalleryError(f"{where}: this user may not do that ({text}); GRANT it the right, or use another user")
     if state in _NOT_TEXT or (isinstance(error, psycopg.DataError) and "NUL" in text):
-        return InputError(f"{where}: PostgreSQL cannot store this text or metadata: {text}")
+        return InputError(f"{where}: PostgreSQL cannot store this text or metadata ({text}); nothing was changed")
     if isinstance(error, psycopg.OperationalError):
         return GalleryError(f"{where}: {_connecting(text, address)}")
     if not state and isinstance(error, psycopg.ProgrammingError):
@@ -57,7 +57,7 @@ def explained(error: psycopg.Error, address: Address) -> SamespaceError:
             f"{where}: the address is not understood; write postgresql://user@host:5432/database?schema=name, "
             "special characters percent-encoded"
         )
-    return GalleryError(f"{where}: the database failed: {text}")
+    return GalleryError(f"{where}: the database failed ({text}); {_KEPT}")
 
 
 def no_gallery(address: Address) -> str:
@@ -91,7 +91,7 @@ def _connecting(text: str, address: Address) -> str:
         return f"there is no such user ({text})"
     if "connection" in text or "resolve" in text or "terminat" in text:
         return f"the server cannot be reached; {_KEPT}, see that it runs and run the same command again ({text})"
-    return f"the database failed: {text}"
+    return f"the database failed ({text}); {_KEPT}"
 
 
 def _one_line(error: psycopg.Error, address: Address) -> str:
