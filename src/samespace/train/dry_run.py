@@ -14,8 +14,9 @@ import torch
 
 from samespace.data import ImageSource, ListedSource
 from samespace.data.source import Subset
+from samespace.encoders import open_image_model
 from samespace.errors import InputError
-from samespace.models import Embedder, resolve_model
+from samespace.models import resolve_model
 from samespace.models.extract import pick_device
 from samespace.progress import bar, clock, silent_bar
 from samespace.train.checkpoint import Position, checkpoint_position
@@ -185,8 +186,9 @@ def _time(
     seconds += len(refreshes) * len(training.source) * per_image
     preparation = 0.0
     if missing:
-        old = Embedder.load(resolve_model(recipe.compatibility.old_model or recipe.validation.old_model or ""))
-        preparation = sum(missing.values()) * seconds_per_image(old.to(training.device), training.source)
+        named = resolve_model(recipe.compatibility.old_model or recipe.validation.old_model or "")
+        old = open_image_model(named, device=str(training.device))
+        preparation = sum(missing.values()) * seconds_per_image(old, training.source)
     share = left / (epochs * steps)
     validation = 0.0 if apart is None else _measurements(recipe, steps) * len(apart.images) * per_image * share
     total = seconds + preparation + validation

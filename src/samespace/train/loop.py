@@ -22,6 +22,7 @@ from samespace.losses.checks import note_range
 from samespace.models import Embedder
 from samespace.models.extract import embed_rows
 from samespace.models.folding import folded
+from samespace.models.image_model import ImageModel
 from samespace.progress import Bar, bar, silent
 from samespace.train.checkpoint import Position, load_checkpoint, save_checkpoint
 from samespace.train.distributed import Processes, check_batch, synchronize_batch_norm
@@ -47,7 +48,7 @@ def train(
     *,
     out: str | Path,
     old: VectorSet | None = None,
-    old_model: Embedder | None = None,
+    old_model: ImageModel | None = None,
     old_views: OldViews | None = None,
     validation: Validation | None = None,
     device: torch.device | None = None,
@@ -96,7 +97,7 @@ class Training:
         recipe: Recipe,
         out: Path,
         old: VectorSet | None,
-        old_model: Embedder | None,
+        old_model: ImageModel | None,
         old_views: OldViews | None,
         validation: Validation | None,
         device: torch.device | None,
@@ -115,7 +116,7 @@ class Training:
         self.device = device or torch.device("cpu")
         self.task = task.to(self.device)
         self.old_views, self.validation = old_views, validation
-        self.old_model = None if old_model is None else folded(old_model).to(self.device)
+        self.old_model = folded(old_model).to(self.device) if isinstance(old_model, Embedder) else old_model
         self.module: nn.Module = self.task
         if self.processes.count > 1:
             synchronize_batch_norm(self.task, self.device)

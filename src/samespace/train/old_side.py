@@ -9,10 +9,12 @@ import torch
 
 from samespace.data import FixedViews, ImageSource
 from samespace.data.source import Subset
+from samespace.encoders import open_image_model
 from samespace.errors import InputError
 from samespace.files import read_json
-from samespace.models import Classifier, Embedder, resolve_model
+from samespace.models import Classifier, resolve_model
 from samespace.models.extract import embed_to
+from samespace.models.image_model import ImageModel
 from samespace.progress import bar, silent_bar
 from samespace.strict import read_yaml
 from samespace.train.compatibility import METHODS
@@ -54,7 +56,7 @@ def old_side(
             method.check_classes(shared_classes(source, classifier))
     runs = "model" in method.needs or ("views" in method.needs and section.views in (None, "live"))
     if model is not None and {"vectors", "views", "model"} & set(method.needs):
-        embedder = Embedder.load(model).to(device)
+        embedder = open_image_model(model, device=str(device))
         _check_dims(recipe, embedder.embedding_dim)
         if runs or isinstance(section.views, int):
             _check_channels(embedder, source)
@@ -130,7 +132,7 @@ def validation_vectors(
     if stored := compatibility.old_vectors or validation.old_vectors:
         return align(VectorSet.load(stored), images)
     if model := compatibility.old_model or validation.old_model:
-        embedder = Embedder.load(resolve_model(model)).to(device)
+        embedder = open_image_model(resolve_model(model), device=str(device))
         _check_channels(embedder, images)
         return _embed_once(embedder, images, out, group, quiet)
     return None
@@ -147,15 +149,15 @@ def _check_dims(recipe: Recipe, old: int) -> None:
         raise InputError(f"model.embedding_dim={new} but the old model has {old} dimensions{hint}")
 
 
-def _check_channels(old: Embedder, source: ImageSource) -> None:
-    if old.preprocessing.channels != source.image_shape[0]:
+def _check_channels(old: ImageModel, source: ImageSource) -> None:
+    if old.preprocessing is not None and old.preprocessing.channels != source.image_shape[0]:
         raise InputError(
             f"the old model takes images of {old.preprocessing.channels} channel(s), {source.name} has "
             f"{source.image_shape[0]}; set data.channels={old.preprocessing.channels}"
         )
 
 
-def _embed_once(embedder: Embedder, source: ImageSource, out: Path, group: Processes, quiet: bool) -> VectorSet:
+def _embed_once(embedder: ImageModel, source: ImageSource, out: Path, group: Processes, quiet: bool) -> VectorSet:
     folder = _folder(embedder.space.id, source, out)
     if group.first and not folder.exists():
         show = silent_bar if quiet else bar
@@ -166,7 +168,7 @@ def _embed_once(embedder: Embedder, source: ImageSource, out: Path, group: Proce
 
 
 def _views_once(
-    embedder: Embedder, source: ImageSource, recipe: Recipe, out: Path, group: Processes, quiet: bool, embed: bool
+    embedder: ImageModel, source: ImageSource, recipe: Recipe, out: Path, group: Processes, quiet: bool, embed: bool
 ) -> OldViews:
     views = _views_of(recipe)
     folder = _folder(embedder.space.id, source, out, views)
@@ -190,7 +192,7 @@ def _folder(space: str, source: ImageSource, out: Path, views: FixedViews | None
     )
 
 
-def _stand_in(embedder: Embedder, source: ImageSource) -> VectorSet:
+def _stand_in(embedder: ImageModel, source: ImageSource) -> VectorSet:
     """Unit vectors in the place of the embedder's, which take no memory: windows of one row of signs."""
     dim = embedder.embedding_dim
     signs = np.random.default_rng(0).choice([-1.0, 1.0], len(source) + dim - 1) / dim**0.5
@@ -205,7 +207,7 @@ def missing_vectors(
     model = section.old_model or recipe.validation.old_model
     if model is None:
         return {}
-    space = str(read_json(resolve_model(model) / "config.json", "the configuration of a model")["space"]["id"])
+    space = _space_id(resolve_model(model))
     wanted: dict[str, tuple[int, Path]] = {}
     if "vectors" in method.needs:
         wanted["images"] = len(source), _folder(space, source, out)
@@ -214,6 +216,14 @@ def missing_vectors(
     if validation_images is not None:
         wanted["validation_images"] = len(validation_images), _folder(space, validation_images, out)
     return {what: count for what, (count, folder) in wanted.items() if not folder.exists()}
+
+
+def _space_id(model: Path) -> str:
+    """The id of the old model's space; a folder of ours tells it without its weights."""
+    config = model / "config.json"
+    if config.is_file():
+        return str(read_json(config, "the configuration of a model")["space"]["id"])
+    return open_image_model(model, device="cpu").space.id
 
 
 def seed_warning(recipe: Recipe) -> str | None:

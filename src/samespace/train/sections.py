@@ -194,7 +194,8 @@ class CompatibilitySection:
         method: which compatibility term, a name in `train.compatibility.METHODS`; none trains an independent model;
             auto takes matched where the old model or its vectors are given, bct where only its classifier is, and none
             where nothing is.
-        old_model: the old model's folder; its vectors of the training images are made once and kept.
+        old_model: the old model's folder, or another encoder of images by its name; its vectors of the training images
+            are made once and kept.
         old_vectors: the old model's vectors of the training images, where the model itself is not at hand.
         old_views: old vectors of fixed views, made by `samespace embed --views`, beside old_vectors.
         old_classifier: the old classifier, where it is not in `old_model`.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from samespace.data import Batch, ImageSource
 from samespace.errors import InputError
-from samespace.models import Embedder
+from samespace.models.image_model import ImageModel
 from samespace.progress import Bar
 from samespace.train.loop import Training
 
@@ -97,7 +97,7 @@ def try_steps(training: Training, show: Bar) -> Trial:
     return Trial(len(times), mean, warm, _memory(training, sum(kept.values())))
 
 
-def seconds_per_image(embedder: Embedder, source: ImageSource) -> float:
+def seconds_per_image(embedder: ImageModel, source: ImageSource) -> float:
     """How long reading and embedding one image takes, from a small batch embedded twice, the second time counted."""
     rows = torch.arange(min(_SAMPLE, len(source))).numpy()
     embedder.embed(source.load(rows[:4]))
@@ -159,7 +159,7 @@ def _memory(training: Training, activations: int) -> Memory:
         gradients=trained,
         momentum=trained if training.recipe.optim.momentum else 0,
         activations=activations,
-        old_model=0 if training.old_model is None else _bytes(_values(training.old_model)),
+        old_model=_bytes(_values(training.old_model)) if isinstance(training.old_model, nn.Module) else 0,
         read_ahead=waiting,
         peak=_peak(training.device),
     )

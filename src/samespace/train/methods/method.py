@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from samespace.data import ImageSource
-from samespace.models import Classifier, Embedder
+from samespace.models import Classifier
+from samespace.models.image_model import ImageModel
 from samespace.train.old_views import OldViews
 from samespace.train.sections import CompatibilitySection, HeadSection
 from samespace.vectors import VectorSet
@@ -33,7 +34,7 @@ class OldSide:
 
     vectors: VectorSet | None = None
     classifier: Classifier | None = None
-    model: Embedder | None = None
+    model: ImageModel | None = None
     views: OldViews | None = None
 
 
