@@ -43,6 +43,20 @@ class Space:
         if self.dim < 1:
             raise InputError(f"a space needs at least one dimension, got dim={self.dim}")
 
+    @classmethod
+    def declared(cls, name: str, dim: int, revision: str = "", *, normalized: bool) -> Space:
+        """The space of a model that is not at hand, by what people call it: its name, revision and dimension.
+
+        Example:
+            >>> Space.declared("clip", 512, "v1", normalized=True) == Space.declared("clip", 512, "v2", normalized=True)
+            False
+        """
+        if not name.strip():
+            raise InputError("a declared space needs the name of its model")
+        weights = f"declared: {json.dumps([name, revision])}"
+        shown = f"{name}@{revision}" if revision else name
+        return cls(weights=weights, preprocessing="declared with the name", dim=dim, normalized=normalized, name=shown)
+
     @property
     def id(self) -> str:
         """Twelve hex digits that stand for this identity."""

@@ -33,6 +33,7 @@ from samespace.cli.reproduce import reproduce
 from samespace.cli.start import start
 from samespace.cli.streams import outlets
 from samespace.cli.train import train
+from samespace.cli.vectors import vectors
 from samespace.names import require_name
 
 # torch's threads wait for one another by spinning, which on a shared or busy machine costs several times the work
@@ -73,7 +74,22 @@ def cli() -> None:
     """  # noqa: D301
 
 
-for command in (demo, start, build, probe, train, embed, check, gallery, bridge, benchmark, reproduce, data, export):
+for command in (
+    demo,
+    start,
+    build,
+    probe,
+    train,
+    embed,
+    check,
+    gallery,
+    bridge,
+    benchmark,
+    reproduce,
+    data,
+    export,
+    vectors,
+):
     cli.add_command(command)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from samespace.errors import InputError, suggest
@@ -52,6 +52,7 @@ class Columns:
         template: the templates; None where there are none.
         metadata: all other columns, which are kept beside the items.
         left_out: further columns of vectors, which are not kept.
+        note: what else should be known of them; empty where nothing.
     """
 
     vector: str
@@ -59,7 +60,8 @@ class Columns:
     label: str | None = None
     template: str | None = None
     metadata: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
+    note: str = ""
 
     def roles(self) -> dict[str, str]:
         """The column of each role that has one: `id`, `label`, `template`."""
@@ -74,6 +76,8 @@ class Columns:
             parts.append("no ids")
         if self.left_out:
             parts.append(f"not read: {', '.join(self.left_out)}, which are vectors too")
+        if self.note:
+            parts.append(self.note)
         return ", ".join(parts)
 
 
@@ -96,7 +100,7 @@ def find_columns(schema: pyarrow.Schema, names: Names, where: str, *, vectors: b
         raise InputError(f"{where}: the column '{twice[0]}' cannot be two things at once: {', '.join(taken)}")
     kept = tuple(name for name in free if name not in taken)
     left = tuple(name for name in lists if name not in taken)
-    return Columns(vector, metadata=kept, left_out=left, **roles)
+    return Columns(vector, roles["id"], roles["label"], roles["template"], kept, left)
 
 
 def is_vector(kind: pyarrow.DataType) -> bool:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from samespace.errors import InputError
 from samespace.vectors.arrays import npy_source
 from samespace.vectors.columns import Names
 from samespace.vectors.files import arrow_source, csv_source, parquet_source
+from samespace.vectors.npz import npz_source
 from samespace.vectors.source import Source
 
 _OPTIONS = re.compile(r",(vector|id|label|template|ids|table)=([^,]+)$")
 
 Opener = Callable[..., Source]
+
+
+def _faiss(path: Path, names: Names, *, metadata: bool) -> Source:
+    from samespace.vectors.faiss import faiss_source
+
+    return faiss_source(path, names, metadata=metadata)
+
 
 FILES: dict[str, Opener] = {
     ".parquet": parquet_source,
@@ -27,13 +36,65 @@ FILES: dict[str, Opener] = {
     ".csv": csv_source,
     ".tsv": csv_source,
     ".npy": npy_source,
+    ".faiss": _faiss,
+    ".index": _faiss,
 }
 """By the ending of a file's name."""
 
 
+@dataclass(frozen=True)
+class Store:
+    """A database that vectors are read from and written to; its client is imported only where it is used."""
+
+    read: Opener
+    write: Callable[..., None]
+
+
+def _read_pgvector(address: str, names: Names, *, metadata: bool) -> Source:
+    from samespace.vectors.pgvector import pgvector_source
+
+    return pgvector_source(address, names, metadata=metadata)
+
+
+def _write_pgvector(stored: Any, address: str, table: str, advance: Any) -> None:
+    from samespace.vectors.pgvector import write_table
+
+    write_table(stored, address, table, advance)
+
+
+def _read_qdrant(address: str, names: Names, *, metadata: bool) -> Source:
+    from samespace.vectors.qdrant import qdrant_source
+
+    return qdrant_source(address, names, metadata=metadata)
+
+
+def _write_qdrant(stored: Any, address: str, table: str, advance: Any) -> None:
+    from samespace.vectors.qdrant import write_collection
+
+    write_collection(stored, address, table, advance)
+
+
+_PGVECTOR, _QDRANT = Store(_read_pgvector, _write_pgvector), Store(_read_qdrant, _write_qdrant)
+STORES: dict[str, Store] = {
+    "postgresql": _PGVECTOR,
+    "postgres": _PGVECTOR,
+    "http": _QDRANT,
+    "https": _QDRANT,
+    "qdrant": _QDRANT,
+}
+"""By what an address begins with; `qdrant:FOLDER` is a folder of Qdrant's client."""
+
+
+def store_of(address: str) -> str | None:
+    """The key in `STORES` of a database's address; None where it is a path."""
+    scheme, colon, _ = address.partition(":")
+    return scheme if colon and scheme in STORES and not Path(address).exists() else None
+
+
 def split_address(address: str | os.PathLike[str]) -> tuple[str, Names]:
     """An address without the options after it, and these: `old.npy,ids=old.csv` or `t.parquet,vector=new,id=sku`."""
-    text = os.fspath(address)
+    # a path has lost one of the two slashes of an address
+    text = re.sub(r"^(postgres(?:ql)?|https?):/(?=[^/])", r"\1://", os.fspath(address))
     options: dict[str, str] = {}
     while not Path(text).exists() and (match := _OPTIONS.search(text)):
         options.setdefault(match[1], match[2])
@@ -47,15 +108,17 @@ def source_of(address: str | os.PathLike[str], names: Names | None = None, *, me
     Args:
         address: a path, options after it (see `split_address`).
         names: what the user calls the columns, before what the address says.
-        metadata: read all other columns too.
+        metadata: read all other columns too, also of an `.npz`, which `VectorSet.load` reads without this.
 
     Raises:
         InputError: it cannot be read, or its columns cannot be told.
     """
     text, told = split_address(address)
     given = {} if names is None else {key: value for key, value in vars(names).items() if value is not None}
+    if (kind := store_of(text)) is not None:
+        return STORES[kind].read(text, replace(told, **given), metadata=metadata)
     path = Path(text)
-    opener = FILES.get(path.suffix.lower())
+    opener = npz_source if metadata and path.suffix.lower() == ".npz" else FILES.get(path.suffix.lower())
     if opener is None or path.is_dir():
         if told != Names():
             raise InputError(f"{address}: options after a comma belong to a file of {', '.join(FILES)}")

@@ -15,6 +15,7 @@ from samespace.errors import InputError
 from samespace.files import UNREADABLE, read_json, read_npz, replacing_folder, write_json
 from samespace.names import require_names
 from samespace.space import Links, Space, require_comparable
+from samespace.vectors.npz import npz_space
 from samespace.vectors.opening import source_of
 from samespace.vectors.source import Source, item_arrays
 
@@ -204,11 +205,12 @@ class VectorSet:
             "a vector set: a folder made by 'samespace embed', an .npz with 'vectors' and 'labels', or "
             ".parquet, .arrow, .feather, .csv, .npy"
         )
-        arrays, names = read_npz(path, ("vectors", "labels", "ids", "templates"), what)
+        arrays, names = read_npz(path, ("vectors", "labels", "ids", "templates", "space"), what)
         if "vectors" not in arrays:
             held = ", ".join(names) or "nothing"
             raise InputError(f"{path} holds no array 'vectors' (it holds {held}); expected 'vectors' and 'labels'")
-        return cls.from_arrays(**arrays, name=str(path))
+        space = npz_space(arrays, path)
+        return cls.from_arrays(**{**arrays, "space": space}, name=str(path))
 
     @classmethod
     def _read(cls, source: Source) -> VectorSet:

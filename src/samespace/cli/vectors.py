@@ -1,0 +1,122 @@
+"""`samespace vectors`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
+
+
+@click.group()
+def vectors() -> None:
+    """Vectors from other programs and databases, and back."""
+
+
+@vectors.command("import")
+@click.argument("source")
+@click.option("--out", required=True, type=PATH, metavar="FOLDER", help="The vector set to write.")
+@click.option("--ids", type=PATH, metavar="FILE", help="Of .npy and FAISS: .txt, .csv or .parquet with their ids.")
+@click.option("--table", metavar="NAME", help="Of a database: the table or collection.")
+@click.option("--vector-column", metavar="NAME", help="The column of vectors, where its name does not say so.")
+@click.option("--id-column", metavar="NAME", help="The column of ids.")
+@click.option("--label-column", metavar="NAME", help="The column of classes.")
+@click.option("--template-column", metavar="NAME", help="The column of templates.")
+@click.option("--space", metavar="NAME", help="Declare which model made them, so that others are not mixed in.")
+@click.option("--revision", default="", metavar="R", help="With --space: the revision of that model.")
+@click.option("--dim", type=click.IntRange(1), help="With --space: the dimensions that its vectors have.")
+@quiet_option
+@json_option
+def import_(
+    source: str,
+    out: Path,
+    ids: Path | None,
+    table: str | None,
+    vector_column: str | None,
+    id_column: str | None,
+    label_column: str | None,
+    template_column: str | None,
+    space: str | None,
+    revision: str,
+    dim: int | None,
+    quiet: bool,
+    json_to: str | None,
+) -> None:
+    """Write the vectors of SOURCE as a vector set, FOLDER.
+
+    \b
+    SOURCE                          holds
+    x.parquet, .arrow, .feather     a column of lists of floats
+    x.csv, .tsv                     columns v0, v1, ... or one of JSON lists
+    x.npy                           floats; ids by --ids or beside it, x.ids.csv
+    x.npz                           'vectors', perhaps 'ids', 'labels', 'templates'
+    x.faiss, x.index                a FAISS index; ids as for .npy
+    postgresql://USER@HOST/DB       a pgvector table, --table
+    http://HOST:6333, qdrant:DIR    a Qdrant collection, --table
+
+    It is read in batches, all other columns are kept, and after a kill the same command carries on. float64 becomes
+    float32, float16 stays. Columns go by their usual names; the command says which it took for what.
+    """  # noqa: D301
+    from samespace.errors import InputError
+    from samespace.progress import bar, silent_bar
+    from samespace.vectors.columns import Names
+    from samespace.vectors.importing import Declared, import_vectors
+    from samespace.vectors.opening import FILES, source_of
+
+    if space is None and (revision or dim is not None):
+        raise click.UsageError("--revision and --dim go with --space.")
+    names = Names(vector_column, id_column, label_column, template_column, None if ids is None else str(ids), table)
+    opened = source_of(source, names, metadata=True)
+    if opened is None:
+        raise InputError(
+            f"{source}: vectors are imported from {', '.join(FILES)}, .npz, postgresql://…, http://… or qdrant:FOLDER"
+        )
+    if dim is not None and opened.dim != dim:
+        raise InputError(f"{opened.name}: vectors have {opened.dim} dimensions, and --dim says {dim}")
+    progress = silent_bar if quiet else bar
+    with progress(f"importing {opened.name}", opened.count, "vectors") as advance:
+        declared = None if space is None else Declared(space, revision)
+        done = import_vectors(opened, out, declared=declared, advance=advance)
+    about = {
+        "vectors": str(out),
+        "count": done.count,
+        "dim": done.dim,
+        "dtype": done.dtype,
+        "space": None if done.space is None else done.space.to_dict(),
+        "columns": done.columns,
+        "metadata": list(done.metadata),
+        "resumed": done.resumed,
+    }
+    if write_result(about, json_to):
+        say(f"{out}: {done.count:,} vectors of {done.dim} dimensions, {done.dtype}; {done.columns}")
+        if done.metadata:
+            say(f"kept beside them: {', '.join(done.metadata)}")
+        if done.resumed:
+            say(f"{done.resumed:,} of them had been read before")
+        say(
+            f"space: {done.space}" if done.space else "space: none declared; --space NAME --revision R says which model"
+        )
+
+
+@vectors.command()
+@click.argument("source", metavar="VECTORS")
+@click.option("--to", required=True, metavar="FILE|ADDRESS", help="What to write; its ending or address says the form.")
+@click.option("--table", metavar="NAME", help="Of a database: the table or collection to create.")
+@quiet_option
+@json_option
+def export(source: str, to: str, table: str | None, quiet: bool, json_to: str | None) -> None:
+    """Write VECTORS, a vector set or any form that 'vectors import' reads, in another of these forms.
+
+    Vectors come back equal to the bit, with ids, labels and all other columns; .parquet, .arrow, .feather and .npz keep
+    the space too. Beside .npy and .faiss their ids are written, NAME.ids.parquet. A table of a database must be new.
+    """
+    from samespace.progress import bar, silent_bar
+    from samespace.vectors.exporting import export_vectors, stored_at
+
+    stored = stored_at(source)
+    progress = silent_bar if quiet else bar
+    with progress(f"exporting {stored.name}", len(stored.vectors), "vectors") as advance:
+        address = export_vectors(stored, to, table=table, advance=advance)
+    if write_result({"to": address, "count": len(stored.vectors), "dim": stored.dim}, json_to):
+        say(f"{address}: {len(stored.vectors):,} vectors of {stored.dim} dimensions")

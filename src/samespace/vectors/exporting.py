@@ -1,0 +1,204 @@
+"""A vector set in the forms that it can be read from, equal to the bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samespace.errors import InputError
+from samespace.files import replacing
+from samespace.space import Space
+from samespace.vectors.source import Floats
+from samespace.vectors.tables import SPACE_KEY
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A vector set with all columns of its items, to be written elsewhere.
+
+    Attributes:
+        vectors: (N, D) float32 or float16.
+        items: N rows; `id`, then `label` and `template` where there are any, then metadata.
+        space: of the vectors, None where none is declared.
+        name: where the set comes from.
+    """
+
+    vectors: Floats
+    items: pyarrow.Table
+    space: Space | None
+    name: str
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of each vector."""
+        return int(self.vectors.shape[1])
+
+    def blocks(self) -> Iterator[tuple[Floats, pyarrow.Table]]:
+        """The vectors and their items, some at a time."""
+        for row in range(0, len(self.vectors), _ROWS):
+            yield np.ascontiguousarray(self.vectors[row : row + _ROWS]), self.items.slice(row, _ROWS)
+
+    def tables(self) -> Iterator[pyarrow.Table]:
+        """The same as tables whose column `vector` holds lists of fixed size; their metadata hold the space."""
+        import pyarrow
+
+        for vectors, items in self.blocks():
+            lists = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), self.dim)
+            name = "vector" if "vector" not in items.column_names else "vector_"
+            table = items.append_column(name, lists)
+            if self.space is not None:
+                table = table.replace_schema_metadata({SPACE_KEY: json.dumps(self.space.to_dict())})
+            yield table
+
+
+def stored_at(address: str) -> Stored:
+    """A vector set with all columns of its items, from a folder or any form that vectors are read from.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    from samespace.vectors.opening import source_of
+    from samespace.vectors.vectorset import VectorSet
+
+    if (source := source_of(address, metadata=True)) is None:
+        found = VectorSet.load(address)
+        items = pyarrow.parquet.read_table(Path(address) / "items.parquet").replace_schema_metadata(None)
+        return Stored(found.vectors, items, found.space, found.name)
+    vectors, items = source.read()
+    if source.columns.id is None:
+        items = items.add_column(0, "id", pyarrow.array(np.arange(len(vectors)).astype(str)))
+    return Stored(vectors, items, source.space, source.name)
+
+
+Advance = Callable[[int], None]
+
+
+def _parquet(stored: Stored, path: Path, advance: Advance) -> None:
+    import pyarrow.parquet
+
+    tables = stored.tables()
+    first = next(tables)
+    with replacing(path) as place, pyarrow.parquet.ParquetWriter(place, first.schema) as out:
+        for table in _then(first, tables):
+            out.write_table(table)
+            advance(table.num_rows)
+
+
+def _arrow(stored: Stored, path: Path, advance: Advance) -> None:
+    import pyarrow
+
+    tables = stored.tables()
+    first = next(tables)
+    with replacing(path) as place, pyarrow.ipc.new_file(str(place), first.schema) as out:
+        for table in _then(first, tables):
+            out.write_table(table)
+            advance(table.num_rows)
+
+
+def _csv(stored: Stored, path: Path, advance: Advance) -> None:
+    import csv
+
+    names = [*stored.items.column_names, *(f"v{place}" for place in range(stored.dim))]
+    with replacing(path) as place, place.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", lineterminator="\n")
+        writer.writerow(names)
+        for vectors, items in stored.blocks():
+            cells = [column.to_pylist() for column in items.columns]
+            for row, vector in enumerate(vectors.tolist()):
+                # nine digits tell any two float32 apart
+                writer.writerow([*(column[row] for column in cells), *(f"{value:.9g}" for value in vector)])
+            advance(len(vectors))
+
+
+def _npy(stored: Stored, path: Path, advance: Advance) -> None:
+    import pyarrow.parquet
+
+    with replacing(path.with_name(f"{path.stem}.ids.parquet")) as place:
+        pyarrow.parquet.write_table(stored.items, place)
+    with replacing(path) as place, place.open("wb") as file:
+        np.save(file, stored.vectors)
+    advance(len(stored.vectors))
+
+
+def _npz(stored: Stored, path: Path, advance: Advance) -> None:
+    names = {"id": "ids", "label": "labels", "template": "templates"}
+    arrays: dict[str, Any] = {
+        names.get(column, f"metadata_{column}"): np.asarray(stored.items.column(column).to_pylist())
+        for column in stored.items.column_names
+    }
+    if odd := [name for name, array in arrays.items() if array.dtype == object]:
+        raise InputError(
+            f"{odd[0].removeprefix('metadata_')} has empty cells, which an .npz cannot hold; take .parquet"
+        )
+    if stored.space is not None:
+        arrays["space"] = np.array(json.dumps(stored.space.to_dict()))
+    with replacing(path) as place, place.open("wb") as file:
+        np.savez(file, vectors=stored.vectors, **arrays)
+    advance(len(stored.vectors))
+
+
+def _faiss(stored: Stored, path: Path, advance: Advance) -> None:
+    from samespace.vectors.faiss import write_index
+
+    write_index(stored, path, advance)
+
+
+WRITERS: dict[str, Callable[[Stored, Path, Advance], None]] = {
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+    ".feather": _arrow,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".npy": _npy,
+    ".npz": _npz,
+    ".faiss": _faiss,
+    ".index": _faiss,
+}
+"""By the ending of the file to write."""
+
+
+def export_vectors(stored: Stored, to: str, *, table: str | None = None, advance: Advance = lambda done: None) -> str:
+    """Write a vector set in another form, whole or not at all.
+
+    `to` is a file of `WRITERS`, or the address of a database with `,table=NAME` after it or `table` given.
+
+    Returns:
+        The address under which the vectors can be read again.
+
+    Raises:
+        InputError: no such form, a table that is there already, or a column that the form cannot hold.
+    """
+    from samespace.vectors.opening import STORES, split_address, store_of
+
+    address, names = split_address(to)
+    name = table or names.table
+    if (kind := store_of(address)) is not None:
+        if name is None:
+            raise InputError(f"{to}: name the table to write, by --table or '{to},table=NAME'")
+        STORES[kind].write(stored, address, name, advance)
+        return f"{address},table={name}"
+    writer = WRITERS.get(Path(to).suffix.lower())
+    if writer is None:
+        raise InputError(
+            f"{to}: vectors are written to {', '.join(WRITERS)}, postgresql://…, http://… or qdrant:FOLDER"
+        )
+    writer(stored, Path(to), advance)
+    return to
+
+
+def _then(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
