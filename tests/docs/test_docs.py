@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import re
 import shlex
 import subprocess
@@ -60,7 +61,7 @@ def run_commands(block: Block, where: str) -> None:
     commands = [line[2:] for line in block.text.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
     assert commands, f"{where}: a console block without a command"
     for command in commands:
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(os.path.expandvars(command))
         assert program == "samespace", f"{where}: only samespace's own commands are run here, got '{command}'"
         assert run(arguments) in expected, f"{where}: {command}"
 
@@ -78,7 +79,9 @@ def run_python(block: Block, names: dict[str, Any], where: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
+def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, request):
+    if page.stem == "pgvector":
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     names: dict[str, Any] = {"__name__": "page"}

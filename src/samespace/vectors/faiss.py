@@ -18,7 +18,7 @@ from samespace.vectors.source import ROWS, Batch, Source
 from samespace.vectors.tables import items_of, require_finite
 
 if TYPE_CHECKING:
-    from samespace.vectors.exporting import Advance, Stored
+    from samespace.vectors.stored import Advance, Stored
 
 
 def _library() -> Any:

@@ -39,9 +39,11 @@ def parquet_source(path: Path, names: Names, *, metadata: bool) -> Source:
         ends = np.cumsum(sizes)
         first = int(np.searchsorted(ends, start, side="right"))
         skip = start - int(ends[first - 1] if first else 0)
-        with pyarrow.parquet.ParquetFile(path) as file:
-            groups = list(range(first, len(sizes)))
-            yield from after(file.iter_batches(ROWS, row_groups=groups, columns=columns) if groups else iter(()), skip)
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
+            for group in range(first, len(sizes)):
+                # one row group at a time: of several, the reader keeps what it has read until the last
+                yield from after(file.iter_batches(ROWS, row_groups=[group], columns=columns), skip)
+                skip = 0
 
     return table_source(str(path), schema, read, names, count=about.num_rows, stamp=file_stamp(path), metadata=metadata)
 

@@ -16,7 +16,7 @@ from samespace.vectors.tables import table_source
 if TYPE_CHECKING:
     import pyarrow
 
-    from samespace.vectors.exporting import Advance, Stored
+    from samespace.vectors.stored import Advance, Stored
 
 _FETCHED = 4096
 _KINDS = {"vector": ">f4", "halfvec": ">f2"}

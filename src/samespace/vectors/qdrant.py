@@ -18,7 +18,7 @@ from samespace.vectors.tables import table_source
 if TYPE_CHECKING:
     import pyarrow
 
-    from samespace.vectors.exporting import Advance, Stored
+    from samespace.vectors.stored import Advance, Stored
 
 _PAGE = 1000
 _LABELS = ("label", "class", "identity", "target", "category")
