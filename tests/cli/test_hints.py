@@ -15,12 +15,22 @@ from types import SimpleNamespace
 import click
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 import samespace
 from samespace import Space, VectorSet
 from samespace.cli.bridge import _advice
 from samespace.cli.main import cli, run
-from samespace.evaluate import check
+from samespace.data import open_source
+from samespace.demo.run import summary
+from samespace.evaluate import Certificate, check
+from samespace.gallery.upgrade import upgrade as upgrading
+from samespace.project import make
+from samespace.project.choosing import Lead, Outlook
+from samespace.project.cost import Pace
+from samespace.project.plan import Plan
+from samespace.report import page
 
 SOURCES = Path(samespace.__file__).parent
 WORD = r"(?:'[^']*'|[^\s';,)…\\]+)"
@@ -288,3 +298,67 @@ def test_a_bridge_that_gains_suggests_to_apply_it(here):
     )
     assert run(shlex.split(f"{command} --quiet")) == 0
     assert len(VectorSet.load("mapped")) == 96
+
+
+def run_on(words: str, text: str, given: dict[str, str] | None = None, more: str = "") -> int:
+    return run(shlex.split(f"{suggested(text, words, given)} {more}"))
+
+
+@pytest.mark.parametrize(
+    ("permission", "before"), [("certified", UPGRADED), ("accepted", ACCEPTED), ("refused", BEGIN)]
+)
+def test_the_closing_lines_of_the_demo_run_one_after_the_other(here, capsys, permission, before):
+    for command in before:
+        assert run(shlex.split(command)) == 0
+    upgrade = SimpleNamespace(folder=Path("a g"), page=None, permission=permission)
+    said = summary(SimpleNamespace(upgrade=upgrade, seconds=1.0, peak_bytes=1, report="r", comparison="c"))
+    lines = [line.strip() for line in said.splitlines() if line.startswith("  samespace ")]
+    assert len(lines) == (1 if permission == "refused" else 3)
+    for line in lines:
+        assert run(shlex.split(line)[1:]) == 0, (line, "".join(capsys.readouterr()))
+    assert run_on("data describe", said, {"IMAGES": "glyphs:classes=3,images=2,size=16"}) == 0
+
+
+def test_probe_suggests_a_training_and_an_embedding_that_run(here, capsys):
+    images = "glyphs:classes=12,images=8,size=16"
+    (here / "r.yaml").write_text(
+        f"data: {{source: '{images}'}}\nmodel: {{backbone: convnet4, embedding_dim: 8, image_size: 16}}\n"
+        "optim: {epochs: 1, batch_size: 32}\n"
+    )
+    source = open_source(images)
+    stored = VectorSet.load("old_g")
+    VectorSet.from_arrays(stored.vectors, labels=source.labels, ids=source.ids, space=stored.space).save("old_train")
+    text = tell(capsys, "probe old_g")
+    given = {"OLD_TRAIN_VECTORS": "old_train", "RECIPE.yaml": "r.yaml", "NEW_MODEL": "runs/new", "IMAGES": images}
+    for words in ("train", "embed"):
+        assert run_on(words, text, given, "--quiet") == 0, "".join(capsys.readouterr())
+    assert len(VectorSet.load("vectors/new-gallery")) == 96
+
+
+def test_the_short_way_suggests_commands_that_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Plan, "pace", lambda *given: Pace(0.01, 0.01, 0.001, 4096))
+    monkeypatch.setattr(page, "render_report", lambda *given, **options: "")
+    monkeypatch.setattr(upgrading, "_require_right_model", lambda *given: [])
+    source = open_source("glyphs:classes=24,images=6,size=16")
+    for row, pixels in enumerate(source.load(range(len(source))).numpy()):
+        place = tmp_path / "my images" / str(source.labels[row]) / f"{row}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[0]).save(place)
+    build = suggested(tell(capsys, "start 'my images' --out 'a p.yaml' --quiet"), "build")
+    file = Path("a p.yaml")
+    network = {"network": {"backbone": "convnet4", "dim": 8, "channels": 1}, "budget": {"epochs": 1, "batch_size": 32}}
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **network}))
+    # too early, and as it is said then; the paragon is behind, so the build stops and says how to go on
+    assert suggested(tell(capsys, "gallery upgrade live --from 'a p.yaml'"), "build") == build
+    behind = Outlook(False, (Lead("rank@1", 0.8, 0.7, -0.2, 0.01),), 40)
+    monkeypatch.setattr(make, "outlook", lambda *given: behind)
+    anyway = suggested(tell(capsys, f"{build} --quiet"), "build")
+    assert anyway.endswith("--anyway")
+    assert run(shlex.split(f"{anyway} --quiet")) in (0, 1)
+    found = next(Path().rglob("certificate.json"))
+    made = Certificate.load(found)
+    metrics = {name: dataclasses.replace(one, compatible=True) for name, one in made.metrics.items()}
+    dataclasses.replace(made, compatible=True, metrics=metrics).save(found)
+    text = tell(capsys, f"{anyway} --quiet")
+    assert run_on("gallery upgrade", text) == 0, (text, "".join(capsys.readouterr()))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -177,7 +178,8 @@ def peak_memory() -> int:
 
 def summary(result: DemoResult) -> str:
     """The last words of the demo: where to look and what to do next."""
-    folder = result.upgrade.folder
+    folder = quote(str(result.upgrade.folder))
+    again = " --accept-uncertified" if result.upgrade.permission == "accepted" else ""
     lines = [
         "",
         f"work: {clock(result.seconds)}, peak memory {result.peak_bytes / 2**30:.2f} GiB",
@@ -187,8 +189,11 @@ def summary(result: DemoResult) -> str:
         "",
         "The gallery stays for you to try:",
         f"  samespace gallery status {folder}",
-        f"  samespace gallery rollback {folder}",
-        f"  samespace gallery upgrade {folder}",
+        *(
+            [f"  samespace gallery rollback {folder}", f"  samespace gallery upgrade {folder}{again}"]
+            if result.upgrade.permission != "refused"
+            else []
+        ),
         "",
         "With your own images: samespace data describe IMAGES, then docs/tutorial.md",
     ]
