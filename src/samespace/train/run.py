@@ -18,6 +18,7 @@ from samespace.files import read_json, sweep, write_json, write_text
 from samespace.losses import MarginHead
 from samespace.models import Classifier, Embedder, EmbedderConfig
 from samespace.models.extract import pick_device
+from samespace.models.weights import start_from
 from samespace.progress import notice, patience
 from samespace.train.checkpoint import checkpoint_recipe, load_best
 from samespace.train.compatibility import METHODS, compatibility_term
@@ -155,6 +156,10 @@ def build_task(
         relu=model.relu,
     )
     embedder = Embedder(config, name=model.name or out.name)
+    if model.init is not None:
+        fitted = start_from(embedder, model.init)
+        if group.first and not quiet:
+            notice(f"starting from {model.init}: {fitted.describe()}")
     head = MarginHead(
         len(source.classes),
         model.embedding_dim,

@@ -63,6 +63,8 @@ class ModelSection:
         interpolation: of resizing, bilinear, bicubic or nearest.
         antialias: average over all pixels when making an image smaller.
         fill: grey value in [0, 1] that letterbox pads with.
+        init: file of weights to start from: .safetensors, a torch or timm state dict, or a model folder; layers that do
+            not fit are named and start anew. null starts from the seed.
         name: what people call the model; null takes the output folder's name.
     """
 
@@ -79,6 +81,7 @@ class ModelSection:
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
     fill: float = 0.0
+    init: str | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
