@@ -12,9 +12,9 @@ import numpy as np
 from samespace.benchmarks.base import Benchmark, FurtherMetrics, GenuineScores
 from samespace.errors import InputError
 from samespace.evaluate.certificate import Certificate, MetricResult
-from samespace.evaluate.check import described_space
 from samespace.evaluate.diagnosis import diagnose
 from samespace.evaluate.inputs import require_dims
+from samespace.evaluate.spaces import described_space
 from samespace.evaluate.verdict import FEW_IDENTITIES, control_cautions, judge, overall, require_options
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.bootstrap import resamples

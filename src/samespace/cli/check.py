@@ -54,11 +54,18 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
     help="Of sets that hold more, take the queries and gallery of an allocation made by 'samespace data allocate'.",
 )
 @click.option(
+    "--qrels",
+    type=PATH,
+    metavar="FILE",
+    help="Judge by relevance judgements (TREC's or BEIR's form) in the place of labels, as for texts.",
+)
+@click.option(
     "--metric",
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="rank@K, mAP, MAP@R, R-precision, TAR@FAR=1e-4, TPIR@FPIR=1e-2, TPIR-merged@FPIR=1e-2; repeat for several.",
+    help="rank@K, mAP, MAP@R, R-precision, TAR@FAR=1e-4, TPIR@FPIR=1e-2, TPIR-merged@FPIR=1e-2; with --qrels nDCG@K, "
+    "Recall@K, MRR@K; repeat for several.",
 )
 @click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
 @click.option(
@@ -84,6 +91,7 @@ def check(
     paragon_queries: Path | None,
     paragon_gallery: Path | None,
     allocation: Path | None,
+    qrels: Path | None,
     metrics: tuple[str, ...],
     prefix: bool,
     fuse: float | Literal["auto"] | None,
@@ -103,6 +111,9 @@ def check(
     optionally 'ids' and 'templates', or .parquet, .arrow, .feather, .csv or .npy (see docs/files.md); templates are
     pooled into one vector each. Use classes that neither model was trained on.
 
+    With --qrels labels play no part: a file says which gallery items are relevant to which queries, as
+    'query 0 document grade' (TREC) or with tabs 'query-id corpus-id score' (BEIR). Every interval is then over queries.
+
     Items are matched by id. Sets may hold more items than NEW_Q and OLD_G, which are left out and counted; with
     --allocation these two may as well hold the whole source.
 
@@ -116,6 +127,7 @@ def check(
     """
     from samespace.evaluate import check as run_check
     from samespace.evaluate.provenance import provenance_notes
+    from samespace.evaluate.relevance import Judgements
     from samespace.progress import working
     from samespace.vectors import VectorSet
 
@@ -129,7 +141,10 @@ def check(
         )
     if images is not None and report is None:
         raise click.UsageError("--images are shown in the report: add --report DIR.")
+    if qrels is not None and (fuse is not None or images is not None):
+        raise click.UsageError(f"--qrels goes without {'--fuse' if fuse is not None else '--images'}.")
     require_folder(report)
+    judgements = None if qrels is None else Judgements.read(qrels)
     asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon_queries}
     stored = {"gallery": gallery, "new gallery": new_gallery, "paragon gallery": paragon_gallery}
     stored["baseline gallery"] = baseline_gallery
@@ -153,12 +168,15 @@ def check(
             new_gallery=chosen.get("new gallery"),
             baseline_gallery=chosen.get("baseline gallery"),
             paragon=paragon,
+            qrels=judgements,
             metrics=list(metrics) or None,
             prefix=prefix,
             fuse=fuse,
             support=(held[0], held[1], held[2]) if given else None,
             progress=lambda done, total: tell(
-                f"{done:,} of {total:,} queries scored" if done < total else "resampling identities"
+                f"{done:,} of {total:,} queries scored"
+                if done < total
+                else f"resampling {'queries' if judgements else 'identities'}"
             ),
             **options,
         )

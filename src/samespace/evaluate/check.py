@@ -16,7 +16,6 @@ from samespace.evaluate.certificate import (
     BackfillCurve,
     BackfillPoint,
     Certificate,
-    CheckedSpace,
     Fusion,
     MetricResult,
 )
@@ -34,7 +33,9 @@ from samespace.evaluate.fusion import (
     require_fuse,
 )
 from samespace.evaluate.inputs import AlignedSets, align
+from samespace.evaluate.relevance import Judgements, check_judged
 from samespace.evaluate.selection import surplus_notes
+from samespace.evaluate.spaces import described_space, undeclared
 from samespace.evaluate.strict_criterion import StrictCounter
 from samespace.evaluate.sweep import Sweep, sweep_result
 from samespace.evaluate.templates import pool_sides
@@ -68,6 +69,7 @@ def check(
     new_gallery: VectorSet | None = None,
     paragon: tuple[VectorSet, VectorSet] | None = None,
     baseline_gallery: VectorSet | None = None,
+    qrels: Judgements | None = None,
     metrics: Sequence[str] | None = None,
     prefix: bool = False,
     fuse: Fuse | None = None,
@@ -96,6 +98,8 @@ def check(
         paragon: queries and gallery by the new model trained without compatibility.
         baseline_gallery: what the baseline searches where that is not `gallery`, such as the old vectors themselves
             where `gallery` holds them mapped to another space.
+        qrels: which gallery items are relevant to which queries, in the place of labels; metrics are then those of
+            `samespace.evaluate.relevance`, and queries are resampled.
         metrics: names such as `rank@1`, `mAP`, `MAP@R`, `R-precision`, `TAR@FAR=1e-4`, `TPIR@FPIR=1e-2`,
             `TPIR-merged@FPIR=1e-2`; by default those the data supports.
         prefix: compare the leading values of longer new vectors, as many as the old ones have, in the cross test.
@@ -127,6 +131,25 @@ def check(
         block_size=(block_size, 1),
     )
     require_fuse(fuse, support)
+    if qrels is not None:
+        if fuse is not None:
+            raise InputError("fused queries are judged by labels: leave fuse (--fuse) or qrels (--qrels) out")
+        return check_judged(
+            queries=queries,
+            gallery=gallery,
+            baseline=baseline,
+            qrels=qrels,
+            new_gallery=new_gallery,
+            paragon=paragon,
+            baseline_gallery=baseline_gallery,
+            metrics=metrics,
+            prefix=prefix,
+            replicates=replicates,
+            confidence=confidence,
+            seed=seed,
+            block_size=block_size,
+            progress=progress,
+        )
     if fuse is not None and baseline_gallery is not None:
         raise InputError("fused queries search one gallery: leave fuse or baseline_gallery (--baseline-gallery) out")
     asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon and paragon[0]}
@@ -155,7 +178,7 @@ def check(
     mates = aligned.mates
     chosen, notes = choose_metrics(metrics, mates)
     same_model = baseline if baseline_gallery is None else None
-    notes = [*pooling, *aligned.notes, *_undeclared((gallery, same_model), (queries, new_gallery)), *notes]
+    notes = [*pooling, *aligned.notes, *undeclared((gallery, same_model), (queries, new_gallery)), *notes]
     if baseline_gallery is not None:
         notes.insert(0, f"The baseline searches a gallery of its own, {baseline_gallery.name}, with its own queries.")
     quota = quota_of(chosen, mates)
@@ -318,29 +341,3 @@ def _data(mates: Mates) -> dict[str, int]:
         "impostor_pairs": mates.impostors,
         "self_matches_dropped": int((mates.self_place >= 0).sum()),
     }
-
-
-def described_space(source: VectorSet) -> CheckedSpace:
-    """The space of a set as a certificate names it; its id is None where the set declares none."""
-    if source.space is None:
-        return CheckedSpace(id=None, name=source.name, dim=source.dim)
-    return CheckedSpace(**source.space.to_dict())
-
-
-def _undeclared(*sides: tuple[VectorSet, VectorSet | None]) -> list[str]:
-    """Notes where a set declares no space, for which the certificate then does not vouch."""
-    notes, bare = [], dict[str, None]()
-    for source, companion in sides:
-        if source.space is None and companion is not None and companion.space is not None:
-            notes.append(
-                f"{source.name} declares no space, though {companion.name} does: nothing says that they are of one "
-                "model, so this certificate links no spaces."
-            )
-        elif source.space is None:
-            bare[source.name] = None
-    if bare:
-        notes.append(
-            f"No space is declared by {', '.join(bare)}: this certificate names files, not models, so no gallery can "
-            "be upgraded by it; 'samespace embed' records the space of what it makes."
-        )
-    return notes

@@ -61,6 +61,71 @@ def align(
     for source, role in ((queries, "queries"), (gallery, "gallery")):
         if source.labels is None:
             raise InputError(f"{role} ({source.name}) have no labels; a check needs the identity of every item")
+    query_labels, gallery_labels = _labels(queries), _labels(gallery)
+    query_codes, codes = encode(query_labels, gallery_labels)
+    order = np.argsort(codes, kind="stable").astype(np.int64)
+    pairs = model_pairs(
+        order,
+        queries=queries,
+        gallery=gallery,
+        baseline=baseline,
+        new_gallery=new_gallery,
+        paragon=paragon,
+        baseline_gallery=baseline_gallery,
+        prefix=prefix,
+        seed=seed,
+    )
+    equal = 0
+    if queries.has_ids and gallery.has_ids:
+        places = _self_places(queries, gallery, query_codes, codes, order)
+    else:
+        places, equal = equal_places(*pairs["old"], query_codes, codes[order])
+    mates = Mates(
+        query_codes=query_codes,
+        gallery_codes=codes[order],
+        self_place=places,
+        identities=int(max(query_codes.max(), codes.max())) + 1,
+    )
+    if not (mates.counts > 0).any():
+        raise InputError(
+            f"no query has a mate: {queries.name} and {gallery.name} share no label (first query label "
+            f"'{query_labels[0]}', first gallery label '{gallery_labels[0]}') besides items matched with themselves"
+        )
+    return AlignedSets(
+        queries=queries,
+        gallery=gallery,
+        gallery_order=order,
+        mates=mates,
+        pairs=pairs,
+        notes=[
+            *origins(pairs),
+            *_notes(queries, gallery, places, equal),
+            *length_notes(pairs),
+            *_label_notes(queries, gallery),
+        ],
+    )
+
+
+def model_pairs(
+    order: Ints,
+    *,
+    queries: VectorSet,
+    gallery: VectorSet,
+    baseline: VectorSet,
+    new_gallery: VectorSet | None = None,
+    paragon: tuple[VectorSet, VectorSet] | None = None,
+    baseline_gallery: VectorSet | None = None,
+    prefix: bool = False,
+    seed: int = 0,
+) -> dict[str, tuple[UnitVectors, UnitVectors]]:
+    """Query and gallery vectors by the name of the test, matched with each other and read once.
+
+    `order` (G,) are rows of the gallery in the order of every test's gallery; queries stay in theirs.
+
+    Raises:
+        InputError: items differ, dimensions do not fit, or a vector has no direction.
+        SpaceError: two sets of one side declare different spaces.
+    """
     measured = gallery if baseline_gallery is None else baseline_gallery
     measured_role = "gallery" if baseline_gallery is None else "baseline_gallery"
     sides = [
@@ -71,9 +136,6 @@ def align(
         sides.append((paragon[1], "paragon gallery", paragon[0], "paragon queries"))
     require_dims(queries.dim, gallery.dim, prefix, "queries have", "the gallery has")
     _require_one_model(sides)
-    query_labels, gallery_labels = _labels(queries), _labels(gallery)
-    query_codes, codes = encode(query_labels, gallery_labels)
-    order = np.argsort(codes, kind="stable").astype(np.int64)
     own = np.arange(len(queries))
     cut = gallery.dim if prefix else None
     rotation = random_rotation(queries.dim, seed)
@@ -98,35 +160,7 @@ def align(
         pairs["paragon"] = (UnitVectors(paragon[0], rows), UnitVectors(paragon[1], columns[order]))
     for vectors in {id(side): side for name, sides in pairs.items() if name != "control" for side in sides}.values():
         vectors.check()
-    equal = 0
-    if queries.has_ids and gallery.has_ids:
-        places = _self_places(queries, gallery, query_codes, codes, order)
-    else:
-        places, equal = equal_places(*pairs["old"], query_codes, codes[order])
-    mates = Mates(
-        query_codes=query_codes,
-        gallery_codes=codes[order],
-        self_place=places,
-        identities=int(max(query_codes.max(), codes.max())) + 1,
-    )
-    if not (mates.counts > 0).any():
-        raise InputError(
-            f"no query has a mate: {queries.name} and {gallery.name} share no label (first query label "
-            f"'{query_labels[0]}', first gallery label '{gallery_labels[0]}') besides items matched with themselves"
-        )
-    return AlignedSets(
-        queries=queries,
-        gallery=gallery,
-        gallery_order=order,
-        mates=mates,
-        pairs=pairs,
-        notes=[
-            *_origins(sides),
-            *_notes(queries, gallery, places, equal),
-            *_length_notes(pairs),
-            *_label_notes(queries, gallery),
-        ],
-    )
+    return pairs
 
 
 def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: str) -> Ints:
@@ -187,7 +221,7 @@ def _self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gall
     return places
 
 
-def _length_notes(pairs: Mapping[str, tuple[UnitVectors, UnitVectors]]) -> list[str]:
+def length_notes(pairs: Mapping[str, tuple[UnitVectors, UnitVectors]]) -> list[str]:
     """A note where vectors of a set differ in length, which a cosine does not see."""
     spans = {
         side.source.name: side.lengths
@@ -223,10 +257,10 @@ def _labels(source: VectorSet) -> npt.NDArray[np.generic]:
     return source.labels
 
 
-def _origins(sides: Sequence[tuple[VectorSet, str, VectorSet, str]]) -> list[str]:
+def origins(pairs: Mapping[str, tuple[UnitVectors, UnitVectors]]) -> list[str]:
     """Which columns of which file were taken for what."""
-    sets = {id(vectors): vectors for side in sides for vectors in (side[0], side[2])}
-    return [f"{vectors.name}: {vectors.origin}." for vectors in sets.values() if vectors.origin]
+    sets = {one.source.name: one.source.origin for sides in pairs.values() for one in reversed(sides)}
+    return [f"{name}: {origin}." for name, origin in sets.items() if origin]
 
 
 def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints, foreign: int) -> list[str]:

@@ -154,6 +154,8 @@ def _command(certificate: Certificate) -> str:
         parts.append("--paragon-queries PARAGON_QUERIES --paragon-gallery PARAGON_GALLERY")
     if certificate.baseline_space is not None:
         parts.append("--baseline-gallery BASELINE_GALLERY")
+    if "qrels" in certificate.options:
+        parts.append("--qrels QRELS")
     parts.append(" ".join(f"--metric {name}" for name in certificate.metrics))
     if (fusion := certificate.fusion) is not None:
         parts.append(f"--fuse {fusion.alpha:g}" if fusion.chosen == "given" else "--fuse auto")

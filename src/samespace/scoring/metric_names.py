@@ -16,6 +16,7 @@ from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.verification import allowed_count
 from samespace.scoring import weighted
+from samespace.scoring.judged import is_judged
 from samespace.scoring.mates import Mates
 from samespace.scoring.metric_aliases import suggest_metric
 from samespace.scoring.scores import Scores
@@ -135,6 +136,11 @@ def parse(name: str) -> Metric:
                 if Fraction(text) >= 1:
                     raise InputError(f"the rate of '{name}' should be at least 0 and below 1")
                 return Metric(name, kind, Fraction(text))
+    if is_judged(name):
+        raise InputError(
+            f"{name} needs relevance judgements: give qrels (--qrels FILE); by labels it is one of "
+            f"{', '.join(EXAMPLES)}"
+        )
     raise InputError(f"unknown metric '{name}'; {suggest_metric(name, EXAMPLES, allows=_legal)} (any k, any rate)")
 
 

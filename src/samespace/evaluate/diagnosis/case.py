@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,11 +51,11 @@ class Case:
     def chance(self, metric: str) -> float:
         """What a metric would be without any relation between queries and gallery.
 
-        The rotated control, or where it came out lower, what a random order of the gallery would give; for a benchmark,
-        whose pairs are its own, the control alone.
+        The rotated control, or where it came out lower, what a random order of the gallery would give; for a benchmark
+        and relevance judgements, whose pairs are their own, the control alone.
         """
         control = self.certificate.metrics[metric].control
-        if self.benchmark:
+        if self.benchmark or self.judged:
             return control
         parsed, data = parse(metric), self.certificate.data
         pairs = data.get("genuine_pairs", 0) + data.get("impostor_pairs", 0)
@@ -79,6 +80,16 @@ class Case:
         """Whether this is a published benchmark, which has its own command and one set of vectors for each model."""
         return "benchmark" in self.certificate.options
 
+    @property
+    def judged(self) -> bool:
+        """Whether relevance judgements took the place of labels."""
+        return "qrels" in self.certificate.options
+
+    @property
+    def drawn(self) -> str:
+        """What the bootstrap draws."""
+        return "queries" if self.judged else "identities"
+
     def again(
         self, files: Files | None = None, *, metrics: Sequence[str] = (), fuse: bool = True, more: str = ""
     ) -> tuple[str, ...]:
@@ -86,6 +97,8 @@ class Case:
         if self.benchmark:
             return ()
         results, fusion = self.certificate.metrics.values(), self.certificate.fusion
+        if self.judged:
+            more = f"--qrels {shlex.quote(str(self.certificate.options['qrels']))} {more}"
         if self.certificate.options.get("prefix"):
             more = f"--prefix {more}"
         if fuse and fusion is not None:

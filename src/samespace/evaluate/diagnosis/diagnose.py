@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -53,8 +54,14 @@ def diagnose(
     """
     if certificate.compatible:
         return ()
-    known = evidence or Evidence(identities=certificate.data.get("identities", 0))
+    drawn = certificate.data.get("identities", certificate.data.get("queries", 0))
+    known = evidence or Evidence(identities=drawn)
     case = Case(certificate, known, files or Files())
+    causes = _causes(case)
+    return tuple(map(_of_texts, causes)) if case.judged else causes
+
+
+def _causes(case: Case) -> tuple[Cause, ...]:
     if wrong := _found(_WRONG_INPUTS, case):
         return tuple(wrong)
     data = _found(_OF_DATA, case)
@@ -63,6 +70,12 @@ def diagnose(
     first = identities if _a_matter_of_identities(case, [*training, *identities]) else []
     causes = [*data, *first, *training, *(identities if not first else [])]
     return tuple(causes) or (_unknown(case),)
+
+
+def _of_texts(cause: Cause) -> Cause:
+    """Without the commands that train on images or embed them."""
+    kept = [command for command in cause.commands if not command.startswith(("samespace train", "samespace embed"))]
+    return replace(cause, commands=tuple(kept))
 
 
 def _found(rules: tuple[_Rule, ...], case: Case) -> list[Cause]:

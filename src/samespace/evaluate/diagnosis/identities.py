@@ -50,8 +50,8 @@ def too_few_identities(case: Case) -> Cause | None:
     return Cause(
         name="too-few-identities",
         metrics=tuple(wanted),
-        sentence=f"{name} rises by {points(one.absolute_gain)} points, but with {have:,} identities the interval is "
-        f"{bounds(one.difference)}. At this difference it takes about {total:,} identities, {more:,} more{most}."
+        sentence=f"{name} rises by {points(one.absolute_gain)} points, but with {have:,} {case.drawn} the interval is "
+        f"{bounds(one.difference)}. At this difference it takes about {total:,} {case.drawn}, {more:,} more{most}."
         f"{large}{never}",
         figures={
             "identities": have,
@@ -60,7 +60,9 @@ def too_few_identities(case: Case) -> Cause | None:
             "low": one.difference[0],
             "high": one.difference[1],
         },
-        advice="Check on more identities that neither model was trained on; more images of the same ones help little.",
+        advice="Judge more queries of the kind that users ask."
+        if case.judged
+        else "Check on more identities that neither model was trained on; more images of the same ones help little.",
         commands=case.again(),
     )
 
@@ -75,8 +77,8 @@ def _not_positive(case: Case) -> Cause | None:
     return Cause(
         name="too-few-identities",
         metrics=tuple(open_),
-        sentence=f"{name}: with {have:,} identities the interval of cross − old, {bounds(one.difference)} points, "
-        "reaches above zero, but no number of identities would do, since the difference itself is not positive "
+        sentence=f"{name}: with {have:,} {case.drawn} the interval of cross − old, {bounds(one.difference)} points, "
+        f"reaches above zero, but no number of {case.drawn} would do, since the difference itself is not positive "
         f"({points(one.absolute_gain)}).{also(list(open_)[1:])}",
         figures={
             "identities": have,
@@ -84,7 +86,7 @@ def _not_positive(case: Case) -> Cause | None:
             "low": one.difference[0],
             "high": one.difference[1],
         },
-        advice="More identities only tell how far below the old model it is; look into the other causes first.",
+        advice=f"More {case.drawn} only tell how far below the old model it is; look into the other causes first.",
     )
 
 
@@ -92,8 +94,9 @@ def _single(case: Case) -> Cause:
     return Cause(
         name="too-few-identities",
         metrics=tuple(case.failing),
-        sentence=f"{case.evidence.identities} identity has mates: nothing can be said of others, whatever the values.",
+        sentence=f"{case.evidence.identities} {'query was judged' if case.judged else 'identity has mates'}: nothing "
+        "can be said of others, whatever the values.",
         figures={"identities": case.evidence.identities},
-        advice="Check on identities that neither model was trained on, at least twenty and better hundreds.",
+        advice=f"Check on {case.drawn} that neither model was trained on, at least twenty and better hundreds.",
         commands=case.again(),
     )

@@ -27,7 +27,8 @@ def same_vectors(case: Case) -> Cause | None:
         sentence=f"Queries and baseline give the same scores on the old gallery, and both reach {percent(one.old)} in "
         f"{name}: the model was not changed, or one file was given as both.",
         figures={"old": one.old, "cross": one.cross},
-        advice="Embed the query images with the new model, and give those vectors as queries.",
+        advice=f"Embed the {'queries' if case.judged else 'query images'} with the new model, and give those vectors "
+        "as queries.",
         commands=(_embed("runs/v2/model", "NEW_Q"), *case.again()),
     )
 
@@ -161,8 +162,10 @@ def saturated(case: Case) -> Cause | None:
         sentence=f"The old model has {percent(one.old)} in {name}; there is only {percent(1 - one.old)} to gain{left}, "
         f"too little to prove a gain in {others}.",
         figures={"old": one.old, "left": 1 - one.old},
-        advice="Ask for a harder metric (a smaller k, mAP, a lower rate) or check on more, and more alike, identities.",
-        commands=case.again(metrics=kept or ["mAP", "TAR@FAR=1e-4"]),
+        advice="Ask for a smaller k, or judge more, and harder, queries."
+        if case.judged
+        else "Ask for a harder metric (a smaller k, mAP, a lower rate) or check on more, and more alike, identities.",
+        commands=case.again(metrics=kept or (["nDCG@1"] if case.judged else ["mAP", "TAR@FAR=1e-4"])),
     )
 
 

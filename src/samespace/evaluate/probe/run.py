@@ -8,11 +8,11 @@ from importlib.metadata import version
 import numpy as np
 
 from samespace.errors import InputError, SpaceError
-from samespace.evaluate.check import described_space
 from samespace.evaluate.inputs import same_items
 from samespace.evaluate.probe.result import Probe, Strength
 from samespace.evaluate.probe.split import Split, data_of, mates_of, rotation, split_classes
 from samespace.evaluate.probe.ways import Measure, ways
+from samespace.evaluate.spaces import described_space
 from samespace.evaluate.templates import pool_sides
 from samespace.evaluate.verdict import (
     FEW_IDENTITIES,
