@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import show_left_out
+
+if TYPE_CHECKING:
+    from samespace.encoders import Encoder
 
 
 @click.command()
@@ -26,7 +30,7 @@ from samespace.cli.sources import show_left_out
     type=click.Choice(["refuse", "skip"]),
     default="refuse",
     show_default=True,
-    help="What to do with images that cannot be read.",
+    help="What to do with images that cannot be read, or texts that are empty.",
 )
 @click.option("--views", type=click.IntRange(1), help="Embed this many fixed random changes of each image instead.")
 @click.option(
@@ -52,22 +56,26 @@ def embed(
     quiet: bool,
     json_to: str | None,
 ) -> None:
-    """Turn the images of SOURCE into vectors of MODEL's space.
+    """Turn the images or texts of SOURCE into vectors of MODEL's space.
 
-    MODEL is a folder made by 'samespace train', an .onnx file of 'samespace export', timm:NAME, open_clip:NAME, or
-    package.module:function, a function of yours that returns an encoder of images.
+    MODEL is a folder made by 'samespace train', an .onnx file of 'samespace export', timm:NAME, open_clip:NAME,
+    sentence-transformers:PATH, transformers:PATH, or package.module:function, a function of yours that returns an
+    encoder.
 
-    SOURCE is an image folder (root/class/image), an .npz with images and
+    For an encoder of images SOURCE is an image folder (root/class/image), an .npz with images and
     labels, glyphs:classes=300,images=40, or a data set in its own format: rec:DIR, list:FILE, market1501:DIR,
     msmt17:DIR, gldv2:DIR, hf:NAME. Images are taken as they are: nothing random happens here. After a kill, the same
     command carries on.
+
+    For an encoder of texts SOURCE is a file of JSON lines, CSV, TSV or Parquet with a text a row: columns id, text and
+    label, or as named after the path: items.parquet,text=body,id=sku. A title stands before its text.
 
     With --views K, OUT receives vectors of K augmented views of each image, for a training that has no old model at
     hand (compatibility.old_views).
     """
     from samespace.data import Allocation, FixedViews, open_for_model, part
     from samespace.data.describe import left_out_of
-    from samespace.encoders import open_image_model
+    from samespace.encoders import as_image_model, open_encoder
     from samespace.models import resolve_model
     from samespace.models.extract import embed_to
     from samespace.models.provenance import save_provenance
@@ -82,7 +90,13 @@ def embed(
     if views is not None and recipe is not None:
         parsed = load_recipe(recipe)
         fixed = FixedViews(parsed.augment, views, parsed.seed)
-    embedder = open_image_model(model, device=device)
+    encoder = open_encoder(model, device=device)
+    if encoder.modality == "text":
+        if allocation is not None or views is not None:
+            raise click.UsageError("--allocation and --views are for images; this encoder takes texts.")
+        _embed_texts(encoder, source, out, broken == "skip", batch_size, quiet, json_to)
+        return
+    embedder = as_image_model(encoder, str(model))
     prepared = embedder.preprocessing
     images = open_for_model(
         source,
@@ -107,3 +121,21 @@ def embed(
     if json_to != "-":
         say(f"{out}: {count:,} vectors of space {space}")
         show_left_out(left_out, size=size)
+
+
+def _embed_texts(
+    encoder: Encoder, source: str, out: Path, skip_empty: bool, batch_size: int, quiet: bool, json_to: str | None
+) -> None:
+    from samespace.data.texts import read_texts
+    from samespace.encoders.texts import embed_texts
+    from samespace.progress import bar, silent_bar
+
+    texts = read_texts(source, skip_empty=skip_empty)
+    with (silent_bar if quiet else bar)(f"embedding {texts.name}", len(texts)) as advance:
+        embed_texts(encoder, texts, out, batch_size=batch_size, advance=advance)
+    about = {"vectors": str(out), "count": len(texts), "space": encoder.space.to_dict(), "columns": texts.origin}
+    if write_result({**about, "left_out": len(texts.left_out)}, json_to):
+        say(f"{out}: {len(texts):,} vectors of space {encoder.space}")
+        say(f"{texts.name}: {texts.origin}.")
+        if texts.left_out:
+            say(f"{len(texts.left_out):,} rows without a text are left out, the first on line {texts.left_out[0]}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from samespace.models.image_model import ImageModel
 from samespace.progress import Advance, silent
 from samespace.vectors import VectorSet
 
-__all__ = ["as_vector_set", "done_rows", "embed", "embed_rows", "embed_to", "pick_device"]
+__all__ = ["as_vector_set", "done_rows", "embed", "embed_rows", "embed_to", "pick_device", "vectors_to"]
 
 _BATCHES_BETWEEN_MARKS = 16
 
@@ -76,41 +77,79 @@ def embed_to(
     Raises:
         InputError: `folder` holds something else.
     """
-    folder = Path(folder)
+
+    def batches(start: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        for batch in sequential(source, batch_size, start=start):
+            yield batch.rows, embedder.embed(batch.images).cpu().numpy()
+
     job = {"space": embedder.space.id, "source": source.fingerprint(), "count": len(source)}
+    shape = len(source), embedder.embedding_dim
+    return vectors_to(folder, job, shape, batches, lambda vectors: as_vector_set(embedder, source, vectors), advance)
+
+
+VectorBatches = Callable[[int], Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]]
+"""From a row on, rows in ascending order and their vectors."""
+
+
+def vectors_to(
+    folder: str | Path,
+    job: dict[str, object],
+    shape: tuple[int, int],
+    batches: VectorBatches,
+    finish: Callable[[npt.NDArray[np.float32]], VectorSet],
+    advance: Advance = silent,
+) -> VectorSet:
+    """Write vectors into a vector set on disk as they are made, and carry on after a kill; see `embed_to`.
+
+    Args:
+        folder: of the set.
+        job: what tells these vectors from others: the space, the items.
+        shape: (N, D) of all vectors.
+        batches: makes them.
+        finish: gives the set of all vectors, with its items.
+        advance: called with the number of items done.
+
+    Raises:
+        InputError: `folder` holds something else.
+    """
+    folder = Path(folder)
     if folder.exists():
         return _reuse(folder, job)
     with locked(folder):
         if folder.exists():
             return _reuse(folder, job)
-        _embed_into(folder, job, embedder, source, batch_size, advance)
+        partial = folder.with_name(folder.name + ".partial")
+        _write_into(partial, job, shape, batches, finish, advance)
+        swap_folder(partial, folder)
         return VectorSet.load(folder)
 
 
-def _embed_into(
-    folder: Path, job: dict[str, object], embedder: ImageModel, source: ImageSource, batch_size: int, advance: Advance
+def _write_into(
+    partial: Path,
+    job: dict[str, object],
+    shape: tuple[int, int],
+    batches: VectorBatches,
+    finish: Callable[[npt.NDArray[np.float32]], VectorSet],
+    advance: Advance,
 ) -> None:
-    partial = folder.with_name(folder.name + ".partial")
     done = done_rows(partial, job)
     if done == 0:
         partial.mkdir(parents=True, exist_ok=True)
         # a mark left by another job must never vouch for the empty vectors that follow
         (partial / "progress.json").unlink(missing_ok=True)
-        shape = (len(source), embedder.embedding_dim)
         np.lib.format.open_memmap(partial / "vectors.npy", mode="w+", dtype=np.float32, shape=shape).flush()
     vectors = np.lib.format.open_memmap(partial / "vectors.npy", mode="r+")
     advance(done)
-    for index, batch in enumerate(sequential(source, batch_size, start=done)):
-        vectors[batch.rows] = embedder.embed(batch.images).cpu().numpy()
-        advance(len(batch.rows))
+    for index, (rows, values) in enumerate(batches(done)):
+        vectors[rows] = values
+        advance(len(rows))
         if index % _BATCHES_BETWEEN_MARKS == _BATCHES_BETWEEN_MARKS - 1:
             vectors.flush()
-            write_json(partial / "progress.json", {**job, "done": int(batch.rows[-1]) + 1})
+            write_json(partial / "progress.json", {**job, "done": int(rows[-1]) + 1})
     vectors.flush()
-    as_vector_set(embedder, source, vectors).save_items(partial)
+    finish(vectors).save_items(partial)
     write_json(partial / "job.json", job)
     (partial / "progress.json").unlink(missing_ok=True)
-    swap_folder(partial, folder)
 
 
 def done_rows(partial: Path, job: dict[str, object]) -> int:
@@ -130,6 +169,6 @@ def _reuse(folder: Path, job: dict[str, object]) -> VectorSet:
         previous = None
     if previous != job:
         raise InputError(
-            f"{folder} exists and holds something else than these images by this model; choose another folder"
+            f"{folder} exists and holds something else than these items by this model; choose another folder"
         )
     return VectorSet.load(folder)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from samespace import text
 from samespace.errors import InputError
 from samespace.metrics._arrays import Ints
 from samespace.names import require_names
+from samespace.text import lines
 
 _GRADE = re.compile(r"-?\d{1,9}")
 _FORMS = "four columns 'query 0 document grade' (TREC), or three with tabs 'query-id corpus-id score' (BEIR)"
@@ -94,7 +94,7 @@ class Judgements:
 def _lines(path: Path) -> Iterator[tuple[int, str, str, int]]:
     """Number of the line, query, document and grade of each judgement."""
     columns, first = 0, True
-    for number, line in text.lines(path, "relevance judgements"):
+    for number, line in lines(path, "relevance judgements"):
         parts = [part.strip() for part in line.split("\t")]
         if len(parts) != 3:
             parts = line.split()
