@@ -19,6 +19,7 @@ from samespace.losses.matched import MatchedLoss
 from samespace.losses.matching import MatchingLoss
 from samespace.losses.memory import OldMemory
 from samespace.losses.memory_contrast import MemoryContrastLoss
+from samespace.losses.pairs import PairsLoss
 from samespace.losses.regression import RegressionLoss
 from samespace.losses.tail import TailLoss
 
@@ -36,6 +37,7 @@ __all__ = [
     "MatchingLoss",
     "MemoryContrastLoss",
     "OldMemory",
+    "PairsLoss",
     "RegressionLoss",
     "TailLoss",
     "apply_margin",
