@@ -9,6 +9,7 @@ import click
 
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import show_left_out
+from samespace.errors import InputError
 
 if TYPE_CHECKING:
     from samespace.encoders import Encoder
@@ -126,10 +127,15 @@ def embed(
 def _embed_texts(
     encoder: Encoder, source: str, out: Path, skip_empty: bool, batch_size: int, quiet: bool, json_to: str | None
 ) -> None:
-    from samespace.data.texts import read_texts
+    from samespace.data.texts import ENDINGS, are_texts, read_texts
     from samespace.encoders.texts import embed_texts
     from samespace.progress import bar, silent_bar
 
+    if not are_texts(source):
+        raise InputError(
+            f"{encoder.space.name} takes items of modality 'text'; an encoder of images is needed here, or a file "
+            f"of texts ({', '.join(ENDINGS)}) in the place of {source}"
+        )
     texts = read_texts(source, skip_empty=skip_empty)
     with (silent_bar if quiet else bar)(f"embedding {texts.name}", len(texts)) as advance:
         embed_texts(encoder, texts, out, batch_size=batch_size, advance=advance)
