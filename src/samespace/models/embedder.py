@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samespace.errors import InputError
-from samespace.files import read_json, replacing_folder, write_json
+from samespace.files import read_json, replacing_folder, write_json, write_text
 from samespace.models.backbones import build_backbone, feature_dim
 from samespace.models.classifier import Classifier
 from samespace.models.devices import pick_device
+from samespace.models.hub.card import HasDict, certificate_values, model_card
+from samespace.models.hub.transfer import download, is_repo, upload
 from samespace.models.items import pixels_of
 from samespace.models.preprocessing import Preprocessing
 from samespace.models.tensors import hash_tensors, load_tensors, misfit, save_tensors
@@ -172,15 +176,110 @@ class Embedder(nn.Module):
         Raises:
             InputError: `folder` exists and is not a model.
         """
+        with self._replacing(folder) as temporary:
+            if classifier is not None:
+                classifier.save(temporary / "classifier.safetensors")
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        certificate: HasDict | str | Path | None = None,
+        license: str | None = None,
+        repo: str | None = None,
+    ) -> None:
+        """Write a model folder with a model card, `README.md`, whole or not at all; a model folder there is replaced.
+
+        Args:
+            folder: where to.
+            certificate: a `Certificate`, or the file of one, whose queries are this model's; the card shows it and
+                `certificate.json` is kept beside it.
+            license: for the card, as the Hub names licences, such as `apache-2.0`.
+            repo: owner/name on the Hub, for the line of the card that loads the model; None names the folder.
+
+        Raises:
+            InputError: `folder` exists and is no model, or the certificate is none or of another model.
+        """
+        values = None if certificate is None else certificate_values(certificate, self.space)
+        size = " × ".join(map(str, self.preprocessing.fit.size))
+        colour = "grey" if self.preprocessing.channels == 1 else "RGB"
+        facts = {"backbone": f"`{self.config.backbone}`", "images": f"{size} (height × width), {colour}"}
+        card = model_card(self.space, facts, repo=repo, certificate=values, license=license)
+        with self._replacing(folder) as temporary:
+            write_text(temporary / "README.md", card)
+            if values is not None:
+                write_json(temporary / "certificate.json", values)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        certificate: HasDict | str | Path | None = None,
+        license: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        message: str = "Upload a samespace embedder",
+    ) -> str:
+        """Put what `save_pretrained` writes into a repository of the Hugging Face Hub; the address of the commit.
+
+        Args:
+            repo: owner/name; made where there is none.
+            certificate: as `save_pretrained`.
+            license: as `save_pretrained`.
+            private: whether a new repository is private; None as the owner's account is set.
+            revision: the branch; None = the main one.
+            token: of the account; None = the one this computer is logged in with.
+            message: of the commit.
+
+        Raises:
+            InputError: the extra `hub` is not installed, the Hub refuses, or what `save_pretrained` refuses.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "model"
+            self.save_pretrained(folder, certificate=certificate, license=license, repo=repo)
+            return upload(folder, repo, revision=revision, token=token, private=private, message=message)
+
+    @contextmanager
+    def _replacing(self, folder: str | Path) -> Iterator[Path]:
+        """Yield a folder with configuration and weights, which then takes the place of `folder`."""
         folder = Path(folder)
         if folder.exists() and not (folder / "config.json").exists():
             raise InputError(f"{folder} exists and is not a model folder; choose another place")
         with replacing_folder(folder) as temporary:
             save_tensors(self.state_dict(), temporary / "model.safetensors")
-            if classifier is not None:
-                classifier.save(temporary / "classifier.safetensors")
             config = {"format": _FORMAT, "name": self.name, "space": self.space.to_dict(), **self.config.to_dict()}
             write_json(temporary / "config.json", config)
+            yield temporary
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> Embedder:
+        """Load a model folder, or a model of the Hugging Face Hub by its name owner/name, as `load` does.
+
+        The network is asked only for a name of the Hub: one that is no folder, and whose `owner` is no folder either.
+
+        Args:
+            name: a folder, a training's folder, or owner/name.
+            revision: branch, tag or commit on the Hub; None = the main branch.
+            token: for a private model; None = the one this computer is logged in with.
+            cache_dir: where downloads are kept; None = the Hub library's own place.
+
+        Raises:
+            InputError: no such folder, the Hub gives no such model, the extra `hub` is not installed, or a file is
+                missing, truncated or does not fit the others.
+        """
+        if not Path(name).exists() and is_repo(str(name)):
+            return cls.load(download(str(name), revision=revision, token=token, cache_dir=cache_dir))
+        if revision is not None:
+            raise InputError(f"{name} is taken for a folder and a local folder has no revision; leave revision out")
+        return cls.load(resolve_model(name))
 
     @classmethod
     def load(cls, folder: str | Path) -> Embedder:

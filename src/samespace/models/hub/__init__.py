@@ -1,0 +1,1 @@
+"""Model folders with a model card, kept on a disk or on the Hugging Face Hub."""
