@@ -221,21 +221,25 @@ def test_only_low_false_accept_rates_fail(identities, seed):
     assert figures["cross_spread"] < figures["old_spread"]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 4])
+@pytest.mark.parametrize("seed", range(6 * EXAMPLES))
 def test_a_gain_that_more_identities_would_prove(seed):
     people = People(300, 24, seed, each=2)
     old, new = people.seen(1.8), people.seen(1.4)
+    whole = checked(old, new, metrics=["mAP"], self_test=False)
+    assert whole.compatible
     unproven = 0
-    for identities in (6, 8, 12):
+    for identities in range(6, 40, 2):
         some = np.flatnonzero(people.labels < identities)
         part = [(queries.subset(some), gallery.subset(some)) for queries, gallery in (old, new)]
         found = checked(*part, metrics=["mAP"])
-        if found["mAP"].criterion and not found.compatible:
+        # a part by chance so poor that it hardly shows the gain of the whole says something else, and rightly
+        if found["mAP"].absolute_gain >= whole["mAP"].absolute_gain and not found.compatible:
             unproven += 1
             assert first(found) == "too-few-identities"
             figures = found.diagnosis[0].figures
             assert figures["needed"] > figures["identities"] == identities
-    assert checked(old, new, metrics=["mAP"], self_test=False).compatible
+        if unproven == 3:
+            return
     assert unproven
 
 
@@ -338,10 +342,11 @@ def test_where_nothing_explains_a_no_it_says_so(no):
     assert cause.commands[0].endswith("--new-gallery NEW_G --report report")
 
 
-def test_the_time_of_a_diagnosis_is_a_small_part_of_a_check(monkeypatch):
+@pytest.mark.parametrize("self_test", [True, False])
+def test_the_time_of_a_diagnosis_is_a_small_part_of_a_check(monkeypatch, self_test):
     people = People(400, 64, 0)
     old, new = people.seen(1.5), people.seen(0.8, moved=1.6)
-    spent = []
+    spent, whole = [], []
     module = sys.modules["samespace.evaluate.check"]
 
     def timed(*values: Any, **options: Any) -> Evidence:
@@ -351,9 +356,12 @@ def test_the_time_of_a_diagnosis_is_a_small_part_of_a_check(monkeypatch):
         return found
 
     monkeypatch.setattr(module, "gather", timed)
-    start = time.process_time()
-    checked(old, new, replicates=2000)
-    assert spent[0] < 0.05 * (time.process_time() - start)
+    # the least of several times is the one least disturbed by others on the machine
+    for _ in range(4):
+        start = time.process_time()
+        checked(old, new, self_test=self_test, replicates=2000)
+        whole.append(time.process_time() - start)
+    assert min(spent) < 0.05 * min(whole)
 
 
 def test_a_baseline_with_a_gallery_of_its_own_is_diagnosed_and_checked_again_with_it():

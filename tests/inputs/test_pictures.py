@@ -6,16 +6,19 @@ import io
 import os
 import struct
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
+from samespace.data.folder import FolderSource
 from samespace.data.listing import ListedSource, Listing
 from samespace.data.pixels import decode, header, look, prepare_pillow
+from samespace.data.readable import UnreadableImages, load_readable
 from samespace.errors import InputError
 
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))
@@ -227,8 +230,67 @@ def test_damage_is_refused_by_name_or_counted(files: list[bytes], budget: int) -
     assert sorted([*source.ids, *skipped]) == sorted(f"image{row}" for row in range(len(files)))
     assert source.seen == len(source)
     for row in range(len(source)):
-        with suppress(InputError) if budget == 0 else nullcontext():
+        with suppress(UnreadableImages) if budget == 0 else nullcontext():
             assert source.load([row]).shape == (1, 3, 8, 8)
+
+
+NOISE = [
+    written(Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)), "JPEG")
+    for seed in range(8)
+]
+
+
+def spoilt(data: bytes) -> bytes:
+    """A JPEG that looks whole, its end in place, and cannot be decoded."""
+    return data[:20] + b"\0" + data[21:]
+
+
+@many
+@given(st.lists(st.booleans(), min_size=2, max_size=8), st.lists(st.integers(0, 7), max_size=6), st.booleans())
+def test_what_only_decoding_shows_to_be_damaged_is_replaced_within_its_class(
+    broken: list[bool], asked: list[int], skip: bool
+) -> None:
+    files = [spoilt(data) if bad else data for data, bad in zip(NOISE, broken, strict=False)]
+    source = source_of(files, broken="skip" if skip else "refuse", image_size=8, budget=0)
+    assert len(source) == len(files)
+    rows = [row % len(files) for row in asked]
+    lost = [row for row in rows if broken[row]]
+    if lost and (not skip or all(broken)):
+        with pytest.raises(InputError, match=r"none of the|cannot be read"):
+            load_readable(source, rows)
+        return
+    read = load_readable(source, rows)
+    assert sorted(missing.row for missing in read.unreadable.values()) == sorted(lost)
+    for place, row in enumerate(rows):
+        taken = row
+        if broken[row]:
+            turn = [(row + step) % len(files) for step in range(1, len(files))]
+            good = [other for other in turn if not broken[other]]
+            taken = next((other for other in good if (other - row) % 2 == 0), good[0])
+        assert read.rows[place] == taken
+        assert (read.images[place].numpy() == decode(io.BytesIO(NOISE[taken]), 3, (8, 8))).all()
+
+
+@pytest.mark.parametrize("budget", [0, 2**30])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n",
+        written(Image.fromarray(HALF), "ICO"),
+        written(Image.fromarray(HALF), "PCX"),
+    ],
+    ids=["EPS", "ICO", "PCX"],
+)
+def test_a_file_of_another_kind_is_refused_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, budget: int
+) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("PostScript was run"))
+    for name, content in (("0.jpg", HALF_JPEG), ("1.png", data)):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"a/1\.png: not an image of a known kind"):
+        FolderSource(tmp_path, image_size=8, budget=budget)
+    assert FolderSource(tmp_path, image_size=8, broken="skip", budget=budget).ids.tolist() == ["a/0.jpg"]
 
 
 def test_no_warning_or_library_message_reaches_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,11 @@ def made(seed: int, *, tied: bool, classes: int, block_size: int) -> tuple[Score
 
     labels = generator.integers(0, classes, queries), generator.integers(0, max(1, classes - 1), gallery)
     labels[0][0] = labels[1][0]
-    sets = [VectorSet.from_arrays(draw(len(part)), labels=part) for part in labels]
+    # by ids, since without them a query and an item of equal vectors count as one item
+    sets = [
+        VectorSet.from_arrays(draw(len(part)), labels=part, ids=[f"{side}{row}" for row in range(len(part))])
+        for side, part in zip("qg", labels, strict=True)
+    ]
     aligned = align(queries=sets[0], gallery=sets[1], baseline=sets[0])
     pair = {"cross": aligned.pairs["cross"]}
     scores = collect_scores(pair, aligned.mates, 10**6, block_size=block_size)["cross"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,7 @@ def embed(
     from samespace.encoders import as_image_model, open_encoder
     from samespace.models import resolve_model
     from samespace.models.extract import embed_to
+    from samespace.models.extract import left_out as left_out_of_vectors
     from samespace.models.provenance import save_provenance
     from samespace.progress import bar, silent_bar
     from samespace.train import embed_views, load_recipe
@@ -116,7 +118,9 @@ def embed(
         with progress(f"embedding {images.name}", len(images)) as advance:
             embed_to(embedder, images, out, batch_size=batch_size, advance=advance)
         save_provenance(resolve_model(model), out)
-    count = len(images) * (views or 1)
+    late = left_out_of_vectors(out if fixed is None else out / "0")
+    left_out = replace(left_out, skipped=(*left_out.skipped, *late))
+    count = (len(images) - len(late)) * (views or 1)
     space = embedder.space
     write_result({"vectors": str(out), "count": count, "space": space.to_dict(), **left_out.to_dict()}, json_to)
     if json_to != "-":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -47,9 +47,14 @@ def skipped_lines(skipped: Sequence[tuple[str, str]]) -> Iterator[str]:
     """What could not be read, by name, at most twenty of them."""
     if skipped:
         yield f"left out, because they cannot be read: {len(skipped):,}"
-        yield from (f"  {name}: {reason}" for name, reason in skipped[:_NAMED])
-        if len(skipped) > _NAMED:
-            yield f"  and {len(skipped) - _NAMED:,} more; --json - names all"
+        yield from _named(skipped)
+
+
+def stand_in_lines(unreadable: Mapping[str, str]) -> Iterator[str]:
+    """Which training images could not be read once they were asked for, at most twenty of them."""
+    if unreadable:
+        yield f"cannot be read, so that other images of their classes stood in their place: {len(unreadable):,}"
+        yield from _named(list(unreadable.items()))
 
 
 def passed_over_lines(kinds: Sequence[Kind]) -> Iterator[str]:
@@ -57,6 +62,12 @@ def passed_over_lines(kinds: Sequence[Kind]) -> Iterator[str]:
     if kinds:
         yield f"passed over, because they are no images of the set: {sum(kind.count for kind in kinds):,}"
         yield from (f"  {kind}" for kind in kinds)
+
+
+def _named(images: Sequence[tuple[str, str]]) -> Iterator[str]:
+    yield from (f"  {name}: {reason}" for name, reason in images[:_NAMED])
+    if len(images) > _NAMED:
+        yield f"  and {len(images) - _NAMED:,} more; --json - names all"
 
 
 def _lines(left_out: LeftOut, size: tuple[int, int] | None) -> Iterator[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from samespace.cli.output import PATH, json_option, quiet_option, write_result
-from samespace.cli.sources import show_left_out
+from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
+from samespace.cli.sources import show_left_out, stand_in_lines
 
 if TYPE_CHECKING:
     from samespace.train import Recipe
@@ -71,10 +71,13 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
     if os.environ.get("RANK", "0") != "0":
         return
     result = {"model": str(trained.model), "fresh": trained.fresh, "seconds": trained.seconds, **left_out.to_dict()}
+    result["unreadable"] = [{"path": name, "reason": why} for name, why in trained.unreadable.items()]
     write_result(result | ({} if trained.validation is None else {"validation": trained.validation}), json_to)
     if json_to != "-":
         done = f"trained in {clock(trained.seconds)}" if trained.fresh else "already trained; nothing to do"
         click.echo(f"{trained.model}: {done}")
+        for line in stand_in_lines(trained.unreadable):
+            say(line)
         for line in validation_lines(trained.validation):
             click.echo(line)
 

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from samespace.data.fit import Size
 from samespace.data.pixels import ImageSize, Seen, as_fit, decode, look, prepare_pillow, read, require_channels
+from samespace.data.readable import UnreadableImages
 from samespace.data.source import as_rows, digest
 from samespace.errors import InputError, SamespaceError
 from samespace.names import escaped, faults
@@ -110,7 +111,7 @@ class ListedSource:
         image_size: side, or (height, width), in pixels, or a `Fit`; needed where the images differ in size.
         channels: 3 for RGB, 1 for grey.
         broken: what to do about images that cannot be read: refuse, naming them, or skip them and list them in
-            `skipped`.
+            `skipped`; those that turn out so only when they are asked for raise UnreadableImages then.
         budget: bytes of decoded images to keep in memory.
         workers: decoding threads.
 
@@ -142,6 +143,7 @@ class ListedSource:
         if broken not in ("refuse", "skip"):
             raise InputError(f"broken must be 'refuse' or 'skip', got {broken!r}")
         self.name, self.named, self.notes = listing.name, listing.named, listing.notes
+        self._skips = broken == "skip"
         self._listing, self._channels = listing, channels or 3
         self._fit = as_fit(image_size)
         self._size = self._fit.size if self._fit is not None else listing.size
@@ -182,24 +184,34 @@ class ListedSource:
         """Images of these rows in this order, `(B, C, H, W)` uint8.
 
         Raises:
-            InputError: an image that was not kept in memory can no longer be decoded.
+            UnreadableImages: images that were not kept in memory cannot be decoded, and such are skipped.
+            InputError: likewise, and such are refused.
         """
         index = as_rows(rows, len(self))
         if self._pixels is not None:
             return self._pixels[torch.from_numpy(index)]
         out = np.empty((len(index), *self.image_shape), dtype=np.uint8)
-        for position, result in enumerate(self._map(self._read, self._rows[index])):
-            out[position] = self._sound(index[position], result)[0]
+        unreadable: dict[int, str] = {}
+        for place, result in enumerate(self._map(self._read, self._rows[index])):
+            if isinstance(result, str):
+                unreadable[place] = result
+            else:
+                out[place] = result[0]
+        if unreadable:
+            raise self._unreadable(index, unreadable)
         return torch.from_numpy(out)
 
     def original(self, row: int) -> npt.NDArray[np.uint8]:
         """The image of a row at its own size, `(C, H, W)` uint8.
 
         Raises:
-            InputError: it can no longer be decoded.
+            UnreadableImages, InputError: it cannot be decoded; as `load`.
         """
         whole = partial(decode, channels=self._channels, size=None)
-        return self._sound(row, _guarded(self._listing.read, whole, int(self._rows[row])))
+        result = _guarded(self._listing.read, whole, int(self._rows[row]))
+        if isinstance(result, str):
+            raise self._unreadable(np.array([row]), {0: result})
+        return result
 
     @property
     def seen(self) -> int:
@@ -295,11 +307,11 @@ class ListedSource:
             for start in range(0, len(rows), CHUNK):
                 yield from pool.map(partial(_guarded, self._listing.read, look), rows[start : start + CHUNK].tolist())
 
-    def _sound(self, row: int, result: T | str) -> T:
-        """What was read of a row, or an InputError with the reason for which there are none."""
-        if isinstance(result, str):
-            raise InputError(f"{self._place(row)} cannot be read ({result}); repair or remove it")
-        return result
+    def _unreadable(self, asked: Rows, reasons: dict[int, str]) -> InputError:
+        """The error that says so of the first of some rows; `reasons` are by the place among them."""
+        first = min(reasons)
+        message = f"{self._place(int(asked[first]))} cannot be read ({reasons[first]}); repair or remove it"
+        return UnreadableImages(message, reasons) if self._skips else InputError(message)
 
     def _bytes(self, size: Size) -> int:
         return self._channels * size[0] * size[1]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from samespace.data.readable import Unreadable, load_readable
 from samespace.data.source import ImageSource
 from samespace.errors import InputError
 
@@ -21,15 +22,26 @@ class Batch:
 
     Attributes:
         step: number of the batch within its epoch, or within the rows asked for.
-        rows: rows of the source, `(B,)` int64.
+        rows: whose images these are, rows of the source, `(B,)` int64: those asked for, but for stand-ins.
         labels: class of each image, `(B,)` int64.
         images: `(B, C, H, W)` uint8.
+        unreadable: images that cannot be read, where the source skips such, by the place in the batch at which
+            another stands for them; see `load_readable`.
     """
 
     step: int
     rows: npt.NDArray[np.int64]
     labels: torch.Tensor
     images: torch.Tensor
+    unreadable: Mapping[int, Unreadable] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> npt.NDArray[np.int64]:
+        """The rows asked for, `(B,)` int64: `rows`, but for stand-ins."""
+        asked = self.rows.copy()
+        for place, missing in self.unreadable.items():
+            asked[place] = missing.row
+        return asked
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -131,11 +143,11 @@ def sequential(
 
 
 def _read(source: ImageSource, step: int, rows: npt.NDArray[np.int64], pin_memory: bool) -> Batch:
-    images = source.load(rows)
-    labels = torch.from_numpy(source.labels[rows])
+    read = load_readable(source, rows)
+    images, labels = read.images, torch.from_numpy(source.labels[read.rows])
     if pin_memory:
         images, labels = images.pin_memory(), labels.pin_memory()
-    return Batch(step, rows, labels, images)
+    return Batch(step, read.rows, labels, images, read.unreadable)
 
 
 def _ahead(read: Callable[[int], Batch], steps: range, prefetch: int, workers: int) -> Iterator[Batch]:

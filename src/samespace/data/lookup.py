@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from samespace.data.readable import load_readable
 from samespace.data.source import ImageSource
 from samespace.vectors import find_ids
 
@@ -22,9 +23,11 @@ def image_lookup(source: ImageSource) -> Callable[[Sequence[str]], list[Picture 
         known = np.unique(rows[rows >= 0]).tolist()
         pictures: dict[int, Picture] = {}
         if known:
-            images = source.load(known).numpy().transpose(0, 2, 3, 1)
+            read = load_readable(source, known)
             pictures = {
-                row: image[..., 0] if image.shape[-1] == 1 else image for row, image in zip(known, images, strict=True)
+                row: image[..., 0] if image.shape[-1] == 1 else image
+                for row, taken, image in zip(known, read.rows, read.images.numpy().transpose(0, 2, 3, 1), strict=True)
+                if row == taken
             }
         return [pictures.get(row) for row in rows.tolist()]
 

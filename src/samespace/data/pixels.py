@@ -36,6 +36,8 @@ TURNS = {
 JPEG, JPEG_END = ("JPEG", "MPO"), b"\xff\xd9"
 SURE = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
 TAIL = 16
+# what Pillow is let open, whatever a file is called; it would start another program for PostScript
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "JXL", "TGA", "QOI")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def look(file: Path | BinaryIO, channels: int) -> Seen:
     A plain JPEG is decoded only where its end is not in place, to find out whether it is cut short; other kinds
     always.
     """
-    with Image.open(file) as opened:
+    with Image.open(file, formats=_formats()) as opened:
         if opened.format in JPEG and opened.mode in ("L", "RGB", "CMYK") and JPEG_END in _tail(file):
             turn = _turn(opened)
             return Seen(_turned(opened.size, turn), _changes(opened, channels, turn, ""))
@@ -118,7 +120,7 @@ def read(file: Path | BinaryIO, channels: int, size: Size | Fit | None) -> tuple
     Raises:
         ValueError: pixels whose range is not known. On damaged bytes Pillow raises nearly anything.
     """
-    with Image.open(file) as opened:
+    with Image.open(file, formats=_formats()) as opened:
         fit = as_fit(size)
         # other ways than the plain one are those of networks trained elsewhere, on pixels decoded in full
         image, seen = _upright(opened, channels, 2 * max(fit.size) if fit is not None and fit.plain else None)
@@ -171,6 +173,14 @@ def prepare_pillow() -> None:
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
     _prepare_libraries()
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that the installed libraries can read."""
+    _prepare_libraries()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from samespace.data import ImageSource, sequential
+from samespace.data import Batch, ImageSource, sequential, subset
 from samespace.errors import InputError
-from samespace.files import locked, swap_folder, write_json
+from samespace.files import locked, read_json, swap_folder, write_json
 from samespace.models.devices import pick_device
 from samespace.models.image_model import ImageModel
 from samespace.progress import Advance, silent
 from samespace.vectors import VectorSet
 
-__all__ = ["as_vector_set", "done_rows", "embed", "embed_rows", "embed_to", "pick_device", "vectors_to"]
+__all__ = ["as_vector_set", "embed", "embed_rows", "embed_to", "left_out", "pick_device", "vectors_to"]
 
 _BATCHES_BETWEEN_MARKS = 16
+_COPIED_ROWS = 65_536
+_LEFT_OUT = "left_out.json"
+Told = Callable[[ImageSource, Batch], None]
 
 
 def embed_rows(
@@ -31,16 +35,20 @@ def embed_rows(
     stop: int | None = None,
     batch_size: int = 256,
     advance: Advance = silent,
+    told: Told | None = None,
 ) -> npt.NDArray[np.float32]:
     """Vectors of the images `start … stop - 1` of a source, (stop - start, D) float32, in row order.
 
-    Deterministic: evaluation mode, no augmentation.
+    Deterministic: evaluation mode, no augmentation. An image that cannot be read, where the source skips such, has
+    the vector of its stand-in (`samespace.data.readable`); `told` is called with each batch that holds one.
     """
     stop = len(source) if stop is None else stop
     vectors = np.empty((stop - start, embedder.embedding_dim), dtype=np.float32)
     for batch in sequential(source, batch_size, start=start, stop=stop):
         part = embedder.embed(batch.images).cpu().numpy()
-        vectors[batch.rows - start] = part
+        vectors[batch.asked - start] = part
+        if told is not None and batch.unreadable:
+            told(source, batch)
         advance(len(part))
     return vectors
 
@@ -56,8 +64,17 @@ def as_vector_set(embedder: ImageModel, source: ImageSource, vectors: npt.NDArra
 
 
 def embed(embedder: ImageModel, source: ImageSource, *, batch_size: int = 256, advance: Advance = silent) -> VectorSet:
-    """Embed a source in memory."""
-    return as_vector_set(embedder, source, embed_rows(embedder, source, batch_size=batch_size, advance=advance))
+    """Embed a source in memory; images that cannot be read are left out where the source skips such."""
+    missing: dict[int, str] = {}
+
+    def told(_: ImageSource, batch: Batch) -> None:
+        missing.update(batch.unreadable.values())
+
+    vectors = embed_rows(embedder, source, batch_size=batch_size, advance=advance, told=told)
+    if missing:
+        rows = _others(len(source), missing)
+        source, vectors = subset(source, rows), vectors[rows]
+    return as_vector_set(embedder, source, vectors)
 
 
 def embed_to(
@@ -67,6 +84,7 @@ def embed_to(
     *,
     batch_size: int = 256,
     advance: Advance = silent,
+    stand_ins: bool = False,
 ) -> VectorSet:
     """Embed a source into a vector set on disk.
 
@@ -74,17 +92,30 @@ def embed_to(
     was cut off, and the folder appears under its own name only when whole. A folder that already holds the vectors
     of this model for these images is left as it is. A second process with the same folder waits for the first.
 
+    Images that cannot be read, where the source skips such, are left out, and `left_out` names them; with `stand_ins`
+    they have the vector of another image of their class, so that every row of the source has one.
+
     Raises:
         InputError: `folder` holds something else.
     """
+    missing: dict[int, str] = {}
 
     def batches(start: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         for batch in sequential(source, batch_size, start=start):
-            yield batch.rows, embedder.embed(batch.images).cpu().numpy()
+            missing.update(batch.unreadable.values())
+            yield batch.asked, embedder.embed(batch.images).cpu().numpy()
+
+    def finish(vectors: npt.NDArray[np.float32]) -> VectorSet:
+        if not missing or stand_ins:
+            return as_vector_set(embedder, source, vectors)
+        partial, rows = Path(folder).with_name(Path(folder).name + ".partial"), _others(len(source), missing)
+        write_json(partial / _LEFT_OUT, {str(source.ids[row]): reason for row, reason in sorted(missing.items())})
+        _keep_rows(partial / "vectors.npy", rows)
+        return as_vector_set(embedder, subset(source, rows), np.load(partial / "vectors.npy", mmap_mode="r"))
 
     job = {"space": embedder.space.id, "source": source.fingerprint(), "count": len(source)}
     shape = len(source), embedder.embedding_dim
-    return vectors_to(folder, job, shape, batches, lambda vectors: as_vector_set(embedder, source, vectors), advance)
+    return vectors_to(folder, job, shape, batches, finish, advance, missing)
 
 
 VectorBatches = Callable[[int], Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]]
@@ -98,6 +129,7 @@ def vectors_to(
     batches: VectorBatches,
     finish: Callable[[npt.NDArray[np.float32]], VectorSet],
     advance: Advance = silent,
+    missing: dict[int, str] | None = None,
 ) -> VectorSet:
     """Write vectors into a vector set on disk as they are made, and carry on after a kill; see `embed_to`.
 
@@ -108,6 +140,7 @@ def vectors_to(
         batches: makes them.
         finish: gives the set of all vectors, with its items.
         advance: called with the number of items done.
+        missing: reason by row of what cannot be read, which `batches` fills; kept with the progress.
 
     Raises:
         InputError: `folder` holds something else.
@@ -119,9 +152,15 @@ def vectors_to(
         if folder.exists():
             return _reuse(folder, job)
         partial = folder.with_name(folder.name + ".partial")
-        _write_into(partial, job, shape, batches, finish, advance)
+        _write_into(partial, job, shape, batches, finish, advance, {} if missing is None else missing)
         swap_folder(partial, folder)
         return VectorSet.load(folder)
+
+
+def left_out(folder: str | Path) -> tuple[tuple[str, str], ...]:
+    """Id and reason of the images that `embed_to` left out of a folder, because they could not be read."""
+    file = Path(folder) / _LEFT_OUT
+    return tuple(read_json(file, "the images left out").items()) if file.exists() else ()
 
 
 def _write_into(
@@ -131,13 +170,16 @@ def _write_into(
     batches: VectorBatches,
     finish: Callable[[npt.NDArray[np.float32]], VectorSet],
     advance: Advance,
+    missing: dict[int, str],
 ) -> None:
-    done = done_rows(partial, job)
+    done, earlier = _progress(partial, job)
+    missing.update(earlier)
     if done == 0:
         partial.mkdir(parents=True, exist_ok=True)
         # a mark left by another job must never vouch for the empty vectors that follow
         (partial / "progress.json").unlink(missing_ok=True)
         np.lib.format.open_memmap(partial / "vectors.npy", mode="w+", dtype=np.float32, shape=shape).flush()
+    (partial / _LEFT_OUT).unlink(missing_ok=True)
     vectors = np.lib.format.open_memmap(partial / "vectors.npy", mode="r+")
     advance(done)
     for index, (rows, values) in enumerate(batches(done)):
@@ -145,21 +187,40 @@ def _write_into(
         advance(len(rows))
         if index % _BATCHES_BETWEEN_MARKS == _BATCHES_BETWEEN_MARKS - 1:
             vectors.flush()
-            write_json(partial / "progress.json", {**job, "done": int(rows[-1]) + 1})
+            write_json(partial / "progress.json", {**job, "done": int(rows[-1]) + 1, "missing": missing})
     vectors.flush()
     finish(vectors).save_items(partial)
     write_json(partial / "job.json", job)
     (partial / "progress.json").unlink(missing_ok=True)
 
 
-def done_rows(partial: Path, job: dict[str, object]) -> int:
-    """How many rows an interrupted `embed_to` has safely written for this very job."""
+def _progress(partial: Path, job: dict[str, object]) -> tuple[int, dict[int, str]]:
+    """How many rows an interrupted call has safely written for this very job, and which of them could not be read."""
     try:
         progress = json.loads((partial / "progress.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
-        return 0
-    same = {key: progress.get(key) for key in job} == job
-    return int(progress["done"]) if same and (partial / "vectors.npy").is_file() else 0
+        return 0, {}
+    if {key: progress.get(key) for key in job} != job or not (partial / "vectors.npy").is_file():
+        return 0, {}
+    return int(progress["done"]), {int(row): reason for row, reason in progress.get("missing", {}).items()}
+
+
+def _others(count: int, missing: dict[int, str]) -> npt.NDArray[np.int64]:
+    """The rows that are not missing, of which there is one at least."""
+    return np.setdiff1d(np.arange(count), list(missing))
+
+
+def _keep_rows(file: Path, rows: npt.NDArray[np.int64]) -> None:
+    """Leave only these rows in a file of vectors."""
+    whole = np.load(file, mmap_mode="r")
+    shorter = file.with_name("vectors.shorter.npy")
+    kept = np.lib.format.open_memmap(shorter, mode="w+", dtype=np.float32, shape=(len(rows), whole.shape[1]))
+    for start in range(0, len(rows), _COPIED_ROWS):
+        kept[start : start + _COPIED_ROWS] = whole[rows[start : start + _COPIED_ROWS]]
+    kept.flush()
+    # a call that carries on after a kill must not take the shorter file for the whole
+    (file.parent / "progress.json").unlink(missing_ok=True)
+    os.replace(shorter, file)
 
 
 def _reuse(folder: Path, job: dict[str, object]) -> VectorSet:

@@ -13,9 +13,9 @@ from samespace.data.pixels import ImageSize
 from samespace.evaluate import Certificate, check
 from samespace.evaluate.provenance import provenance_notes
 from samespace.models import Embedder, resolve_model
-from samespace.models.extract import embed_to, pick_device
+from samespace.models.extract import embed_to, left_out, pick_device
 from samespace.models.provenance import save_provenance
-from samespace.progress import bar, silent_bar
+from samespace.progress import bar, notice, silent_bar
 from samespace.project.settings import Project
 from samespace.report import write_report
 from samespace.train import load_recipe, run
@@ -96,6 +96,9 @@ def embed(place: Workplace, model: Path, name: str, *, validation: bool = False)
         target = place.vectors(name, f"validation-{side}" if validation else side)
         with (silent_bar if place.quiet else bar)(f"vectors of {name}, {side}", len(images)) as advance:
             embed_to(embedder, images, target, advance=advance)
+        if (late := left_out(target)) and not place.quiet:
+            such = f"{len(late):,}, such as {late[0][0]}"
+            notice(f"left out of vectors of {name}, {side}, because they cannot be read: {such}")
         save_provenance(resolve_model(model), target)
 
 

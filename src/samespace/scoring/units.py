@@ -64,7 +64,12 @@ class UnitVectors:
 
     def subset(self, rows: Ints) -> UnitVectors:
         """Some of the rows, in the order given."""
-        return UnitVectors(self.source, self.order[rows], dim=self.dim, rotation=self.rotation)
+        if np.array_equal(rows, np.arange(len(self))):
+            return self
+        part = UnitVectors(self.source, self.order[rows], dim=self.dim, rotation=self.rotation)
+        if self._kept is not None and part._keep:
+            part._kept = self._kept[rows]
+        return part
 
     def check(self) -> None:
         """Read everything once, which raises an InputError where a vector is zero or not finite."""

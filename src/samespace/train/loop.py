@@ -33,6 +33,7 @@ from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import dump_recipe
 from samespace.train.schedule import learning_rate
 from samespace.train.task import CompatibleTask
+from samespace.train.unreadable import UNREADABLE, UnreadableNotes
 from samespace.train.validation import Validation
 from samespace.vectors import VectorSet
 
@@ -130,6 +131,7 @@ class Training:
         precision = recipe.run.precision
         self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
         self.checkpoint = out / "checkpoint.safetensors"
+        self.unreadable = UnreadableNotes(out / UNREADABLE, quiet=quiet or not self.processes.first)
 
     def run(self) -> Position:
         """Train to the end, from the checkpoint where there is one."""
@@ -161,6 +163,7 @@ class Training:
         before, mean = position.seconds, math.nan
         pending = torch.zeros(len(_PARTS), device=self.device)
         for batch in self.batches(epoch, position.step):
+            self.unreadable(self.source, batch)
             rate = learning_rate(optim, epoch, batch.step, self.steps)
             weight = task.weight_at(epoch + batch.step / self.steps)
             pending += self.step(batch, epoch, weight, rate)
@@ -258,7 +261,7 @@ class Training:
         assert task.refresh is not None
         loss: Any = task.influence
         start, stop = self.processes.share(len(self.source))
-        part = embed_rows(task.embedder, self.source, start=start, stop=stop)
+        part = embed_rows(task.embedder, self.source, start=start, stop=stop, told=self.unreadable)
         with self.processes.gathered(part, start, len(self.source), self.out / "guide.npy") as guide:
             centres = task.refresh(torch.from_numpy(guide)) if self.processes.first else None
         loss.set_prototypes(self.processes.from_first(centres, loss.weight))
@@ -284,7 +287,7 @@ class Training:
         """The metrics of the present model on the validation slice; empty but for the first process."""
         images = validation.slice.images
         start, stop = self.processes.share(len(images))
-        part = embed_rows(self.task.embedder, images, start=start, stop=stop)
+        part = embed_rows(self.task.embedder, images, start=start, stop=stop, told=self.unreadable)
         with self.processes.gathered(part, start, len(images), self.out / "validation.npy") as vectors:
             return validation.measure(vectors) if self.processes.first else {}
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from samespace.data import FixedViews, ImageSource
+from samespace.data.readable import stand_ins
 from samespace.data.source import Subset
 from samespace.encoders import open_image_model
 from samespace.errors import InputError
@@ -79,6 +80,8 @@ def old_side(
 def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
     """Old vectors in the order of the training images; without ids, one for each image or for each of the whole source.
 
+    An image that cannot be read takes the vector of the image that training reads in its place.
+
     Raises:
         InputError: an image has no vector, or the counts differ where the vectors have no ids.
     """
@@ -102,11 +105,15 @@ def align(vectors: VectorSet, source: ImageSource) -> VectorSet:
                 )
         return vectors
     rows = vectors.rows_of(source.ids)
-    missing = source.ids[rows < 0]
+    missing = np.flatnonzero(rows < 0)
     if missing.size:
-        raise InputError(
-            f"{vectors.name} lacks {missing.size:,} of {len(source):,} training images, such as '{missing[0]}'"
-        )
+        others = stand_ins(source, missing)
+        if others is None or (rows[others] < 0).any():
+            raise InputError(
+                f"{vectors.name} lacks {missing.size:,} of {len(source):,} training images, such as "
+                f"'{source.ids[missing[0]]}'"
+            )
+        rows[missing] = rows[others]
     return vectors if np.array_equal(rows, np.arange(len(vectors))) else vectors.subset(rows)
 
 
@@ -162,7 +169,7 @@ def _embed_once(embedder: ImageModel, source: ImageSource, out: Path, group: Pro
     if group.first and not folder.exists():
         show = silent_bar if quiet else bar
         with show(f"old vectors by {embedder.name or 'the old model'}", len(source)) as advance:
-            embed_to(embedder, source, folder, advance=advance)
+            embed_to(embedder, source, folder, advance=advance, stand_ins=True)
     group.wait()
     return VectorSet.load(folder)
 
@@ -175,7 +182,7 @@ def _views_once(
     if not embed and not folder.exists():
         return OldViews(views, views.numbers(source.ids), (_stand_in(embedder, source),) * views.count)
     if group.first:
-        embed_views(embedder, source, views, folder, progress=silent_bar if quiet else bar)
+        embed_views(embedder, source, views, folder, stand_ins=True, progress=silent_bar if quiet else bar)
     group.wait()
     return load_views(folder, source, align)
 

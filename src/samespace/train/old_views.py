@@ -58,11 +58,12 @@ def embed_views(
     folder: str | Path,
     *,
     batch_size: int = 256,
+    stand_ins: bool = False,
     progress: Callable[[str, int], AbstractContextManager[Bar]],
 ) -> None:
     """Embed fixed views into `folder`: a vector set for each, `0` to `K - 1`, and `views.json`.
 
-    Killed, the same call carries on. Disk: K · N · dimensions · 4 bytes.
+    Killed, the same call carries on. Disk: K · N · dimensions · 4 bytes. `stand_ins` is that of `embed_to`.
 
     Raises:
         InputError: `folder` holds views made otherwise, or vectors of something else.
@@ -72,7 +73,7 @@ def embed_views(
     for view in range(views.count):
         one = ViewSource(source, views, view)
         with progress(f"old vectors, view {view + 1} of {views.count}", len(one)) as advance:
-            embed_to(embedder, one, folder / str(view), batch_size=batch_size, advance=advance)
+            embed_to(embedder, one, folder / str(view), batch_size=batch_size, advance=advance, stand_ins=stand_ins)
 
 
 def load_views(

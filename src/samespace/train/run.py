@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import differences, dump_recipe, parse_recipe
 from samespace.train.sections import DataSection
 from samespace.train.task import CompatibleTask
+from samespace.train.unreadable import UNREADABLE, read_notes
 from samespace.train.validation import Validation, ValidationSlice, validation_slice
 
 
@@ -42,12 +43,14 @@ class Trained:
         fresh: False where it was already there and nothing was done.
         seconds: time spent training, over all calls.
         validation: what `training.json` says of the validation classes; None where none were kept apart.
+        unreadable: reason by the id of each image that could not be read, in whose place another of its class stood.
     """
 
     model: Path
     fresh: bool
     seconds: float
     validation: dict[str, Any] | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, quiet: bool = False) -> Trained:
@@ -103,7 +106,7 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
             _finish(task, source, recipe, out, position.seconds, validation)
         group.wait()
     training = read_json(out / "training.json", "a finished training") if group.first else {}
-    return Trained(out / "model", True, position.seconds, training.get("validation"))
+    return Trained(out / "model", True, position.seconds, training.get("validation"), training.get("unreadable", {}))
 
 
 def open_training_source(data: DataSection, image_size: ImageSize | None = None, *, quiet: bool = True) -> ImageSource:
@@ -219,7 +222,13 @@ def finished(recipe: Recipe, out: Path, source: ImageSource) -> Trained | None:
     training = read_json(out / "training.json", "a finished training")
     if training.get("source") != source.fingerprint():
         raise InputError(f"{out} was trained on other images than {source.name} holds now; choose another --out")
-    return Trained(out / "model", False, float(training["seconds"]), training.get("validation"))
+    return Trained(
+        out / "model",
+        False,
+        float(training["seconds"]),
+        training.get("validation"),
+        training.get("unreadable", {}),
+    )
 
 
 def _finish(
@@ -230,7 +239,9 @@ def _finish(
     seconds: float,
     validation: Validation | None,
 ) -> None:
-    summary = {}
+    summary: dict[str, Any] = {}
+    if unreadable := read_notes(out / UNREADABLE):
+        summary["unreadable"] = unreadable
     if validation is not None:
         if validation.best is not None:
             load_best(validation.file, task)
@@ -258,5 +269,5 @@ def _finish(
         },
     )
     embedder.save(out / "model", classifier)
-    for name in ("checkpoint.safetensors", "best.safetensors"):
+    for name in ("checkpoint.safetensors", "best.safetensors", UNREADABLE):
         (out / name).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from samespace.data import Batch, ImageSource
+from samespace.data.readable import load_readable
 from samespace.errors import InputError
 from samespace.models.image_model import ImageModel
 from samespace.progress import Bar
@@ -100,9 +101,9 @@ def try_steps(training: Training, show: Bar) -> Trial:
 def seconds_per_image(embedder: ImageModel, source: ImageSource) -> float:
     """How long reading and embedding one image takes, from a small batch embedded twice, the second time counted."""
     rows = torch.arange(min(_SAMPLE, len(source))).numpy()
-    embedder.embed(source.load(rows[:4]))
+    embedder.embed(load_readable(source, rows[:4]).images)
     began = time.monotonic()
-    embedder.embed(source.load(rows)).cpu()
+    embedder.embed(load_readable(source, rows).images).cpu()
     return (time.monotonic() - began) / len(rows)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from samespace.data.deep.neighbours import Array, Ints, nearest_rows
 from samespace.data.loader import sequential
+from samespace.data.readable import UnreadableImages
 from samespace.data.source import ImageSource
 from samespace.progress import Advance, silent
 
@@ -67,14 +69,18 @@ def look(source: ImageSource, *, advance: Advance = silent) -> Looked:
     digest, picture = np.zeros(count, dtype="V16"), np.zeros((count, FREQUENCIES**2 - 1), dtype=np.float32)
     for batch in sequential(source, _BATCH):
         pixels = batch.images.numpy()
-        for row, image in zip(batch.rows.tolist(), pixels, strict=True):
-            digest[row] = np.void(_digest(image))
-        picture[batch.rows] = pictures(pixels)
+        seen = pictures(pixels)
+        for place, (row, image) in enumerate(zip(batch.asked.tolist(), pixels, strict=True)):
+            # a stand-in would be taken for a copy of itself
+            lost = place in batch.unreadable
+            digest[row] = np.void(_digest(image) if not lost else _unlike_any(row))
+            picture[row] = 0 if lost else seen[place]
         advance(len(batch.rows))
     original: Callable[[int], npt.NDArray[np.uint8]] | None = getattr(source, "original", None)
     if original is not None:
         for row in np.flatnonzero(_repeated(digest)).tolist():
-            digest[row] = np.void(_digest(original(row)))
+            with suppress(UnreadableImages):
+                digest[row] = np.void(_digest(original(row)))
     return Looked(digest, picture)
 
 
@@ -138,6 +144,10 @@ def _repeated(digest: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
 def _digest(image: npt.NDArray[np.uint8]) -> bytes:
     text = f"{image.shape}".encode()
     return hashlib.blake2b(text + np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+
+
+def _unlike_any(row: int) -> bytes:
+    return hashlib.blake2b(f"unreadable {row}".encode(), digest_size=16).digest()
 
 
 def _waves() -> Array:

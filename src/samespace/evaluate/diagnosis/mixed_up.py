@@ -13,7 +13,7 @@ from samespace.scoring.units import UnitVectors
 
 _SAME = 0.9999
 _OWN_ITEMS = 200
-_CLASSES, _PER_CLASS = 1000, 20
+_CLASSES, _PER_CLASS = 250, 20
 _FEWEST_CLASSES = 8
 
 # the baseline's scores differ from the gallery's by a cosine of at least so much and so many standard errors, and the
@@ -62,7 +62,7 @@ def _by_scores(aligned: AlignedSets, new: UnitVectors, old: UnitVectors, gallery
     classes = np.flatnonzero((queries >= 2) & (items >= 2))
     if len(classes) < _FEWEST_CLASSES:
         return None
-    classes = classes[:: max(1, len(classes) // _CLASSES)]
+    classes = classes[:: -(-len(classes) // _CLASSES)]
     sums = {
         "new": _sums(new, aligned.mates.query_codes, classes),
         "old": _sums(old, aligned.mates.query_codes, classes),
@@ -101,5 +101,7 @@ def _sums(vectors: UnitVectors, codes: Ints, classes: Ints) -> tuple[Floats, Flo
     which = np.repeat(np.arange(len(classes)), count)
     total = np.zeros((len(classes), vectors.dim))
     for start, block in vectors.subset(order[places]).blocks():
-        np.add.at(total, which[start : start + len(block)], block)
+        mine = which[start : start + len(block)]
+        heads = np.flatnonzero(np.diff(mine, prepend=-1))
+        total[mine[heads]] += np.add.reduceat(block, heads, axis=0)
     return total, count.astype(np.float64)

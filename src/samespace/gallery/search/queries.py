@@ -10,6 +10,7 @@ from samespace.errors import GalleryError, SpaceError
 from samespace.gallery.index.base import Source
 from samespace.gallery.ingest.images import Images, ImagesLike, ItemEmbedder, ModelLike, load_embedder
 from samespace.gallery.ledger.state import State
+from samespace.names import escaped
 from samespace.progress import Advance, silent
 from samespace.vectors import VectorSet
 
@@ -66,16 +67,26 @@ def embed_queries(
             f"the gallery remembers no model of space {kept.space}; name its folder with --model, or embed the images "
             "with 'samespace embed' and give the vectors"
         )
+    from samespace.data import sequential
+
     loaded = load_embedder(chosen, device)
     if loaded.space != kept.space:
         raise SpaceError(f"{chosen} holds a model of space {loaded.space}, expected one of {kept.space}")
     embedder = ItemEmbedder(loaded, Images.open(images, loaded))
     source = embedder.images.source
     vectors = np.empty((len(source), kept.space.dim), dtype=np.float32)
-    for start in range(0, len(source), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(source)))
-        vectors[rows] = embedder.vectors(source.load(rows))
-        advance(len(rows))
-    labels = np.asarray(source.classes)[source.labels]
-    found = VectorSet.from_arrays(vectors, labels=labels, ids=source.ids, space=kept.space, name=source.name)
-    return EmbeddedQueries(found, tuple(getattr(source, "skipped", ())))
+    missing: dict[int, str] = {}
+    for batch in sequential(source, batch_size):
+        vectors[batch.asked] = embedder.vectors(batch.images)
+        missing.update(batch.unreadable.values())
+        advance(len(batch.rows))
+    rows = np.setdiff1d(np.arange(len(source)), list(missing))
+    found = VectorSet.from_arrays(
+        vectors[rows],
+        labels=np.asarray(source.classes)[source.labels[rows]],
+        ids=source.ids[rows],
+        space=kept.space,
+        name=source.name,
+    )
+    late = [(escaped(source.ids[row]), reason) for row, reason in sorted(missing.items())]
+    return EmbeddedQueries(found, (*getattr(source, "skipped", ()), *late))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from samespace.data import ImageSource, holds_encoded, open_source
 from samespace.data.listing import ListedSource
+from samespace.data.readable import load_readable
 from samespace.progress import Bar, silent
 
 _PIXELS = 32
@@ -69,7 +70,7 @@ def look(images: str, *, broken: str = "skip", seed: int = 0, advance: Bar = sil
     rows = np.random.default_rng(seed).permutation(len(source))[:_SAMPLE].astype(np.int64)
     found = source.sizes.elements() if isinstance(source, ListedSource) else []
     shapes = sorted(list(found) or [source.image_shape[1:]], key=lambda shape: shape[0] * shape[1])
-    sample = source.load(rows).numpy().astype(np.int16)
+    sample = load_readable(source, rows).images.numpy().astype(np.int16)
     advance(len(rows))
     luminance = sample.mean(axis=1).reshape(len(sample), -1)
     background = np.median(luminance, axis=1, keepdims=True)
