@@ -7,7 +7,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from samespace.errors import InputError
+from samespace.errors import InputError, SpaceError
 from samespace.evaluate import check
 from samespace.evaluate.verdict import judge, overall
 from samespace.metrics import mean_average_precision
@@ -329,3 +329,25 @@ def test_progress_counts_queries(world):
         **FAST,
     )
     assert seen == [(40, 90), (80, 90), (90, 90)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_galleries_in_each_others_place_are_noted_or_refused(make, seed):
+    world = make(seed=seed)
+    sets = {"queries": world.queries, "baseline": world.baseline}
+    with pytest.raises(SpaceError, match="expected baseline in the space of gallery"):
+        check(**sets, gallery=world.new_gallery, new_gallery=world.gallery)
+    bare = {name: replace(one, space=None) for name, one in sets.items()}
+    old, new = (replace(one, space=None) for one in (world.gallery, world.new_gallery))
+    fast = {"examples": 0, "replicates": 200, "metrics": ["mAP"]}
+    words = "gallery and new gallery may stand in each other's place"
+    assert any(words in note for note in check(**bare, gallery=new, new_gallery=old, **fast).notes)
+    assert not any(words in note for note in check(**bare, gallery=old, new_gallery=new, **fast).notes)
+
+
+def test_a_vector_without_direction_is_refused_by_name(world):
+    for value, words in ((np.nan, "item3"), (0.0, "item3")):
+        vectors = world.gallery.vectors.copy()
+        vectors[3] = value
+        with pytest.raises(InputError, match=f"row 3 .*{words}"):
+            check(**(world.sets() | {"gallery": replace(world.gallery, vectors=vectors)}), examples=0, replicates=10)

@@ -79,7 +79,7 @@ def test_training_is_that_with_another_image_of_the_class_in_its_place(images, t
             assert LOST not in VectorSet.load(tmp_path / "vectors").ids
             compatibility = {"method": "l2", "old_vectors": str(tmp_path / "vectors")}
     found = run(parse_recipe(plan(images, **compatibility)), tmp_path / "spoilt", quiet=True)
-    assert found.unreadable == {LOST: "broken data stream when reading image file"}
+    assert found.unreadable == {LOST: "it cannot be decoded (broken data stream when reading image file)"}
     (images / LOST).write_bytes((images / INSTEAD).read_bytes())
     if method == "stored vectors":
         embed_to(Embedder.load(tmp_path / "v1" / "model"), opened(images), tmp_path / "all")
@@ -132,7 +132,7 @@ def test_the_command_names_and_counts_them(images, tmp_path, capsys):
     assert f"{LOST} cannot be read" in printed.err
     assert f"{INSTEAD} stands in its place" in printed.err
     assert command(["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "v1")]) == 0
-    assert f"in their place: 1\n  {LOST}: broken data stream" in capsys.readouterr().out
+    assert f"in their place: 1\n  {LOST}: it cannot be decoded (broken data stream" in capsys.readouterr().out
     again = ["embed", str(tmp_path / "v1"), str(images), "--broken", "skip", "--out", str(tmp_path / "vectors")]
     for _ in range(2):
         assert command(again) == 0
@@ -148,7 +148,9 @@ def test_vectors_leave_them_out(images, tmp_path):
     source, embedder = opened(images), model()
     kept = np.flatnonzero(source.ids != LOST)
     written = embed_to(embedder, source, tmp_path / "vectors", batch_size=4)
-    assert left_out(tmp_path / "vectors") == ((LOST, "broken data stream when reading image file"),)
+    assert left_out(tmp_path / "vectors") == (
+        (LOST, "it cannot be decoded (broken data stream when reading image file)"),
+    )
     for found in (written, embed(embedder, source, batch_size=4), VectorSet.load(tmp_path / "vectors")):
         assert found.ids.tolist() == source.ids[kept].tolist()
         assert found.labels is not None

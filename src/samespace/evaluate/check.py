@@ -327,7 +327,20 @@ def _cautions(results: Mapping[str, MetricResult], mated: int) -> list[str]:
         notes.append("Only one identity has mates: nothing can be said of others, so no metric counts as compatible.")
     elif mated < FEW_IDENTITIES:
         notes.append(f"Only {mated} identities have mates: the intervals rest on few and may be too narrow.")
-    return notes + control_cautions(results, "queries")
+    return notes + _exchanged(results) + control_cautions(results, "queries")
+
+
+def _exchanged(results: Mapping[str, MetricResult]) -> list[str]:
+    """A note where new queries find clearly more in the old gallery than in the new one, in every metric."""
+    beyond = [result.new is not None and result.intervals["cross"][0] > result.new for result in results.values()]
+    if not all(beyond):
+        return []
+    name, one = next(iter(results.items()))
+    return [
+        f"New queries find clearly more in the gallery than in the new gallery ({name} {one.cross:.1%} against "
+        f"{one.new:.1%}): gallery and new gallery may stand in each other's place, and then the verdict means nothing. "
+        "Vectors that declare their space are refused in such a place."
+    ]
 
 
 def _data(mates: Mates) -> dict[str, int]:
