@@ -82,7 +82,7 @@ def embed(
     from samespace.models.extract import embed_to
     from samespace.models.extract import left_out as left_out_of_vectors
     from samespace.models.provenance import save_provenance
-    from samespace.progress import bar, silent_bar
+    from samespace.progress import bar, silent_bar, working
     from samespace.train import embed_views, load_recipe
 
     if (allocation is None) != (part_name is None):
@@ -101,12 +101,13 @@ def embed(
         return
     embedder = as_image_model(encoder, str(model))
     prepared = embedder.preprocessing
-    images = open_for_model(
-        source,
-        prepared.image_size if prepared else None,
-        channels=prepared.channels if prepared else None,
-        broken="skip" if broken == "skip" else "refuse",
-    )
+    with working(f"opening {source}", quiet=quiet):
+        images = open_for_model(
+            source,
+            prepared.image_size if prepared else None,
+            channels=prepared.channels if prepared else None,
+            broken="skip" if broken == "skip" else "refuse",
+        )
     left_out = left_out_of(images)
     if allocation is not None and part_name is not None:
         images = part(images, Allocation.load(allocation, images), part_name)  # type: ignore[arg-type]
