@@ -110,7 +110,7 @@ def test_one_space_without_calibration_has_no_scores(tmp_path: Path) -> None:
     made.switch(2)
     search(source, QUERIES, made.spaces[2])
     made.backfill(2, ids[:5], vectors[:5])
-    with pytest.raises(GalleryError, match=r"2 spaces serve the gallery.*no calibration.*samespace check"):
+    with pytest.raises(GalleryError, match=r"2 spaces serve the gallery.*no calibration.*'samespace gallery calibrate"):
         search(source, QUERIES, made.spaces[2])
     assert len(search(source, QUERIES, made.spaces[2], merge="raw").hits[0]) == 10
 
@@ -129,7 +129,7 @@ def test_spaces_are_never_mixed_silently(made: Made, source: LocalSource, tmp_pa
     with unlinked.ledger.write() as writer:
         writer.session.run("DELETE FROM link")
         writer.set_query(2)
-    with pytest.raises(SpaceError, match=r"samespace check.*--accept-uncertified"):
+    with pytest.raises(SpaceError, match=r"roll the gallery back, run 'samespace check'"):
         search(LocalSource(unlinked.ledger, None), QUERIES, unlinked.spaces[2])
     with unlinked.ledger.write() as writer:
         writer.put_link(Link(2, 1, 8))

@@ -111,7 +111,7 @@ def closed(tmp_path: Path) -> Path:
 
 def test_a_file_that_is_no_database_is_refused(closed: Path) -> None:
     closed.write_bytes(b"this is not a database, it is a text of some length\n" * 400)
-    with pytest.raises(GalleryError, match=r"is damaged .* restore it from a backup") as caught:
+    with pytest.raises(GalleryError, match=r"is damaged; restore it from a backup") as caught:
         Ledger.open(closed.parent)
     one_line(caught)
 
