@@ -60,7 +60,10 @@ def test_the_papers_networks_are_in_the_plan(tmp_path, monkeypatch):
         (["bct", "--data", GLYPHS, "--set", "model.backbone=iresnet20"], "unknown backbone 'iresnet20'"),
         (["bct", "--data", GLYPHS, "--set", "variants.wider=[model.embedding_dim=99]"], "'beta-deeper-wider' has 99"),
         (["bct", "--data", GLYPHS, "--set", "check.open_set=0"], "check.open_set=0 leaves no query without a mate"),
-        (["bct", "--data", GLYPHS, "--set", "metrics.map=null"], "the papers measure no 'map'; legal: TAR@FAR"),
+        (
+            ["bct", "--data", GLYPHS, "--set", "metrics.map=null"],
+            "the papers measure no 'map'; did you mean 'mAP'? legal: TAR@FAR",
+        ),
         (["bct", "--settings", "market1501", "--table", "figure"], "nothing to compare"),
         (["bct", "--data", GLYPHS, "--seed", "-1"], "-1 is not in the range x>=0."),
         (["bct", "--data", "missing.npz"], "missing.npz does not exist"),
