@@ -332,7 +332,10 @@ def _cautions(results: Mapping[str, MetricResult], mated: int) -> list[str]:
 
 def _exchanged(results: Mapping[str, MetricResult]) -> list[str]:
     """A note where new queries find clearly more in the old gallery than in the new one, in every metric."""
-    beyond = [result.new is not None and result.intervals["cross"][0] > result.new for result in results.values()]
+    beyond = [
+        result.new is not None and (interval := result.intervals["cross"]) is not None and interval[0] > result.new
+        for result in results.values()
+    ]
     if not all(beyond):
         return []
     name, one = next(iter(results.items()))
