@@ -181,6 +181,25 @@ def typed_column(cells: Sequence[str]) -> tuple[list[Scalar], str | None]:
     return list(cells), odd if any(value is not None for value in values.values()) else None
 
 
+def parses_as_float(text: str) -> bool:
+    """Whether Python reads the text as a float, however it is written; `number` is strict about that."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def require_names_once(header: Sequence[str], path: Path) -> None:
+    """Refuse a line of column names that names one twice.
+
+    Raises:
+        InputError: a name comes twice.
+    """
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise InputError(f"{path} names the column '{twice[0]}' twice; its first line should hold names")
+
+
 def _line_at(text: str, place: int) -> int:
     return len(_BREAK.findall(text, 0, place)) + 1
 

@@ -216,16 +216,8 @@ def _scores(path: Path, images: npt.NDArray[np.str_], faces: Path) -> Floats:
     try:
         return np.asarray(scores, dtype=np.float64)
     except ValueError:
-        row = next(row for row, score in enumerate(scores) if not _is_number(score))
+        row = next(row for row, score in enumerate(scores) if not text.parses_as_float(score))
         raise InputError(f"{path}:{row + 1}: a score should be a number, got '{scores[row]}'") from None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _reason(error: Exception) -> str:

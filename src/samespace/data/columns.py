@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samespace.errors import InputError, suggest
+from samespace.text import parses_as_float
 
 # the first name that is there counts
 PATHS = (
@@ -115,8 +116,8 @@ def _unnamed(first: Sequence[str], numbers: Sequence[int | None]) -> Columns | N
         if (
             count >= 3
             and first[0].strip().isdecimal()
-            and all(map(_is_number, first[1:-1]))
-            and not _is_number(first[-1])
+            and all(map(parses_as_float, first[1:-1]))
+            and not parses_as_float(first[-1])
         ):
             # index, labels and path, as MXNet writes
             path, label, fractions = count - 1, 1, True
@@ -143,11 +144,3 @@ def _number(given: str | None, count: int, where: str) -> int | None:
 def is_picture(name: str) -> bool:
     """Whether a name ends as image files do, even where nothing stands before its suffix."""
     return "." + name.strip().lower().rpartition(".")[2] in PICTURES
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

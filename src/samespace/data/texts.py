@@ -16,7 +16,7 @@ import numpy as np
 from samespace.errors import InputError, suggest
 from samespace.files import require_file
 from samespace.names import require_names
-from samespace.text import json_lines, typed_column
+from samespace.text import json_lines, require_names_once, typed_column
 from samespace.text import rows as table_rows
 
 ENDINGS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".pq")
@@ -151,8 +151,7 @@ def _rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]], 
 def _table(path: Path, delimiter: str) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]], str]:
     found = table_rows(path, "texts", delimiter)
     _, header = next(found, (1, []))
-    if twice := [name for name in header if header.count(name) > 1]:
-        raise InputError(f"{path} names the column '{twice[0]}' twice; its first line should hold names")
+    require_names_once(header, path)
 
     def rows() -> Iterator[tuple[int, dict[str, Any]]]:
         for number, row in found:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samespace.errors import InputError, suggest
-from samespace.text import split_rows
+from samespace.text import parses_as_float, require_names_once, split_rows
 from samespace.vectors.columns import Names
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _joined(batch: pyarrow.RecordBatch, shape: Shape, path: Path, row: int) -> A
             values[:, place] = batch.column(name).cast(pyarrow.float32()).to_numpy(zero_copy_only=False)
         except pyarrow.ArrowInvalid:
             cells = batch.column(name).to_pylist()
-            bad = next(number for number, cell in enumerate(cells) if not _is_number(cell))
+            bad = next(number for number, cell in enumerate(cells) if not parses_as_float(cell))
             raise InputError(
                 f"{path}: row {row + bad} (column '{name}') holds {cells[bad]!r}; expected a number"
             ) from None
@@ -162,8 +162,7 @@ def _head(path: Path) -> tuple[list[str], list[str], str]:
     cut = text if len(raw) < _HEAD_BYTES else text[: text.rfind("\n")]
     found = [row for _, (_, row) in zip(range(2), split_rows(cut, path, delimiter), strict=False)]
     header = found[0]
-    if twice := [name for name in header if header.count(name) > 1]:
-        raise InputError(f"{path} names the column '{twice[0]}' twice; its first line should hold names")
+    require_names_once(header, path)
     return header, found[1] if len(found) > 1 else [], delimiter
 
 
@@ -179,11 +178,3 @@ def _numbered(header: list[str]) -> dict[str, tuple[str, ...]]:
         if len(order) > 1 and order[0] in (0, 1) and order[-1] - order[0] == len(order) - 1:
             found[stem] = tuple(members[number] for number in order)
     return found
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
