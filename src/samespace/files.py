@@ -18,8 +18,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from samespace.errors import InputError
 
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, SyntaxError,
@@ -127,6 +125,8 @@ def locked(path: Path) -> Iterator[None]:
     """Keep other threads and processes out of the same block for `path`, waiting for them; locks a file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _beside(path, "lock")
+    from filelock import FileLock  # not needed by commands that lock nothing, and slow to import
+
     guard = FileLock(lock, mode=0o666, poll_interval=0.02)
     try:
         guard.acquire()
@@ -221,3 +221,15 @@ def require_file(path: Path, what: str) -> None:
         raise InputError(f"{path} is a folder; expected {what}, a file")
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected {what}")
+
+
+def split_options(address: str, option: re.Pattern[str]) -> tuple[str, dict[str, str]]:
+    """A path and the options after it, `items.parquet,id=sku`; a file whose own name ends so is taken as it is.
+
+    `option` matches the last one: its first group is the name, its second the value.
+    """
+    options: dict[str, str] = {}
+    while not Path(address).exists() and (match := option.search(address)):
+        options.setdefault(match[1], match[2])
+        address = address[: match.start()]
+    return address, options

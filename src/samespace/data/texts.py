@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from samespace.errors import InputError, suggest
-from samespace.files import require_file
+from samespace.files import require_file, split_options
 from samespace.names import require_names
 from samespace.text import json_lines, require_names_once, typed_column
 from samespace.text import rows as table_rows
@@ -123,11 +123,8 @@ def read_texts(address: str | os.PathLike[str], *, skip_empty: bool = False) -> 
 
 def _split(address: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
     """A path and the columns named after it."""
-    text, named = os.fspath(address), dict[str, str]()
-    while not Path(text).exists() and (match := _OPTION.search(text)):
-        named.setdefault(match[1], match[2])
-        text = text[: match.start()]
-    return Path(text), named
+    path, named = split_options(os.fspath(address), _OPTION)
+    return Path(path), named
 
 
 def _rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]], str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from samespace.errors import InputError
+from samespace.files import split_options
 from samespace.vectors.arrays import npy_source
 from samespace.vectors.columns import Names
 from samespace.vectors.files import arrow_source, csv_source, parquet_source
@@ -95,11 +96,8 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, Names]:
     """An address without the options after it, and these: `old.npy,ids=old.csv` or `t.parquet,vector=new,id=sku`."""
     # a path has lost one of the two slashes of an address
     text = re.sub(r"^(postgres(?:ql)?|https?):/(?=[^/])", r"\1://", os.fspath(address))
-    options: dict[str, str] = {}
-    while not Path(text).exists() and (match := _OPTIONS.search(text)):
-        options.setdefault(match[1], match[2])
-        text = text[: match.start()]
-    return text, Names(**options)
+    path, options = split_options(text, _OPTIONS)
+    return path, Names(**options)
 
 
 def source_of(address: str | os.PathLike[str], names: Names | None = None, *, metadata: bool = False) -> Source | None:
