@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from samespace.errors import InputError, SpaceError
+
+Score = Literal["cosine", "ip", "l2"]
+"""How a search compares two vectors, higher is nearer: cosine, inner product, or minus the squared L2 distance."""
 
 
 @dataclass(frozen=True)

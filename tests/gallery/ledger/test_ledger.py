@@ -66,6 +66,23 @@ def test_what_is_made_can_be_opened_again(place: str, opened: Callable[..., Ledg
         assert rows.contents == ("h1", "h2")
 
 
+def test_a_score_is_kept_with_its_space_and_other_versions_are_told(place: str, opened: Callable[..., Ledger]) -> None:
+    made = Ledger.create(place, OLD, model=None, settings={}, score="ip")
+    with made.write() as writer:
+        assert writer.add_space(NEW, None, "l2") == 2
+    made.close()
+    ledger = opened(place)
+    assert [kept.score for kept in ledger.state().spaces.values()] == ["ip", "l2"]
+    assert [kept.space for kept in ledger.state().spaces.values()] == [OLD, NEW]
+    with ledger.write() as writer:
+        # readers that know cosines only refuse this one
+        assert writer.meta("format") == "samespace.gallery/2"
+        writer.session.run("UPDATE space SET description = REPLACE(description, '\"l2\"', '\"hamming\"')")
+        writer.put_meta("other", "")
+    with pytest.raises(GalleryError, match="searched by 'hamming', which this version does not know"):
+        ledger.state()
+
+
 def test_vectors_come_back_to_the_bit(ledger: Ledger) -> None:
     values = np.zeros((3, OLD.dim), np.float32)
     values[0] = np.array([0.0, -0.0, 1e-45, -1e-38, 3.4e38, 1 / 3, np.float32(0.1), 1], np.float32)

@@ -12,12 +12,12 @@ from typing import Any
 from samespace.errors import GalleryError
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import Engine, LedgerReader
+from samespace.gallery.ledger.schema import FORMAT, FORMAT_WITH_SCORES
 from samespace.gallery.ledger.sqlite import SqliteEngine
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
-from samespace.space import Space
+from samespace.space import Score, Space
 
-FORMAT = "samespace.gallery/1"
 POSTGRES = ("postgresql://", "postgres://")
 
 
@@ -31,8 +31,16 @@ class Ledger:
         self.engine = engine
 
     @classmethod
-    def create(cls, location: str | Path, space: Space, *, model: str | None, settings: Mapping[str, Any]) -> Ledger:
-        """Make a new ledger with its first space.
+    def create(
+        cls,
+        location: str | Path,
+        space: Space,
+        *,
+        model: str | None,
+        settings: Mapping[str, Any],
+        score: Score = "cosine",
+    ) -> Ledger:
+        """Make a new ledger with its first space, which is searched by `score`.
 
         The location is a folder, or `postgresql://…`, where `?schema=NAME` names the schema; settings are JSON-ready.
 
@@ -49,7 +57,7 @@ class Ledger:
                 writer.put_meta("format", FORMAT)
                 writer.put_meta("gallery", uuid.uuid4().hex)
                 writer.put_meta("settings", json.dumps(dict(settings)))
-                writer.add_space(space, model)
+                writer.add_space(space, model, score)
                 writer.note("create", actor="create", space=space.id)
         except BaseException:
             engine.discard()
@@ -64,8 +72,11 @@ class Ledger:
             ledger = cls(engine)
             with ledger.read() as reader:
                 written = reader.meta("format")
-            if written != FORMAT:
-                raise GalleryError(f"{engine.location} has format {written!r}; this version reads '{FORMAT}'")
+            if written not in (FORMAT, FORMAT_WITH_SCORES):
+                raise GalleryError(
+                    f"{engine.location} has format {written!r}; this version reads '{FORMAT}' and "
+                    f"'{FORMAT_WITH_SCORES}'"
+                )
         except BaseException:
             engine.close()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from samespace.gallery.ledger.state import (
 )
 from samespace.gallery.serving import has_vector_sql, served_sql
 from samespace.metrics.calibration import Calibration
-from samespace.space import Space
+from samespace.space import Score, Space
 
 if TYPE_CHECKING:
     from samespace.gallery.ledger.postgres import PostgresEngine, PostgresSession
@@ -293,10 +293,16 @@ class LedgerReader:
     def _spaces(self) -> Mapping[int, StoredSpace]:
         rows = self.session.all("SELECT rank, description, model, retired FROM space ORDER BY rank")
         where = f"{self.engine.location}: a space of the gallery"
-        return {
-            row[0]: StoredSpace(row[0], Space.from_dict(json.loads(row[1]), where), row[2], bool(row[3]))
-            for row in rows
-        }
+        spaces = {}
+        for generation, text, model, retired in rows:
+            description = json.loads(text)
+            score = description.get("score", "cosine")
+            if score not in get_args(Score):
+                raise GalleryError(f"{where} is searched by '{score}', which this version does not know")
+            spaces[generation] = StoredSpace(
+                generation, Space.from_dict(description, where), model, bool(retired), score
+            )
+        return spaces
 
     def _links(self) -> Mapping[tuple[int, int], Link]:
         rows = self.session.all("SELECT query, gallery, dims, certificate FROM link")

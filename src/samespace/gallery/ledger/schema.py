@@ -1,9 +1,14 @@
 """The tables of a ledger on SQLite and on PostgreSQL: a file format, so columns never change their meaning.
 
-In the columns `rank` is a space's generation and `epoch` a revision. Each space has a table `vector_<generation>`.
+In the columns `rank` is a space's generation and `epoch` a revision. Each space has a table `vector_<generation>`, and
+its description names its score where that is not the cosine.
 """
 
 from __future__ import annotations
+
+FORMAT = "samespace.gallery/1"
+FORMAT_WITH_SCORES = "samespace.gallery/2"
+"""The same with a space that is not searched by cosine, which readers of the first format would do."""
 
 SQLITE = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);

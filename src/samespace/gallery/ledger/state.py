@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from samespace.gallery.serving import servable
 from samespace.metrics.calibration import Calibration
-from samespace.space import Space
+from samespace.space import Score, Space
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -30,12 +30,14 @@ class StoredSpace:
         space: its identity, immutable.
         model: folder of the model, where it is at hand.
         retired: sealed away; its vectors are gone or going.
+        score: what searches of its vectors go by.
     """
 
     generation: int
     space: Space
     model: str | None = None
     retired: bool = False
+    score: Score = "cosine"
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ import numpy as np
 
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import Engine, Session
+from samespace.gallery.ledger.schema import FORMAT_WITH_SCORES
 from samespace.gallery.ledger.state import Claim, Completed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
 from samespace.gallery.serving import has_vector_sql
 from samespace.metrics.calibration import Calibration
-from samespace.space import Space
+from samespace.space import Score, Space
 
 
 class LedgerWriter(WorkQueue):
@@ -28,12 +29,16 @@ class LedgerWriter(WorkQueue):
         super().__init__(engine, session)
         self._revision: int | None = None
 
-    def add_space(self, space: Space, model: str | None) -> int:
-        """Store a space that the gallery does not have; its generation."""
+    def add_space(self, space: Space, model: str | None, score: Score = "cosine") -> int:
+        """Store a space that the gallery does not have, searched by `score`; its generation."""
         generation = self._count("SELECT COALESCE(MAX(rank), 0) + 1 FROM space")
+        description = space.to_dict()
+        if score != "cosine":
+            description["score"] = score
+            self.put_meta("format", FORMAT_WITH_SCORES)
         self.session.run(
             "INSERT INTO space VALUES (?, ?, ?, ?, 0, ?)",
-            [generation, space.id, json.dumps(space.to_dict()), model, time.time()],
+            [generation, space.id, json.dumps(description), model, time.time()],
         )
         for statement in self.engine.vector_table(generation, space.dim):
             self.session.run(statement)

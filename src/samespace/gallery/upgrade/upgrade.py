@@ -214,7 +214,7 @@ def _registered(writer: LedgerWriter, new: NewSpace) -> int:
         writer.forget_space(generation)
         generation = None
     if generation is None:
-        return writer.add_space(new.space, new.folder)
+        return writer.add_space(new.space, new.folder, state.spaces[state.query].score)
     if new.folder is not None:
         writer.set_model(generation, new.folder)
     return generation
