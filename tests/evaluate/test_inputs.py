@@ -8,7 +8,8 @@ import pytest
 from samespace.errors import InputError, SpaceError
 from samespace.evaluate import check
 from samespace.evaluate.inputs import align
-from samespace.scoring.units import UnitVectors, random_rotation
+from samespace.scoring.sides import SideVectors
+from samespace.scoring.units import random_rotation
 from samespace.vectors import VectorSet
 
 FAST = {"replicates": 200, "examples": 4}
@@ -126,10 +127,10 @@ def test_lengths_that_vary_undeclared_spaces_and_labels_that_look_alike_are_note
 
 def test_unit_vectors_have_length_one_in_the_order_asked(world):
     order = np.array([4, 0, 2])
-    unit = UnitVectors(world.queries, order).read(0, 3)
+    unit = SideVectors(world.queries, order).read(0, 3)
     expected = world.queries.vectors[order].astype(float)
     np.testing.assert_allclose(unit, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-15)
-    cut = UnitVectors(world.queries, order, dim=5).read(0, 3)
+    cut = SideVectors(world.queries, order, dim=5).read(0, 3)
     np.testing.assert_allclose(
         cut, expected[:, :5] / np.linalg.norm(expected[:, :5], axis=1, keepdims=True), atol=1e-15
     )
@@ -141,8 +142,8 @@ def test_a_rotation_keeps_angles_and_is_the_same_for_a_seed(world):
     assert (rotation == random_rotation(16, 3)).all()
     assert not (rotation == random_rotation(16, 4)).all()
     rows = np.arange(10)
-    plain = UnitVectors(world.queries, rows).read(0, 10)
-    turned = UnitVectors(world.queries, rows, rotation=rotation).read(0, 10)
+    plain = SideVectors(world.queries, rows).read(0, 10)
+    turned = SideVectors(world.queries, rows, rotation=rotation).read(0, 10)
     np.testing.assert_allclose(turned @ turned.T, plain @ plain.T, atol=1e-12)
 
 

@@ -23,7 +23,7 @@ from samespace.data.kinds import ALWAYS, counted
 from samespace.errors import InputError
 from samespace.evaluate.equal_rows import equal_places
 from samespace.metrics._arrays import look_alikes
-from samespace.scoring.units import UnitVectors
+from samespace.scoring.sides import SideVectors
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
@@ -93,9 +93,9 @@ def test_items_without_ids_are_told_by_vector_and_label(data: Any) -> None:
     rows = st.tuples(st.integers(0, 2), st.tuples(*[st.sampled_from([-0.0, 0.0, 1.0, -1.0, 0.5])] * dim))
     asked, held = data.draw(st.lists(rows, min_size=1, max_size=8)), data.draw(st.lists(rows, min_size=1, max_size=8))
 
-    def units(given_rows: list[Any]) -> UnitVectors:
+    def units(given_rows: list[Any]) -> SideVectors:
         values = np.array([vector for _, vector in given_rows], dtype=np.float32).reshape(len(given_rows), dim)
-        return UnitVectors(VectorSet.from_arrays(values), np.arange(len(values)))
+        return SideVectors(VectorSet.from_arrays(values), np.arange(len(values)))
 
     codes = [np.array([label for label, _ in part]) for part in (asked, held)]
     places, foreign = equal_places(units(asked), units(held), *codes)

@@ -17,7 +17,7 @@ from samespace.metrics import (
 )
 from samespace.scoring import blocks as blocks_module
 from samespace.scoring import scores as scores_module
-from samespace.scoring import units
+from samespace.scoring import sides
 from samespace.scoring.metric_names import parse
 from samespace.scoring.scores import Scores, collect_scores
 from samespace.scoring.thresholds import TailTooShort
@@ -140,8 +140,8 @@ def test_a_tail_too_short_for_the_rate_says_so(world):
 def test_block_size_and_rereading_large_sets_change_nothing(world, monkeypatch):
     aligned = align(**world.sets("new_gallery"))
     whole = scan(aligned, ["cross", "new"], 100, sampled=True)
-    monkeypatch.setattr(units, "_CACHE_BYTES", 0)
-    monkeypatch.setattr(units, "_READ_ROWS", 11)
+    monkeypatch.setattr(sides, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(sides, "_READ_ROWS", 11)
     again = align(**world.sets("new_gallery"))
     for block_size in (1, 13, 200):
         cut = scan(again, ["cross", "new"], 100, block_size=block_size, sampled=True)

@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.metrics._arrays import Ints
-from samespace.scoring.units import UnitVectors
+from samespace.scoring.sides import SideVectors
 
 _ROWS = 4096
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 Marks = npt.NDArray[np.uint64]
 
 
-def equal_places(queries: UnitVectors, gallery: UnitVectors, query_codes: Ints, codes: Ints) -> tuple[Ints, int]:
+def equal_places(queries: SideVectors, gallery: SideVectors, query_codes: Ints, codes: Ints) -> tuple[Ints, int]:
     """Where each query's own item stands in the gallery, and how many queries equal items of other labels alone.
 
     A query and a gallery item of one space with the very same vector and label count as one item. Of several equal
@@ -40,7 +40,7 @@ def equal_places(queries: UnitVectors, gallery: UnitVectors, query_codes: Ints, 
     return places, int((np.isin(asked, held) & (places < 0)).sum())
 
 
-def _marks(vectors: UnitVectors) -> Marks:
+def _marks(vectors: SideVectors) -> Marks:
     """A 64-bit hash of each vector as it was given, (N,); equal for equal vectors."""
     factors = np.random.default_rng(0).integers(0, 2**64, vectors.source.dim, dtype=np.uint64) | np.uint64(1)
     marks = np.empty(len(vectors), dtype=np.uint64)

@@ -19,7 +19,7 @@ from samespace.metrics._arrays import Ints, encode
 from samespace.metrics.bootstrap import interval
 from samespace.scoring.metric_names import Metric, choose_metrics
 from samespace.scoring.scores import collect_scores
-from samespace.scoring.units import UnitVectors
+from samespace.scoring.sides import SideVectors
 from samespace.vectors import VectorSet
 
 Fuse: TypeAlias = float | Literal["auto"]
@@ -48,13 +48,13 @@ def fused(aligned: AlignedSets, alpha: float) -> AlignedSets:
     return replace(aligned, pairs=aligned.pairs | {"cross": (queries, gallery)})
 
 
-def _fused_queries(aligned: AlignedSets, alpha: float) -> UnitVectors:
+def _fused_queries(aligned: AlignedSets, alpha: float) -> SideVectors:
     old, new = aligned.pairs["old"][0], aligned.pairs["cross"][0]
     if alpha in (0, 1):
         return new if alpha else old
     parts = [fuse(before, after, alpha) for (_, before), (_, after) in zip(old.blocks(), new.blocks(), strict=True)]
     vectors = VectorSet.from_arrays(np.concatenate(parts), name=f"{aligned.queries.name}, fused")
-    return UnitVectors(vectors, np.arange(len(old)))
+    return SideVectors(vectors, np.arange(len(old)))
 
 
 def fused_description(old: VectorSet, new: VectorSet, alpha: float) -> CheckedSpace:

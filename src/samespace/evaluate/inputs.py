@@ -13,7 +13,8 @@ from samespace.evaluate.equal_rows import equal_places
 from samespace.metrics._arrays import Ints, encode, look_alikes
 from samespace.names import told_apart
 from samespace.scoring.mates import Mates
-from samespace.scoring.units import UnitVectors, random_rotation
+from samespace.scoring.sides import SideVectors
+from samespace.scoring.units import random_rotation
 from samespace.vectors import VectorSet
 
 _LENGTH_SLACK = 1e-3
@@ -36,7 +37,7 @@ class AlignedSets:
     gallery: VectorSet
     gallery_order: Ints
     mates: Mates
-    pairs: dict[str, tuple[UnitVectors, UnitVectors]]
+    pairs: dict[str, tuple[SideVectors, SideVectors]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -117,7 +118,7 @@ def model_pairs(
     baseline_gallery: VectorSet | None = None,
     prefix: bool = False,
     seed: int = 0,
-) -> dict[str, tuple[UnitVectors, UnitVectors]]:
+) -> dict[str, tuple[SideVectors, SideVectors]]:
     """Query and gallery vectors by the name of the test, matched with each other and read once.
 
     `order` (G,) are rows of the gallery in the order of every test's gallery; queries stay in theirs.
@@ -139,25 +140,25 @@ def model_pairs(
     own = np.arange(len(queries))
     cut = gallery.dim if prefix else None
     rotation = random_rotation(queries.dim, seed)
-    old_gallery = UnitVectors(gallery, order)
+    old_gallery = SideVectors(gallery, order)
     baseline_items = old_gallery
     if baseline_gallery is not None:
         rows = same_items(gallery, baseline_gallery, "gallery", "baseline_gallery")
-        baseline_items = UnitVectors(baseline_gallery, rows[order])
-    new_queries = UnitVectors(queries, own)
-    cross_queries = UnitVectors(queries, own, dim=cut) if prefix else new_queries
+        baseline_items = SideVectors(baseline_gallery, rows[order])
+    new_queries = SideVectors(queries, own)
+    cross_queries = SideVectors(queries, own, dim=cut) if prefix else new_queries
     pairs = {
-        "old": (UnitVectors(baseline, same_items(queries, baseline, "queries", "baseline")), baseline_items),
+        "old": (SideVectors(baseline, same_items(queries, baseline, "queries", "baseline")), baseline_items),
         "cross": (cross_queries, old_gallery),
-        "control": (UnitVectors(queries, own, dim=cut, rotation=rotation), old_gallery),
+        "control": (SideVectors(queries, own, dim=cut, rotation=rotation), old_gallery),
     }
     if new_gallery is not None:
         match = same_items(gallery, new_gallery, "gallery", "new_gallery")
-        pairs["new"] = (new_queries, UnitVectors(new_gallery, match[order]))
+        pairs["new"] = (new_queries, SideVectors(new_gallery, match[order]))
     if paragon is not None:
         rows = same_items(queries, paragon[0], "queries", "paragon queries")
         columns = same_items(gallery, paragon[1], "gallery", "paragon gallery")
-        pairs["paragon"] = (UnitVectors(paragon[0], rows), UnitVectors(paragon[1], columns[order]))
+        pairs["paragon"] = (SideVectors(paragon[0], rows), SideVectors(paragon[1], columns[order]))
     for vectors in {id(side): side for name, sides in pairs.items() if name != "control" for side in sides}.values():
         vectors.check()
     return pairs
@@ -221,7 +222,7 @@ def _self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gall
     return places
 
 
-def length_notes(pairs: Mapping[str, tuple[UnitVectors, UnitVectors]]) -> list[str]:
+def length_notes(pairs: Mapping[str, tuple[SideVectors, SideVectors]]) -> list[str]:
     """A note where vectors of a set differ in length, which a cosine does not see."""
     spans = {
         side.source.name: side.lengths
@@ -257,7 +258,7 @@ def _labels(source: VectorSet) -> npt.NDArray[np.generic]:
     return source.labels
 
 
-def origins(pairs: Mapping[str, tuple[UnitVectors, UnitVectors]]) -> list[str]:
+def origins(pairs: Mapping[str, tuple[SideVectors, SideVectors]]) -> list[str]:
     """Which columns of which file were taken for what."""
     sets = {one.source.name: one.source.origin for sides in pairs.values() for one in reversed(sides)}
     return [f"{name}: {origin}." for name, origin in sets.items() if origin]

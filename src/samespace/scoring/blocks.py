@@ -9,12 +9,13 @@ import numpy.typing as npt
 
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats
-from samespace.scoring.grid import SCORE_DIGITS, TABLE_DIGITS, rounded
-from samespace.scoring.units import UnitVectors
+from samespace.scoring.grid import TABLE_DIGITS
+from samespace.scoring.score import score_table
+from samespace.scoring.sides import SideVectors
 
 Blocks = dict[str, Floats]
 Units = npt.NDArray[np.float32]
-ModelPairs = Mapping[str, tuple[UnitVectors, UnitVectors]]
+ModelPairs = Mapping[str, tuple[SideVectors, SideVectors]]
 
 MEMORY = 1 << 30
 _BLOCK_BYTES = 1 << 27
@@ -24,7 +25,7 @@ _TILE_ROWS, _TILE_COLUMNS, _TILE_SCORES = 4096, 1024, 1 << 26
 
 
 def score_blocks(pairs: ModelPairs, block_size: int | None = None) -> Iterator[tuple[int, Blocks]]:
-    """Cosines of each pair of models, a block of queries at a time against the whole gallery.
+    """Scores of each pair of models, a block of queries at a time against the whole gallery.
 
     A large gallery is read and normalised anew in every pass over it, so a pass scores many queries at once, which are
     then handed out in blocks: 256 where their scores fit 1 GB, fewer in larger galleries, but never below 64. At that
@@ -36,7 +37,7 @@ def score_blocks(pairs: ModelPairs, block_size: int | None = None) -> Iterator[t
             128 MB.
 
     Yields:
-        (first query, {name: (q, G) float32}), cosines summed in float64; the arrays are the caller's to use up.
+        (first query, {name: (q, G) float32}), summed in float64; the arrays are the caller's to use up.
     """
     queries, gallery = next(iter(pairs.values()))
     size = block_size or max(1, _BLOCK_BYTES // (4 * len(gallery) * (len(pairs) + 2)))
@@ -57,7 +58,8 @@ def _scores(pairs: ModelPairs, start: int, stop: int) -> Blocks:
         left = {name: queries.read(start, stop) for name, (queries, other) in pairs.items() if other is gallery}
         for first, right in gallery.blocks():
             for name, vectors in left.items():
-                out[name][:, first : first + len(right)] = rounded(vectors @ right.T, SCORE_DIGITS)
+                longest = None if gallery.score == "cosine" else gallery.longest
+                out[name][:, first : first + len(right)] = score_table(vectors, right, gallery.score, longest=longest)
     return out
 
 

@@ -16,7 +16,7 @@ from samespace.models import Classifier, resolve_model
 from samespace.scoring.mates import Mates
 from samespace.scoring.metric_names import choose_metrics
 from samespace.scoring.scores import collect_scores
-from samespace.scoring.units import UnitVectors
+from samespace.scoring.sides import SideVectors
 from samespace.train.checkpoint import Best, best_of, save_best
 from samespace.train.sections import ValidationSection
 from samespace.train.task import CompatibleTask
@@ -175,7 +175,7 @@ class Validation:
         new = VectorSet.from_arrays(vectors)
         pairs = {"new": self._sides(new)}
         if self._old_sides is not None and self.cross:
-            pairs["cross"] = (UnitVectors(new, self._rows[: self.slice.queries], dim=self.dim), self._old_sides[1])
+            pairs["cross"] = (SideVectors(new, self._rows[: self.slice.queries], dim=self.dim), self._old_sides[1])
         self.last = {**self._old_values, **self._values(pairs)}
         return self.last
 
@@ -215,13 +215,13 @@ class Validation:
             **({} if known is None else {"classes_known_to_old": known}),
         }
 
-    def _sides(self, vectors: VectorSet) -> tuple[UnitVectors, UnitVectors]:
+    def _sides(self, vectors: VectorSet) -> tuple[SideVectors, SideVectors]:
         return (
-            UnitVectors(vectors, self._rows[: self.slice.queries]),
-            UnitVectors(vectors, self._rows[self.slice.queries :]),
+            SideVectors(vectors, self._rows[: self.slice.queries]),
+            SideVectors(vectors, self._rows[self.slice.queries :]),
         )
 
-    def _values(self, pairs: dict[str, tuple[UnitVectors, UnitVectors]]) -> dict[str, float]:
+    def _values(self, pairs: dict[str, tuple[SideVectors, SideVectors]]) -> dict[str, float]:
         scores = collect_scores(pairs, self._mates, self._tail)
         return {
             f"{metric.name}/{test}": round(metric.value(scores[test]), 6) for metric in self._metrics for test in pairs

@@ -15,7 +15,7 @@ from samespace.metrics.bootstrap import interval, resamples
 from samespace.scoring.blocks import score_blocks
 from samespace.scoring.mates import Mates
 from samespace.scoring.scores import Scores
-from samespace.scoring.units import UnitVectors
+from samespace.scoring.sides import SideVectors
 from samespace.scoring.weighted import weighted_mean
 
 _DUPLICATE, _DUPLICATE_FOR_NEW = 0.999, 0.99
@@ -195,7 +195,7 @@ def _some(queries: int, gallery: int) -> Ints:
     return (np.arange(count) * (queries / count)).astype(np.int64)
 
 
-def _right(queries: UnitVectors, gallery: UnitVectors, who: Mates) -> Floats:
+def _right(queries: SideVectors, gallery: SideVectors, who: Mates) -> Floats:
     """(Q,) whether a mate scores above all others; NaN without a mate.
 
     A small part of the work of `collect_scores`, which ranks all mates.

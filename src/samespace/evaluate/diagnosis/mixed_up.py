@@ -9,7 +9,7 @@ import numpy as np
 
 from samespace.evaluate.inputs import AlignedSets
 from samespace.metrics._arrays import Floats, Ints
-from samespace.scoring.units import UnitVectors
+from samespace.scoring.sides import SideVectors
 
 _SAME = 0.9999
 _OWN_ITEMS = 200
@@ -56,7 +56,7 @@ def queries_of_old_model(aligned: AlignedSets) -> MixedUp | None:
     return _by_scores(aligned, new, old, gallery)
 
 
-def _by_scores(aligned: AlignedSets, new: UnitVectors, old: UnitVectors, gallery: UnitVectors) -> MixedUp | None:
+def _by_scores(aligned: AlignedSets, new: SideVectors, old: SideVectors, gallery: SideVectors) -> MixedUp | None:
     """Compare mean scores of genuine pairs, class by class, by the sums of their unit vectors."""
     queries, items = aligned.mates.items
     classes = np.flatnonzero((queries >= 2) & (items >= 2))
@@ -92,7 +92,7 @@ def _error(values: Floats) -> float:
     return float(values.std() / np.sqrt(len(values)))
 
 
-def _sums(vectors: UnitVectors, codes: Ints, classes: Ints) -> tuple[Floats, Floats]:
+def _sums(vectors: SideVectors, codes: Ints, classes: Ints) -> tuple[Floats, Floats]:
     """Sum of the unit vectors of each class, (C, D), of at most twenty of its items, and how many they are, (C,)."""
     order = np.argsort(codes, kind="stable").astype(np.int64)
     first = np.searchsorted(codes[order], classes, side="left")

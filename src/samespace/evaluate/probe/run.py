@@ -28,7 +28,7 @@ from samespace.metrics.spread import spread
 from samespace.scoring.mates import Mates
 from samespace.scoring.metric_names import Metric, choose_metrics, parse_all
 from samespace.scoring.scores import Scores, collect_scores
-from samespace.scoring.units import UnitVectors
+from samespace.scoring.sides import SideVectors
 from samespace.vectors import VectorSet
 
 METRICS = ("rank@1", "mAP", "TAR@FAR=1e-3", "TPIR@FPIR=1e-1")
@@ -135,13 +135,13 @@ def _rows(old: VectorSet, new: VectorSet | None) -> Ints | None:
 
 def _pairs(
     old: VectorSet, new: VectorSet | None, rows: Ints | None, split: Split
-) -> tuple[dict[str, tuple[UnitVectors, UnitVectors]], list[str]]:
+) -> tuple[dict[str, tuple[SideVectors, SideVectors]], list[str]]:
     """Queries and gallery of each test: old, and where given new, and new on a rotated old gallery."""
-    pairs = {"old": (UnitVectors(old, split.queries), UnitVectors(old, split.gallery))}
+    pairs = {"old": (SideVectors(old, split.queries), SideVectors(old, split.gallery))}
     if new is None or rows is None:
         return pairs, []
-    queries = UnitVectors(new, rows[split.queries])
-    pairs["new"] = queries, UnitVectors(new, rows[split.gallery])
+    queries = SideVectors(new, rows[split.queries])
+    pairs["new"] = queries, SideVectors(new, rows[split.gallery])
     needed = max(old.dim, new.dim)
     if len(split.learn) < needed:
         return pairs, [
@@ -150,11 +150,11 @@ def _pairs(
         ]
     learn = split.learn[:: -(-len(split.learn) // _MOST_LEARNT)]
     matrix, shift = rotation(
-        UnitVectors(old, learn).read(0, len(learn)), UnitVectors(new, rows[learn]).read(0, len(learn))
+        SideVectors(old, learn).read(0, len(learn)), SideVectors(new, rows[learn]).read(0, len(learn))
     )
     turned = pairs["old"][1].read(0, len(split.gallery)) @ matrix + shift
     mapped = VectorSet.from_arrays(turned.astype(np.float32), name=f"{old.name}, rotated")
-    pairs["mapped"] = queries, UnitVectors(mapped, np.arange(len(mapped)))
+    pairs["mapped"] = queries, SideVectors(mapped, np.arange(len(mapped)))
     return pairs, []
 
 
