@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from samespace.cli.main import run
+from samespace.errors import InputError
 from samespace.space import Space
 from samespace.vectors import VectorSet
 from samespace.vectors.columns import Names
@@ -112,6 +113,87 @@ def test_qdrant_there_and_back(folder, tmp_path, capsys):
     assert [line for line in told if "no collection 'item'; did you mean 'items'?" in line]
 
 
+@wants("lancedb")
+def test_lancedb_there_and_back(folder, tmp_path, capsys):
+    place = f"lancedb:{tmp_path}/db"
+    loaded = there_and_back(folder, place, f"{place},table=items", tmp_path, table="items")
+    assert loaded.space == VectorSet.load(tmp_path / "db" / "items.lance").space == SPACE
+    assert run(["vectors", "export", str(folder), "--to", f"{tmp_path}/db/again.lance", "--quiet"]) == 0
+    assert VectorSet.load(f"{place},table=again").vectors.tobytes() == VALUES.tobytes()
+    capsys.readouterr()
+    assert run(["vectors", "export", str(folder), "--to", place, "--table", "items", "--quiet"]) == 2
+    for wrong in (["--table", "item"], []):
+        assert run(["vectors", "import", place, *wrong, "--out", str(tmp_path / "no")]) == 2
+    assert run(["vectors", "import", f"{place}s", "--table", "items", "--out", str(tmp_path / "no")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(str(tmp_path))[2] for line in told] == [
+        "/db has a table 'items' already; choose another name",
+        "/db has no table 'item'; did you mean 'items'? legal: again, items",
+        "/db: name the table, by --table or ',table=NAME'; it has again, items",
+        f"/dbs: there is no folder {tmp_path}/dbs; expected the folder of a LanceDB database",
+    ]
+    assert not (tmp_path / "dbs").exists()
+
+
+@wants("lancedb")
+def test_a_damaged_table_of_lancedb_is_one_line(folder, tmp_path, capsys):
+    assert run(["vectors", "export", str(folder), "--to", f"{tmp_path}/x.lance", "--quiet"]) == 0
+    data = next((tmp_path / "x.lance" / "data").iterdir())
+    data.write_bytes(data.read_bytes()[:40])
+    capsys.readouterr()
+    assert run(["vectors", "import", f"{tmp_path}/x.lance", "--out", str(tmp_path / "no")]) == 2
+    assert "cannot be read as a LanceDB database" in (told := capsys.readouterr().err)
+    assert told.count("\n") == 1
+
+
+def test_a_hugging_face_data_set_there_and_back(folder, tmp_path):
+    place = f"hf:{tmp_path}/ds"
+    loaded = there_and_back(folder, place, place, tmp_path)
+    assert loaded.space == VectorSet.load(tmp_path / "ds").space == SPACE
+    assert run(["vectors", "export", str(folder), "--to", place, "--quiet"]) == 0  # one that is there is replaced
+    assert run(["vectors", "export", str(folder), "--to", f"hf:{folder}", "--quiet"]) == 2
+
+
+@wants("datasets")
+def test_what_the_datasets_library_saves_is_read_and_what_is_written_it_loads(folder, tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    assert run(["vectors", "export", str(folder), "--to", f"hf:{tmp_path}/ds", "--quiet"]) == 0
+    loaded = datasets.load_from_disk(tmp_path / "ds")
+    assert loaded["id"][:] == IDS
+    assert np.array(loaded.with_format("numpy")["vector"][:], dtype=np.float32).tobytes() == VALUES.tobytes()
+    columns = {"id": IDS, "emb": VALUES.tolist(), "label": [row % 3 for row in range(COUNT)]}
+    features = {"id": datasets.Value("string"), "emb": datasets.Sequence(datasets.Value("float32"))}
+    features["label"] = datasets.ClassLabel(names=["x", "y", "z"])
+    made = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    made.save_to_disk(tmp_path / "one", num_shards=3)
+    datasets.DatasetDict(train=made, test=made.select([5, 2])).save_to_disk(tmp_path / "two")
+    assert (one := VectorSet.load(tmp_path / "one")).vectors.tobytes() == VALUES.tobytes()
+    assert (one.ids.tolist(), one.labels.tolist()) == (IDS, ["xyz"[row % 3] for row in range(COUNT)])
+    two = VectorSet.load(f"hf:{tmp_path}/two,split=test")
+    assert (two.ids.tolist(), two.labels.tolist()) == ([IDS[5], IDS[2]], ["z", "z"])
+    with pytest.raises(InputError, match=r"has the splits train, test; say which: 'hf:.*,split=train'"):
+        VectorSet.load(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda place: (place / "state.json").unlink(), "is not a data set that save_to_disk wrote"),
+        (lambda place: (place / "state.json").write_text("{}"), "does not say which files hold the rows"),
+        (lambda place: next(place.glob("*.arrow")).unlink(), "data-00000-of-00001.arrow is missing"),
+        (lambda place: next(place.glob("*.arrow")).write_bytes(b"ARROW"), "cannot be read"),
+    ],
+)
+def test_a_damaged_data_set_is_one_line(folder, tmp_path, damage, message):
+    assert run(["vectors", "export", str(folder), "--to", f"hf:{tmp_path}/ds", "--quiet"]) == 0
+    damage(tmp_path / "ds")
+    with pytest.raises(InputError, match=message) as caught:
+        VectorSet.load(f"hf:{tmp_path}/ds")
+    assert "\n" not in str(caught.value)
+
+
 def test_pgvector_there_and_back(folder, tmp_path, postgres, capsys):
     there_and_back(folder, postgres, f"{postgres},table=items", tmp_path, table="items")
     assert run(["vectors", "export", str(folder), "--to", postgres, "--table", "items", "--quiet"]) == 2
@@ -133,14 +215,17 @@ def test_a_server_that_is_not_there_is_one_line_without_the_password(tmp_path, c
     assert "secret" not in told
 
 
-@pytest.mark.parametrize("ending", [".parquet", ".npz", ".npy", ".csv", ".arrow"])
+@pytest.mark.parametrize("form", ["x.parquet", "x.npz", "x.npy", "x.csv", "x.arrow", "x.lance", "hf:x"])
 @pytest.mark.parametrize("cut", [3, 10])
-def test_an_import_that_was_cut_off_carries_on(folder, tmp_path, ending, cut, monkeypatch):
+def test_an_import_that_was_cut_off_carries_on(folder, tmp_path, form, cut, monkeypatch):
+    if form.endswith(".lance"):
+        pytest.importorskip("lancedb", reason="lancedb is not installed: pip install 'samespace[lancedb]'")
     monkeypatch.setattr("samespace.vectors.importing._ROWS_BETWEEN_MARKS", 4)
     for module in ("tables", "arrays", "npz"):
         monkeypatch.setattr(f"samespace.vectors.{module}.ROWS", 4)
-    place = tmp_path / f"x{ending}"
-    assert run(["vectors", "export", str(folder), "--to", str(place), "--quiet"]) == 0
+    scheme, _, name = form.rpartition(":")
+    place = f"{scheme}{':' * bool(scheme)}{tmp_path}/{name}"
+    assert run(["vectors", "export", str(folder), "--to", place, "--quiet"]) == 0
     source = source_of(place, Names(), metadata=True)
 
     def dying(start):

@@ -54,6 +54,8 @@ def import_(
     x.faiss, x.index                a FAISS index; ids as for .npy
     postgresql://USER@HOST/DB       a pgvector table, --table
     http://HOST:6333, qdrant:DIR    a Qdrant collection, --table
+    lancedb:DIR                     a LanceDB table, --table; or DIR/TABLE.lance
+    hf:DIR[,split=NAME]             a Hugging Face data set, save_to_disk's folder
 
     It is read in batches, all other columns are kept, and after a kill the same command carries on. float64 becomes
     float32, float16 stays. Columns go by their usual names; the command says which it took for what.
@@ -62,16 +64,14 @@ def import_(
     from samespace.progress import bar, silent_bar
     from samespace.vectors.columns import Names
     from samespace.vectors.importing import Declared, import_vectors
-    from samespace.vectors.opening import FILES, source_of
+    from samespace.vectors.opening import ADDRESSES, FILES, source_of
 
     if space is None and (revision or dim is not None):
         raise click.UsageError("--revision and --dim go with --space.")
     names = Names(vector_column, id_column, label_column, template_column, None if ids is None else str(ids), table)
     opened = source_of(source, names, metadata=True)
     if opened is None:
-        raise InputError(
-            f"{source}: vectors are imported from {', '.join(FILES)}, .npz, postgresql://…, http://… or qdrant:FOLDER"
-        )
+        raise InputError(f"{source}: vectors are imported from {', '.join(FILES)}, .npz, {ADDRESSES}")
     if dim is not None and opened.dim != dim:
         raise InputError(f"{opened.name}: vectors have {opened.dim} dimensions, and --dim says {dim}")
     progress = silent_bar if quiet else bar
@@ -108,8 +108,9 @@ def import_(
 def export(source: str, to: str, table: str | None, quiet: bool, json_to: str | None) -> None:
     """Write VECTORS, a vector set or any form that 'vectors import' reads, in another of these forms.
 
-    Vectors come back equal to the bit, with ids, labels and all other columns; .parquet, .arrow, .feather and .npz keep
-    the space too. Beside .npy and .faiss their ids are written, NAME.ids.parquet. A table of a database must be new.
+    Vectors come back equal to the bit, with ids, labels and all other columns; .parquet, .arrow, .feather, .npz,
+    LanceDB and Hugging Face keep the space too. Beside .npy and .faiss their ids are written, NAME.ids.parquet. A table
+    of a database must be new.
     """
     from samespace.progress import bar, silent_bar
     from samespace.vectors.exporting import export_vectors, stored_at

@@ -31,6 +31,7 @@ class Names:
         template: the column of templates.
         ids: a file with the ids of vectors that stand alone, such as those of an `.npy` file.
         table: a table or collection of a database.
+        split: of a Hugging Face data set.
     """
 
     vector: str | None = None
@@ -39,6 +40,7 @@ class Names:
     template: str | None = None
     ids: str | None = None
     table: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ WRITERS: dict[str, Callable[[Stored, Path, Advance], None]] = {
 def export_vectors(stored: Stored, to: str, *, table: str | None = None, advance: Advance = lambda done: None) -> str:
     """Write a vector set in another form, whole or not at all.
 
-    `to` is a file of `WRITERS`, or the address of a database with `,table=NAME` after it or `table` given.
+    `to` is a file of `WRITERS`, or an address of `STORES`, for a database with `,table=NAME` after it or `table` given.
 
     Returns:
         The address under which the vectors can be read again.
@@ -134,20 +134,21 @@ def export_vectors(stored: Stored, to: str, *, table: str | None = None, advance
     Raises:
         InputError: no such form, a table that is there already, or a column that the form cannot hold.
     """
-    from samespace.vectors.opening import STORES, split_address, store_of
+    from samespace.vectors.opening import ADDRESSES, STORES, split_address, store_of
 
     address, names = split_address(to)
     name = table or names.table
     if (kind := store_of(address)) is not None:
+        if not STORES[kind].tables:
+            STORES[kind].write(stored, address, None, advance)
+            return address
         if name is None:
             raise InputError(f"{to}: name the table to write, by --table or '{to},table=NAME'")
         STORES[kind].write(stored, address, name, advance)
         return f"{address},table={name}"
     writer = WRITERS.get(Path(to).suffix.lower())
     if writer is None:
-        raise InputError(
-            f"{to}: vectors are written to {', '.join(WRITERS)}, postgresql://…, http://… or qdrant:FOLDER"
-        )
+        raise InputError(f"{to}: vectors are written to {', '.join(WRITERS)}, {ADDRESSES}")
     writer(stored, Path(to), advance)
     return to
 

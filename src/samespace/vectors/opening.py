@@ -16,8 +16,10 @@ from samespace.vectors.columns import Names
 from samespace.vectors.files import arrow_source, csv_source, parquet_source
 from samespace.vectors.npz import npz_source
 from samespace.vectors.source import Source
+from samespace.vectors.stores.huggingface import huggingface_source, is_saved
 
-_OPTIONS = re.compile(r",(vector|id|label|template|ids|table)=([^,]+)$")
+_LANCE = ".lance"  # the ending of the folder of one table
+_OPTIONS = re.compile(r",(vector|id|label|template|ids|table|split)=([^,]+)$")
 
 Opener = Callable[..., Source]
 
@@ -45,34 +47,59 @@ FILES: dict[str, Opener] = {
 
 @dataclass(frozen=True)
 class Store:
-    """A database that vectors are read from and written to; its client is imported only where it is used."""
+    """What vectors are read from and written to by an address; its client is imported only where it is used.
+
+    Attributes:
+        read: makes a source.
+        write: of a set, the address, the name of the table and what to tell of progress.
+        tables: whether it holds several tables, of which one is named.
+    """
 
     read: Opener
     write: Callable[..., None]
+    tables: bool = True
 
 
 def _read_pgvector(address: str, names: Names, *, metadata: bool) -> Source:
-    from samespace.vectors.pgvector import pgvector_source
+    from samespace.vectors.stores.pgvector import pgvector_source
 
     return pgvector_source(address, names, metadata=metadata)
 
 
 def _write_pgvector(stored: Any, address: str, table: str, advance: Any) -> None:
-    from samespace.vectors.pgvector import write_table
+    from samespace.vectors.stores.pgvector import write_table
 
     write_table(stored, address, table, advance)
 
 
 def _read_qdrant(address: str, names: Names, *, metadata: bool) -> Source:
-    from samespace.vectors.qdrant import qdrant_source
+    from samespace.vectors.stores.qdrant import qdrant_source
 
     return qdrant_source(address, names, metadata=metadata)
 
 
 def _write_qdrant(stored: Any, address: str, table: str, advance: Any) -> None:
-    from samespace.vectors.qdrant import write_collection
+    from samespace.vectors.stores.qdrant import write_collection
 
     write_collection(stored, address, table, advance)
+
+
+def _read_lancedb(address: str, names: Names, *, metadata: bool) -> Source:
+    from samespace.vectors.stores.lancedb import lancedb_source
+
+    return lancedb_source(address, names, metadata=metadata)
+
+
+def _write_lancedb(stored: Any, address: str, table: str, advance: Any) -> None:
+    from samespace.vectors.stores.lancedb import write_lancedb
+
+    write_lancedb(stored, address, table, advance)
+
+
+def _write_saved(stored: Any, address: str, table: str | None, advance: Any) -> None:
+    from samespace.vectors.stores.huggingface import write_saved
+
+    write_saved(stored, address, table, advance)
 
 
 _PGVECTOR, _QDRANT = Store(_read_pgvector, _write_pgvector), Store(_read_qdrant, _write_qdrant)
@@ -82,8 +109,12 @@ STORES: dict[str, Store] = {
     "http": _QDRANT,
     "https": _QDRANT,
     "qdrant": _QDRANT,
+    "lancedb": Store(_read_lancedb, _write_lancedb),
+    "hf": Store(huggingface_source, _write_saved, tables=False),
 }
 """By what an address begins with; `qdrant:FOLDER` is a folder of Qdrant's client."""
+ADDRESSES = "postgresql://…, http://…, qdrant:FOLDER, lancedb:FOLDER or hf:FOLDER"
+"""The addresses of `STORES`, for messages."""
 
 
 def store_of(address: str) -> str | None:
@@ -95,8 +126,13 @@ def store_of(address: str) -> str | None:
 def split_address(address: str | os.PathLike[str]) -> tuple[str, Names]:
     """An address without the options after it, and these: `old.npy,ids=old.csv` or `t.parquet,vector=new,id=sku`."""
     # a path has lost one of the two slashes of an address
-    text = re.sub(r"^(postgres(?:ql)?|https?):/(?=[^/])", r"\1://", os.fspath(address))
+    text = re.sub(r"^(postgres(?:ql)?|https?|lancedb:\w+):/(?=[^/])", r"\1://", os.fspath(address))
     path, options = split_options(text, _OPTIONS)
+    if path.endswith(_LANCE) and store_of(path) is None:
+        folder, _, table = path.removesuffix(_LANCE).rpartition("/")
+        path, options = f"lancedb:{folder or '.'}", {"table": table, **options}
+    elif store_of(path) is None and is_saved(Path(path)):
+        path = f"hf:{path}"
     return path, Names(**options)
 
 
