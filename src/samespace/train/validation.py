@@ -11,13 +11,9 @@ import numpy.typing as npt
 
 from samespace.data import ImageSource, holdout, subset
 from samespace.errors import InputError
-from samespace.metrics.verification import allowed_count
 from samespace.models import Classifier, resolve_model
-from samespace.scoring.mates import Mates
-from samespace.scoring.metric_names import choose_metrics
-from samespace.scoring.scores import collect_scores
-from samespace.scoring.sides import SideVectors
 from samespace.train.checkpoint import Best, best_of, save_best
+from samespace.train.measurement import VECTORS_WITHOUT_DIRECTION, Measurement
 from samespace.train.sections import ValidationSection
 from samespace.train.task import CompatibleTask
 from samespace.vectors import Floats, VectorSet
@@ -131,21 +127,9 @@ class Validation:
     last: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        labels, queries = self.slice.images.labels, self.slice.queries
-        self._mates = Mates(
-            query_codes=labels[:queries],
-            gallery_codes=labels[queries:],
-            self_place=np.full(queries, -1, dtype=np.int64),
-            identities=len(self.slice.images.classes),
+        self._measurement = Measurement(
+            self.slice.images.labels, self.section.metrics, self.slice.queries, self.old, self.cross, self.dim
         )
-        self._metrics, _ = choose_metrics(self.section.metrics, self._mates)
-        accepted = [
-            allowed_count(metric.argument, self._mates.impostors) for metric in self._metrics if metric.reads_tail
-        ]
-        self._tail = max(accepted, default=0) + 1
-        self._rows = np.arange(len(labels))
-        self._old_sides = None if self.old is None else self._sides(self.old)
-        self._old_values = {} if self._old_sides is None else self._values({"old": self._old_sides})
 
     @property
     def file(self) -> Path:
@@ -164,20 +148,11 @@ class Validation:
         return self.section.every != "epoch" and global_step % self.section.every == 0
 
     def measure(self, vectors: Floats) -> dict[str, float]:
-        """The metrics of the model that gave these vectors (N, D) of `slice.images`, as `METRIC/TEST`.
-
-        TEST is `new` for new queries on the new gallery, `cross` for new queries on the old one, `old` for both by the
-        old model. Vectors without a direction are counted as `vectors_without_direction`, and nothing is measured.
-        """
-        lengths = np.linalg.norm(vectors, axis=1)
-        if lost := int((~(np.isfinite(lengths) & (lengths > 0))).sum()):
-            return {"vectors_without_direction": lost}
-        new = VectorSet.from_arrays(vectors)
-        pairs = {"new": self._sides(new)}
-        if self._old_sides is not None and self.cross:
-            pairs["cross"] = (SideVectors(new, self._rows[: self.slice.queries], dim=self.dim), self._old_sides[1])
-        self.last = {**self._old_values, **self._values(pairs)}
-        return self.last
+        """The metrics of the model that gave these vectors (N, D) of `slice.images`, as `Measurement.of` says."""
+        values = self._measurement.of(vectors)
+        if VECTORS_WITHOUT_DIRECTION not in values:
+            self.last = values
+        return values
 
     def note(self) -> str:
         """What the last measurement says, for a progress bar."""
@@ -213,18 +188,6 @@ class Validation:
             "last": self.last,
             "kept": None if self.best is None else asdict(self.best),
             **({} if known is None else {"classes_known_to_old": known}),
-        }
-
-    def _sides(self, vectors: VectorSet) -> tuple[SideVectors, SideVectors]:
-        return (
-            SideVectors(vectors, self._rows[: self.slice.queries]),
-            SideVectors(vectors, self._rows[self.slice.queries :]),
-        )
-
-    def _values(self, pairs: dict[str, tuple[SideVectors, SideVectors]]) -> dict[str, float]:
-        scores = collect_scores(pairs, self._mates, self._tail)
-        return {
-            f"{metric.name}/{test}": round(metric.value(scores[test]), 6) for metric in self._metrics for test in pairs
         }
 
 
