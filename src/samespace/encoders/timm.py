@@ -50,9 +50,15 @@ def from_timm(
     elif weights is not None:
         raise InputError("weights are for a model given by its name; load them into the model given")
     else:
-        network, name = model, str(_configured(model).get("architecture") or type(model).__name__)
+        network, name = model, _architecture(model)
     prepared = preprocessing or preprocessing_of(_data_config(network), name)
-    facts = {"family": "timm", "name": name, "module": type(network).__name__, "revision": revision}
+    # a name such as resnet50.a1_in1k names weights too: the model by this name and as a module are of one space
+    facts = {
+        "family": "timm",
+        "name": _architecture(network),
+        "module": type(network).__name__,
+        "revision": revision,
+    }
     return pixel_encoder(frozen(network, device), network, prepared, facts=facts, name=name, normalized=normalized)
 
 
@@ -71,6 +77,8 @@ def preprocessing_of(config: Mapping[str, Any], name: str) -> Preprocessing:
         )
     if mode not in ("center", "squash"):
         raise InputError(f"{name} crops by {mode}; legal: center, squash; give a preprocessing")
+    if share > 1:
+        raise InputError(f"{name} crops {share:g} of the side, more than there is; give a preprocessing")
     return Preprocessing(
         (height, width),
         channels,
@@ -110,6 +118,10 @@ def _data_config(network: nn.Module) -> dict[str, Any]:
 
 def _configured(network: nn.Module) -> dict[str, Any]:
     return dict(getattr(network, "pretrained_cfg", None) or {})
+
+
+def _architecture(network: nn.Module) -> str:
+    return str(_configured(network).get("architecture") or type(network).__name__)
 
 
 def _timm(name: str) -> Any:
