@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from samespace.errors import InputError, SpaceError
@@ -95,12 +96,27 @@ class Space:
         return space
 
 
+def lengths_differ(space: Space, known: Iterable[Space]) -> str:
+    """For messages: a clause where a known space is another only because of its vectors' lengths."""
+    if replace(space, normalized=not space.normalized) not in known:
+        return ""
+    return "; the two differ only in whether all vectors have unit length"
+
+
 class Links(Protocol):
     """What allows comparing vectors of one space with those of another, such as a certificate."""
 
     def links(self, old: Space, new: Space) -> bool:
         """Whether new vectors may be compared with old ones."""
         ...
+
+
+def undeclared(name: str) -> SpaceError:
+    """The refusal of vectors called `name` that declare no space, where one is needed."""
+    return SpaceError(
+        f"{name} declares no space; embed with 'samespace embed', which records it, or say after the path which model "
+        "made them: ',space=NAME,revision=R'"
+    )
 
 
 def require_comparable(query: Space | None, gallery: Space | None, certificate: Links | None = None) -> None:

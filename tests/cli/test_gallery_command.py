@@ -26,6 +26,7 @@ from samespace.gallery.backfill import order
 from samespace.gallery.ledger.state import WorkerStatus
 from samespace.models import EmbedderConfig, Preprocessing
 from samespace.models.extract import embed
+from samespace.space import Space
 
 UPGRADE = "gallery upgrade g --model m2 --certificate yes.json"
 
@@ -180,6 +181,25 @@ def test_create_and_add_say_what_was_made(here, told):
     found = json.loads(told("gallery add g i1 --json - --quiet"))
     assert (found["added"], found["present"], found["items"]) == (16, 0, 16)
     assert "0 added, 0 replaced, 16 there before; 16 items in all" in told("gallery add g i1 --quiet")
+
+
+def test_a_gallery_is_made_of_a_bare_file_and_takes_more_of_the_same_model(filled, told, refused):
+    items = VectorSet.load("i1")
+    values = np.asarray(items.vectors)
+    np.savez("bare.npz", vectors=values, ids=items.ids)
+    np.savez("double.npz", vectors=2 * values, ids=items.ids)
+    model = "--space-name clip --revision v1"
+    made = json.loads(told(f"gallery create b bare.npz {model} --dim 16 --quiet --json -"))
+    declared = Space.declared("clip", 16, "v1", normalized=True)
+    assert (made["items"], made["space"]["id"]) == (16, declared.id)
+    assert "16 there before" in told("gallery add b bare.npz,space=clip,revision=v1 --quiet")
+    for asked in (f"bare.npz {model}", "bare.npz,space=clip,revision=v1"):
+        answer = json.loads(told(f"gallery search b {asked} -k 1 --json -"))
+        assert len(answer["queries"]) == 16
+    assert "the two differ only in whether all vectors have unit length" in refused(f"gallery add b double.npz {model}")
+    assert "the two differ only" in refused(f"gallery search b double.npz {model}")
+    made = told("gallery create c i1 --quiet")
+    assert made.startswith("c: a gallery of 16 items with vectors of space ")
 
 
 def test_images_are_added_by_the_remembered_model_and_broken_ones_named(here, told):
@@ -421,6 +441,15 @@ def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, 
         ("gallery create x --model m1 --space i1", "exclude each other"),
         ("gallery create x --model nowhere", "nowhere is not a model folder"),
         ("gallery create x --space bare.npz", "bare.npz declares no space"),
+        ("gallery create x bare.npz", "say after the path which model made them: ',space=NAME,revision=R'"),
+        ("gallery create x --space-name clip", "says which model made VECTORS"),
+        ("gallery create x bare.npz --revision v1", "--revision and --dim go with --space-name"),
+        ("gallery create x bare.npz --space-name clip --dim 9", "have 16 dimensions, and --dim says 9"),
+        ("gallery create x i1 --space-name clip", "leave the name of another out"),
+        ("gallery create x nameless", "has no ids"),
+        ("gallery create x i2 --space i1", "not of"),
+        ("gallery add g bare.npz --space-name clip", "which the gallery does not know"),
+        ("gallery search g bare.npz,revision=v1", "is of which model? add ',space=NAME'"),
         ("gallery add g i1 --images items", "not both"),
         ("gallery add g bare.npz", "declares no space"),
         ("gallery add g i4", "which the gallery does not know"),

@@ -63,7 +63,8 @@ def import_(
     from samespace.errors import InputError
     from samespace.progress import bar, silent_bar
     from samespace.vectors.columns import Names
-    from samespace.vectors.importing import Declared, import_vectors
+    from samespace.vectors.declared import Declared
+    from samespace.vectors.importing import import_vectors
     from samespace.vectors.opening import ADDRESSES, FILES, source_of
 
     if space is None and (revision or dim is not None):
@@ -72,11 +73,9 @@ def import_(
     opened = source_of(source, names, metadata=True)
     if opened is None:
         raise InputError(f"{source}: vectors are imported from {', '.join(FILES)}, .npz, {ADDRESSES}")
-    if dim is not None and opened.dim != dim:
-        raise InputError(f"{opened.name}: vectors have {opened.dim} dimensions, and --dim says {dim}")
     progress = silent_bar if quiet else bar
     with progress(f"importing {opened.name}", opened.count, "vectors") as advance:
-        declared = None if space is None else Declared(space, revision)
+        declared = None if space is None else Declared(space, revision, dim)
         done = import_vectors(opened, out, declared=declared, advance=advance)
     about = {
         "vectors": str(out),

@@ -44,7 +44,7 @@ from samespace.gallery.upgrade.seal import Sealed, seal
 from samespace.gallery.upgrade.upgrade import Switched
 from samespace.metrics.calibration import Calibration, Scale
 from samespace.progress import Bar, silent
-from samespace.space import Space
+from samespace.space import Space, undeclared
 from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ class Gallery:
             GalleryError: pairs of spaces without calibration.
         """
         if queries.space is None:
-            raise SpaceError(f"{queries.name} declares no space; embed with 'samespace embed', which records it")
+            raise undeclared(queries.name)
         answer = search(
             self.source, queries.take(np.arange(len(queries))), queries.space,
             k=k, where=where, min_score=min_score, max_fmr=max_fmr, merge=merge, scale=scale, exact=exact,

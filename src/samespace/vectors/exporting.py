@@ -26,17 +26,23 @@ def stored_at(address: str) -> Stored:
     import pyarrow
     import pyarrow.parquet
 
-    from samespace.vectors.opening import source_of
+    from samespace.vectors.opening import source_of, split_address
     from samespace.vectors.vectorset import VectorSet
 
     if (source := source_of(address, metadata=True)) is None:
         found = VectorSet.load(address)
-        items = pyarrow.parquet.read_table(Path(address) / "items.parquet").replace_schema_metadata(None)
+        items = pyarrow.parquet.read_table(Path(split_address(address)[0]) / "items.parquet").replace_schema_metadata(
+            None
+        )
         return Stored(found.vectors, items, found.space, found.name)
     vectors, items = source.read()
     if source.columns.id is None:
         items = items.add_column(0, "id", pyarrow.array(np.arange(len(vectors)).astype(str)))
-    return Stored(vectors, items, source.space, source.name)
+    space = source.space
+    if source.declared is not None:
+        source.declared.require(source.dim, space, source.name)
+        space = source.declared.space([vectors], source.dim)
+    return Stored(vectors, items, space, source.name)
 
 
 def _parquet(stored: Stored, path: Path, advance: Advance) -> None:
@@ -104,7 +110,7 @@ def _npz(stored: Stored, path: Path, advance: Advance) -> None:
 
 
 def _faiss(stored: Stored, path: Path, advance: Advance) -> None:
-    from samespace.vectors.faiss import write_index
+    from samespace.vectors.stores.faiss import write_index
 
     write_index(stored, path, advance)
 
@@ -136,7 +142,7 @@ def export_vectors(stored: Stored, to: str, *, table: str | None = None, advance
     """
     from samespace.vectors.opening import ADDRESSES, STORES, split_address, store_of
 
-    address, names = split_address(to)
+    address, names, _ = split_address(to)
     name = table or names.table
     if (kind := store_of(address)) is not None:
         if not STORES[kind].tables:

@@ -15,21 +15,13 @@ import numpy as np
 from samespace.errors import InputError
 from samespace.files import locked, replacing, swap_folder, write_json
 from samespace.space import Space
-from samespace.vectors.source import Floats, Source, typed_items
+from samespace.vectors.declared import Declared, are_unit
+from samespace.vectors.source import Source, typed_items
 
 if TYPE_CHECKING:
     import pyarrow
 
 _ROWS_BETWEEN_MARKS = 262_144
-_UNIT = 1e-3  # how far a length may be from one: float16 is off by less
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a user says that vectors are: the model's name and revision."""
-
-    name: str
-    revision: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,8 +73,9 @@ def import_vectors(
     """
     if folder.exists() and not (folder / "vectors.npy").is_file():
         raise InputError(f"{folder} exists and is not a vector set; choose another place")
-    if declared is not None and source.space is not None:
-        raise InputError(f"{source.name} declares its space, {source.space}; leave --space out")
+    declared = declared or source.declared
+    if declared is not None:
+        declared.require(source.dim, source.space, source.name)
     partial = folder.with_name(folder.name + ".partial")
     with locked(folder):
         work = _Work(partial, source, declared)
@@ -126,7 +119,7 @@ class _Work:
             ahead = 0
             for batch in self.source.batches(self.rows):
                 file.write(np.ascontiguousarray(batch.vectors).data.cast("B"))
-                self.unit = self.unit and _is_unit(batch.vectors)
+                self.unit = self.unit and are_unit(batch.vectors)
                 pending.append(batch.items)
                 ahead += len(batch.vectors)
                 if ahead >= _ROWS_BETWEEN_MARKS:
@@ -195,8 +188,3 @@ def require_unique(ids: pyarrow.ChunkedArray, name: str) -> None:
     place = int(np.argmax(counts.field("counts").to_numpy()))
     entry = counts[place].as_py()
     raise InputError(f"{name}: ids must be unique, '{entry['values']}' occurs {entry['counts']} times")
-
-
-def _is_unit(vectors: Floats) -> bool:
-    squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
-    return bool((np.abs(squares - 1) <= 2 * _UNIT).all())

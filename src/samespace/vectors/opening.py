@@ -13,19 +13,20 @@ from samespace.errors import InputError
 from samespace.files import split_options
 from samespace.vectors.arrays import npy_source
 from samespace.vectors.columns import Names
+from samespace.vectors.declared import Declared
 from samespace.vectors.files import arrow_source, csv_source, parquet_source
 from samespace.vectors.npz import npz_source
 from samespace.vectors.source import Source
 from samespace.vectors.stores.huggingface import huggingface_source, is_saved
 
 _LANCE = ".lance"  # the ending of the folder of one table
-_OPTIONS = re.compile(r",(vector|id|label|template|ids|table|split)=([^,]+)$")
+_OPTIONS = re.compile(r",(vector|id|label|template|ids|table|split|space|revision)=([^,]+)$")
 
 Opener = Callable[..., Source]
 
 
 def _faiss(path: Path, names: Names, *, metadata: bool) -> Source:
-    from samespace.vectors.faiss import faiss_source
+    from samespace.vectors.stores.faiss import faiss_source
 
     return faiss_source(path, names, metadata=metadata)
 
@@ -123,8 +124,12 @@ def store_of(address: str) -> str | None:
     return scheme if colon and scheme in STORES and not Path(address).exists() else None
 
 
-def split_address(address: str | os.PathLike[str]) -> tuple[str, Names]:
-    """An address without the options after it, and these: `old.npy,ids=old.csv` or `t.parquet,vector=new,id=sku`."""
+def split_address(address: str | os.PathLike[str]) -> tuple[str, Names, Declared | None]:
+    """An address without the options after it, and these: names, `old.npy,ids=old.csv`, and the model, `,space=clip`.
+
+    Raises:
+        InputError: a revision of no model.
+    """
     # a path has lost one of the two slashes of an address
     text = re.sub(r"^(postgres(?:ql)?|https?|lancedb:\w+):/(?=[^/])", r"\1://", os.fspath(address))
     path, options = split_options(text, _OPTIONS)
@@ -133,7 +138,10 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, Names]:
         path, options = f"lancedb:{folder or '.'}", {"table": table, **options}
     elif store_of(path) is None and is_saved(Path(path)):
         path = f"hf:{path}"
-    return path, Names(**options)
+    model, revision = options.pop("space", None), options.pop("revision", "")
+    if revision and model is None:
+        raise InputError(f"{address}: the revision {revision} is of which model? add ',space=NAME'")
+    return path, Names(**options), None if model is None else Declared(model, revision)
 
 
 def source_of(address: str | os.PathLike[str], names: Names | None = None, *, metadata: bool = False) -> Source | None:
@@ -147,14 +155,18 @@ def source_of(address: str | os.PathLike[str], names: Names | None = None, *, me
     Raises:
         InputError: it cannot be read, or its columns cannot be told.
     """
-    text, told = split_address(address)
+    text, told, declared = split_address(address)
     given = {} if names is None else {key: value for key, value in vars(names).items() if value is not None}
     if (kind := store_of(text)) is not None:
-        return STORES[kind].read(text, replace(told, **given), metadata=metadata)
+        found = STORES[kind].read(text, replace(told, **given), metadata=metadata)
+        return replace(found, declared=declared)
     path = Path(text)
     opener = npz_source if metadata and path.suffix.lower() == ".npz" else FILES.get(path.suffix.lower())
     if opener is None or path.is_dir():
         if told != Names():
-            raise InputError(f"{address}: options after a comma belong to a file of {', '.join(FILES)}")
+            raise InputError(
+                f"{address}: of the options after a comma, only space and revision belong to what is no file of "
+                f"{', '.join(FILES)}"
+            )
         return None
-    return opener(path, replace(told, **given), metadata=metadata)
+    return replace(opener(path, replace(told, **given), metadata=metadata), declared=declared)

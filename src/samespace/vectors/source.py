@@ -16,6 +16,8 @@ from samespace.vectors.columns import Columns
 if TYPE_CHECKING:
     import pyarrow
 
+    from samespace.vectors.declared import Declared
+
 Floats = npt.NDArray[np.floating[Any]]
 ROWS = 65_536
 """Vectors of a batch, at most."""
@@ -47,6 +49,7 @@ class Source:
         stamp: what changes when the content does, such as the size and time of a file.
         batches: from a row on, the batches to the end.
         space: the space that the source declares; None where it declares none.
+        declared: what the user says of the model, after the address.
         textual: whether all cells are text, so that labels are numbers only where each of them is one.
         array: all vectors, where they can be had without reading them, as a memory map.
     """
@@ -61,6 +64,7 @@ class Source:
     space: Space | None = None
     textual: bool = False
     array: Floats | None = None
+    declared: Declared | None = None
 
     def read(self) -> tuple[Floats, pyarrow.Table]:
         """All vectors and all items, in memory.

@@ -15,8 +15,9 @@ from samespace.errors import InputError
 from samespace.files import UNREADABLE, read_json, read_npz, replacing_folder, write_json
 from samespace.names import require_names
 from samespace.space import Links, Space, require_comparable
+from samespace.vectors.declared import Declared
 from samespace.vectors.npz import npz_space
-from samespace.vectors.opening import source_of
+from samespace.vectors.opening import source_of, split_address
 from samespace.vectors.source import Source, item_arrays
 
 Array = npt.NDArray[Any]
@@ -186,19 +187,28 @@ class VectorSet:
         write_json(folder / "space.json", about)
 
     @classmethod
-    def load(cls, path: str | Path) -> VectorSet:
+    def load(cls, path: str | Path, declared: Declared | None = None) -> VectorSet:
         """Open a vector set: a folder written by `save` (memory-mapped) or a bare file, which is read whole.
 
         An `.npz` holds `vectors` and optionally `labels`, `ids` and `templates`; `.parquet`, `.arrow`, `.feather` and
         `.csv` hold a column of vectors and optionally ids, labels and templates; beside an `.npy` lies a file of ids.
-        Columns go by their usual names, or by options after the path: `t.parquet,vector=new,id=sku`.
+        Columns go by their usual names, or by options after the path: `t.parquet,vector=new,id=sku`. What declares no
+        space is said to be of a model by `declared`, or by its name after the path: `old.npz,space=clip,revision=v1`.
 
         Raises:
-            InputError: the path is missing, truncated or malformed, or a vector is not finite.
+            InputError: the path is missing, truncated or malformed, a vector is not finite, or a model is
+                named although the space is declared.
         """
-        if (source := source_of(path)) is not None:
-            return cls._read(source)
-        path = Path(path)
+        source = source_of(path)
+        text, _, after = split_address(path)
+        found = cls._bare(Path(text)) if source is None else cls._read(source)
+        if (said := declared or after) is None:
+            return found
+        said.require(found.dim, found.space, found.name)
+        return replace(found, space=said.space((block for _, block in found.blocks()), found.dim))
+
+    @classmethod
+    def _bare(cls, path: Path) -> VectorSet:
         if path.is_dir():
             return cls._load_folder(path)
         what = (

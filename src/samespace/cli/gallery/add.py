@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.gallery.options import gallery_argument, shown_bar
+from samespace.cli.gallery.options import declared_by, declared_options, gallery_argument, shown_bar
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import passed_over_lines, skipped_lines
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @gallery_argument
 @click.argument("vectors", type=PATH, required=False)
+@declared_options
 @click.option(
     "--also",
     multiple=True,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 def add(
     location: str,
     vectors: Path | None,
+    space_name: str | None,
+    revision: str | None,
     also: tuple[Path, ...],
     images: str | None,
     metadata: Path | None,
@@ -57,9 +60,9 @@ def add(
 ) -> None:
     """Add items by their vectors, or by their images.
 
-    VECTORS is a folder made by 'samespace embed', of the space that queries use now. Items are named by their ids; one
-    that is there with the same content is passed over, so after a kill the same command carries on. During an upgrade
-    images get a vector of the new model and one of the old.
+    VECTORS is a folder made by 'samespace embed', or any form of vectors, of the space that queries use now. Items are
+    named by their ids; one that is there with the same content is passed over, so after a kill the same command
+    carries on. During an upgrade images get a vector of the new model and one of the old.
     """
     from samespace.gallery import Gallery
     from samespace.gallery.metadata import read_metadata_file
@@ -69,11 +72,12 @@ def add(
         raise click.UsageError("Give VECTORS or --images SOURCE, and not both.")
     if vectors is None and also:
         raise click.UsageError("--also goes with VECTORS; images get vectors of the earlier model by themselves.")
+    declared = declared_by(vectors, space_name, revision)
     described = None if metadata is None else read_metadata_file(metadata)
     values = None if described is None else described.items
     with Gallery.open(location) as gallery:
         if vectors is not None:
-            given, others = VectorSet.load(vectors), [VectorSet.load(path) for path in also]
+            given, others = VectorSet.load(vectors, declared), [VectorSet.load(path) for path in also]
             with shown_bar(f"adding {given.name}", len(given), "items", quiet=quiet) as advance:
                 found = gallery.add(given, also=others, metadata=values, update=update, advance=advance)
         else:

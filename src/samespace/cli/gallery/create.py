@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import click
 
 from samespace.cli.gallery.options import (
     calibrate_option,
     calibrate_pairs,
+    declared_by,
+    declared_options,
     gallery_argument,
     model_or_space,
+    shown_bar,
     space_options,
 )
-from samespace.cli.output import json_option, write_result
-from samespace.errors import SamespaceError
+from samespace.cli.output import PATH, json_option, quiet_option, write_result
+from samespace.errors import InputError, SamespaceError, SpaceError
+
+if TYPE_CHECKING:
+    from samespace.space import Space
+    from samespace.vectors import VectorSet
 
 
 @click.command()
 @gallery_argument
+@click.argument("vectors", type=PATH, required=False)
 @space_options("Folder of the model in use; it is remembered.")
+@declared_options
+@click.option("--dim", type=click.IntRange(1), metavar="D", help="With --space-name: the dimensions of its vectors.")
 @click.option("--images", metavar="SOURCE", help="The items' images, remembered for adding and backfilling.")
 @click.option(
     "--scale",
@@ -30,42 +43,79 @@ from samespace.errors import SamespaceError
     help="Unit of scores: log-odds of a match, or -log10 of the false-match rate.",
 )
 @calibrate_option
+@quiet_option
 @json_option
 def create(
     location: str,
+    vectors: Path | None,
     model: Path | None,
     space_of: Path | None,
+    space_name: str | None,
+    revision: str | None,
+    dim: int | None,
     images: str | None,
     scale: str,
     pairs: tuple[tuple[Path, Path], ...],
+    quiet: bool,
     json_to: str | None,
 ) -> None:
-    """Make an empty gallery for the vectors of one model.
+    """Make a gallery for the vectors of one model: empty, or of the items of VECTORS.
 
-    GALLERY is a folder that is new or empty, or postgresql://…?schema=NAME.
+    GALLERY is a folder that is new or empty, or postgresql://…?schema=NAME. VECTORS is a folder made by 'samespace
+    embed', or any form of vectors; one that declares no space, such as a bare .npz, goes with --space-name.
     """
     from samespace.gallery import Gallery
     from samespace.space import Space
+    from samespace.vectors import VectorSet
 
     given = model_or_space(model, space_of)
-    if given is None:
-        raise click.UsageError("Name the model with --model, or vectors that declare their space with --space.")
+    declared = declared_by(vectors, space_name, revision, dim)
+    items = None if vectors is None else VectorSet.load(vectors, declared)
+    if items is not None:
+        _require_fit(items, given)
+    elif given is None:
+        raise click.UsageError(
+            "Name the model with --model, or vectors that declare their space with --space; or give VECTORS, where "
+            "need be with --space-name."
+        )
     made = Gallery.create(
         location,
-        given if isinstance(given, Space) else None,
-        model=None if isinstance(given, Space) else given,
+        given if isinstance(given, Space) else None if items is None else items.space,
+        model=given if isinstance(given, str) else None,
         images=images,
         scale=scale,  # type: ignore[arg-type]
     )
     with made as gallery:
         location = gallery.location
-        try:
+        if items is not None:
+            with _carry_on(f"add {quote(location)} VECTORS"):  # noqa: SIM117
+                with shown_bar(f"adding {items.name}", len(items), "items", quiet=quiet) as advance:
+                    gallery.add(items, advance=advance)
+        with _carry_on(f"calibrate {quote(location)} QUERIES ITEMS"):
             calibrate_pairs(gallery, pairs)
-        except SamespaceError as error:
-            raise type(error)(
-                f"{error}; the gallery itself is made, carry on with "
-                f"'samespace gallery calibrate {quote(location)} QUERIES ITEMS'"
-            ) from None
-        space = gallery.space
-    if write_result({"gallery": location, "space": space.to_dict(), "scale": scale}, json_to):
-        click.echo(f"{location}: an empty gallery for vectors of space {space}")
+        about = {"gallery": location, "space": gallery.space.to_dict(), "scale": scale}
+        what = f"{f'a gallery of {len(items):,} items with' if items else 'an empty gallery for'} vectors of space"
+        what = f"{what} {gallery.space}"
+    if write_result(about if items is None else {**about, "items": len(items)}, json_to):
+        click.echo(f"{location}: {what}")
+
+
+def _require_fit(items: VectorSet, given: str | Space | None) -> None:
+    """Refuse what a gallery of the given space would refuse once it is made."""
+    from samespace.space import Space, undeclared
+
+    if items.space is None:
+        raise undeclared(items.name)
+    if isinstance(given, Space) and items.space != given:
+        raise SpaceError(f"{items.name} is of space {items.space}, not of {given}")
+    if not items.has_ids:
+        raise InputError(f"{items.name} has no ids; items of a gallery need names: add 'ids' to the file")
+
+
+@contextmanager
+def _carry_on(command: str) -> Iterator[None]:
+    """Say in an error that the gallery is there, and how to go on."""
+    try:
+        yield
+    except SamespaceError as error:
+        raise type(error)(f"{error}; the gallery itself is made, carry on with 'samespace gallery {command}'") from None

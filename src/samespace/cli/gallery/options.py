@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from samespace.cli.output import PATH, device_option, json_option
-from samespace.errors import InputError, SamespaceError
+from samespace.errors import SamespaceError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from samespace.gallery import Gallery
     from samespace.progress import Bar
     from samespace.space import Space
+    from samespace.vectors.declared import Declared
 
 # as in gallery.backfill.order, which the command line need not load for its help
 ORDERS = ("random", "centre", "distance", "traffic", "both")
@@ -51,6 +52,32 @@ def space_options(model_help: str) -> Callable[[Command], Command]:
         help="Instead of a model: a vector set that declares the space.",
     )
     return lambda command: model(space(command))
+
+
+def declared_options(command: Command) -> Command:
+    """The options --space-name and --revision, which say what vectors are whose file declares no space."""
+    name = click.option(
+        "--space-name",
+        metavar="NAME",
+        help="Where the file of vectors declares no space, such as a bare .npz: the model that made them.",
+    )
+    revision = click.option("--revision", metavar="R", help="With --space-name: the revision of that model.")
+    return name(revision(command))
+
+
+def declared_by(
+    vectors: Path | None, name: str | None, revision: str | None, dim: int | None = None
+) -> Declared | None:
+    """What --space-name and --revision say of the vectors."""
+    from samespace.vectors.declared import Declared
+
+    if name is None:
+        if revision is not None or dim is not None:
+            raise click.UsageError("--revision and --dim go with --space-name.")
+        return None
+    if vectors is None:
+        raise click.UsageError("--space-name says which model made VECTORS: give these too.")
+    return Declared(name, revision or "", dim)
 
 
 def upgrade_options(*, order: str, images: str) -> Callable[[Command], Command]:
@@ -104,6 +131,7 @@ def shown_bar(
 
 def model_or_space(model: Path | None, space_of: Path | None) -> str | Space | None:
     """What --model and --space say: a folder, a space, or nothing."""
+    from samespace.space import undeclared
     from samespace.vectors import VectorSet
 
     if model is not None and space_of is not None:
@@ -112,7 +140,7 @@ def model_or_space(model: Path | None, space_of: Path | None) -> str | Space | N
         return None if model is None else str(model)
     vectors = VectorSet.load(space_of)
     if vectors.space is None:
-        raise InputError(f"{space_of} declares no space; embed with 'samespace embed', which records it")
+        raise undeclared(str(space_of))
     return vectors.space
 
 

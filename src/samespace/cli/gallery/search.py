@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.gallery.options import console, gallery_argument, shown_bar
+from samespace.cli.gallery.options import console, declared_by, declared_options, gallery_argument, shown_bar
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
 from samespace.errors import InputError
 
 if TYPE_CHECKING:
     from samespace.gallery import Gallery
     from samespace.vectors import VectorSet
+    from samespace.vectors.declared import Declared
 
 _QUERIES_SHOWN, _IMAGES_SHOWN = 5, 20
 
@@ -23,6 +24,7 @@ _QUERIES_SHOWN, _IMAGES_SHOWN = 5, 20
 @click.command()
 @gallery_argument
 @click.argument("queries", type=click.Path(path_type=Path), required=False)
+@declared_options
 @click.option(
     "--image",
     "files",
@@ -78,6 +80,8 @@ _QUERIES_SHOWN, _IMAGES_SHOWN = 5, 20
 def search(
     location: str,
     queries: Path | None,
+    space_name: str | None,
+    revision: str | None,
     files: tuple[str, ...],
     images: str | None,
     model: Path | None,
@@ -99,8 +103,9 @@ def search(
     from samespace.report.gallery import answer_values, print_answer
 
     _require_legal(queries, files, images, model, depth, old_queries, no_count, options)
+    declared = declared_by(queries, space_name, revision)
     with Gallery.open(location) as gallery:
-        asked = _asked(gallery, queries, files, images, model, old_queries, options["fuse"], device, quiet)
+        asked = _asked(gallery, queries, declared, files, images, model, old_queries, options["fuse"], device, quiet)
         names = asked.new.ids.tolist()
         if depth is not None:
             chosen: dict[str, Any] = {name: options[name] for name in ("k", "where", "scale")}
@@ -157,6 +162,7 @@ def _require_legal(
 def _asked(
     gallery: Gallery,
     queries: Path | None,
+    declared: Declared | None,
     files: tuple[str, ...],
     images: str | None,
     model: Path | None,
@@ -171,7 +177,7 @@ def _asked(
 
     before = None if old_queries is None else VectorSet.load(old_queries)
     if queries is not None:
-        return _Asked(VectorSet.load(queries), before)
+        return _Asked(VectorSet.load(queries, declared), before)
     picked = None
     if files:
         from samespace.data.picked import pick

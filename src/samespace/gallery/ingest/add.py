@@ -15,6 +15,7 @@ from samespace.gallery.ingest.store import Added, Batch, store
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import NewItem, State, Vectors
 from samespace.progress import Advance, silent
+from samespace.space import lengths_differ, undeclared
 from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
@@ -171,11 +172,14 @@ def _by_generation(state: State, sets: Sequence[VectorSet]) -> dict[int, VectorS
     by_generation: dict[int, VectorSet] = {}
     for given in sets:
         if given.space is None:
-            raise SpaceError(f"{given.name} declares no space; embed with 'samespace embed', which records it")
+            raise undeclared(given.name)
         generation = state.generation_of(given.space)
         if generation is None or state.spaces[generation].retired:
-            known = ", ".join(str(kept.space) for kept in state.spaces.values() if not kept.retired)
-            raise SpaceError(f"{given.name} is of space {given.space}, which the gallery does not know; it has {known}")
+            known = [kept.space for kept in state.spaces.values() if not kept.retired]
+            raise SpaceError(
+                f"{given.name} is of space {given.space}, which the gallery does not know; it has "
+                f"{', '.join(map(str, known))}{lengths_differ(given.space, known)}"
+            )
         if generation in by_generation:
             raise InputError(
                 f"{given.name} and {by_generation[generation].name} are of the same space; give one set for each space"

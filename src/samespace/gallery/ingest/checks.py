@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery.ledger.state import Rows, State, Vectors
-from samespace.space import Space
+from samespace.space import Space, undeclared
 
 NORM_SLACK = 1e-3
 
@@ -47,7 +47,7 @@ def generation_of(state: State, space: Space | None, name: str = "the model") ->
         SpaceError: it is undeclared, or the gallery does not know it.
     """
     if space is None:
-        raise SpaceError(f"{name} declares no space; embed with 'samespace embed', which records it")
+        raise undeclared(name)
     generation = state.generation_of(space)
     if generation is None:
         known = ", ".join(str(kept.space) for kept in state.spaces.values())

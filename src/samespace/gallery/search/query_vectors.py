@@ -12,7 +12,7 @@ from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.fusion import fuse
 from samespace.gallery.ledger.state import State, Vectors
 from samespace.metrics.calibration import Calibration
-from samespace.space import Space
+from samespace.space import Space, undeclared
 from samespace.vectors import VectorSet
 
 _NORM_TOLERANCE = 1e-3
@@ -49,7 +49,7 @@ def fusion_of(alpha: float | None, queries: VectorSet, old_queries: VectorSet | 
     if old_queries is None:
         return Fusion(float(alpha))
     if old_queries.space is None:
-        raise SpaceError(f"{old_queries.name} declares no space; embed with 'samespace embed', which records it")
+        raise undeclared(old_queries.name)
     rows = np.arange(len(queries))
     if queries.has_ids and old_queries.has_ids:
         rows = old_queries.rows_of(queries.ids)

@@ -24,7 +24,7 @@ from samespace.gallery.search.query_vectors import (
     leading,
 )
 from samespace.metrics.calibration import Calibration, Scale
-from samespace.space import Space
+from samespace.space import Space, lengths_differ
 
 __all__ = ["Answer", "Hit", "Merge", "Pair", "search"]
 
@@ -206,7 +206,10 @@ def _require_query_space(state: State, space: Space) -> None:
             step = "upgrade the gallery first" if generation > state.query else "embed queries with the newer model"
             back = "" if generation > state.query or stored.retired else ", or roll the gallery back"
             raise SpaceError(f"the gallery is queried by {expected}, got vectors of its space {space}; {step}{back}")
-    raise SpaceError(f"the gallery is queried by {expected}, got vectors of space {space}, which it does not know")
+    raise SpaceError(
+        f"the gallery is queried by {expected}, got vectors of space {space}, which it does not know"
+        f"{lengths_differ(space, [expected])}"
+    )
 
 
 def _dims(state: State, generation: int) -> int:

@@ -41,7 +41,7 @@ def huggingface_source(address: str, names: Names, *, metadata: bool) -> Source:
     held = [part.get("filename") if isinstance(part, dict) else None for part in files or ()]
     if not held or not all(isinstance(part, str) for part in held) or state.get("_indices_data_files"):
         raise InputError(f"{folder / STATE} does not say which files hold the rows; save it again with save_to_disk")
-    places = [folder / part for part in held]
+    places = [folder / str(part) for part in held]
     if gone := [place for place in places if not place.is_file()]:
         raise InputError(f"{folder} is not whole: {gone[0].name} is missing; save it again with save_to_disk")
     name = str(folder)
@@ -78,7 +78,7 @@ def write_saved(stored: Stored, address: str, table: str | None, advance: Advanc
                 out.write_table(part)
                 advance(part.num_rows)
         write_json(temporary / "dataset_info.json", {"citation": "", "description": "", "homepage": "", "license": ""})
-        state = {
+        state: dict[str, object] = {
             "_data_files": [{"filename": name}],
             "_fingerprint": uuid.uuid4().hex[:16],
             "_format_columns": None,

@@ -1,0 +1,46 @@
+"""What a user says that vectors are, where their file does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from samespace.errors import InputError
+from samespace.space import Space
+from samespace.vectors.source import Floats
+
+_SLACK = 1e-3  # how far a length may be from one: float16 is off by less
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The model that made vectors, by its name and revision.
+
+    Attributes:
+        name: of the model.
+        revision: of the model; "" where it has none.
+        dim: how many dimensions its vectors have; None takes what there are.
+    """
+
+    name: str
+    revision: str = ""
+    dim: int | None = None
+
+    def require(self, dim: int, own: Space | None, where: str) -> None:
+        """Refuse vectors of another dimension, or of a file that declares its space itself, by an InputError."""
+        if self.dim is not None and dim != self.dim:
+            raise InputError(f"{where}: vectors have {dim} dimensions, and --dim says {self.dim}")
+        if own is not None:
+            raise InputError(f"{where} declares its space, {own}; leave the name of another out")
+
+    def space(self, blocks: Iterable[Floats], dim: int) -> Space:
+        """The space of all these vectors, (n, dim) a block: normalised where each has unit length."""
+        return Space.declared(self.name, dim, self.revision, normalized=all(map(are_unit, blocks)))
+
+
+def are_unit(vectors: Floats) -> bool:
+    """Whether each of these vectors, (N, D), has unit length."""
+    squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
+    return bool((np.abs(np.sqrt(squares) - 1) <= _SLACK).all())
