@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from samespace.errors import InputError
 from samespace.space import Space
-from samespace.vectors.source import Floats
 
+Floats = npt.NDArray[np.floating[Any]]
 _SLACK = 1e-3  # how far a length may be from one: float16 is off by less
 
 

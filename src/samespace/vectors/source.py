@@ -12,13 +12,11 @@ import numpy.typing as npt
 from samespace.errors import InputError
 from samespace.space import Space
 from samespace.vectors.columns import Columns
+from samespace.vectors.declared import Declared, Floats
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from samespace.vectors.declared import Declared
-
-Floats = npt.NDArray[np.floating[Any]]
 ROWS = 65_536
 """Vectors of a batch, at most."""
 
