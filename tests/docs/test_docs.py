@@ -99,6 +99,21 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, request):
             run_commands(block, where)
 
 
+SHORT = ["timm", "sentence-transformers", "onnx", "npy", "parquet", "faiss", "pgvector", "qdrant"]
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_from_installing_to_a_certificate_are_eight_lines_of_python_and_three_commands(name):
+    """After pip install; a file on the page, which stands for the user's own model, is not counted."""
+    lines = {"python": 0, "console": 0}
+    for block in blocks(ROOT / "docs" / "howto" / f"{name}.md"):
+        if block.language in lines and "file" not in block.remarks:
+            text = block.text.replace("\\\n", "")
+            lines[block.language] += sum(bool(line.strip()) for line in text.splitlines())
+    assert 0 < lines["python"] <= 8
+    assert 0 < lines["console"] <= 3
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_recipes_on_a_page_have_legal_keys_and_values(page):
     for block in blocks(page):
