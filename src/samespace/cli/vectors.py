@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
+from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
+
+if TYPE_CHECKING:
+    from samespace.space import Space
+    from samespace.vectors import VectorSet
+    from samespace.vectors.source import Source
 
 
 @click.group()
@@ -26,6 +33,9 @@ def vectors() -> None:
 @click.option("--space", metavar="NAME", help="Declare which model made them, so that others are not mixed in.")
 @click.option("--revision", default="", metavar="R", help="With --space: the revision of that model.")
 @click.option("--dim", type=click.IntRange(1), help="With --space: the dimensions that its vectors have.")
+@click.option("--model", metavar="ENCODER", help="Instead of --space: prove that this model made them; needs --items.")
+@click.option("--items", metavar="ITEMS", help="With --model: their texts or images, as 'samespace embed' takes them.")
+@device_option
 @quiet_option
 @json_option
 def import_(
@@ -40,6 +50,9 @@ def import_(
     space: str | None,
     revision: str,
     dim: int | None,
+    model: str | None,
+    items: str | None,
+    device: str,
     quiet: bool,
     json_to: str | None,
 ) -> None:
@@ -59,6 +72,10 @@ def import_(
 
     It is read in batches, all other columns are kept, and after a kill the same command carries on. float64 becomes
     float32, float16 stays. Columns go by their usual names; the command says which it took for what.
+
+    With --model and --items, 16 of the items are embedded anew and compared with their vectors. Where they are equal,
+    within 2 % of the length of a vector, the set is of the model's own space, as 'samespace embed' would make it; else
+    the vectors are refused.
     """  # noqa: D301
     from samespace.errors import InputError
     from samespace.progress import bar, silent_bar
@@ -69,14 +86,19 @@ def import_(
 
     if space is None and (revision or dim is not None):
         raise click.UsageError("--revision and --dim go with --space.")
+    if (model is None) != (items is None):
+        raise click.UsageError("--model and --items go together.")
+    if model is not None and space is not None:
+        raise click.UsageError("--model and --space exclude each other: the model has its space.")
     names = Names(vector_column, id_column, label_column, template_column, None if ids is None else str(ids), table)
     opened = source_of(source, names, metadata=True)
     if opened is None:
         raise InputError(f"{source}: vectors are imported from {', '.join(FILES)}, .npz, {ADDRESSES}")
+    prover = None if model is None or items is None else _Prover(model, items, device, opened)
     progress = silent_bar if quiet else bar
     with progress(f"importing {opened.name}", opened.count, "vectors") as advance:
         declared = None if space is None else Declared(space, revision, dim)
-        done = import_vectors(opened, out, declared=declared, advance=advance)
+        done = import_vectors(opened, out, declared=declared, prove=prover, advance=advance)
     about = {
         "vectors": str(out),
         "count": done.count,
@@ -87,15 +109,41 @@ def import_(
         "metadata": list(done.metadata),
         "resumed": done.resumed,
     }
-    if write_result(about, json_to):
+    proof = None if prover is None else prover.proof
+    if write_result(about if proof is None else {**about, "proof": asdict(proof)}, json_to):
         say(f"{out}: {done.count:,} vectors of {done.dim} dimensions, {done.dtype}; {done.columns}")
         if done.metadata:
             say(f"kept beside them: {', '.join(done.metadata)}")
         if done.resumed:
             say(f"{done.resumed:,} of them had been read before")
+        if proof is not None:
+            say(f"{proof.compared} items embedded anew deviate by at most {proof.deviation:.2g} (of {proof.tolerance})")
         say(
             f"space: {done.space}" if done.space else "space: none declared; --space NAME --revision R says which model"
         )
+
+
+class _Prover:
+    """Told the vectors, it gives the space of the model that is said to have made them, or refuses."""
+
+    def __init__(self, model: str, items: str, device: str, source: Source) -> None:
+        from samespace.encoders import open_encoder
+        from samespace.encoders.proof import Proof, require_dim
+        from samespace.errors import SpaceError
+
+        self.encoder, self.items = open_encoder(model, device=device), items
+        self.proof: Proof | None = None
+        if source.space is not None and source.space != self.encoder.space:
+            raise SpaceError(
+                f"{source.name} declares its space, {source.space}, and {model} is of {self.encoder.space}"
+            )
+        require_dim(self.encoder, source.dim, source.name)
+
+    def __call__(self, stored: VectorSet) -> Space:
+        from samespace.encoders.proof import prove
+
+        self.proof = prove(self.encoder, self.items, stored)
+        return self.encoder.space
 
 
 @vectors.command()

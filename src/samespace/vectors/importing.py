@@ -21,6 +21,8 @@ from samespace.vectors.source import Source, typed_items
 if TYPE_CHECKING:
     import pyarrow
 
+    from samespace.vectors import VectorSet
+
 _ROWS_BETWEEN_MARKS = 262_144
 
 
@@ -54,6 +56,7 @@ def import_vectors(
     folder: Path,
     *,
     declared: Declared | None = None,
+    prove: Callable[[VectorSet], Space] | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Imported:
     """Write the vectors of a source as a vector set, with all columns beside them.
@@ -65,6 +68,7 @@ def import_vectors(
         source: where the vectors are.
         folder: to write; a vector set that is there is replaced once the new one is whole.
         declared: what the vectors are, where the source does not say itself.
+        prove: given all vectors, says their space or refuses them; what was read is kept for another try.
         advance: told how many more vectors are done.
 
     Raises:
@@ -82,7 +86,7 @@ def import_vectors(
         resumed = work.rows
         advance(resumed)
         work.read(advance)
-        space, metadata = work.finish()
+        space, metadata = work.finish(prove)
         swap_folder(partial, folder)
     return Imported(
         folder, work.rows, source.dim, np.dtype(source.dtype).name, space, str(source.columns), metadata, resumed
@@ -135,9 +139,11 @@ class _Work:
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self) -> tuple[Space | None, tuple[str, ...]]:
+    def finish(self, prove: Callable[[VectorSet], Space] | None) -> tuple[Space | None, tuple[str, ...]]:
         """Join the items, check that no id comes twice, and write the space; the space and the names of metadata."""
         import pyarrow.parquet
+
+        from samespace.vectors.vectorset import VectorSet
 
         items = pyarrow.concat_tables([pyarrow.parquet.read_table(self.folder / part) for part in self.parts])
         if "id" in items.column_names:
@@ -150,7 +156,11 @@ class _Work:
         with replacing(self.folder / "items.parquet") as temporary:
             pyarrow.parquet.write_table(items, temporary)
         space = self.source.space
-        if self.declared is not None and space is None:
+        if prove is not None:
+            vectors = np.load(self.folder / "vectors.npy", mmap_mode="r")
+            ids, named = np.asarray(items.column("id").to_pylist()), self.source.columns.id is not None
+            space = prove(VectorSet(vectors, ids, has_ids=named, name=self.source.name))
+        elif self.declared is not None and space is None:
             space = Space.declared(self.declared.name, self.source.dim, self.declared.revision, normalized=self.unit)
         about = {"space": space.to_dict() if space else None, "count": self.rows}
         write_json(self.folder / "space.json", {**about, "has_ids": self.source.columns.id is not None})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samespace.space import Space
-from samespace.vectors.source import Floats
+from samespace.vectors.declared import Floats
 from samespace.vectors.tables import SPACE_KEY
 
 if TYPE_CHECKING:
