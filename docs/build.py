@@ -19,13 +19,13 @@ import click
 from samespace.cli.exits import MEANINGS
 from samespace.cli.main import cli
 from samespace.data import Augment
+from samespace.train.optim import OptimSection
 from samespace.train.recipe import Recipe
 from samespace.train.sections import (
     CompatibilitySection,
     DataSection,
     HeadSection,
     ModelSection,
-    OptimSection,
     RunSection,
     ValidationSection,
 )

@@ -4,10 +4,9 @@ import pytest
 import yaml
 
 from samespace.errors import InputError
+from samespace.train.optim import OptimSection, learning_rate
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import differences, dump_recipe, load_recipe, parse_recipe
-from samespace.train.schedule import learning_rate
-from samespace.train.sections import OptimSection
 
 BASE = {"data": {"source": "glyphs"}}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,9 @@ class Embedder(nn.Module):
         config: the architecture and the preprocessing.
         name: what people call the model.
 
+    Attributes:
+        frozen_norms: names of the batch norms that stay in evaluation mode while it is trained, see `freeze`.
+
     Example:
         >>> model = Embedder(EmbedderConfig("convnet16", 64, Preprocessing(size=32, channels=1)))
         >>> model.embed(torch.zeros(3, 1, 32, 32, dtype=torch.uint8)).shape
@@ -75,6 +78,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.config = config
         self.name = name
+        self.frozen_norms: frozenset[str] = frozenset()
         self.backbone = build_backbone(config.backbone, config.preprocessing.channels)
         features = feature_dim(self.backbone, config.preprocessing.channels, config.preprocessing.fit.size)
         layers: list[nn.Module] = [nn.Linear(features, config.embedding_dim, bias=not config.batch_norm)]
@@ -109,6 +113,13 @@ class Embedder(nn.Module):
             normalized=True,
             name=self.name,
         )
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        for name in self.frozen_norms:
+            self.get_submodule(name).eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings (B, embedding_dim), not normalised, of images the preprocessing has prepared (float)."""

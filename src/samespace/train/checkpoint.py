@@ -14,7 +14,9 @@ from samespace.files import replacing
 from samespace.models.tensors import load_tensors, misfit, save_tensors
 from samespace.train.task import CompatibleTask
 
-_MOMENTUM = "momentum."
+# what an optimiser keeps for a parameter, and what stands before the parameter's name in a checkpoint
+_SGD = {"momentum_buffer": "momentum."}
+_ADAMW = {"exp_avg": "adamw.exp_avg.", "exp_avg_sq": "adamw.exp_avg_sq.", "step": "adamw.step."}
 _TASK = "task."
 
 
@@ -77,14 +79,15 @@ def _of_model(task: CompatibleTask) -> dict[str, Tensor]:
 def save_checkpoint(
     path: Path, task: nn.Module, optimizer: torch.optim.Optimizer, position: Position, texts: dict[str, str]
 ) -> None:
-    """Write weights, buffers, momentum (of SGD over the task's parameters) and position as one file, whole or not.
+    """Write weights, buffers, the state of SGD or AdamW over the task's parameters, and position as one file, or none.
 
     `texts` are `recipe`, the resolved recipe, and `source`, the fingerprint of the images.
     """
     tensors = {_TASK + key: value for key, value in task.state_dict().items()}
     for name, parameter in task.named_parameters():
-        if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
-            tensors[_MOMENTUM + name] = momentum
+        for kind, prefix in _kept(optimizer).items():
+            if (value := optimizer.state[parameter].get(kind)) is not None:
+                tensors[prefix + name] = value
     with replacing(path) as temporary:
         save_tensors(tensors, temporary, {"position": json.dumps(asdict(position)), **texts})
 
@@ -93,21 +96,38 @@ def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimize
     """Put a training back to where `save_checkpoint` left it; `source` is the fingerprint of the images at hand.
 
     Raises:
-        InputError: the file is damaged, or belongs to another model or to other images.
+        InputError: the file is damaged, or belongs to another model, another optimiser or to other images.
     """
     tensors, metadata = _read(path)
     if metadata["source"] != source:
         raise InputError(f"{path} was written while training on other images than are there now; choose another --out")
+    _refuse_other_optimizer(path, tensors, optimizer)
     held = {key.removeprefix(_TASK): value for key, value in tensors.items() if key.startswith(_TASK)}
     try:
         task.load_state_dict(held)
     except RuntimeError as error:
         raise InputError(f"{path} does not fit this model: {misfit(task, held)}") from error
     for name, parameter in task.named_parameters():
-        if (momentum := tensors.get(_MOMENTUM + name)) is not None:
-            # the layout in memory decides the order of sums in a convolution, and so the last bit
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+        for kind, prefix in _kept(optimizer).items():
+            if (value := tensors.get(prefix + name)) is not None:
+                # the layout in memory decides the order of sums in a convolution, and so the last bit
+                like = value if kind == "step" else torch.empty_like(parameter).copy_(value)
+                optimizer.state[parameter][kind] = like
     return Position(**json.loads(metadata["position"]))
+
+
+def _kept(optimizer: torch.optim.Optimizer) -> dict[str, str]:
+    return _ADAMW if isinstance(optimizer, torch.optim.AdamW) else _SGD
+
+
+def _refuse_other_optimizer(path: Path, tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    was, is_now = any(key.startswith(_ADAMW["step"]) for key in tensors), _kept(optimizer) is _ADAMW
+    if was != is_now:
+        names = {True: "adamw", False: "sgd"}
+        raise InputError(
+            f"{path} was written with optim.name={names[was]}, and this training has {names[is_now]}; "
+            f"set optim.name: {names[was]} or choose another --out"
+        )
 
 
 def checkpoint_position(path: Path) -> Position:

@@ -136,6 +136,8 @@ class _GlooBatchNorm(nn.BatchNorm2d):
     def wrap(cls, plain: nn.BatchNorm1d | nn.BatchNorm2d) -> _GlooBatchNorm:
         synced = cls(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
         synced.load_state_dict(plain.state_dict())
+        for own, given in zip(synced.parameters(), plain.parameters(), strict=True):
+            own.requires_grad_(given.requires_grad)
         return synced.train(plain.training)
 
     def _check_input_dim(self, input: Tensor) -> None:

@@ -26,7 +26,9 @@ from samespace.train.loop import Training
 from samespace.train.methods.method import OldSide
 from samespace.train.old_side import missing_vectors, seed_warning
 from samespace.train.recipe import Recipe
+from samespace.train.recipe_file import written
 from samespace.train.run import build_task, finished, open_training_source
+from samespace.train.task import CompatibleTask
 from samespace.train.trial import Trial, seconds_per_image, try_steps
 from samespace.train.validation import ValidationSlice, validation_slice
 from samespace.typed import plain
@@ -42,7 +44,7 @@ class DryRun:
     Attributes:
         recipe: with every value written out, as JSON-ready values.
         images: `source`, `count`, `classes`, `shape` (channels, height, width).
-        network: `backbone`, `embedding_dim`, `parameters`, `head_parameters`, `device`.
+        network: `backbone`, `embedding_dim`, `parameters`, `frozen` where some are, `head_parameters`, `device`.
         old: `vectors` that have to be made first (images, views counted); empty where no old side is needed.
         validation: `classes` and `images` measured, `times` in all; empty where there are none.
         memory: bytes, as `trial.Memory` with their `estimate`.
@@ -74,7 +76,8 @@ class DryRun:
         rows = [
             ("images", f"{images['count']:,} of {images['classes']:,} classes, {shape}"),
             ("network", f"{network['backbone']} to {network['embedding_dim']} dimensions: {network['parameters']:,} "
-                        f"parameters, {network['head_parameters']:,} of the head; on {network['device']}"),
+                        f"parameters, {_frozen_words(network)}{network['head_parameters']:,} of the head; "
+                        f"on {network['device']}"),
         ]  # fmt: skip
         if self.old:
             rows.append(("old model", _old_words(self.old)))
@@ -92,9 +95,8 @@ class DryRun:
         memory = self.memory
         state = memory["weights"] + memory["gradients"] + memory["momentum"]
         rest = memory["old_model"] + memory["read_ahead"]
-        parts = (
-            f"weights, gradients and momentum {_size(state)}, activations of one step {_size(memory['activations'])}"
-        )
+        kept = "both moments of AdamW" if self.recipe["optim"].get("name") == "adamw" else "momentum"
+        parts = f"weights, gradients and {kept} {_size(state)}, activations of one step {_size(memory['activations'])}"
         on_gpu = self.network["device"] != "cpu"
         whose = "on the GPU" if on_gpu else "by the whole process"
         peak = f"; {_size(memory['peak'])} measured {whose}" if memory["peak"] else ""
@@ -142,7 +144,7 @@ def dry_run(recipe: Recipe, out: str | Path, *, quiet: bool = False) -> DryRun |
     time = _time(recipe, training, trial, missing, apart, done)
     disk = _disk(training, missing, out, recipe)
     return DryRun(
-        recipe=plain(recipe),
+        recipe=written(recipe),
         images={
             "source": source.name,
             "count": len(source),
@@ -153,6 +155,7 @@ def dry_run(recipe: Recipe, out: str | Path, *, quiet: bool = False) -> DryRun |
             "backbone": recipe.model.backbone,
             "embedding_dim": recipe.model.embedding_dim,
             "parameters": sum(value.numel() for value in task.embedder.parameters()),
+            **_frozen(task),
             "head_parameters": sum(value.numel() for value in task.head.parameters()),
             "device": str(device),
         },
@@ -215,8 +218,8 @@ def _measurements(recipe: Recipe, steps: int) -> int:
 
 def _disk(training: Training, missing: dict[str, int], out: Path, recipe: Recipe) -> dict[str, int]:
     task = training.task
-    tensors = [*task.state_dict().values(), *(task.parameters() if recipe.optim.momentum else ())]
-    checkpoint = sum(value.numel() * value.element_size() for value in tensors)
+    kept = [value for value in task.parameters() if value.requires_grad] * recipe.optim.values_kept
+    checkpoint = sum(value.numel() * value.element_size() for value in [*task.state_dict().values(), *kept])
     model = sum(value.numel() * value.element_size() for value in task.embedder.state_dict().values())
     old = 0 if training.old is None else training.old.dim
     # a checkpoint is written whole beside the last one, and the model before the checkpoint goes
@@ -224,6 +227,15 @@ def _disk(training: Training, missing: dict[str, int], out: Path, recipe: Recipe
     needed = 2 * checkpoint + model + best + sum(missing.values()) * old * 4
     place = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     return {"checkpoint": checkpoint, "needed": needed, "free": shutil.disk_usage(place).free}
+
+
+def _frozen(task: CompatibleTask) -> dict[str, int]:
+    count = sum(value.numel() for value in task.embedder.parameters() if not value.requires_grad)
+    return {"frozen": count} if count else {}
+
+
+def _frozen_words(network: dict[str, Any]) -> str:
+    return f"{network['frozen']:,} of them frozen, " if "frozen" in network else ""
 
 
 def _old(old: OldSide, missing: dict[str, int]) -> dict[str, Any]:
@@ -251,6 +263,12 @@ def _warnings(
     recipe: Recipe, source: ImageSource, trial: Trial, disk: dict[str, int], device: torch.device
 ) -> list[str]:
     found = [seed_warning(recipe), *_size_warnings(recipe, source)]
+    if (
+        recipe.model.freeze
+        and recipe.model.init is None
+        and (":" not in recipe.model.backbone or recipe.model.backbone.startswith("timm:"))
+    ):
+        found.append("model.freeze without model.init keeps weights as they are drawn at random")
     if len(source) < recipe.optim.batch_size:
         found.append(f"optim.batch_size={recipe.optim.batch_size} but only {len(source):,} images: one step an epoch")
     if disk["needed"] > disk["free"]:

@@ -29,9 +29,9 @@ from samespace.train.distributed import Processes, check_batch, synchronize_batc
 from samespace.train.interruption import Interrupted, interruptions
 from samespace.train.logs import Log, MetricsFile, open_logger
 from samespace.train.old_views import OldViews
+from samespace.train.optim import learning_rate, optimizer_of
 from samespace.train.recipe import Recipe
 from samespace.train.recipe_file import dump_recipe
-from samespace.train.schedule import learning_rate
 from samespace.train.task import CompatibleTask
 from samespace.train.unreadable import UNREADABLE, UnreadableNotes
 from samespace.train.validation import Validation
@@ -123,11 +123,8 @@ class Training:
             synchronize_batch_norm(self.task, self.device)
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.module = DistributedDataParallel(self.task, device_ids=ids, broadcast_buffers=False)
-        optim = recipe.optim
-        self.optimizer = torch.optim.SGD(
-            task.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
-        )
-        self.steps = steps_per_epoch(len(source), optim.batch_size)
+        self.optimizer = optimizer_of(self.task, recipe.optim)
+        self.steps = steps_per_epoch(len(source), recipe.optim.batch_size)
         precision = recipe.run.precision
         self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
         self.checkpoint = out / "checkpoint.safetensors"
@@ -195,7 +192,7 @@ class Training:
     def step(self, batch: Batch, epoch: int, weight: float, rate: float) -> Tensor:
         """Train on one batch; the loss and its parts, (3,), left on the device."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         torch.manual_seed(_stream(self.recipe.seed, epoch, batch.step, self.processes.rank))
         unit = self._augmented(batch, epoch)
         images = self.task.embedder.preprocessing.normalize(unit)
@@ -327,9 +324,8 @@ class Training:
 
     def _save(self, position: Position) -> None:
         if not all(bool(value.isfinite().all()) for value in self.task.parameters()):
-            raise TrainingError(
-                self._why(dict.fromkeys(_PARTS, math.nan), position, self.optimizer.param_groups[0]["lr"])
-            )
+            group = self.optimizer.param_groups[0]
+            raise TrainingError(self._why(dict.fromkeys(_PARTS, math.nan), position, group["lr"] / group["share"]))
         if self.processes.first:
             texts = {"recipe": dump_recipe(self.recipe), "source": self.source.fingerprint()}
             save_checkpoint(self.checkpoint, self.task, self.optimizer, position, texts)

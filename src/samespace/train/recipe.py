@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from samespace.data import Augment
 from samespace.errors import InputError
 from samespace.train.compatibility import METHODS, check_section, check_validation, chosen
+from samespace.train.optim import OptimSection
 from samespace.train.sections import (
     CompatibilitySection,
     DataSection,
     HeadSection,
     ModelSection,
-    OptimSection,
     RunSection,
     ValidationSection,
     at_least,

@@ -13,6 +13,8 @@ from samespace.strict import build, override, read_yaml
 from samespace.train.recipe import Recipe
 from samespace.typed import plain
 
+_WHERE_USED = {"model": ("freeze",), "optim": ("name", "betas", "eps", "layer_decay")}
+
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe file, apply `section.key=value` overrides, and check everything.
@@ -38,8 +40,18 @@ def parse_recipe(value: Mapping[str, Any], overrides: Iterable[str] = ()) -> Rec
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML with every value filled in; `load_recipe` gives it back."""
-    return yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True)
+    """The recipe as YAML with every value filled in, as `written`; `load_recipe` gives it back."""
+    return yaml.safe_dump(written(recipe), sort_keys=False, allow_unicode=True)
+
+
+def written(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON-ready values; keys of fine-tuning that are not used are left out."""
+    tree = plain(recipe)
+    for section, keys in _WHERE_USED.items():
+        for item in dataclasses.fields(getattr(recipe, section)):
+            if item.name in keys and getattr(getattr(recipe, section), item.name) == item.default:
+                del tree[section][item.name]
+    return tree
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:

@@ -18,6 +18,7 @@ from samespace.files import read_json, sweep, write_json, write_text
 from samespace.losses import MarginHead
 from samespace.models import Classifier, Embedder, EmbedderConfig
 from samespace.models.extract import pick_device
+from samespace.models.freezing import freeze
 from samespace.models.weights import start_from
 from samespace.progress import notice, patience
 from samespace.train.checkpoint import checkpoint_recipe, load_best
@@ -163,6 +164,11 @@ def build_task(
         fitted = start_from(embedder, model.init)
         if group.first and not quiet:
             notice(f"starting from {model.init}: {fitted.describe()}")
+    if model.freeze:
+        frozen = freeze(embedder, model.freeze)
+        embedder.frozen_norms = frozen.norms
+        if group.first and not quiet:
+            notice(f"frozen: {frozen.describe()}")
     head = MarginHead(
         len(source.classes),
         model.embedding_dim,

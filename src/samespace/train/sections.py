@@ -66,6 +66,8 @@ class ModelSection:
         init: file of weights to start from: .safetensors, a torch or timm state dict, or a model folder; layers that do
             not fit are named and start anew. null starts from the seed.
         name: what people call the model; null takes the output folder's name.
+        freeze: modules and weights that stay as they are, by name or pattern, such as [backbone] or
+            ["backbone.layer1.*"]; batch norms among them keep their statistics.
     """
 
     backbone: str = "convnet32"
@@ -83,6 +85,7 @@ class ModelSection:
     fill: float = 0.0
     init: str | None = None
     name: str | None = None
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.image_size, int):
@@ -142,51 +145,6 @@ class HeadSection:
         if MARGINS[self.margin].lower is None and self.margin_value is not None:
             raise InputError(f"head.margin={self.margin} has no margin: remove head.margin_value")
         above_zero("head.scale", self.scale)
-
-
-@dataclass(frozen=True)
-class OptimSection:
-    """Stochastic gradient descent; the defaults are UniBCT's.
-
-    Attributes:
-        epochs: passes over the data.
-        batch_size: images per step, over all processes together.
-        lr: learning rate at the start.
-        momentum: of SGD.
-        weight_decay: on all weights.
-        schedule: `step` divides at the milestones, `cosine` falls to zero.
-        milestones: epochs at which `step` multiplies the rate by gamma; null takes UniBCT's 20, 26 and 32 of 35, in
-            proportion to `epochs`.
-        gamma: factor at a milestone.
-        warmup_steps: steps over which the rate rises from zero.
-        clip_norm: largest norm of the gradient; null does not clip.
-    """
-
-    epochs: int = 35
-    batch_size: int = 256
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    schedule: Literal["step", "cosine"] = "step"
-    milestones: tuple[int, ...] | None = None
-    gamma: float = 0.1
-    warmup_steps: int = 0
-    clip_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        at_least("optim.epochs", self.epochs, 1)
-        at_least("optim.batch_size", self.batch_size, 2)
-        above_zero("optim.lr", self.lr)
-        above_zero("optim.gamma", self.gamma)
-        at_least("optim.warmup_steps", self.warmup_steps, 0)
-        if self.clip_norm is not None:
-            above_zero("optim.clip_norm", self.clip_norm)
-        if not self.weight_decay >= 0:
-            raise InputError(f"optim.weight_decay should be at least 0, got {self.weight_decay}")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"optim.momentum should be in [0, 1), got {self.momentum}")
-        if self.schedule == "cosine" and self.milestones:
-            raise InputError("optim.schedule=cosine and optim.milestones exclude each other: remove the milestones")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Memory:
     Attributes:
         weights: of the model, its head and the compatibility term, buffers included.
         gradients: one for each trained weight.
-        momentum: likewise.
+        momentum: what the optimiser keeps for each: the momentum of SGD, both moments of AdamW.
         activations: what one real step kept for its backward pass, counted by hooks.
         old_model: weights of the old model that runs beside.
         read_ahead: images that wait in the loader.
@@ -110,7 +110,7 @@ def seconds_per_image(embedder: ImageModel, source: ImageSource) -> float:
 def _timed(training: Training, weight: float, steps: int, seconds: float, show: Bar) -> list[float]:
     """Seconds of each step, from asking for its batch to its end; two at least where `steps` allows."""
     times: list[float] = []
-    rate = training.recipe.optim.lr
+    rate = training.recipe.optim.start_rate
     began = time.monotonic()
     for batch in _endless(training):
         training.step(batch, 0, weight, rate)
@@ -158,7 +158,7 @@ def _memory(training: Training, activations: int) -> Memory:
     return Memory(
         weights=_bytes(_values(training.task)),
         gradients=trained,
-        momentum=trained if training.recipe.optim.momentum else 0,
+        momentum=trained * training.recipe.optim.values_kept,
         activations=activations,
         old_model=_bytes(_values(training.old_model)) if isinstance(training.old_model, nn.Module) else 0,
         read_ahead=waiting,
