@@ -61,6 +61,10 @@ class Space:
         shown = f"{name}@{revision}" if revision else name
         return cls(weights=weights, preprocessing="declared with the name", dim=dim, normalized=normalized, name=shown)
 
+    def truncated(self, dim: int) -> Space:
+        """The space of the leading `dim` values of its vectors, scaled to length one again where they have that."""
+        return self if dim == self.dim else replace(self, dim=dim, name=f"{self.name or 'unnamed'}[:{dim}]")
+
     @property
     def id(self) -> str:
         """Twelve hex digits that stand for this identity."""

@@ -20,6 +20,8 @@ from samespace.cli.sources import open_at
 from samespace.errors import InputError
 
 if TYPE_CHECKING:
+    from samespace.scoring.stored import StoredForm
+    from samespace.space import Score
     from samespace.vectors import VectorSet
 
 _SHOWN_PIXELS = 128
@@ -69,6 +71,28 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 )
 @click.option("--prefix", is_flag=True, help="Compare the leading old dimensions of wider new vectors.")
 @click.option(
+    "--score",
+    type=click.Choice(["cosine", "ip", "l2"]),
+    default="cosine",
+    show_default=True,
+    help="What the search ranks by: ip is the inner product of the vectors as they are, l2 minus their squared "
+    "Euclidean distance.",
+)
+@click.option(
+    "--stored-as",
+    type=click.Choice(["float32", "float16", "int8", "binary"]),
+    default="float32",
+    show_default=True,
+    help="What the store keeps of every gallery's vectors: halves, eight bits a dimension (FAISS SQ8), or signs, which "
+    "queries are then, too.",
+)
+@click.option(
+    "--truncate",
+    type=click.IntRange(1),
+    metavar="D",
+    help="Compare the leading D values of every vector, as models trained for it allow (Matryoshka).",
+)
+@click.option(
     "--fuse",
     metavar="ALPHA|auto",
     callback=_share,
@@ -94,6 +118,9 @@ def check(
     qrels: Path | None,
     metrics: tuple[str, ...],
     prefix: bool,
+    score: Score,
+    stored_as: StoredForm,
+    truncate: int | None,
     fuse: float | Literal["auto"] | None,
     support_queries: Path | None,
     support_gallery: Path | None,
@@ -116,6 +143,9 @@ def check(
 
     Items are matched by id. Sets may hold more items than NEW_Q and OLD_G, which are left out and counted; with
     --allocation these two may as well hold the whole source.
+
+    --score, --stored-as and --truncate say how the deployed search compares, so that the verdict is of it. Thresholds
+    and calibrations are in units of the score.
 
     With --fuse the cross test is of fused queries, which need both models for every query. The --support sets choose
     the share; without them one half of the classes does, and only the other half is judged.
@@ -171,6 +201,9 @@ def check(
             qrels=judgements,
             metrics=list(metrics) or None,
             prefix=prefix,
+            score=score,
+            stored_as=stored_as,
+            truncate=truncate,
             fuse=fuse,
             support=(held[0], held[1], held[2]) if given else None,
             progress=lambda done, total: tell(

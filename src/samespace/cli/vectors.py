@@ -150,19 +150,25 @@ class _Prover:
 @click.argument("source", metavar="VECTORS")
 @click.option("--to", required=True, metavar="FILE|ADDRESS", help="What to write; its ending or address says the form.")
 @click.option("--table", metavar="NAME", help="Of a database: the table or collection to create.")
+@click.option("--truncate", type=click.IntRange(1), metavar="D", help="Write the leading D values of every vector.")
 @quiet_option
 @json_option
-def export(source: str, to: str, table: str | None, quiet: bool, json_to: str | None) -> None:
+def export(source: str, to: str, table: str | None, truncate: int | None, quiet: bool, json_to: str | None) -> None:
     """Write VECTORS, a vector set or any form that 'vectors import' reads, in another of these forms.
 
     Vectors come back equal to the bit, with ids, labels and all other columns; .parquet, .arrow, .feather, .npz,
     LanceDB and Hugging Face keep the space too. Beside .npy and .faiss their ids are written, NAME.ids.parquet. A table
     of a database must be new.
+
+    With --truncate, for models trained for it (Matryoshka), vectors of a space of unit vectors are brought to length
+    one again, and their space is another.
     """
     from samespace.progress import bar, silent_bar
     from samespace.vectors.exporting import export_vectors, stored_at
 
     stored = stored_at(source)
+    if truncate is not None:
+        stored = stored.truncated(truncate)
     progress = silent_bar if quiet else bar
     with progress(f"exporting {stored.name}", len(stored.vectors), "vectors") as advance:
         address = export_vectors(stored, to, table=table, advance=advance)

@@ -14,7 +14,8 @@ from samespace.metrics.compatibility import StrictShares
 from samespace.metrics.flips import Flips
 from samespace.metrics.spread import Spread
 from samespace.scoring.metric_aliases import suggest_metric
-from samespace.space import Space
+from samespace.scoring.stored import StoredForm
+from samespace.space import Score, Space
 from samespace.typed import plain, read
 
 FORMAT = "samespace.certificate/1"
@@ -25,6 +26,7 @@ Kind = Literal["fixed", "broken", "both-wrong", "both-right"]
 
 # what a benchmark does not measure is an empty object in the file
 _EMPTY_IN_FILES = ("strict", "curves")
+_AS_USUAL = {"score": "cosine", "stored_as": "float32", "truncate": None}
 _ABSENT_IN_FILES = ("genuine", "fusion", "baseline_space", "diagnosis")
 
 
@@ -255,6 +257,10 @@ class Certificate:
             such as the old vectors unmapped; the file then has the key.
         data: how many queries, items, identities and pairs there were.
         options: how vectors were compared.
+        score: what the search ranks by; the file has the key where it is not the cosine.
+        stored_as: what the store keeps of every gallery's vectors; the file has the key where it is not float32.
+        truncate: how many leading values of every vector were compared, where they were truncated; the spaces are then
+            those of truncated vectors. The file then has the key.
         fusion: how the queries of the cross test were fused, where they were; the file then has the key.
         metrics: results by metric name; `certificate["rank@1"]` reads one.
         strict: the strict criterion (BCT Eq. 1) as shares of pairs; None for a benchmark.
@@ -284,6 +290,9 @@ class Certificate:
     baseline_space: CheckedSpace | None = None
     data: dict[str, int]
     options: dict[str, bool | str]
+    score: Score = "cosine"
+    stored_as: StoredForm = "float32"
+    truncate: int | None = None
     fusion: Fusion | None = None
     metrics: dict[str, MetricResult]
     strict: StrictShares | None
@@ -307,8 +316,20 @@ class Certificate:
             raise InputError(f"this certificate has no metric '{name}'; {suggest_metric(name, self.metrics)}")
         return self.metrics[name]
 
+    @property
+    def comparison_options(self) -> tuple[str, ...]:
+        """The options of `samespace check` that say how vectors were compared, where that is not as usual."""
+        return tuple(
+            f"--{key.replace('_', '-')} {getattr(self, key)}"
+            for key, usual in _AS_USUAL.items()
+            if getattr(self, key) != usual
+        )
+
     def links(self, old: Space, new: Space) -> bool:
-        """Whether this certificate allows queries of space `new` on a gallery of space `old`."""
+        """Whether this certificate allows queries of space `new` on a gallery of space `old`.
+
+        They are allowed as they were judged: by its `score`, on vectors kept as `stored_as`.
+        """
         return self.compatible and self.old_space.id == old.id and self.new_space.id == new.id
 
     def to_dict(self) -> dict[str, Any]:
@@ -317,6 +338,9 @@ class Certificate:
         value = {"format": FORMAT, "samespace": value.pop("version"), **value}
         for key in _ABSENT_IN_FILES:
             if not value[key]:
+                del value[key]
+        for key, usual in _AS_USUAL.items():
+            if value[key] == usual:
                 del value[key]
         for key in ("old_space", "new_space", "paragon_space", "baseline_space"):
             space = value.get(key)

@@ -19,7 +19,8 @@ from samespace.evaluate.certificate import (
     Fusion,
     MetricResult,
 )
-from samespace.evaluate.curves import curves
+from samespace.evaluate.comparison import as_compared, require_comparison, truncated_support
+from samespace.evaluate.curves import COSINES, curves
 from samespace.evaluate.diagnosis import Files, diagnose, gather
 from samespace.evaluate.examples import examples as choose_examples
 from samespace.evaluate.fusion import (
@@ -55,6 +56,8 @@ from samespace.metrics.spread import spread
 from samespace.scoring.mates import Mates
 from samespace.scoring.metric_names import Metric, choose_metrics, parse
 from samespace.scoring.scores import Scores, collect_scores
+from samespace.scoring.stored import StoredForm
+from samespace.space import Score
 from samespace.vectors import VectorSet
 
 # a stage with a tenth of its items on one side has its false accepts among ten times as many of that side
@@ -72,6 +75,9 @@ def check(
     qrels: Judgements | None = None,
     metrics: Sequence[str] | None = None,
     prefix: bool = False,
+    score: Score = "cosine",
+    stored_as: StoredForm = "float32",
+    truncate: int | None = None,
     fuse: Fuse | None = None,
     support: Support | None = None,
     replicates: int = 2000,
@@ -103,6 +109,12 @@ def check(
         metrics: names such as `rank@1`, `mAP`, `MAP@R`, `R-precision`, `TAR@FAR=1e-4`, `TPIR@FPIR=1e-2`,
             `TPIR-merged@FPIR=1e-2`; by default those the data supports.
         prefix: compare the leading values of longer new vectors, as many as the old ones have, in the cross test.
+        score: what the deployed search ranks by: `cosine`; `ip`, the inner product of the vectors as they are; or
+            `l2`, minus their squared Euclidean distance. Thresholds and calibrations are in its units.
+        stored_as: what the deployed store keeps of every gallery's vectors (`samespace.scoring.stored`): `float32`,
+            `float16`, `int8` or `binary`. Queries stay float32, but with `binary` both sides are signs.
+        truncate: compare the leading values of every vector, so many, as for a model trained for it (Matryoshka);
+            vectors of spaces of unit vectors are brought to length one again.
         fuse: test fused queries in the place of new ones: the share of the new query, from 0 (the old one) to 1, or
             `auto` to choose it on classes that are not judged.
         support: for `auto`, queries by the new model, gallery by the old one and queries by the old one of classes
@@ -131,6 +143,7 @@ def check(
         block_size=(block_size, 1),
     )
     require_fuse(fuse, support)
+    require_comparison(score, stored_as, truncate, fused=fuse is not None)
     if qrels is not None:
         if fuse is not None:
             raise InputError("fused queries are judged by labels: leave fuse (--fuse) or qrels (--qrels) out")
@@ -144,6 +157,9 @@ def check(
             baseline_gallery=baseline_gallery,
             metrics=metrics,
             prefix=prefix,
+            score=score,
+            stored_as=stored_as,
+            truncate=truncate,
             replicates=replicates,
             confidence=confidence,
             seed=seed,
@@ -155,12 +171,12 @@ def check(
     asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon and paragon[0]}
     stored = {"gallery": gallery, "new_gallery": new_gallery, "paragon gallery": paragon and paragon[1]}
     stored["baseline_gallery"] = baseline_gallery
-    sets, pooling = pool_sides(asking, stored)
+    sets, pooling = pool_sides(*as_compared(asking, stored, score, truncate))
     pooling += surplus_notes(sets)
     if fuse == "auto" and support is None:
         sets, apart = halve(sets, seed)
     elif support is not None:
-        apart = pooled_support(support, sets["gallery"], sets["queries"])
+        apart = pooled_support(truncated_support(support, truncate), sets["gallery"], sets["queries"])
     queries, gallery, baseline = sets["queries"], sets["gallery"], sets["baseline"]
     new_gallery = sets.get("new_gallery")
     files = Files.of(**{role.replace(" ", "_"): one for role, one in sets.items()})
@@ -173,6 +189,8 @@ def check(
         paragon=paragon,
         baseline_gallery=sets.get("baseline_gallery"),
         prefix=prefix,
+        score=score,
+        stored_as=stored_as,
         seed=seed,
     )
     mates = aligned.mates
@@ -185,7 +203,7 @@ def check(
     fusion = None
     if fuse == "auto":
         fusion = choose(
-            align(queries=apart[0], gallery=apart[1], baseline=apart[2], prefix=prefix, seed=seed),
+            align(queries=apart[0], gallery=apart[1], baseline=apart[2], prefix=prefix, stored_as=stored_as, seed=seed),
             chosen,
             required=metrics is not None,
             how="halves" if support is None else "support",
@@ -256,11 +274,14 @@ def check(
         baseline_space=None if baseline_gallery is None else described_space(sets["baseline_gallery"]),
         data=_data(mates),
         options={"prefix": prefix},
+        score=score,
+        stored_as=stored_as,
+        truncate=truncate,
         fusion=fusion,
         strict=strict.shares(mates),
         flips={test: _flips(tests, test) for test in ("cross", "new")},
         backfill=None if backfill is None else _curve(backfill, chosen, tests),
-        curves=curves({test: tests.get(test) for test in TESTS}),
+        curves=curves({test: tests.get(test) for test in TESTS}, span=COSINES if score == "cosine" else None),
         examples=choose_examples(aligned, tests, examples, seed),
         notes=(*notes, *_cautions(results, mated)),
         seed=seed,

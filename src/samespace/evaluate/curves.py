@@ -11,22 +11,24 @@ from samespace.metrics._arrays import Floats
 from samespace.metrics.verification import allowed_count
 from samespace.scoring.scores import Scores
 
+COSINES = (-1.0, 1.0)
 _BINS = 50
 _FINE_BINS = 1000
 _POINTS = 80
 _RANKS = 20
 
 
-def curves(tests: Mapping[str, Scores | None]) -> Curves:
+def curves(tests: Mapping[str, Scores | None], *, span: tuple[float, float] | None = COSINES) -> Curves:
     """All plot data of a certificate.
 
     Args:
         tests: scores by the name of the test, old, cross, new and paragon; None where it was not run.
+        span: the least and the greatest possible score; None to take what occurs.
     """
     return Curves(
         roc={name: None if scores is None else _roc(scores) for name, scores in tests.items()},
         cmc={name: None if scores is None else _cmc(scores) for name, scores in tests.items()},
-        histograms=_histograms({name: tests[name] for name in ("old", "cross", "new")}),
+        histograms=_histograms({name: tests[name] for name in ("old", "cross", "new")}, span),
     )
 
 
@@ -55,19 +57,21 @@ def _cmc(scores: Scores) -> Values:
     return tuple(float(np.mean(rank <= k)) for k in range(1, _RANKS + 1))
 
 
-def _histograms(tests: Mapping[str, Scores | None]) -> Histograms:
+def _histograms(tests: Mapping[str, Scores | None], span: tuple[float, float] | None) -> Histograms:
     """Densities over fifty bins that span what occurs, gathered in bins fine enough to be joined evenly."""
+    shown = {name: scores for name, scores in tests.items() if scores is not None}
+    low, high = _span(shown) if span is None else span
     fine = {
-        name: {"genuine": _count(scores.genuine), "impostor": _count(scores.sample)}
-        for name, scores in tests.items()
-        if scores is not None
+        name: {"genuine": _count(scores.genuine, low, high), "impostor": _count(scores.sample, low, high)}
+        for name, scores in shown.items()
     }
     occupied = np.flatnonzero(sum(counts for kinds in fine.values() for counts in kinds.values()))
     joined = -(-(int(occupied[-1]) - int(occupied[0]) + 1) // _BINS)
     first = min(int(occupied[0]), _FINE_BINS - joined * _BINS)
-    width = 2.0 * joined / _FINE_BINS
-    edges = [round(-1.0 + 2.0 * (first + joined * step) / _FINE_BINS, 6) for step in range(_BINS + 1)]
-    shown = {
+    width = (high - low) * joined / _FINE_BINS
+    digits = 6 - int(np.floor(np.log10((high - low) / 2)))
+    edges = [round(low + (high - low) * (first + joined * step) / _FINE_BINS, digits) for step in range(_BINS + 1)]
+    densities = {
         name: Densities(
             **{
                 kind: _density(counts[first : first + joined * _BINS].reshape(_BINS, joined).sum(axis=1), width)
@@ -76,11 +80,18 @@ def _histograms(tests: Mapping[str, Scores | None]) -> Histograms:
         )
         for name, kinds in fine.items()
     }
-    return Histograms(tuple(edges), **shown)
+    return Histograms(tuple(edges), **densities)
 
 
-def _count(scores: Floats) -> Floats:
-    place = ((scores.astype(np.float64) + 1.0) * (_FINE_BINS / 2)).astype(np.int64)
+def _span(tests: Mapping[str, Scores]) -> tuple[float, float]:
+    """The least and the greatest score that occur."""
+    kinds = [kind for scores in tests.values() for kind in (scores.genuine, scores.sample) if len(kind)]
+    low, high = min(float(kind.min()) for kind in kinds), max(float(kind.max()) for kind in kinds)
+    return (low, high) if high > low else (low - 1.0, low + 1.0)
+
+
+def _count(scores: Floats, low: float, high: float) -> Floats:
+    place = ((scores.astype(np.float64) - low) * (_FINE_BINS / (high - low))).astype(np.int64)
     return np.bincount(np.clip(place, 0, _FINE_BINS - 1), minlength=_FINE_BINS).astype(np.float64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from samespace.metrics._arrays import Ints, encode, look_alikes
 from samespace.names import told_apart
 from samespace.scoring.mates import Mates
 from samespace.scoring.sides import SideVectors
+from samespace.scoring.stored import StoredForm
 from samespace.scoring.units import random_rotation
+from samespace.space import Score
 from samespace.vectors import VectorSet
 
 _LENGTH_SLACK = 1e-3
@@ -50,6 +53,8 @@ def align(
     paragon: tuple[VectorSet, VectorSet] | None = None,
     baseline_gallery: VectorSet | None = None,
     prefix: bool = False,
+    score: Score = "cosine",
+    stored_as: StoredForm = "float32",
     seed: int = 0,
 ) -> AlignedSets:
     """Check the sets against each other and bring them into one order.
@@ -74,6 +79,8 @@ def align(
         paragon=paragon,
         baseline_gallery=baseline_gallery,
         prefix=prefix,
+        score=score,
+        stored_as=stored_as,
         seed=seed,
     )
     equal = 0
@@ -117,14 +124,18 @@ def model_pairs(
     paragon: tuple[VectorSet, VectorSet] | None = None,
     baseline_gallery: VectorSet | None = None,
     prefix: bool = False,
+    score: Score = "cosine",
+    stored_as: StoredForm = "float32",
     seed: int = 0,
 ) -> dict[str, tuple[SideVectors, SideVectors]]:
     """Query and gallery vectors by the name of the test, matched with each other and read once.
 
-    `order` (G,) are rows of the gallery in the order of every test's gallery; queries stay in theirs.
+    `order` (G,) are rows of the gallery in the order of every test's gallery; queries stay in theirs. `stored_as` is of
+    every gallery; queries stay float32, but for signs, which both sides are then.
 
     Raises:
-        InputError: items differ, dimensions do not fit, or a vector has no direction.
+        InputError: items differ, dimensions do not fit, a vector has no direction to compare, or lengths are such that
+            float32 cannot hold the scores.
         SpaceError: two sets of one side declare different spaces.
     """
     measured = gallery if baseline_gallery is None else baseline_gallery
@@ -137,31 +148,46 @@ def model_pairs(
         sides.append((paragon[1], "paragon gallery", paragon[0], "paragon queries"))
     require_dims(queries.dim, gallery.dim, prefix, "queries have", "the gallery has")
     _require_one_model(sides)
+    asked = partial(SideVectors, score=score, stored_as="binary" if stored_as == "binary" else "float32")
+    stored = partial(SideVectors, score=score, stored_as=stored_as)
     own = np.arange(len(queries))
     cut = gallery.dim if prefix else None
     rotation = random_rotation(queries.dim, seed)
-    old_gallery = SideVectors(gallery, order)
+    old_gallery = stored(gallery, order)
     baseline_items = old_gallery
     if baseline_gallery is not None:
         rows = same_items(gallery, baseline_gallery, "gallery", "baseline_gallery")
-        baseline_items = SideVectors(baseline_gallery, rows[order])
-    new_queries = SideVectors(queries, own)
-    cross_queries = SideVectors(queries, own, dim=cut) if prefix else new_queries
+        baseline_items = stored(baseline_gallery, rows[order])
+    new_queries = asked(queries, own)
+    cross_queries = asked(queries, own, dim=cut) if prefix else new_queries
     pairs = {
-        "old": (SideVectors(baseline, same_items(queries, baseline, "queries", "baseline")), baseline_items),
+        "old": (asked(baseline, same_items(queries, baseline, "queries", "baseline")), baseline_items),
         "cross": (cross_queries, old_gallery),
-        "control": (SideVectors(queries, own, dim=cut, rotation=rotation), old_gallery),
+        "control": (asked(queries, own, dim=cut, rotation=rotation), old_gallery),
     }
     if new_gallery is not None:
         match = same_items(gallery, new_gallery, "gallery", "new_gallery")
-        pairs["new"] = (new_queries, SideVectors(new_gallery, match[order]))
+        pairs["new"] = (new_queries, stored(new_gallery, match[order]))
     if paragon is not None:
         rows = same_items(queries, paragon[0], "queries", "paragon queries")
         columns = same_items(gallery, paragon[1], "gallery", "paragon gallery")
-        pairs["paragon"] = (SideVectors(paragon[0], rows), SideVectors(paragon[1], columns[order]))
+        pairs["paragon"] = (asked(paragon[0], rows), stored(paragon[1], columns[order]))
     for vectors in {id(side): side for name, sides in pairs.items() if name != "control" for side in sides}.values():
         vectors.check()
+    if score != "cosine":
+        _require_finite(pairs)
     return pairs
+
+
+def _require_finite(pairs: Mapping[str, tuple[SideVectors, SideVectors]]) -> None:
+    """Refuse vectors so long or so short that their scores are infinite or zero in float32, by an InputError."""
+    for queries, gallery in (sides for name, sides in pairs.items() if name != "control"):
+        largest = queries.longest * gallery.longest
+        if not 1e-30 < largest < 1e36:
+            raise InputError(
+                f"{queries.source.name} and {gallery.source.name}: vectors of lengths up to {queries.longest:.3g} and "
+                f"{gallery.longest:.3g} have no scores in float32; scale them"
+            )
 
 
 def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: str) -> Ints:
@@ -223,13 +249,18 @@ def _self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gall
 
 
 def length_notes(pairs: Mapping[str, tuple[SideVectors, SideVectors]]) -> list[str]:
-    """A note where vectors of a set differ in length, which a cosine does not see."""
+    """A note where vectors of a set differ in length, which a cosine does not see, or where other scores see none."""
     spans = {
         side.source.name: side.lengths
         for name, sides in pairs.items()
         for side in sides
         if name != "control" and side.dim == side.source.dim and side.lengths is not None
     }
+    score = next(iter(pairs.values()))[0].score
+    if score != "cosine":
+        if spans and all(abs(length - 1) < _LENGTH_SLACK for span in spans.values() for length in span):
+            return ["All vectors have length one: this score ranks as the cosine does."]
+        return []
     unlike = [
         f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in spans.items() if high > low * (1 + _LENGTH_SLACK)
     ]
@@ -237,7 +268,8 @@ def length_notes(pairs: Mapping[str, tuple[SideVectors, SideVectors]]) -> list[s
         return []
     return [
         f"Vectors differ in length ({'; '.join(unlike)}), and every score here is a cosine, which does not see that: "
-        "where the system searches by inner product or distance, normalise the vectors there too."
+        "where the system searches by inner product or distance, check with that score (--score ip, --score l2) or "
+        "normalise the vectors there too."
     ]
 
 
@@ -311,7 +343,9 @@ def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -
         remedy = (
             f"; where the leading {old} values were trained to be compatible, use prefix (--prefix)"
             if new > old
-            else "; such vectors cannot be compared"
+            else "; such vectors cannot be compared: learn a map from training items by both models, samespace bridge "
+            f"fit OLD_VECTORS NEW_VECTORS --out bridge, or use leading values, if the old model was trained for that, "
+            f"--truncate {new}"
         )
         raise InputError(f"{new_has} {new} dimensions and {old_has} {old}{remedy}")
 

@@ -106,6 +106,7 @@ def _environment() -> jinja2.Environment:
         wording.count,
         wording.listing,
         wording.state,
+        wording.comparison,
         wording.fusion,
         wording.command_lines,
     ):
@@ -132,7 +133,8 @@ def _backfill_caption(certificate: Certificate) -> str:
             "Calibrated: each score is first mapped to log-odds by the calibration of its pair of spaces, learnt on "
             "other identities."
         )
-    parts.append("Raw: cosines of both spaces are sorted as they are, so the first steps can cost before they pay.")
+    scores = "cosines" if certificate.score == "cosine" else "scores"
+    parts.append(f"Raw: {scores} of both spaces are sorted as they are, so the first steps can cost before they pay.")
     told = {
         "random": "random",
         "distance": "distance, the items farthest from the old centre of their class first",
@@ -156,6 +158,8 @@ def _command(certificate: Certificate) -> str:
         parts.append("--baseline-gallery BASELINE_GALLERY")
     if "qrels" in certificate.options:
         parts.append("--qrels QRELS")
+    if compared := certificate.comparison_options:
+        parts.append(" ".join(compared))
     parts.append(" ".join(f"--metric {name}" for name in certificate.metrics))
     if (fusion := certificate.fusion) is not None:
         parts.append(f"--fuse {fusion.alpha:g}" if fusion.chosen == "given" else "--fuse auto")

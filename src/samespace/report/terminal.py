@@ -38,6 +38,8 @@ def print_certificate(certificate: Certificate, console: Console | None = None) 
     out.print(Text(found.title.upper(), style=style))
     say(plain(f"{found.sentence} {found.remainder}".strip()), out)
     say(plain(_data_line(certificate), "dim"), out)
+    if compared := wording.comparison(certificate):
+        say(plain(compared, "dim"), out)
     out.print()
     _print_metrics(certificate, out)
     for line in [

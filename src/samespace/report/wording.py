@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from samespace.scoring.score import SCORE_NAMES
+
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate, Fusion, MetricResult
 
@@ -116,6 +118,23 @@ def model_names(certificate: Certificate) -> tuple[str, str]:
 def confidence(certificate: Certificate) -> str:
     """The level of the intervals, for instance '95 %'."""
     return f"{100 * certificate.confidence:g}\u00a0%"
+
+
+def comparison(certificate: Certificate) -> str:
+    """How vectors were compared, where that is not by cosines of whole float32 vectors; empty where it is.
+
+    No full stop.
+    """
+    parts = []
+    if certificate.score != "cosine":
+        parts.append(f"score {certificate.score}, the {SCORE_NAMES[certificate.score]}")
+    if certificate.stored_as == "binary":
+        parts.append("queries and gallery as signs (binary)")
+    elif certificate.stored_as != "float32":
+        parts.append(f"gallery stored as {certificate.stored_as}")
+    if certificate.truncate is not None:
+        parts.append(f"the leading {certificate.truncate} values of every vector")
+    return "; ".join(parts)
 
 
 def fusion(fused: Fusion) -> str:

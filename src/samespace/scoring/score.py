@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from samespace.scoring.grid import SCORE_DIGITS, Doubles, rounded
-
-Score = Literal["cosine", "ip", "l2"]
+from samespace.space import Score
 
 SCORE_NAMES: dict[Score, str] = {
     "cosine": "cosine",
-    "ip": "inner product of the vectors as stored",
-    "l2": "minus the squared Euclidean distance of the vectors as stored",
+    "ip": "inner product",
+    "l2": "squared Euclidean distance, negated",
 }
 
 

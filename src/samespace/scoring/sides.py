@@ -8,8 +8,9 @@ import numpy as np
 
 from samespace.metrics._arrays import Ints
 from samespace.scoring.grid import Doubles
-from samespace.scoring.score import Score
+from samespace.scoring.stored import Int8Codes, StoredForm, halves, signs
 from samespace.scoring.units import scaled
+from samespace.space import Score
 from samespace.vectors import VectorSet
 
 _CACHE_BYTES = 1 << 27
@@ -25,6 +26,9 @@ class SideVectors:
         dim: use only the leading `dim` values of each vector, for `cosine` scaled to length one by themselves.
         rotation: (D, D) float64, applied to the whole vector before it is cut to `dim`.
         score: what the search ranks by.
+        stored_as: what the store keeps of these vectors. Halves are of the vectors as given and are then scaled; the
+            others are of vectors that are scaled already, and nothing is scaled after them. Signs are scaled by a
+            constant, so that their cosine is 1 − 2 · Hamming distance / D.
 
     Attributes:
         lengths: the least and the greatest length of the vectors read so far, before they were scaled.
@@ -40,13 +44,16 @@ class SideVectors:
         dim: int | None = None,
         rotation: Doubles | None = None,
         score: Score = "cosine",
+        stored_as: StoredForm = "float32",
     ) -> None:
-        self.source, self.order, self.rotation, self.score = source, order, rotation, score
+        self.source, self.order, self.rotation = source, order, rotation
+        self.score, self.stored_as = score, stored_as
         self.dim = source.dim if dim is None else dim
         self._keep = len(order) * self.dim * 8 <= _CACHE_BYTES
         self._kept: Doubles | None = None
         self.lengths: tuple[float, float] | None = None
         self._checked = False
+        self._codes: Int8Codes | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -72,10 +79,25 @@ class SideVectors:
         """Some of the rows, in the order given."""
         if np.array_equal(rows, np.arange(len(self))):
             return self
-        part = SideVectors(self.source, self.order[rows], dim=self.dim, rotation=self.rotation, score=self.score)
+        part = SideVectors(
+            self.source,
+            self.order[rows],
+            dim=self.dim,
+            rotation=self.rotation,
+            score=self.score,
+            stored_as=self.stored_as,
+        )
+        if self.stored_as == "int8":
+            part._codes = self._ranges()
         if self._kept is not None and part._keep:
             part._kept = self._kept[rows]
         return part
+
+    def as_given(self) -> SideVectors:
+        """The same rows unrotated, for cosines of the vectors that were given, whatever is searched."""
+        if self.score == "cosine" and self.stored_as == "float32" and self.rotation is None:
+            return self
+        return SideVectors(self.source, self.order, dim=self.dim)
 
     def check(self) -> None:
         """Read everything once, which raises an InputError where a vector cannot be compared."""
@@ -100,6 +122,21 @@ class SideVectors:
         return made
 
     def _compared(self, rows: Ints) -> Doubles:
+        values = self._scaled(rows)
+        if self.stored_as == "int8":
+            codes = self._ranges()
+            return codes.decode(codes.encode(values)).astype(np.float64)
+        if self.stored_as == "binary":
+            return signs(values) * (self.dim**-0.5 if self.score == "cosine" else 1.0)
+        return values
+
+    def _ranges(self) -> Int8Codes:
+        if self._codes is None:
+            starts = range(0, len(self), _READ_ROWS)
+            self._codes = Int8Codes.of(self._scaled(self.order[start : start + _READ_ROWS]) for start in starts)
+        return self._codes
+
+    def _scaled(self, rows: Ints) -> Doubles:
         values = self.source.take(rows).astype(np.float64)
         if self.rotation is not None:
             values = values @ self.rotation
@@ -109,6 +146,8 @@ class SideVectors:
             return f"{self.source.name}: the vector of row {rows[row]} (id {self.source.ids[rows[row]]})"
 
         values = values[:, : self.dim]
+        if self.stored_as == "float16":
+            values = halves(values, name)
         if self.score == "cosine":
             values, lengths = scaled(values, name, part)
         else:

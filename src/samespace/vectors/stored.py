@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from samespace.space import Space
 from samespace.vectors.declared import Floats
 from samespace.vectors.tables import SPACE_KEY
+from samespace.vectors.truncation import truncated
 
 if TYPE_CHECKING:
     import pyarrow
@@ -41,6 +42,11 @@ class Stored:
     def dim(self) -> int:
         """Dimensions of each vector."""
         return int(self.vectors.shape[1])
+
+    def truncated(self, dim: int) -> Stored:
+        """The leading `dim` values of each vector, as `VectorSet.truncated`."""
+        vectors, space = truncated(self.vectors, dim, self.space, self.name)
+        return replace(self, vectors=vectors, space=space)
 
     def blocks(self) -> Iterator[tuple[Floats, pyarrow.Table]]:
         """The vectors and their items, some at a time."""

@@ -19,6 +19,7 @@ from samespace.vectors.declared import Declared
 from samespace.vectors.npz import npz_space
 from samespace.vectors.opening import source_of, split_address
 from samespace.vectors.source import Source, item_arrays
+from samespace.vectors.truncation import truncated
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
@@ -102,6 +103,17 @@ class VectorSet:
             row = int(np.argmin(lengths))
             raise InputError(f"{self.name}: the vector of row {row} (id {self.ids[row]}) is zero and has no cosine")
         return np.asarray(vectors / lengths, dtype=np.float32)
+
+    def truncated(self, dim: int) -> VectorSet:
+        """The leading `dim` values of each vector, as Matryoshka models allow; their space is `Space.truncated`.
+
+        Vectors of a space of unit vectors are scaled to length one again, which copies them.
+
+        Raises:
+            InputError: the vectors have fewer values, or one of a space of unit vectors is zero in the leading ones.
+        """
+        vectors, space = truncated(self.vectors, dim, self.space, self.name)
+        return self if vectors is self.vectors else replace(self, vectors=vectors, space=space)
 
     def subset(self, rows: npt.NDArray[np.integer[Any]]) -> VectorSet:
         """The items of `rows`, in that order."""

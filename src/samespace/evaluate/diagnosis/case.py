@@ -99,6 +99,7 @@ class Case:
         results, fusion = self.certificate.metrics.values(), self.certificate.fusion
         if self.judged:
             more = f"--qrels {shlex.quote(str(self.certificate.options['qrels']))} {more}"
+        more = f"{' '.join(self.certificate.comparison_options)} {more}"
         if self.certificate.options.get("prefix"):
             more = f"--prefix {more}"
         if fuse and fusion is not None:

@@ -101,11 +101,17 @@ def gather(
     return Evidence(
         identities=len(np.unique(who.query_codes[who.counts > 0])),
         same_vectors=same,
-        duplicates=_duplicates(aligned, tests, failing, confidence, seed),
+        duplicates=_duplicates(aligned, tests, failing, confidence, seed) if _cosines(aligned) else None,
         among_queries=None if same or fused or "new" in tests else _among_queries(aligned, confidence, seed),
         mixed_up=None if same or fused or own_gallery else queries_of_old_model(aligned),
         reverse=_reverse(aligned) if "new" in tests else None,
     )
+
+
+def _cosines(aligned: AlignedSets) -> bool:
+    """Whether scores are cosines of the vectors, near enough for two of them to be told to be nearly one."""
+    gallery = aligned.pairs["old"][1]
+    return gallery.score == "cosine" and gallery.stored_as != "binary"
 
 
 def _duplicates(

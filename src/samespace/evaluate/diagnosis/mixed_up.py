@@ -44,8 +44,8 @@ def queries_of_old_model(aligned: AlignedSets) -> MixedUp | None:
     space, baseline = aligned.queries.space, aligned.pairs["old"][0].source
     if space is not None and space == aligned.gallery.space and baseline.space != space:
         return MixedUp(by="space")
-    new, old = aligned.pairs["cross"][0], aligned.pairs["old"][0]
-    gallery = aligned.pairs["old"][1]
+    new, old = aligned.pairs["cross"][0].as_given(), aligned.pairs["old"][0].as_given()
+    gallery = aligned.pairs["old"][1].as_given()
     own = np.flatnonzero(aligned.mates.self_place >= 0)[:_OWN_ITEMS]
     if own.size:
         items = gallery.subset(aligned.mates.self_place[own]).read(0, len(own))

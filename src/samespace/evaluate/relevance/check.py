@@ -11,6 +11,7 @@ import numpy as np
 
 from samespace.errors import InputError
 from samespace.evaluate.certificate import Certificate
+from samespace.evaluate.comparison import as_compared
 from samespace.evaluate.diagnosis import Files, diagnose
 from samespace.evaluate.diagnosis.evidence import Evidence
 from samespace.evaluate.inputs import length_notes, model_pairs, origins
@@ -24,6 +25,8 @@ from samespace.metrics.bootstrap import paired_bootstrap
 from samespace.metrics.flips import flips
 from samespace.scoring.blocks import ModelPairs
 from samespace.scoring.judged import Judged, JudgedRanking, choose_judged, rank_judged
+from samespace.scoring.stored import StoredForm
+from samespace.space import Score
 from samespace.vectors import VectorSet
 
 _SAME = 1 - 1e-6
@@ -40,6 +43,9 @@ def check_judged(
     baseline_gallery: VectorSet | None = None,
     metrics: Sequence[str] | None = None,
     prefix: bool = False,
+    score: Score = "cosine",
+    stored_as: StoredForm = "float32",
+    truncate: int | None = None,
     replicates: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -60,7 +66,8 @@ def check_judged(
     require_options(confidence, replicates=(replicates, 1), block_size=(block_size, 1))
     asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon and paragon[0]}
     stored = {"gallery": gallery, "new_gallery": new_gallery, "paragon gallery": paragon and paragon[1]}
-    sets, notes = pool_sides(asking, stored | {"baseline_gallery": baseline_gallery})
+    stored["baseline_gallery"] = baseline_gallery
+    sets, notes = pool_sides(*as_compared(asking, stored, score, truncate))
     for role in ("queries", "gallery"):
         if not sets[role].has_ids:
             raise InputError(f"{role} ({sets[role].name}) have no ids; relevance judgements name items by their ids")
@@ -78,6 +85,8 @@ def check_judged(
         paragon=(sets["paragon queries"], sets["paragon gallery"]) if paragon else None,
         baseline_gallery=sets.get("baseline_gallery"),
         prefix=prefix,
+        score=score,
+        stored_as=stored_as,
         seed=seed,
     )
     found = _match(queries, gallery, order, qrels, pairs)
@@ -121,6 +130,9 @@ def check_judged(
         baseline_space=None if baseline_gallery is None else described_space(sets["baseline_gallery"]),
         data=_data(gallery, found),
         options={"prefix": prefix, "qrels": qrels.name},
+        score=score,
+        stored_as=stored_as,
+        truncate=truncate,
         strict=None,
         flips={
             test: flips(_right(rankings["old"])[right], _right(rankings[test])[right]) if test in rankings else None
@@ -210,9 +222,10 @@ def _self_places(queries: VectorSet, gallery: VectorSet, inverse: Ints, pairs: M
     """
     row = gallery.rows_of(queries.ids)
     places = np.full(len(queries), -1, dtype=np.int64)
+    sides = [side.as_given() for side in pairs["old"]]
     for query in np.flatnonzero(row >= 0):
         place = int(inverse[row[query]])
-        one, other = (side.read(at, at + 1)[0] for side, at in zip(pairs["old"], (int(query), place), strict=True))
+        one, other = (side.read(at, at + 1)[0] for side, at in zip(sides, (int(query), place), strict=True))
         if one @ other >= _SAME:
             places[query] = place
     return places, int((row >= 0).sum())

@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, Null
 
 from samespace.report.figures.drawing import SMALL, Drawing, Palette, canvas, legend, name_axes
 from samespace.report.wording import PAIRS, listing, percent
+from samespace.scoring.score import SCORE_NAMES
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate, Densities, MetricResult, Values
@@ -100,7 +101,8 @@ def draw_histograms(certificate: Certificate, palette: Palette) -> Drawing | Non
         axes.yaxis.set_major_locator(NullLocator())
         axes.set_title(f"{pair}: {_PAIR_WORDS[pair]}", loc="left", fontsize=SMALL, color=palette.ink, pad=6)
         axes.tick_params(axis="x", labelbottom=axes is all_axes[-1])
-    all_axes[-1].set_xlabel("score (cosine similarity); heights are densities, each panel on its own scale",
+    score = "cosine similarity" if certificate.score == "cosine" else SCORE_NAMES[certificate.score]
+    all_axes[-1].set_xlabel(f"score ({score}); heights are densities, each panel on its own scale",
                             color=palette.muted, fontsize=SMALL, labelpad=5)  # fmt: skip
     legend(all_axes[0], palette, above=26)
     about = f"Densities of genuine and impostor scores for {listing(list(panels))}."
