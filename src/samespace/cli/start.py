@@ -13,7 +13,12 @@ from samespace.cli.output import PATH, json_option, quiet_option, say, write_res
 
 @click.command()
 @click.argument("images")
-@click.option("--old", type=PATH, metavar="DIR", help="The model in use: a folder of 'samespace train'.")
+@click.option(
+    "--old",
+    type=PATH,
+    metavar="MODEL",
+    help="The model in use: a folder of 'samespace train', or an encoder of images as 'samespace embed' takes it.",
+)
 @click.option(
     "--old-vectors",
     type=PATH,

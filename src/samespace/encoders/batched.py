@@ -70,7 +70,7 @@ class BatchedEncoder:
         import torch
 
         if self.preprocessing is None:
-            return torch.from_numpy(self.encode(list(images.cpu()), batch_size=max(len(images), 1)))
+            return torch.from_numpy(self.encode(list(images.cpu().numpy()), batch_size=max(len(images), 1)))
         unit = self.preprocessing.to_unit(images.cpu())
         pixels = (unit * 255).round().to(torch.uint8)
         return torch.from_numpy(checked(self.function(cast(Any, pixels), None), len(pixels), self.space))

@@ -14,6 +14,7 @@ import numpy as np
 from samespace.data import ImageSource, steps_per_epoch, subset
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import embed_rows
+from samespace.project.old import OldModel
 from samespace.train import parse_recipe, run
 
 _STEPS = 16
@@ -48,7 +49,7 @@ class Pace:
         return _CHECK_SECONDS + queries * gallery * _PAIR_SECONDS
 
 
-def measure(made: Mapping[str, Any], source: ImageSource, old: Embedder | None, *, live: bool) -> Pace:
+def measure(made: Mapping[str, Any], source: ImageSource, old: OldModel | None, *, live: bool) -> Pace:
     """Time real steps of a training without compatibility, and of one with it, on some of the images.
 
     Args:
@@ -74,10 +75,12 @@ def measure(made: Mapping[str, Any], source: ImageSource, old: Embedder | None, 
         size = sum(tensor.numel() * tensor.element_size() for tensor in embedder.state_dict().values())
         if not live:
             return Pace(plain, plain * 1.1, embed, size)
-        beside = old or _untrained(made, source)
-        beside.save(folder / "old")
+        new_dim = int(made["model"]["embedding_dim"])
+        if old is None:
+            _untrained(made, source).save(folder / "old")
+        dim, beside = (new_dim, folder / "old") if old is None else (old.dim, old.place)
         # the term acts from the first step of so short a training
-        term = {"method": "auto", "old_model": str(folder / "old"), "prefix": _wider(made, beside)}
+        term = {"method": "auto", "old_model": str(beside), "prefix": new_dim > dim}
         both = {**made, "compatibility": {**term, "warmup_epochs": 0}}
         return Pace(plain, _seconds_per_step(both, source, batch, folder / "both", steps), embed, size)
 
@@ -96,10 +99,6 @@ def _rows(source: ImageSource, count: int) -> np.ndarray[Any, np.dtype[np.int64]
     if len(np.unique(source.labels[rows])) < 2:
         rows = np.sort(np.unique(source.labels, return_index=True)[1][: max(count, 2)])
     return rows.astype(np.int64)
-
-
-def _wider(made: Mapping[str, Any], old: Embedder) -> bool:
-    return int(made["model"]["embedding_dim"]) > old.embedding_dim
 
 
 def _untrained(made: Mapping[str, Any], source: ImageSource) -> Embedder:

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from samespace.data import open_for_model
+from samespace.encoders import open_image_model
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.evaluate import Certificate
 from samespace.files import read_json, write_json
 from samespace.gallery import Gallery
 from samespace.gallery.ledger.sqlite import FILE
-from samespace.models import Embedder, resolve_model
-from samespace.models.extract import embed_to, pick_device
+from samespace.models import resolve_model
+from samespace.models.extract import embed_to
 from samespace.progress import Bar
 from samespace.project.build import BUILT
 from samespace.project.plan import foreign_to
 from samespace.project.settings import Project, folder_of, load_project
 from samespace.project.stages import changes
+from samespace.project.work import Images
 from samespace.typed import plain
 from samespace.vectors import VectorSet
 
@@ -38,7 +39,7 @@ class Finished:
         out: folder of the build.
         model: folder of the successor.
         certificate: the file.
-        old_model: folder of the old model; None where only its vectors are there.
+        old_model: as `OldModel.place`; None where only its vectors are there.
         old_vectors: folder of its vectors, where that is all.
     """
 
@@ -141,13 +142,8 @@ def _old_items(build: Finished, progress: Progress) -> list[VectorSet]:
         foreign = foreign_to(build.old_vectors)
         return [VectorSet.load(place) for place in (build.old_vectors, foreign) if place.exists()]
     assert build.old_model is not None
-    embedder = Embedder.load(resolve_model(build.old_model)).to(pick_device("auto"))
-    source = open_for_model(
-        build.project.images,
-        embedder.preprocessing.image_size,
-        channels=embedder.preprocessing.channels,
-        broken=build.project.broken,
-    )
+    embedder = open_image_model(resolve_model(build.old_model))
+    source = Images(build.project).of(embedder)
     folder = build.out / "vectors" / f"items-{embedder.space.id}-{source.fingerprint()[:12]}"
     with progress("old vectors of all images", len(source)) as advance:
         return [embed_to(embedder, source, folder, advance=advance)]

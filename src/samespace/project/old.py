@@ -1,4 +1,4 @@
-"""The old side of a project: a model's folder, or stored vectors matched with the images by their ids."""
+"""The old side of a project: a model, or stored vectors matched with the images by their ids."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ import numpy.typing as npt
 from samespace.data import ImageSource
 from samespace.data.folder import FolderSource
 from samespace.data.source import digest
+from samespace.encoders import open_image_model
 from samespace.errors import InputError
-from samespace.models import Classifier, Embedder, resolve_model
+from samespace.models import Classifier, resolve_model
+from samespace.models.image_model import ImageModel
+from samespace.models.preprocessing import Preprocessing
 from samespace.space import Space
 from samespace.vectors import VectorSet, find_ids
 
@@ -28,19 +31,24 @@ class OldModel:
     """An old model that is at hand.
 
     Attributes:
-        folder: of the model.
+        place: its folder, or the name of another encoder of images, as `samespace.encoders.open_encoder` takes it.
         embedder: the model.
         classes: names of the classes it was trained on; None where it does not say.
     """
 
-    folder: Path
-    embedder: Embedder
+    place: Path
+    embedder: ImageModel
     classes: tuple[str, ...] | None
 
     @property
     def dim(self) -> int:
         """Dimensions of its vectors."""
         return self.embedder.embedding_dim
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How it prepares images; None where it takes any."""
+        return self.embedder.preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,16 +73,16 @@ class OldVectors:
         return self.vectors.dim
 
 
-def read_old_model(folder: str | Path) -> OldModel:
-    """Load an old model, and the names of its classes where its classifier is beside it.
+def read_old_model(named: str | Path) -> OldModel:
+    """Open an old model, and the names of its classes where its classifier is beside it.
 
     Raises:
-        InputError: it is no model folder, or damaged.
+        InputError: there is no such encoder, it is damaged, or it takes something else than images.
     """
-    place = resolve_model(folder)
+    place = resolve_model(named)
     classifier = place / "classifier.safetensors"
     classes = Classifier.load(classifier).classes if classifier.is_file() else None
-    return OldModel(place, Embedder.load(place), None if classes is None else tuple(map(str, classes)))
+    return OldModel(place, open_image_model(place, device="cpu"), None if classes is None else tuple(map(str, classes)))
 
 
 def match_old_vectors(path: str | Path, source: ImageSource) -> OldVectors:

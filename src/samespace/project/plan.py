@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import torch
 from samespace.data import ImageSource, part
 from samespace.errors import InputError, suggest
 from samespace.files import read_json, write_json
-from samespace.models import Embedder
 from samespace.project.cost import Pace, measure
 from samespace.project.old import OldModel, OldVectors, match_old_vectors, read_old_model
 from samespace.project.recipes import recipe
@@ -63,10 +63,10 @@ class Plan:
 
     @property
     def old_model(self) -> Path | None:
-        """Folder of the old model or its stand-in; None where only its vectors are there."""
+        """The old model or its stand-in, as `OldModel.place`; None where only its vectors are there."""
         if isinstance(self.old, OldVectors):
             return None
-        return self.place.run("old") if self.old is None else self.old.folder
+        return self.place.run("old") if self.old is None else self.old.place
 
     @property
     def stored(self) -> Path:
@@ -103,7 +103,7 @@ class Plan:
             value = read_json(kept, "the pace of a machine")
             if value.pop("key") == key:
                 return read(Pace, value, str(kept))
-        given: Embedder | None = self.old.embedder if isinstance(self.old, OldModel) else None
+        given = self.old if isinstance(self.old, OldModel) else None
         pace = measure(made, training, given, live=not isinstance(self.old, OldVectors))
         if kept is not None:
             write_json(kept, {"key": key, **asdict(pace)})
@@ -132,20 +132,23 @@ def make_plan(project: Project, out: Path, *, quiet: bool = False) -> Plan:
     notes: list[str] = []
     if project.old is not None:
         old = read_old_model(project.old)
+        if old.classes is None:
+            _refuse_methods(project, {"classifier": "its classifier"}, f"{project.old} has none beside it")
     elif project.old_vectors is not None:
         old = match_old_vectors(project.old_vectors, source)
         notes += old.notes
-        _require_stored(project)
+        needs = {"classifier": "its classifier", "model": "the model itself"}
+        _refuse_methods(project, needs, "old_vectors has its vectors only")
     if old is not None and project.network.dim < old.dim:
         raise InputError(
             f"network.dim is {project.network.dim}, but the old model's vectors have {old.dim} dimensions; set "
             f"network.dim to {old.dim}, or more for leading dimensions that are compatible"
         )
-    if isinstance(old, OldModel) and old.embedder.preprocessing.channels != source.image_shape[0]:
-        channels = old.embedder.preprocessing.channels
+    prepared = old.preprocessing if isinstance(old, OldModel) else None
+    if prepared is not None and prepared.channels != source.image_shape[0]:
         raise InputError(
-            f"the old model takes images of {channels} channel(s), but network.channels makes them "
-            f"{source.image_shape[0]}; set network.channels to {channels}"
+            f"the old model takes images of {prepared.channels} channel(s), but network.channels makes them "
+            f"{source.image_shape[0]}; set network.channels to {prepared.channels}"
         )
     if project.size is None and source.image_shape[1] != source.image_shape[2]:
         raise InputError(
@@ -176,9 +179,9 @@ def _mates(source: ImageSource, shares: Shares) -> Mates:
     )
 
 
-def _require_stored(project: Project) -> None:
-    """Refuse methods that need more of the old model than its stored vectors."""
+def _refuse_methods(project: Project, lacking: Mapping[str, str], why: str) -> None:
+    """Refuse methods that need of the old model what it lacks."""
     for method in project.methods:
-        if method != "auto" and {"model", "classifier"} & set(METHODS[method].needs):
-            need = "its classifier" if "classifier" in METHODS[method].needs else "the model itself"
-            raise InputError(f"methods: '{method}' needs {need}, and old_vectors has its vectors only; take auto")
+        needs = METHODS[method].needs if method != "auto" else ()
+        if need := next((named for what, named in lacking.items() if what in needs), None):
+            raise InputError(f"methods: '{method}' needs {need}, and {why}; take auto")

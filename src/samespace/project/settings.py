@@ -73,7 +73,8 @@ class Project:
     Attributes:
         images: a source of images, as `samespace.data.open_source` takes it.
         size: side, or [height, width], in pixels that the network sees; null takes the images' own.
-        old: folder of the old model; null, without `old_vectors`, trains a stand-in first.
+        old: folder of the old model, or another encoder of images by its name, as in a recipe; null, without
+            `old_vectors`, trains a stand-in first.
         old_vectors: instead of the old model, its stored vectors with the images' ids.
         split: which classes are for what.
         network: what is trained.

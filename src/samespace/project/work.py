@@ -10,10 +10,12 @@ from typing import Any
 from samespace.data import Allocation, ImageSource, open_for_model, part
 from samespace.data.lookup import image_lookup
 from samespace.data.pixels import ImageSize
+from samespace.encoders import open_image_model
 from samespace.evaluate import Certificate, check
 from samespace.evaluate.provenance import provenance_notes
-from samespace.models import Embedder, resolve_model
-from samespace.models.extract import embed_to, left_out, pick_device
+from samespace.models import resolve_model
+from samespace.models.extract import embed_to, left_out
+from samespace.models.image_model import ImageModel
 from samespace.models.provenance import save_provenance
 from samespace.progress import bar, notice, silent_bar
 from samespace.project.settings import Project
@@ -43,9 +45,10 @@ class Images:
         """The images as they are trained on."""
         return self.at(self._project.size, self._project.network.channels)
 
-    def of(self, model: Embedder) -> ImageSource:
-        """The images as a model takes them."""
-        return self.at(model.preprocessing.image_size, model.preprocessing.channels)
+    def of(self, model: ImageModel) -> ImageSource:
+        """The images as a model takes them; as they are trained on where it takes any."""
+        prepared = model.preprocessing
+        return self.training() if prepared is None else self.at(prepared.image_size, prepared.channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,7 @@ def train(place: Workplace, name: str, *, role: str) -> None:
 
 def embed(place: Workplace, model: Path, name: str, *, validation: bool = False) -> None:
     """Embed queries and gallery of the certified classes, or of those to choose by."""
-    embedder = Embedder.load(resolve_model(model)).to(pick_device("auto"))
+    embedder = open_image_model(resolve_model(model))
     source = place.images.of(embedder)
     allocation = Allocation.load(place.validation if validation else place.allocation, source)
     for side in SIDES:

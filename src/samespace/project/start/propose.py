@@ -138,12 +138,13 @@ def _why_old(old: OldModel | OldVectors | None) -> str:
         return f"{len(old.vectors):,} images have a stored vector of {old.dim} dimensions; the old model is not needed"
     name = old.embedder.name or "the old model"
     known = "" if old.classes is None else f", trained on {len(old.classes):,} classes"
-    return f"{name}: {old.dim} dimensions, {old.embedder.preprocessing.size} pixels{known}"
+    pixels = "" if old.preprocessing is None else f", {old.preprocessing.size} pixels"
+    return f"{name}: {old.dim} dimensions{pixels}{known}"
 
 
 def _size(look: Look, old: OldModel | OldVectors | None, device: str) -> tuple[int | tuple[int, int], str]:
-    if isinstance(old, OldModel):
-        size = old.embedder.preprocessing.size
+    if isinstance(old, OldModel) and old.preprocessing is not None:
+        size = old.preprocessing.size
         return size, f"{size} pixels: what the old model sees"
     most = _MOST_PIXELS[device]
     if look.drawn and look.side > _SMALL:
@@ -160,8 +161,8 @@ def _network(look: Look, old: OldModel | OldVectors | None, size: int, device: s
     if size < 8:
         raise InputError(f"networks need at least 8 pixels, and the old model sees {size}")
     channels = 1 if look.grey else 3
-    if isinstance(old, OldModel):
-        channels = 1 if old.embedder.preprocessing.channels == 1 else 3
+    if isinstance(old, OldModel) and old.preprocessing is not None:
+        channels = 1 if old.preprocessing.channels == 1 else 3
     large = size >= 96 and device == "cuda"
     backbone = (
         "iresnet50" if large else "convnet32" if size <= _SMALL else "iresnet18" if device == "cuda" else "convnet32"

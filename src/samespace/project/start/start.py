@@ -55,7 +55,7 @@ def start(
     Args:
         images: a source, as a user names it.
         path: of the file to write.
-        old: folder of the old model.
+        old: folder of the old model, or another encoder of images by its name.
         old_vectors: its stored vectors, in its place.
         force: replace a file that is there.
         seed: of the split and the trainings.
