@@ -33,6 +33,7 @@ RATES = (1e-2, 1e-3)
 MERGES = ("logistic", "fmr", "raw")
 GREEDY_STEPS = 10
 SERVED = 10
+REFINED = {"method": "unibct-refined", "warmup_epochs": 1, "refresh_epochs": [1, 3]}
 Vectors = dict[str, tuple[VectorSet, VectorSet]]
 
 
@@ -65,7 +66,7 @@ class Half:
         return calibrate(scores[self.genuine], scores[~self.genuine])
 
 
-def train(data: Path, out: Path, seed: int) -> Vectors:
+def train(data: Path, out: Path, seed: int, compatibility: Mapping[str, object] = REFINED) -> Vectors:
     """Queries and gallery of the evaluation alphabets by the old model and its compatible successor."""
     marks = np.load(data)["class_is_evaluation"]
     source = open_source(data, image_size=24)
@@ -83,12 +84,7 @@ def train(data: Path, out: Path, seed: int) -> Vectors:
             "seed": 10 * seed + place,
         }
         if name == "new":
-            recipe["compatibility"] = {
-                "method": "unibct-refined",
-                "old_model": str(out / "old" / "model"),
-                "warmup_epochs": 1,
-                "refresh_epochs": [1, 3],
-            }
+            recipe["compatibility"] = {**compatibility, "old_model": str(out / "old" / "model")}
         write_text(out / f"{name}.yaml", yaml.safe_dump(recipe, sort_keys=False))
         model = Embedder.load(run(load_recipe(out / f"{name}.yaml"), out / name, quiet=True).model)
         vectors[name] = (

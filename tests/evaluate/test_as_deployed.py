@@ -9,10 +9,11 @@ import pytest
 
 from samespace import metrics
 from samespace.cli.main import run
-from samespace.errors import InputError
+from samespace.errors import InputError, SpaceError
 from samespace.evaluate import check
 from samespace.evaluate.certificate import Certificate
 from samespace.evaluate.relevance import Judgements
+from samespace.scoring import sides
 from samespace.scoring.stored import Int8Codes
 from samespace.space import Space
 from samespace.vectors import VectorSet
@@ -104,14 +105,18 @@ def sets(seed, dims=(4, 4), *, ties):
 @pytest.mark.parametrize("ties", [True, False])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("score", SCORES)
-def test_a_check_is_a_brute_force_of_the_deployed_search(score, form, ties):
+def test_a_check_is_a_brute_force_of_the_deployed_search(score, form, ties, monkeypatch):
     for seed, dims, truncate in ((0, (4, 4), None), (1, (5, 8), None), (2, (8, 5), 3)):
         given = sets(seed, dims, ties=ties)
         prefix = dims[1] > dims[0] and truncate is None
         options = {"score": score, "stored_as": form, "truncate": truncate, "prefix": prefix, "metrics": NAMES, **FAST}
         whole = check(**given, **options)
         if seed == 1:
-            assert replace(check(**given, **options, block_size=5), created="") == replace(whole, created="")
+            with monkeypatch.context() as patched:
+                # vectors that are too many to be kept, read again a few at a time
+                patched.setattr(sides, "_CACHE_BYTES", 0)
+                patched.setattr(sides, "_READ_ROWS", 7)
+                assert replace(check(**given, **options, block_size=5), created="") == replace(whole, created="")
         dim = min(dims) if truncate is None else truncate
         tests = {"old": ("baseline", "gallery"), "cross": ("queries", "gallery"), "new": ("queries", "new_gallery")}
         for test, (asked, held) in tests.items():
@@ -236,6 +241,25 @@ def test_a_certificate_says_how_it_compared_and_older_ones_compare_by_cosines(wo
     assert (again.score, again.stored_as, again.truncate) == ("l2", "int8", 8)
     assert made.links(world.gallery.space.truncated(8), world.queries.space.truncated(8))
     assert not made.links(world.gallery.space, world.queries.space)
+    with pytest.raises(SpaceError, match="is of searches by l2, and these scores are cosines"):
+        world.queries.truncated(8).scores(world.gallery.truncated(8), certificate=made)
+
+
+@pytest.mark.parametrize("score", ["ip", "l2"])
+def test_vectors_twice_as_long_change_units_alone(world, score):
+    sets = world.sets("new_gallery")
+    once = check(**sets, score=score, **FAST)
+    longer = {role: replace(one, vectors=2 * one.vectors) for role, one in sets.items()}
+    twice = check(**longer, score=score, **FAST)
+    assert twice.metrics == once.metrics
+    assert twice.strict == once.strict
+    for pair in ("old", "cross", "new"):
+        ours, theirs = once.calibrations[pair], twice.calibrations[pair]
+        raw = np.array(ours.scores)
+        np.testing.assert_allclose(theirs.log_odds(4 * raw), ours.log_odds(raw), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(theirs.level(4 * raw), ours.level(raw), rtol=1e-9)
+        assert twice.genuine[pair].mean == pytest.approx(4 * once.genuine[pair].mean)
+    np.testing.assert_allclose(twice.curves.histograms.edges, 4 * np.array(once.curves.histograms.edges), rtol=1e-4)
 
 
 def test_truncated_vectors_of_a_space_of_unit_vectors_have_length_one():

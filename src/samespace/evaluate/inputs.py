@@ -146,7 +146,15 @@ def model_pairs(
     ]
     if paragon is not None:
         sides.append((paragon[1], "paragon gallery", paragon[0], "paragon queries"))
-    require_dims(queries.dim, gallery.dim, prefix, "queries have", "the gallery has")
+    require_dims(
+        queries.dim,
+        gallery.dim,
+        prefix,
+        "queries have",
+        "the gallery has",
+        shorter=": learn a map from training items by both models, samespace bridge fit OLD_VECTORS NEW_VECTORS "
+        f"--out bridge, or use leading values, if the old model was trained for that, --truncate {queries.dim}",
+    )
     _require_one_model(sides)
     asked = partial(SideVectors, score=score, stored_as="binary" if stored_as == "binary" else "float32")
     stored = partial(SideVectors, score=score, stored_as=stored_as)
@@ -327,10 +335,11 @@ def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints, foreign: in
     return notes
 
 
-def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -> None:
+def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str, *, shorter: str = "") -> None:
     """Refuse new and old vectors that cannot be compared, whole or by their leading values.
 
-    `new_has` is how a message names the new vectors, such as `queries have`.
+    `new_has` is how a message names the new vectors, such as `queries have`; `shorter` ends it where they are the
+    shorter ones.
 
     Raises:
         InputError: the dimensions do not fit.
@@ -343,9 +352,7 @@ def require_dims(new: int, old: int, prefix: bool, new_has: str, old_has: str) -
         remedy = (
             f"; where the leading {old} values were trained to be compatible, use prefix (--prefix)"
             if new > old
-            else "; such vectors cannot be compared: learn a map from training items by both models, samespace bridge "
-            f"fit OLD_VECTORS NEW_VECTORS --out bridge, or use leading values, if the old model was trained for that, "
-            f"--truncate {new}"
+            else f"; such vectors cannot be compared{shorter}"
         )
         raise InputError(f"{new_has} {new} dimensions and {old_has} {old}{remedy}")
 

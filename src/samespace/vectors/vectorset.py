@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samespace.errors import InputError
+from samespace.errors import InputError, SpaceError
 from samespace.files import UNREADABLE, read_json, read_npz, replacing_folder, write_json
 from samespace.names import require_names
 from samespace.space import Links, Space, require_comparable
@@ -89,10 +89,13 @@ class VectorSet:
         Where a certificate links spaces of unlike dimension, the leading dimensions that both have are compared.
 
         Raises:
-            SpaceError: the spaces differ and no certificate links them, or one is undeclared.
+            SpaceError: the spaces differ and no certificate links them, or one is undeclared; or the certificate is of
+                another score.
             InputError: a vector is zero in the dimensions compared.
         """
         require_comparable(self.space, gallery.space, certificate)
+        if (judged := getattr(certificate, "score", "cosine")) != "cosine":
+            raise SpaceError(f"the certificate is of searches by {judged}, and these scores are cosines")
         dim = min(self.dim, gallery.dim)
         return np.asarray(self._unit(dim) @ gallery._unit(dim).T, dtype=np.float32)
 
