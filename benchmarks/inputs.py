@@ -26,6 +26,7 @@ KINDS = {
     "text": "text: lists, tables, JSON lines, ids",
     "nothing_silent": "nothing silent: what is dropped, merged or rescaled",
     "readers": "readers of data sets and benchmarks",
+    "vector_forms": "vectors in tables, CSV, .npy with ids, FAISS",
     "messages": "damaged and foreign files: messages",
     "metrics_and_copies": "metrics by their definitions, copies, doubtful labels",
 }

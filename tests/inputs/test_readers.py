@@ -88,6 +88,7 @@ def test_a_list_is_what_was_written(place, images, separator, form, encoding, en
         ("image_id class_id super_class_id path\n1 1 1 a.jpg\n2 2 1 b.jpg\n", {}, ["1", "2"], "class_id the class"),
         ("a.jpg;x\nb.jpg;y\n", {}, ["x", "y"], "column 1 is the image"),
         ("x,a.jpg\ny,b.jpg\n", {}, ["x", "y"], "column 2 is the image"),
+        ("x,a.jp2\ny,b.heif\n", {}, ["x", "y"], "column 2 is the image"),
         ("path,breed\na.jpg,x\nb.jpg,y\n", {}, ["x", "y"], "breed the class"),
         ("path,breed,age\na.jpg,x,1\nb.jpg,y,2\n", {"label": "breed"}, ["x", "y"], "not read: age"),
         ("a.jpg,1,x\nb.jpg,2,y\n", {"path": "1", "label": "3"}, ["x", "y"], "column 3 the class"),

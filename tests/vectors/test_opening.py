@@ -169,10 +169,17 @@ def test_a_file_cut_short_is_refused(tmp_path, ending, share):
         ("id,a0,a1,b0,b1\nx,1,2,3,4\n", "several: a, b"),
         ("id,v0,v0\na,1,2\n", "names the column 'v0' twice"),
         ("id,v0,v1\n", "holds no vectors"),
+        ("id,v0,v1\na,1,1_000\n", "row 0 .* holds '1_000'; expected a number"),
+        ('id,e\na,"[1, true]"\n', "expected a list of numbers"),
+        ("id,v0,v1\na,1,2\nb,1\n", "line 3 has 2 cells, the first 3"),
+        ("id,v0,v1\na,1\n", "line .*has 2 cells, the first 3"),
+        ("id,v0,v1,\udce9\na,1,2,3\n", "the first line is not UTF-8 text"),
+        ("id,v0,v1\n\udce9,1,2\n", "not UTF-8 text; save it as UTF-8"),
+        ("id,v0,v1\na\0,1,2\n", "without NUL"),
     ],
 )
 def test_bad_csv_is_named(tmp_path, text, message):
-    (tmp_path / "t.csv").write_text(text)
+    (tmp_path / "t.csv").write_text(text, errors="surrogateescape")
     with pytest.raises(InputError, match=message):
         VectorSet.load(tmp_path / "t.csv")
 
@@ -206,3 +213,24 @@ def test_check_takes_them_and_notes_what_was_taken_for_what(tmp_path, capsys):
     assert f"{queries}: vectors from column 'embedding', ids from 'id', labels from 'class'." in notes
     assert run(["check", *sides[:-1], f"{queries},vector=nothing"]) == 2
     assert "has no column 'nothing'" in capsys.readouterr().err
+
+
+def test_a_line_of_names_is_no_item_though_there_are_as_many_lines_as_vectors(tmp_path):
+    np.save(tmp_path / "v.npy", VALUES)
+    (tmp_path / "v.ids.csv").write_text("\n".join(["id,label", *(f"{name},0" for name in IDS[1:])]))
+    with pytest.raises(InputError, match=r"names 10 items, but .* holds 11 vectors"):
+        VectorSet.load(tmp_path / "v.npy")
+
+
+def test_the_order_of_bytes_changes_nothing(tmp_path):
+    for kind in ("f2", "f4"):
+        np.save(tmp_path / "v.npy", VALUES.astype(f">{kind}"))
+        np.savez(tmp_path / "v.npz", vectors=VALUES.astype(f">{kind}"))
+        for name in ("v.npy", "v.npz"):
+            loaded = VectorSet.load(tmp_path / name).vectors
+            assert loaded.tobytes() == VALUES.astype(kind).tobytes()
+
+
+def test_blanks_around_a_number_are_none_of_it(tmp_path):
+    (tmp_path / "t.csv").write_text("id, v0, v1\na, 1, 2.5\n")
+    assert VectorSet.load(tmp_path / "t.csv").vectors.tolist() == [[1.0, 2.5]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from samespace.data.kinds import SUFFIXES
 from samespace.errors import InputError, suggest
 from samespace.text import parses_as_float
 
@@ -19,8 +20,6 @@ LABELS = (
 )  # fmt: skip
 PARTS = ("split", "evaluation_status", "partition", "subset", "part")
 FLAGS = ("is_query", "is_gallery")
-PICTURES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic",
-            ".ppm", ".pgm"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,4 +142,4 @@ def _number(given: str | None, count: int, where: str) -> int | None:
 
 def is_picture(name: str) -> bool:
     """Whether a name ends as image files do, even where nothing stands before its suffix."""
-    return "." + name.strip().lower().rpartition(".")[2] in PICTURES
+    return "." + name.strip().lower().rpartition(".")[2] in SUFFIXES

@@ -20,6 +20,7 @@ IF_INSTALLED = frozenset(
     [".webp", ".tif", ".tiff", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c",
      ".jpc", ".jxl", ".tga", ".qoi"]
 )  # fmt: skip
+SUFFIXES = ALWAYS | IF_INSTALLED
 HIDDEN = "hidden files and folders"
 NESTED = "images in nested folders"
 LINK, LINKS = "a link to nothing", "links to nothing"
@@ -40,7 +41,7 @@ def readable_suffixes() -> list[str]:
 
 def looks_like_image(name: str) -> bool:
     """Whether a file of this name is an image, readable or not, by its suffix."""
-    return PurePath(name).suffix.lower() in ALWAYS | IF_INSTALLED
+    return PurePath(name).suffix.lower() in SUFFIXES
 
 
 def entries(folder: str | Path) -> list[os.DirEntry[str]]:

@@ -14,9 +14,9 @@ from samespace.errors import InputError
 from samespace.files import UNREADABLE, require_file
 from samespace.space import Space
 from samespace.text import lines, rows
-from samespace.vectors.columns import Columns, Names, find_columns
+from samespace.vectors.columns import Columns, Names, find_columns, is_usual
 from samespace.vectors.files import file_stamp
-from samespace.vectors.source import ROWS, Batch, Source
+from samespace.vectors.source import ROWS, Batch, Source, float_of
 from samespace.vectors.tables import items_of, readable, require_finite
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def array_source(
     """The vectors of an array of any float type with their items, whose columns are told; None where they have none."""
     import pyarrow
 
-    kind = np.float16 if vectors.dtype == np.float16 else np.float32
+    kind = float_of(vectors.dtype)
     table, columns = items if items is not None else (None, Columns(""))
 
     def batches(start: int) -> Iterator[Batch]:
@@ -138,7 +138,8 @@ def _table(path: Path, count: int, delimiter: str | None) -> Any:
     if not found:
         raise InputError(f"{path} is empty; expected {WHAT}")
     width = len(found[0])
-    header = found.pop(0) if len(found) == count + 1 or width > 2 else ["id", "label"][:width]
+    named = len(found) == count + 1 or width > 2 or is_usual(found[0][0], "id")
+    header = found.pop(0) if named else ["id", "label"][:width]
     for number, row in enumerate(found):
         if len(row) != width:
             raise InputError(f"{path}: item {number} has {len(row)} cells, the first line {width}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from samespace.errors import InputError, suggest
 
@@ -103,6 +103,11 @@ def find_columns(schema: pyarrow.Schema, names: Names, where: str, *, vectors: b
     kept = tuple(name for name in free if name not in taken)
     left = tuple(name for name in lists if name not in taken)
     return Columns(vector, roles["id"], roles["label"], roles["template"], kept, left)
+
+
+def is_usual(name: str, role: Literal["id", "label", "template"]) -> bool:
+    """Whether a column of this role is usually called so."""
+    return name.lower() in _USUAL[role]
 
 
 def is_vector(kind: pyarrow.DataType) -> bool:

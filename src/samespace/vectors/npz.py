@@ -15,7 +15,7 @@ from samespace.files import read_npz
 from samespace.space import Space
 from samespace.vectors.columns import Columns, Names
 from samespace.vectors.files import file_stamp
-from samespace.vectors.source import ROWS, Batch, Source
+from samespace.vectors.source import ROWS, Batch, Source, float_of
 from samespace.vectors.tables import items_of, require_finite
 
 _ROLES = {"ids": "id", "labels": "label", "templates": "template"}
@@ -54,7 +54,7 @@ def npz_source(path: Path, names: Names, *, metadata: bool) -> Source:
     rest = tuple(name for name in table if name not in columns)
     roles = Columns("", columns.get("id"), columns.get("label"), columns.get("template"), rest)
     items = pyarrow.table({name: pyarrow.array(array) for name, array in table.items()}) if table else None
-    kind = np.float16 if dtype == np.float16 else np.float32
+    kind = float_of(dtype)
 
     def batches(start: int) -> Iterator[Batch]:
         with zipfile.ZipFile(path) as archive, archive.open("vectors.npy") as file:

@@ -89,6 +89,11 @@ class Source:
         return vectors, typed_items(pyarrow.concat_tables(items), self.textual)
 
 
+def float_of(dtype: np.dtype[Any]) -> type[np.float16] | type[np.float32]:
+    """What floats of this type are kept as, whatever the order of their bytes: float16 as they are, else float32."""
+    return np.float16 if dtype.newbyteorder("=") == np.float16 else np.float32
+
+
 def typed_items(items: pyarrow.Table, textual: bool) -> pyarrow.Table:
     """The items with labels and templates as whole numbers where they are `textual` and each is printed as one."""
     import pyarrow

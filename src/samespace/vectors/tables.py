@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError, SamespaceError
+from samespace.names import require_names
 from samespace.space import Space
 from samespace.vectors.columns import Columns, Names, find_columns
 from samespace.vectors.source import ROWS, Batch, Source
@@ -201,6 +202,7 @@ def require_finite(vectors: npt.NDArray[np.floating[Any]], name: str, row: int) 
 def _names(column: pyarrow.Array, role: str, label: str, name: str, row: int) -> pyarrow.Array:
     """A column of ids, as text, or of classes, as text or int64."""
     import pyarrow
+    import pyarrow.compute as compute
     import pyarrow.types as types
 
     if types.is_dictionary(column.type):
@@ -212,7 +214,11 @@ def _names(column: pyarrow.Array, role: str, label: str, name: str, row: int) ->
         raise InputError(f"{name}: row {missing} has no '{role}' (column '{label}' is null)")
     kind = column.type
     if types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view":
-        return column.cast(pyarrow.string())
+        column = column.cast(pyarrow.string())
+        if compute.any(compute.match_substring(column, "\0")).as_py():
+            # numpy would drop it from the end of a text
+            require_names(column.to_pylist(), f"{role}s", name)
+        return column
     if types.is_integer(kind):
         return column.cast(pyarrow.string() if role == "id" else pyarrow.int64())
     raise InputError(f"{name}: the {role}s (column '{label}') are {kind}; expected text or whole numbers")

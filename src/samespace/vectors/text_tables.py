@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samespace.errors import InputError, suggest
-from samespace.text import parses_as_float, require_names_once, split_rows
+from samespace.names import fault
+from samespace.text import require_names_once, split_lines, split_rows
 from samespace.vectors.columns import Names
 
 if TYPE_CHECKING:
@@ -94,14 +96,17 @@ def csv_batches(path: Path, shape: Shape) -> Iterator[pyarrow.RecordBatch]:
     import pyarrow
     import pyarrow.csv
 
-    with pyarrow.csv.open_csv(
-        path,
-        read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=shape.delimiter, newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(shape.columns, pyarrow.string()), strings_can_be_null=False
-        ),
-    ) as reader:
+    with (
+        _explained(path),
+        pyarrow.csv.open_csv(
+            path,
+            read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=shape.delimiter, newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(shape.columns, pyarrow.string()), strings_can_be_null=False
+            ),
+        ) as reader,
+    ):
         row = 0
         for batch in reader:
             if shape.parts:
@@ -113,20 +118,54 @@ def csv_batches(path: Path, shape: Shape) -> Iterator[pyarrow.RecordBatch]:
             row += batch.num_rows
 
 
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say what pyarrow says of a row, or of bytes that are no text, in our words."""
+    import pyarrow
+
+    try:
+        yield
+    except pyarrow.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+        if found := re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error)):
+            number, expected, got = found.groups()
+            raise InputError(
+                f"{path}: {'a line' if number is None else f'line {number}'} has {got} cells, the first {expected}"
+            ) from None
+        raise
+
+
 def _joined(batch: pyarrow.RecordBatch, shape: Shape, path: Path, row: int) -> Any:
     import pyarrow
+    import pyarrow.compute as compute
 
     values = np.empty((batch.num_rows, len(shape.parts)), dtype=np.float32)
     for place, name in enumerate(shape.parts):
+        cells = batch.column(name)
         try:
-            values[:, place] = batch.column(name).cast(pyarrow.float32()).to_numpy(zero_copy_only=False)
+            numbers = cells.cast(pyarrow.float32())
         except pyarrow.ArrowInvalid:
-            cells = batch.column(name).to_pylist()
-            bad = next(number for number, cell in enumerate(cells) if not parses_as_float(cell))
-            raise InputError(
-                f"{path}: row {row + bad} (column '{name}') holds {cells[bad]!r}; expected a number"
-            ) from None
+            # blanks around a number are none of it
+            numbers = _numbers(compute.ascii_trim_whitespace(cells), cells, name, path, row)
+        values[:, place] = numbers.to_numpy(zero_copy_only=False)
     return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.ravel()), len(shape.parts))
+
+
+def _numbers(trimmed: Any, cells: Any, name: str, path: Path, row: int) -> Any:
+    """The numbers of a column, of which perhaps one cell is none."""
+    import pyarrow
+
+    try:
+        return trimmed.cast(pyarrow.float32())
+    except pyarrow.ArrowInvalid:
+        for number, cell in enumerate(trimmed):
+            try:
+                cell.cast(pyarrow.float32())
+            except pyarrow.ArrowInvalid:
+                told = f"row {row + number} (column '{name}') holds {cells[number].as_py()!r}"
+                raise InputError(f"{path}: {told}; expected a number") from None
+        raise
 
 
 def _parsed(column: Any, shape: Shape, path: Path, row: int) -> Any:
@@ -136,10 +175,11 @@ def _parsed(column: Any, shape: Shape, path: Path, row: int) -> Any:
     for number, cell in enumerate(column.to_pylist()):
         try:
             value = json.loads(cell)
-            if not isinstance(value, list):
+            # true, "1" and [1] would pass for numbers
+            if not isinstance(value, list) or not {type(part) for part in value} <= {int, float}:
                 raise ValueError
-            lists.append(np.array(value, dtype=np.float64).reshape(len(value)))
-        except (ValueError, TypeError, RecursionError):
+            lists.append(np.array(value, dtype=np.float64))
+        except (ValueError, OverflowError, RecursionError):
             raise InputError(
                 f"{path}: row {row + number} (column '{shape.column}') holds {cell[:60]!r}; expected a list of numbers "
                 "such as [0.1, 0.2]"
@@ -154,14 +194,16 @@ def _head(path: Path) -> tuple[list[str], list[str], str]:
     """Names of the columns, cells of the first row, and the delimiter."""
     with path.open("rb") as file:
         raw = file.read(_HEAD_BYTES)
-    text = raw.decode("utf-8-sig", errors="replace")
-    line = text.splitlines()[0] if text.strip() else ""
+    text = raw.decode("utf-8-sig", errors="surrogateescape")
+    line = next(filter(None, split_lines(text)), "")
     if not line:
         raise InputError(f"{path} is empty; expected a line of column names and a line for each vector")
     delimiter = max(",;\t", key=line.count)
     cut = text if len(raw) < _HEAD_BYTES else text[: text.rfind("\n")]
     found = [row for _, (_, row) in zip(range(2), split_rows(cut, path, delimiter), strict=False)]
     header = found[0]
+    if any(map(fault, header)):
+        raise InputError(f"{path}: the first line is not UTF-8 text, or holds NUL; save it as UTF-8 text")
     require_names_once(header, path)
     return header, found[1] if len(found) > 1 else [], delimiter
 

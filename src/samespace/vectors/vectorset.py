@@ -18,7 +18,7 @@ from samespace.space import Links, Space, require_comparable
 from samespace.vectors.declared import Declared
 from samespace.vectors.npz import npz_space
 from samespace.vectors.opening import source_of, split_address
-from samespace.vectors.source import Source, item_arrays
+from samespace.vectors.source import Source, float_of, item_arrays
 from samespace.vectors.truncation import truncated
 
 Array = npt.NDArray[Any]
@@ -156,10 +156,9 @@ class VectorSet:
         values = np.asarray(vectors)
         if values.ndim != 2 or 0 in values.shape:
             raise InputError(f"{name}: vectors should be (items, dims) and not empty, got shape {values.shape}")
-        if values.dtype != np.float16:
-            if values.dtype.kind not in "fiu":
-                raise InputError(f"{name}: vectors should be float32 or float16, got {values.dtype}")
-            values = values.astype(np.float32, copy=False)
+        if values.dtype.kind not in "fiu":
+            raise InputError(f"{name}: vectors should be float32 or float16, got {values.dtype}")
+        values = values.astype(float_of(values.dtype), copy=False)
         count = len(values)
         result = cls(
             vectors=values,
