@@ -28,6 +28,8 @@ KINDS = {
     "readers": "readers of data sets and benchmarks",
     "vector_forms": "vectors in tables, CSV, .npy with ids, FAISS",
     "messages": "damaged and foreign files: messages",
+    "texts": "texts: rows to embed",
+    "qrels": "relevance judgements, and checks by them",
     "metrics_and_copies": "metrics by their definitions, copies, doubtful labels",
 }
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from samespace.errors import InputError, suggest
 from samespace.files import require_file, split_options
-from samespace.names import require_names
+from samespace.names import escaped, require_names
 from samespace.text import json_lines, require_names_once, typed_column
 from samespace.text import rows as table_rows
 
@@ -139,10 +139,17 @@ def _rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]], 
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0][:200]})") from None
-    return table.column_names, enumerate(table.to_pylist(), start=1), "row"
+        with pyarrow.parquet.ParquetFile(path) as file:
+            header = file.schema_arrow.names
+            require_names_once(header, path)
+            # bytes that are no text come to light only where they are looked at
+            rows = file.read().to_pylist()
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise InputError(f"{path} cannot be read as Parquet ({escaped(reason)})") from None
+    return header, enumerate(rows, start=1), "row"
 
 
 def _table(path: Path, delimiter: str) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]], str]:
@@ -173,7 +180,7 @@ def _columns(header: Sequence[str], named: dict[str, str], where: str) -> dict[s
         ):
             columns[role] = found
     if "text" not in columns:
-        held = ", ".join(header)[:200] or "nothing"
+        held = escaped(", ".join(header)[:200]) or "nothing"
         raise InputError(f"{where} has no column 'text' or the like; it has {held}; say which: '{where},text=NAME'")
     return columns
 
@@ -203,13 +210,13 @@ def _require_unique(ids: list[Any], lines: list[int], path: Path, unit: str) -> 
     for name, number in zip(map(str, ids), lines, strict=True):
         if first.setdefault(name, number) != number:
             raise InputError(
-                f"{path}, {unit} {number}: the id '{name}' was on {unit} {first[name]}; ids must be unique"
+                f"{path}, {unit} {number}: the id '{escaped(name)}' was on {unit} {first[name]}; ids must be unique"
             )
 
 
 def _labels(labels: list[Any], where: str) -> np.ndarray[Any, Any]:
-    """Classes as whole numbers where all are, else as text."""
-    if all(isinstance(label, int) for label in labels):
+    """Classes as whole numbers of 64 bits where all are, else as text."""
+    if all(isinstance(label, int) and -(2**63) <= label < 2**63 for label in labels):
         return np.array(labels, dtype=np.int64)
     names = [str(label) for label in labels]
     require_names(names, "labels", where)

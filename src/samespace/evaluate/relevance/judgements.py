@@ -13,7 +13,7 @@ import numpy.typing as npt
 from samespace.errors import InputError
 from samespace.metrics._arrays import Ints
 from samespace.names import require_names
-from samespace.text import lines
+from samespace.text import lines, parses_as_float
 
 _GRADE = re.compile(r"-?\d{1,9}")
 _FORMS = "four columns 'query 0 document grade' (TREC), or three with tabs 'query-id corpus-id score' (BEIR)"
@@ -98,7 +98,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str, int]]:
         parts = [part.strip() for part in line.split("\t")]
         if len(parts) != 3:
             parts = line.split()
-        header = first and len(parts) == 3 and "\t" in line and not _GRADE.fullmatch(parts[2])
+        header = first and len(parts) == 3 and "\t" in line and not parses_as_float(parts[2])
         columns, first = columns or len(parts), False
         if header:
             continue
