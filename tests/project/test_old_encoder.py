@@ -115,16 +115,14 @@ def test_what_cannot_be_an_old_model_is_refused_at_once(here, monkeypatch, capsy
     monkeypatch.setattr(Plan, "pace", lambda *given: Pace(0.01, 0.01, 0.001, 4096))
     (here / "texts").mkdir()
     (here / "texts" / "modules.json").write_text("[]")
-    (here / "texts" / "config.json").write_text('{"model_type": "bert"}')
     for old, says in (
         ("my_old:of_texts", "items of modality 'text'; an encoder of images is needed"),
-        ("texts", "texts"),
+        ("texts", "texts is a model of sentence-transformers, an encoder of texts"),
         ("my_old:nothing", "nothing"),
         ("absent.onnx", "absent.onnx"),
     ):
         assert run(["start", SOURCE, "--old", old, "--quiet"]) == 2
         [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("samespace: error: ")]
-        print(line)
         assert says in line
         assert not Path("project.yaml").exists()
     project("my_old:any_size", methods=["bct"])

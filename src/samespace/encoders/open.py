@@ -60,6 +60,10 @@ def open_encoder(text: str | Path, *, device: str = "auto") -> Encoder:
         from samespace.encoders.onnx import from_onnx
 
         return from_onnx(path, device=device)
+    if (path / "modules.json").is_file():
+        raise InputError(
+            f"{path} is a model of sentence-transformers, an encoder of texts; name it sentence-transformers:{path}"
+        )
     from samespace.models import Embedder, resolve_model
     from samespace.models.devices import pick_device
 
