@@ -12,7 +12,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Link, NewItem
 from samespace.gallery.search.search import Answer
 from samespace.metrics.calibration import Band, Calibration
-from samespace.space import Space
+from samespace.space import Score, Space
 
 BAND = Band(slope=(1.0, 2.0), intercept=(-1.0, 1.0), rate=1e-4)
 HONEST = {
@@ -43,6 +43,12 @@ def made_calibration(slope: float, intercept: float) -> Calibration:
     return Calibration(slope, intercept, (-1.0, 0.2, 1.0), (0.0, 0.3 + slope / 50, slope / 3), 1000, 100_000, BAND)
 
 
+def stretched(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """The same vectors at lengths between about a quarter and four."""
+    lengths = np.exp(np.random.default_rng(seed).normal(0, 0.5, (len(vectors), 1)))
+    return (vectors * lengths).astype(np.float32)
+
+
 def prefix(vectors: np.ndarray, dim: int) -> np.ndarray:
     """Leading dimensions as float32 unit vectors."""
     wide = np.ascontiguousarray(vectors[:, :dim], dtype=np.float64)
@@ -59,16 +65,20 @@ class Made:
         metadata: by item id.
     """
 
-    def __init__(self, folder: Path | None, spaces: Sequence[Space], *, calibrated: bool = True) -> None:
+    def __init__(
+        self, folder: Path | str | None, spaces: Sequence[Space], *, calibrated: bool = True, score: Score = "cosine"
+    ) -> None:
         assert folder is not None
-        self.ledger = Ledger.create(folder / "gallery", spaces[0], model=None, settings={})
+        place = folder if isinstance(folder, str) else folder / "gallery"
+        self.ledger = Ledger.create(place, spaces[0], model=None, settings={}, score=score)
+        self.score = score
         self.spaces = dict(enumerate(spaces, start=1))
         self.vectors: dict[int, dict[str, np.ndarray]] = {generation: {} for generation in self.spaces}
         self.metadata: dict[str, dict[str, Any]] = {}
         self.query = 1
         with self.ledger.write() as writer:
             for generation, space in list(self.spaces.items())[1:]:
-                assert writer.add_space(space, None) == generation
+                assert writer.add_space(space, None, score) == generation
                 for old in range(1, generation):
                     writer.put_link(Link(generation, old, self.spaces[old].dim, {"certificate": 1}))
                 writer.add_upgrade(generation - 1, generation, order="random", plan={})
@@ -127,16 +137,15 @@ class Made:
         lists = []
         ids = {generation: space.id for generation, space in self.spaces.items()}
         units = {
-            generation: {
-                name: row if self.spaces[generation].normalized else prefix(row[None], len(row))[0]
-                for name, row in kept
-            }
+            generation: {name: self._compared(row, generation) for name, row in kept}
             for generation, kept in ((generation, kept.items()) for generation, kept in self.vectors.items())
         }
         for query in queries:
             rows = []
             wide = {
-                generation: prefix(query[None], space.dim)[0].astype(np.float64)
+                generation: (
+                    prefix(query[None], space.dim)[0] if self.score == "cosine" else query[: space.dim]
+                ).astype(np.float64)
                 for generation, space in self.spaces.items()
                 if generation <= self.query
             }
@@ -145,21 +154,42 @@ class Made:
                 if not having or (keep is not None and not keep(self.metadata[name])):
                     continue
                 generation = having[-1]
-                raw = float((wide[generation] * units[generation][name].astype(np.float64)).sum())
+                raw = self._raw(wide[generation], units[generation][name].astype(np.float64))
                 slope, intercept = HONEST[self.query, generation]
                 rows.append((name, raw * slope + intercept, raw, ids[generation]))
             rows.sort(key=lambda row: (-row[1] if by == "score" else -row[2], row[0]))
             lists.append(rows[:k])
         return lists
 
+    def _compared(self, row: np.ndarray, generation: int) -> np.ndarray:
+        if self.score != "cosine" or self.spaces[generation].normalized:
+            return row
+        return prefix(row[None], len(row))[0]
 
-def half_way(folder: Path, count: int = 300, share: float = 0.5, dims: tuple[int, int] = (16, 32)) -> Made:
-    """A gallery in mid-backfill, queried by the new space."""
-    old, new = (made_space(name, dim) for name, dim in zip("ab", dims, strict=True))
-    made = Made(folder, [old, new])
+    def _raw(self, query: np.ndarray, row: np.ndarray) -> float:
+        return 0.0 - float(((query - row) ** 2).sum()) if self.score == "l2" else float((query * row).sum())
+
+
+def half_way(
+    folder: Path | str,
+    count: int = 300,
+    share: float = 0.5,
+    dims: tuple[int, int] = (16, 32),
+    score: Score = "cosine",
+) -> Made:
+    """A gallery in mid-backfill, queried by the new space; its vectors differ in length where that counts."""
+    old, new = (made_space(name, dim, normalized=score == "cosine") for name, dim in zip("ab", dims, strict=True))
+    made = Made(folder, [old, new], score=score)
     ids = [f"item-{number:04d}" for number in range(count)]
     vectors = made_vectors(count, dims[1], seed=1)
-    made.add(ids, prefix(vectors, dims[0]), shop=["berlin", "paris"] * (count // 2), year=list(range(count)))
+    if score != "cosine":
+        vectors = stretched(vectors, seed=1)
+    made.add(
+        ids,
+        prefix(vectors, dims[0]) if score == "cosine" else vectors[:, : dims[0]],
+        shop=["berlin", "paris"] * (count // 2),
+        year=list(range(count)),
+    )
     order = np.random.default_rng(2).permutation(count)[: round(share * count)]
     if len(order):
         made.backfill(2, [ids[place] for place in order], vectors[order])

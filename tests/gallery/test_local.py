@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from samespace.gallery.index import compaction, local_state, segments
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.search.search import search
+from samespace.space import Score
 
-from .made import Made, as_rows, half_way, made_calibration, made_space, made_vectors, prefix
+from .made import Made, as_rows, half_way, made_calibration, made_space, made_vectors, prefix, stretched
 
 QUERIES = made_vectors(5, 32, seed=9)
 COUNT = 300
@@ -47,6 +49,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def check(source: LocalSource, made: Made, k: int = 10) -> None:
     """The source finds what a slow search finds, one query at a time as well."""
     queries = QUERIES if made.query > 1 else prefix(QUERIES, made.spaces[1].dim)
+    if made.score != "cosine":
+        queries = stretched(queries, seed=3)
     found = as_rows(search(source, queries, made.spaces[made.query], k=k))
     assert found == made.slow(queries, k)
     assert [as_rows(search(source, query[None], made.spaces[made.query], k=k))[0] for query in queries] == found
@@ -125,16 +129,20 @@ def test_changed_and_removed_items(tmp_path: Path, small: None) -> None:
 STEPS = ["maintain", "backfill", "add", "remove", "change", "reopen", "lose", "back", "forth"]
 
 
-@settings(max_examples=12)
-@given(steps=st.lists(st.sampled_from(STEPS), min_size=4, max_size=10), seed=st.integers(0, 99))
+@settings(max_examples=18)
+@given(
+    steps=st.lists(st.sampled_from(STEPS), min_size=4, max_size=10),
+    seed=st.integers(0, 99),
+    score=st.sampled_from(get_args(Score)),
+)
 def test_answers_do_not_depend_on_how_rows_are_cut(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[str], seed: int
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], seed: int, score: Score
 ) -> None:
     folder = tmp_path_factory.mktemp("made")
     generator = np.random.default_rng(seed)
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch)
-        made = half_way(folder, count=120, share=0.3)
+        made = half_way(folder, count=120, share=0.3, score=score)
         source = LocalSource(made.ledger, folder / "index")
         for number, step in enumerate(steps):
             live = sorted(set().union(*made.vectors.values()))

@@ -428,7 +428,7 @@ def test_the_mark_of_a_lost_collection_is_not_set_on_the_next(world, memory):
     source = ready(world, memory)
     lost = source.points.mark().generation
     source.points.drop()
-    source.points.ready(qdrant._dims(world_state(world)))
+    source.points.ready(qdrant._params(world_state(world)))
     source.points.set_mark(lost, 99)
     assert source.points.mark().revision == -1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,26 +18,26 @@ from samespace.gallery.index.exact import Part, nearest
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.index.segments import Segment, SegmentFolder, joined, unit
 from samespace.gallery.search.search import search
+from samespace.space import Score
 
 from .made import half_way, made_space, made_vectors
 
 DIM = 24
 
 
-def segment_of(values: np.ndarray, first: int = 1) -> Segment:
+def segment_of(values: np.ndarray, first: int = 1, score: Score = "cosine") -> Segment:
     numbers = np.arange(first, first + len(values), dtype=np.int64)
     checksums = np.array([segments.checksum(row) for row in values], dtype=np.int64)
-    return Segment(numbers, numbers + 1000, checksums, values)
+    return Segment(numbers, numbers + 1000, checksums, values, score=score)
 
 
-def slow(values: np.ndarray, items: np.ndarray, query: np.ndarray, k: int) -> list[tuple[float, int]]:
+def slow(
+    values: np.ndarray, items: np.ndarray, query: np.ndarray, k: int, score: Score = "cosine"
+) -> list[tuple[float, int]]:
     """The k best with ties, in float64."""
-    pairs = sorted(
-        (
-            (-float((row.astype(np.float64) * query.astype(np.float64)).sum()), item)
-            for row, item in zip(values, items, strict=True)
-        )
-    )
+    wide, asked = values.astype(np.float64), query.astype(np.float64)
+    raw = [-((row - asked) ** 2).sum() if score == "l2" else (row * asked).sum() for row in wide]
+    pairs = sorted((-float(one), item) for one, item in zip(raw, items, strict=True))
     if len(pairs) <= k:
         return pairs
     return [pair for pair in pairs if pair[0] <= pairs[k - 1][0]]
@@ -48,8 +49,12 @@ def slow(values: np.ndarray, items: np.ndarray, query: np.ndarray, k: int) -> li
     k=st.integers(1, 250),
     near=st.booleans(),
     block=st.sampled_from([7, 64, 16_384]),
+    score=st.sampled_from(get_args(Score)),
+    power=st.sampled_from([0, 1, 12]),
 )
-def test_scan_equals_a_slow_one_to_the_bit(cuts: list[int], dead: float, k: int, near: bool, block: int) -> None:
+def test_scan_equals_a_slow_one_to_the_bit(
+    cuts: list[int], dead: float, k: int, near: bool, block: int, score: Score, power: int
+) -> None:
     generator = np.random.default_rng(k)
     values = made_vectors(200, DIM, seed=k, clusters=5)
     if near:
@@ -57,9 +62,14 @@ def test_scan_equals_a_slow_one_to_the_bit(cuts: list[int], dead: float, k: int,
         step = 1e-7 * generator.standard_normal((200, DIM)).astype(np.float32)
         values = values[generator.integers(0, 3, 200)] + step * generator.integers(0, 2, (200, 1)).astype(np.float32)
     queries = made_vectors(9, DIM, seed=1)
+    if score != "cosine":
+        # lengths of many magnitudes, zero and the vectors of queries among them
+        values = (values * 10 ** (power * generator.uniform(-1, 1, (200, 1)))).astype(np.float32)
+        queries = (queries * 10 ** (power * generator.uniform(-1, 1, (9, 1)))).astype(np.float32)
+        values[5], values[6], queries[3] = 0, queries[0], 0
     alive = generator.random(200) >= dead
     ends = [0, *sorted(cuts), 200]
-    whole = segment_of(values)
+    whole = segment_of(values, score=score)
     parts = [Part.of(whole.take(slice(a, b)), alive[a:b]) for a, b in pairwise(ends) if b > a]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "_BLOCK", block)
@@ -69,7 +79,7 @@ def test_scan_equals_a_slow_one_to_the_bit(cuts: list[int], dead: float, k: int,
         alone = [nearest(parts, query[None], k)[0] for query in queries]
     for query, one, other in zip(queries, found, alone, strict=True):
         assert list(zip((-one.raw).tolist(), one.items.tolist(), strict=True)) == slow(
-            values[alive], whole.items[alive], query, k
+            values[alive], whole.items[alive], query, k, score
         )
         assert (one.items.tolist(), one.raw.tolist()) == (other.items.tolist(), other.raw.tolist())
 

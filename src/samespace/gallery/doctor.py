@@ -19,6 +19,7 @@ from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
 from samespace.gallery.upgrade.model_check import require_same_model
 from samespace.progress import Bar, silent
+from samespace.scoring.score import SCORE_NAMES
 
 _NORM_SLACK = 1e-3
 _LAG = 50_000
@@ -137,15 +138,15 @@ def _pairs(state: State, where: str) -> Iterator[Finding]:
 
 
 def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) -> Iterator[Finding]:
-    space = state.spaces[generation].space
+    space, score = state.spaces[generation].space, state.spaces[generation].score
     total = torn = bent = 0
+    longest = 0.0
     for rows in reader.batches(generation):
         total += len(rows.items)
         torn += damaged(rows)
-        if space.normalized:
-            fine = abs(np.linalg.norm(rows.values.astype(np.float64), axis=1) - 1) <= _NORM_SLACK
-        else:
-            fine = np.isfinite(rows.values).all(axis=1)
+        lengths = np.linalg.norm(rows.values.astype(np.float64), axis=1)
+        longest = max(longest, float(np.fmax.reduce(lengths)))
+        fine = abs(lengths - 1) <= _NORM_SLACK if space.normalized else np.isfinite(rows.values).all(axis=1)
         bent += int((~fine).sum())
         advance(len(rows.items))
     orphans = reader.orphans(generation)
@@ -157,8 +158,12 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
         yield Finding("error", f"{space}: {bent:,} of {total:,} vectors {what}", again)
     if orphans:
         yield Finding("error", f"{space}: {orphans:,} vectors of items that are gone or have changed", again)
+    if total and score == "ip" and longest > reader.longest(generation) * (1 + _NORM_SLACK):
+        torn += 1
+        yield Finding("error", f"{space}: vectors are longer than the greatest length that the ledger keeps", again)
     if not (torn or bent or orphans):
-        yield Finding("ok", f"{space}: {total:,} vectors, checksums and norms right, no orphans")
+        how = "" if score == "cosine" else f", searched by {SCORE_NAMES[score]}"
+        yield Finding("ok", f"{space}: {total:,} vectors, checksums and norms right, no orphans{how}")
 
 
 def _work(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -44,7 +44,7 @@ from samespace.gallery.upgrade.seal import Sealed, seal
 from samespace.gallery.upgrade.upgrade import Switched
 from samespace.metrics.calibration import Calibration, Scale
 from samespace.progress import Bar, silent
-from samespace.space import Space, undeclared
+from samespace.space import Score, Space, undeclared
 from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class Gallery:
         images: str | None = None,
         scale: Scale = "logistic",
         index: str | None = None,
+        score: Score = "cosine",
     ) -> Gallery:
         """Make an empty gallery.
 
@@ -106,6 +107,8 @@ class Gallery:
             images: the items' images, as a user names them, remembered for backfills.
             scale: what scores and thresholds are in: `logistic` for log-odds, `fmr` for −log10 of the false-match rate.
             index: address of a Qdrant server that holds the search index; by default files beside SQLite, or pgvector.
+            score: what searches go by: cosine; `ip`, the inner product of vectors as they are given; `l2`, minus the
+                squared distance of these. It holds for every space that upgrades bring.
 
         Raises:
             InputError: neither a space nor a model, or a gallery is there already.
@@ -113,6 +116,8 @@ class Gallery:
         """
         if scale not in ("logistic", "fmr"):
             raise InputError(f"there is no scale '{scale}'; legal: logistic, fmr")
+        if score not in get_args(Score):
+            raise InputError(f"there is no score '{score}'; legal: {', '.join(get_args(Score))}")
         folder = None
         if model is not None:
             from samespace.encoders import open_encoder
@@ -128,7 +133,7 @@ class Gallery:
         if index is not None:
             require_index(index)
         settings = {"scale": scale, "images": None if images is None else absolute(images), "index": index}
-        return cls(Ledger.create(location, space, model=absolute(folder), settings=settings))
+        return cls(Ledger.create(location, space, model=absolute(folder), settings=settings, score=score))
 
     @classmethod
     def open(cls, location: str | Path, *, read_only: bool = False) -> Gallery:
@@ -276,7 +281,7 @@ class Gallery:
             min_score: least calibrated score.
             max_fmr: largest false-match rate: keep hits that score higher than all but this share of impostors of
                 their own pair of spaces; the same threshold before, during and after an upgrade.
-            merge: `raw` sorts by cosine across spaces, for comparison; it is what calibration is there to avoid.
+            merge: `raw` sorts by raw score across spaces, for comparison; it is what calibration is there to avoid.
             scale: of scores and of `min_score`; the gallery's by default.
             exact: look at every vector, also where there is an approximate index.
             count: count the hits as traffic, for a backfill in that order.
@@ -559,7 +564,7 @@ class Gallery:
             return FromImages(self._checked_embedder(state, model, images, device))
         if generation_of(state, vectors.space, vectors.name) != state.query:
             raise SpaceError(f"expected vectors of space {state.spaces[state.query].space}, got {vectors.space}")
-        return FromVectors(vectors, state.spaces[state.query].space)
+        return FromVectors(vectors, state.spaces[state.query].space, state.spaces[state.query].score)
 
     def _checked_embedder(
         self, state: State, model: ModelLike | None, images: ImagesLike | None, device: str

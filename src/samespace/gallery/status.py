@@ -11,7 +11,7 @@ from samespace.gallery.backfill.worker import is_dead
 from samespace.gallery.index.base import Source
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, Upgrade, Work, WorkerStatus
-from samespace.space import Space
+from samespace.space import Score, Space
 
 _ALIVE_SECONDS = 30.0
 
@@ -30,6 +30,7 @@ class SpaceStatus:
         allowed: what allows queries to meet it.
         calibrated: whether scores of queries on it can be brought to the common scale.
         model: where its model lies, if it is at hand.
+        score: what searches of it go by.
     """
 
     space: Space
@@ -41,6 +42,7 @@ class SpaceStatus:
     allowed: str
     calibrated: bool
     model: str | None
+    score: Score
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def _spaces(
             allowed=_allowed(state, generation),
             calibrated=state.calibrated(generation),
             model=kept.model,
+            score=kept.score,
         )
         for generation, kept in state.spaces.items()
     )

@@ -14,12 +14,14 @@ from rich.text import Text
 from samespace.progress import clock
 from samespace.report.tables import Column, print_table
 from samespace.report.terminal import plain
+from samespace.scoring.score import SCORE_NAMES
 
 if TYPE_CHECKING:
     from samespace.gallery import Answer, Backfilled, Diagnosis, Plan, Status, Switched
 
 _NAMED = 10
 _BAR = 30
+_RAW = {"cosine": "cosine", "ip": "product", "l2": "-distance²"}
 _MARKS = {"ok": "ok", "note": "note", "error": "ERROR"}
 _STYLES = {"ok": "green", "note": "yellow", "error": "bold red"}
 
@@ -42,7 +44,7 @@ def print_answer(answer: Answer, ids: Sequence[str], console: Console, *, shown:
         Column("rank", "right"),
         Column("item", shortens=True),
         Column(unit, "right"),
-        Column("cosine", "right"),
+        Column(_RAW[answer.score], "right"),
         Column("space"),
     )
     rows = []
@@ -120,7 +122,9 @@ def print_backfilled(done: Backfilled, console: Console, location: str) -> None:
 
 def print_status(status: Status, console: Console) -> None:
     """Print how a gallery stands."""
-    _say(console, f"{status.location}: {status.items:,} items, {status.bytes / 2**20:,.1f} MiB")
+    score = next(one.score for one in status.spaces if one.role == "queries")
+    how = "" if score == "cosine" else f", searched by {SCORE_NAMES[score]}"
+    _say(console, f"{status.location}: {status.items:,} items, {status.bytes / 2**20:,.1f} MiB{how}")
     _phase(status, console)
     _print_spaces(status, console)
     for worker in status.workers:

@@ -24,7 +24,7 @@ from samespace.cli.output import PATH, json_option, quiet_option, write_result
 from samespace.errors import InputError, SamespaceError, SpaceError
 
 if TYPE_CHECKING:
-    from samespace.space import Space
+    from samespace.space import Score, Space
     from samespace.vectors import VectorSet
 
 
@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Unit of scores: log-odds of a match, or -log10 of the false-match rate.",
 )
+@click.option(
+    "--score",
+    type=click.Choice(["cosine", "ip", "l2"]),
+    default="cosine",
+    show_default=True,
+    help="What searches go by: cosine, inner product or L2 distance, the latter two of vectors as they are given.",
+)
 @calibrate_option
 @quiet_option
 @json_option
@@ -55,6 +62,7 @@ def create(
     dim: int | None,
     images: str | None,
     scale: str,
+    score: Score,
     pairs: tuple[tuple[Path, Path], ...],
     quiet: bool,
     json_to: str | None,
@@ -65,6 +73,7 @@ def create(
     embed', or any form of vectors; one that declares no space, such as a bare .npz, goes with --space-name.
     """
     from samespace.gallery import Gallery
+    from samespace.scoring.score import SCORE_NAMES
     from samespace.space import Space
     from samespace.vectors import VectorSet
 
@@ -84,6 +93,7 @@ def create(
         model=given if isinstance(given, str) else None,
         images=images,
         scale=scale,  # type: ignore[arg-type]
+        score=score,
     )
     with made as gallery:
         location = gallery.location
@@ -93,9 +103,9 @@ def create(
                     gallery.add(items, advance=advance)
         with _carry_on(f"calibrate {quote(location)} QUERIES ITEMS"):
             calibrate_pairs(gallery, pairs)
-        about = {"gallery": location, "space": gallery.space.to_dict(), "scale": scale}
+        about = {"gallery": location, "space": gallery.space.to_dict(), "scale": scale, "score": score}
         what = f"{f'a gallery of {len(items):,} items with' if items else 'an empty gallery for'} vectors of space"
-        what = f"{what} {gallery.space}"
+        what = f"{what} {gallery.space}" + (f", searched by {SCORE_NAMES[score]}" if score != "cosine" else "")
     if write_result(about if items is None else {**about, "items": len(items)}, json_to):
         click.echo(f"{location}: {what}")
 

@@ -56,7 +56,7 @@ _QUERIES_SHOWN, _IMAGES_SHOWN = 5, 20
     type=click.Choice(["calibrated", "raw"]),
     default="calibrated",
     show_default=True,
-    help="raw sorts by cosine across spaces, for comparison only.",
+    help="raw sorts by raw score across spaces, for comparison only.",
 )
 @click.option("--exact", is_flag=True, help="Look at every vector, also where there is an approximate index.")
 @click.option(

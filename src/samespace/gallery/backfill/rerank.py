@@ -9,7 +9,8 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.backfill.vector_source import FromImages
-from samespace.gallery.index.segments import unit
+from samespace.gallery.index.exact import compare
+from samespace.gallery.index.segments import compared
 from samespace.gallery.ingest.checks import require_calibrated
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
@@ -42,8 +43,9 @@ def rerank(
         known = {name: item for name, item in reader.find(ids).items() if not item.deleted}
         rows = reader.rows_of(state.query, np.array(sorted(item.number for item in known.values()), dtype=np.int64))
     require_calibrated(state)
+    kept = state.spaces[state.query]
     # as the first stage divides queries, whether or not their space says that they are of unit length
-    units = unit(queries, replace(state.spaces[state.query].space, normalized=False))
+    asked = compared(queries, replace(kept.space, normalized=False), kept.score)
     vectors = dict(zip(rows.items.tolist(), rows.values, strict=True))
     lacking = [Claim(item.number, item.id, item.content) for item in known.values() if item.number not in vectors]
     vectors |= _embed(ledger, state.query, FromImages(embedder), lacking)
@@ -51,7 +53,7 @@ def rerank(
     return replace(
         answer,
         hits=tuple(
-            _ordered(state, hits, query, named, k, scale) for hits, query in zip(answer.hits, units, strict=True)
+            _ordered(state, hits, query, named, k, scale) for hits, query in zip(answer.hits, asked, strict=True)
         ),
     )
 
@@ -82,10 +84,11 @@ def _ordered(
             "the query space has no calibration for itself, so re-ranked hits do not compare with others"
         )
     if again:
-        rows = unit(np.stack([vectors[hit.item] for hit in again]), state.spaces[state.query].space)
-        raw = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+        asked = state.spaces[state.query]
+        rows = compared(np.stack([vectors[hit.item] for hit in again]), asked.space, asked.score)
+        raw = compare(rows.astype(np.float64), query.astype(np.float64), asked.score)
         scores = [None] * len(again) if calibration is None else calibration.apply(raw, used).tolist()
-        space = state.spaces[state.query].space.id
+        space = asked.space.id
         again = [
             Hit(hit.item, score, float(value), space) for hit, score, value in zip(again, scores, raw, strict=True)
         ]

@@ -14,7 +14,7 @@ from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Claim, Ints, Vectors
-from samespace.space import Space
+from samespace.space import Score, Space
 from samespace.vectors import VectorSet
 
 _AT_ONCE = 10_000
@@ -67,10 +67,10 @@ class FromImages:
 class FromVectors:
     """Vectors of the space that were made elsewhere, by item id."""
 
-    def __init__(self, vectors: VectorSet, space: Space) -> None:
+    def __init__(self, vectors: VectorSet, space: Space, score: Score = "cosine") -> None:
         if not vectors.has_ids:
             raise InputError(f"{vectors.name} has no ids; a backfill finds vectors by item id")
-        self.vectors, self.space = vectors, space
+        self.vectors, self.space, self.score = vectors, space, score
 
     def items(self, reader: LedgerReader) -> Ints:
         """Numbers of the gallery's items that have a vector here, ascending."""
@@ -85,7 +85,7 @@ class FromVectors:
         rows = self.vectors.rows_of([claim.id for claim in claims])
         chosen = [claim for claim, row in zip(claims, rows, strict=True) if row >= 0]
         values = self.vectors.take(rows[rows >= 0])
-        require_vectors(values, self.space, self.vectors.name, [claim.id for claim in chosen])
+        require_vectors(values, self.space, self.vectors.name, [claim.id for claim in chosen], score=self.score)
         return Prepared(chosen, lambda: values, {})
 
 

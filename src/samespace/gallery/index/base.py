@@ -28,7 +28,7 @@ class Neighbours:
 
     Attributes:
         items: (n,) item numbers.
-        raw: (n,) cosines, float64; the same vectors give the same bits, whatever lies beside them.
+        raw: (n,) scores, float64; the same vectors give the same bits, whatever lies beside them.
     """
 
     items: Ints
@@ -92,13 +92,13 @@ class Snapshot(Protocol):
         ...
 
     def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
-        """For each query the `k` items with the highest cosine among those that the space of `generation` serves.
+        """For each query the `k` items with the highest score among those that the space of `generation` serves.
 
         Items that tie with the last one are all returned, so that whoever merges can break ties by id.
 
         Args:
             generation: of the space.
-            queries: (Q, D) float32 unit vectors of the space's dimension.
+            queries: (Q, D) float32 of the space's dimension, at unit length where its score is the cosine.
             k: at least 1.
             allowed: item numbers to choose from; all where None.
             exact: look at every vector; otherwise an approximate index may be used where there is one.

@@ -105,10 +105,10 @@ class Compaction:
         """
         gallery = self.latest.now().gallery
         for stored in gallery.spaces.values():
-            if stored.retired and (folder := self.latest.segment_folder(stored.space)) is not None:
+            if stored.retired and (folder := self.latest.segment_folder(stored)) is not None:
                 shutil.rmtree(folder.path, ignore_errors=True)
         for generation in gallery.servable:
-            folder = self.latest.segment_folder(gallery.spaces[generation].space)
+            folder = self.latest.segment_folder(gallery.spaces[generation])
             try:
                 if folder is not None:
                     self._drop_damaged(generation, folder)

@@ -3,6 +3,9 @@
 A float32 dot product of two unit vectors of D dimensions errs by at most D · 2⁻²⁴, in whatever order it is summed. A
 row whose float32 score lies D · 2⁻²³ below the k-th best cannot be among the k best; the few that are left are scored
 again in float64, each row by itself, so that a score never depends on what lies beside the row.
+
+Inner products and squared distances are brought to that scale first: divided by the largest lengths, which the product
+of the float32 rows errs in proportion to.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import numpy.typing as npt
 from samespace.gallery.index.base import Float64s, Neighbours
 from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.state import Ints, Vectors
+from samespace.space import Score
 
 Bools = npt.NDArray[np.bool_]
 
@@ -26,6 +30,8 @@ _GATHERED = 4_096
 _QUERIES = 256
 _FEW = 8
 _RESCORED_BYTES = 32 * 2**20
+_SHORTEST = 1e-18  # lengths below are taken for this one, so that nothing overflows
+_LEAST = 2.0**-125  # what a float32 may lose where it is too small to be normal
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +89,10 @@ class Candidates:
 
 
 def nearest(parts: Sequence[Part], queries: Vectors, k: int) -> list[Neighbours]:
-    """For each of the queries, (Q, D) float32 unit vectors, the `k` nearest rows and all that tie with the last one."""
+    """For each of the queries, (Q, D) float32, the `k` nearest rows and all that tie with the last one.
+
+    Queries are as the rows are: at unit length where the segments' score is the cosine.
+    """
     results: list[Neighbours] = []
     for start in range(0, len(queries), _QUERIES):
         some = np.ascontiguousarray(queries[start : start + _QUERIES])
@@ -124,15 +133,68 @@ def _cut(items: Ints, raw: Float64s, k: int) -> Neighbours:
 def candidates(parts: Sequence[Part], queries: Vectors, k: int) -> Candidates:
     """Rows of which the `k` best of each query are some."""
     shortlist = _Shortlist(len(queries), k, margin(queries.shape[1]))
+    scan = _Scan(parts, queries)
     for number, part in enumerate(parts):
         for places, block in _blocks(part, len(queries), seeded=shortlist.seeded):
-            shortlist.offer(queries @ block.T, number, places, part.mask)
+            shortlist.offer(scan.scores(part.segment, places, block), number, places, part.mask)
     return shortlist.result()
+
+
+class _Scan:
+    """Float32 scores that order rows as their true ones do, but for errors below half the margin.
+
+    An inner product is divided by the query's length and the greatest one of a row, L. For a squared distance it is
+    q·r − |r|² / 2, divided by the square of the greater of L and the query's length.
+    """
+
+    def __init__(self, parts: Sequence[Part], queries: Vectors) -> None:
+        self.score: Score = next((part.segment.score for part in parts), "cosine")
+        self.queries = queries
+        if self.score == "cosine":
+            return
+        live = [part.segment.squares.max() for part in parts if part.live]
+        longest = max(_SHORTEST, float(np.sqrt(max(live, default=0.0))))
+        wide = queries.astype(np.float64)
+        lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+        greater = np.maximum(lengths, longest)
+        scales = np.maximum(lengths, _SHORTEST) * longest if self.score == "ip" else greater**2
+        self.queries = (wide / scales).astype(np.float32)
+        self._square, self._shares = longest**2, (longest / greater).astype(np.float32) ** 2 / 2
+
+    def scores(self, segment: Segment, places: Ints | int, block: Vectors) -> npt.NDArray[np.float32]:
+        """(Q, rows) of a block of a segment's rows, by place or first place."""
+        scores: npt.NDArray[np.float32] = self.queries @ block.T
+        if self.score == "l2":
+            squares = segment.squares[slice(places, places + len(block)) if isinstance(places, int) else places]
+            scores -= (squares / self._square).astype(np.float32) * self._shares
+        return scores
 
 
 def margin(dim: int) -> float:
     """More than twice what a float32 dot product of unit vectors can err by."""
     return (dim + 8) * 2.0**-23
+
+
+def slack(score: Score, dim: int, kth: float, lengths: float) -> float:
+    """How far below the `k`-th best score a store's float32 score may lie of a row that is among the `k` best.
+
+    Args:
+        score: what the store computes: products, or the sum of squared differences.
+        dim: of the vectors.
+        kth: the k-th best score.
+        lengths: for inner products, the query's length times the greatest length of a row.
+    """
+    if score == "cosine":
+        return margin(dim)
+    return margin(dim) * (lengths if score == "ip" else abs(kth)) + dim * _LEAST
+
+
+def compare(rows: Float64s, queries: Float64s, score: Score) -> Float64s:
+    """(n,) float64 scores of (n, D) rows with one query or (n, D) of them, both as they are compared."""
+    if score == "l2":
+        apart = rows - queries
+        return np.asarray(0.0 - (apart * apart).sum(axis=1))
+    return np.asarray((rows * queries).sum(axis=1))
 
 
 def best(parts: Sequence[Part], queries: Vectors, chosen: Candidates, k: int) -> list[Neighbours]:
@@ -156,7 +218,7 @@ def rescored(parts: Sequence[Part], queries: Vectors, chosen: Candidates) -> tup
         for start in range(0, len(which), step):
             some = which[start : start + step]
             rows = segment.values[chosen.place[some]].astype(np.float64)
-            raw[some] = (rows * queries[chosen.query[some]].astype(np.float64)).sum(axis=1)
+            raw[some] = compare(rows, queries[chosen.query[some]].astype(np.float64), segment.score)
     return raw, items
 
 

@@ -19,8 +19,7 @@ from samespace.gallery.index.hnsw import Graph, load_graph
 from samespace.gallery.index.segments import Manifest, Segment, SegmentFolder, joined, most_rows, read_segments
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
-from samespace.gallery.ledger.state import Ints, State
-from samespace.space import Space
+from samespace.gallery.ledger.state import Ints, State, StoredSpace
 
 _SPILL = 65_536
 _SAMPLE = 32
@@ -144,10 +143,8 @@ def _only_added(base: LocalState | None, generation: int, rows: Ints, changed: I
 class _Loader:
     """Loads the vectors of one space: from memory, from index files, and what is missing from the ledger."""
 
-    def __init__(
-        self, reader: LedgerReader, generation: int, space: Space, folder: SegmentFolder | None, rows: Ints
-    ) -> None:
-        self.reader, self.generation, self.space, self.folder, self.rows = reader, generation, space, folder, rows
+    def __init__(self, reader: LedgerReader, kept: StoredSpace, folder: SegmentFolder | None, rows: Ints) -> None:
+        self.reader, self.kept, self.folder, self.rows = reader, kept, folder, rows
 
     def load(
         self, old: SpaceVectors | None, known: _Masks | None, *, spill: bool
@@ -202,7 +199,7 @@ class _Loader:
             checksums.append(segment.checksums[places])
         if not numbers:
             return True
-        rows = self.reader.rows_of(self.generation, np.unique(np.concatenate(items)))
+        rows = self.reader.rows_of(self.kept.generation, np.unique(np.concatenate(items)))
         expected = dict(zip(rows.numbers.tolist(), rows.checksums.tolist(), strict=True))
         pairs = zip(np.concatenate(numbers).tolist(), np.concatenate(checksums).tolist(), strict=True)
         return all(expected.get(number) == checksum for number, checksum in pairs)
@@ -226,9 +223,9 @@ class _Loader:
     def _read(self, missing: Ints) -> Iterator[list[Segment]]:
         """Rows of these items from the ledger, as lists of pages; each list fits one segment."""
         pages: list[Segment] = []
-        for page in read_segments(self.reader, self.generation, self.space, missing, self.rows):
+        for page in read_segments(self.reader, self.kept, missing, self.rows):
             pages.append(page)
-            if sum(map(len, pages)) >= most_rows(self.space.dim):
+            if sum(map(len, pages)) >= most_rows(self.kept.space.dim):
                 yield pages
                 pages = []
         if pages:
@@ -238,7 +235,7 @@ class _Loader:
         """Fresh segments without current rows dropped, and small ones joined so that they stay few."""
         listed = len(vectors.segments)
         fresh: list[tuple[Segment, Bools]] = []
-        most = most_rows(self.space.dim)
+        most = most_rows(self.kept.space.dim)
         for segment, mask in zip(vectors.fresh, masks[listed:], strict=True):
             if not mask.any():
                 continue
@@ -301,8 +298,8 @@ class LatestState:
         served = ServedRows.read(reader, gallery, None if base is None else base.served, changed)
         vectors, current, parts = {}, {}, {}
         for generation, rows in served.rows.items():
-            space = gallery.spaces[generation].space
-            loader = _Loader(reader, generation, space, self.segment_folder(space), rows)
+            kept = gallery.spaces[generation]
+            loader = _Loader(reader, kept, self.segment_folder(kept), rows)
             old = None if base is None else base.vectors.get(generation)
             known = _only_added(base, generation, rows, changed)
             vectors[generation], current[generation] = loader.load(old, known, spill=spill)
@@ -312,11 +309,12 @@ class LatestState:
             )
         return LocalState(gallery, served, vectors, current, parts)
 
-    def segment_folder(self, space: Space) -> SegmentFolder | None:
+    def segment_folder(self, kept: StoredSpace) -> SegmentFolder | None:
         """Where index files of a space lie; None where everything is in memory."""
         if self.folder is None:
             return None
-        return SegmentFolder(self.folder / space.id, self._gallery, space, self._checked)
+        place = self.folder / kept.space.id
+        return SegmentFolder(place, self._gallery, kept.space, self._checked, score=kept.score)
 
     def use(self, generation: int, vectors: SpaceVectors, *, dropped: Collection[str] = ()) -> None:
         """Let searches use other segments, but none `dropped` by name, or another graph; newer rows are kept."""

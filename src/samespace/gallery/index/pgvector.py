@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from samespace.gallery.index.base import Advance, Coverage, Neighbours, ids_of
-from samespace.gallery.index.exact import margin, nearest_in
+from samespace.gallery.index.exact import margin, nearest_in, slack
 from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, build, indexes, operator
-from samespace.gallery.index.segments import Segment, unit
+from samespace.gallery.index.segments import Segment, compared
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.postgres import PostgresEngine
@@ -22,7 +22,6 @@ from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
 from samespace.gallery.serving import served_sql
 from samespace.progress import silent
-from samespace.space import Space
 
 EXACT_ROWS = 50_000
 EXACT_SHARE = 0.2
@@ -88,7 +87,7 @@ class PgvectorSource:
                 continue
             name = space.name or space.id
             advance(0, f"building the index of {name} in the server: {rows:,} vectors, it does not tell how far it is")
-            if build(self.engine, generation, space):
+            if build(self.engine, state.spaces[generation]):
                 advance(rows, f"the index of {name} is built")
         with self._guard:
             self._counts = None
@@ -179,14 +178,13 @@ class _ServedVectors:
     def __init__(self, reader: LedgerReader, state: State, generation: int, allowed: Ints | None) -> None:
         self.reader = reader
         self.generation = generation
-        self.space: Space = state.spaces[generation].space
+        kept = state.spaces[generation]
+        self.space, self.score = kept.space, kept.score
         self.where, self.values = served_sql(generation, state.servable), list[Any]()
         if allowed is not None:
             self.where += " AND v.item = ANY(?)"
             self.values = [allowed.tolist()]
-        self.operator = operator(self.space)[0]
-        # the server's cosine divides by lengths that err like the product
-        self.margin = margin(self.space.dim) * (1.01 if self.space.normalized else 4.0)
+        self.operator = operator(kept)[0]
 
     def exact(self, query: Vectors, k: int) -> Neighbours:
         """By looking at every row; adding zero keeps the server from using an index."""
@@ -199,9 +197,20 @@ class _ServedVectors:
                 f"JOIN vector_{self.generation} w ON w.no = b.no ORDER BY b.distance",
                 [_text(query), *self.values],
             )
-            if len(rows) < count or rows[-1][1] > rows[k - 1][1] + self.margin:
+            if len(rows) < count or self._beyond(rows[-1][1], rows[k - 1][1], query):
                 return self._best(rows, vectors, query, k)
             count *= 4
+
+    def _beyond(self, last: float, kth: float, query: Vectors) -> bool:
+        """Whether no row as far as the last one, by the server's distances, can be as near as the k-th."""
+        if self.score == "cosine":
+            # the server's cosine divides by lengths that err like the product
+            return last > kth + margin(self.space.dim) * (1.01 if self.space.normalized else 4.0)
+        if self.score == "l2":
+            last, kth = last**2, kth**2
+        longest = self.reader.longest(self.generation) if self.score == "ip" else 1.0
+        lengths = longest * float(np.linalg.norm(query.astype(np.float64)))
+        return last > kth + slack(self.score, self.space.dim, kth, lengths)
 
     def near(self, query: Vectors, k: int) -> Neighbours | None:
         """By the index; None where its walk ended early, as few of the rows that it met are both served and allowed."""
@@ -240,7 +249,7 @@ class _ServedVectors:
         """Rows that begin with the item number, for scoring; their row numbers do not matter there."""
         unused = np.zeros(len(rows), dtype=np.int64)
         items = np.array([row[0] for row in rows], dtype=np.int64)
-        return Segment(unused, items, unused, unit(vectors, self.space))
+        return Segment(unused, items, unused, compared(vectors, self.space, self.score), score=self.score)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import psycopg
 
 from samespace.gallery.ledger.postgres import PostgresEngine
 from samespace.gallery.ledger.reader import Session
-from samespace.space import Space
+from samespace.gallery.ledger.state import StoredSpace
 
 MOST_DIMS = 2000
 """More dimensions pgvector does not index."""
@@ -15,12 +15,16 @@ _LEAST_MEMORY, _MOST_MEMORY = 64 << 20, 2 << 30
 _BYTES_PER_LINK = 400
 
 
-def operator(space: Space) -> tuple[str, str]:
+def operator(kept: StoredSpace) -> tuple[str, str]:
     """The operator that compares vectors of a space, ascending from near to far, and its family of index operators.
 
     Unit vectors are compared as they are stored, never divided by their length again.
     """
-    return ("<#>", "vector_ip_ops") if space.normalized else ("<=>", "vector_cosine_ops")
+    if kept.score == "l2":
+        return "<->", "vector_l2_ops"
+    if kept.score == "ip" or kept.space.normalized:
+        return "<#>", "vector_ip_ops"
+    return "<=>", "vector_cosine_ops"
 
 
 def indexes(session: Session) -> set[int]:
@@ -30,12 +34,13 @@ def indexes(session: Session) -> set[int]:
     return {generation for generation, valid in _validity(session).items() if valid}
 
 
-def build(engine: PostgresEngine, generation: int, space: Space) -> bool:
+def build(engine: PostgresEngine, kept: StoredSpace) -> bool:
     """Build the index of a space beside the traffic; whether that was needed.
 
     An index that was left half-built goes first. Of several processes one builds, the others pass on.
     """
-    if space.dim > MOST_DIMS:
+    generation, dim = kept.generation, kept.space.dim
+    if dim > MOST_DIMS:
         return False
     with engine.outside_transaction() as session:
         turn = [engine.address.schema, generation]
@@ -47,10 +52,10 @@ def build(engine: PostgresEngine, generation: int, space: Space) -> bool:
         if valid is False:
             session.run(f"DROP INDEX CONCURRENTLY vector_{generation}_hnsw")
         rows = int(session.all(f"SELECT COUNT(*) FROM vector_{generation}")[0][0])
-        memory = min(_MOST_MEMORY, max(_LEAST_MEMORY, int(1.2 * rows * (4 * space.dim + _BYTES_PER_LINK))))
+        memory = min(_MOST_MEMORY, max(_LEAST_MEMORY, int(1.2 * rows * (4 * dim + _BYTES_PER_LINK))))
         session.run(f"SET maintenance_work_mem = '{memory >> 10}kB'")
         table = f"vector_{generation}"
-        sql = f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (value {operator(space)[1]})"
+        sql = f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (value {operator(kept)[1]})"
         try:
             session.run(sql)
         except psycopg.errors.DiskFull:

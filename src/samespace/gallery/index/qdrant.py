@@ -17,8 +17,8 @@ from samespace.errors import GalleryError
 from samespace.gallery.index.base import Advance, Coverage, ServedRows
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_search import QdrantSnapshot
-from samespace.gallery.index.qdrant_wire import item_point, q, revision_of, vector_name
-from samespace.gallery.index.segments import unit
+from samespace.gallery.index.qdrant_wire import item_point, q, revision_of, vector_name, vector_params
+from samespace.gallery.index.segments import compared
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -155,7 +155,7 @@ class QdrantSource:
 
     def _sync(self, advance: Advance) -> None:
         state = self.ledger.state()
-        mark = self.points.ready(_dims(state))
+        mark = self.points.ready(_params(state))
         if mark.revision > state.revision:  # of a ledger that was set back since
             self._wrong = True
             raise CollectionLost
@@ -166,7 +166,7 @@ class QdrantSource:
             with self.ledger.read() as reader:
                 state = reader.state(state)
                 points, ended = _changed(reader, state, cursor)
-            self.points.ready(_dims(state))
+            self.points.ready(_params(state))
             self.points.write(points)
             done += len(points)
             note = f"writing the collection '{self.points.collection}': {done:,} of {max(done, changed):,} items"
@@ -199,13 +199,18 @@ class QdrantSource:
         return not short or len(self.points.touched(state.revision)) > 0
 
 
-def _dims(state: State) -> dict[str, int]:
-    return {vector_name(kept.space.id): kept.space.dim for kept in state.spaces.values() if not kept.retired}
+def _params(state: State) -> dict[str, q.VectorParams]:
+    return {
+        vector_name(kept.space.id): vector_params(kept.space, kept.score)
+        for kept in state.spaces.values()
+        if not kept.retired
+    }
 
 
 def _changed(reader: LedgerReader, state: State, after: tuple[int, int]) -> tuple[list[q.PointStruct], bool]:
     """The next items by (revision, number) as points, and whether there are no more; as many as a request may carry."""
-    limit = max(1, min(_POINTS, _FLOATS // max(1, sum(_dims(state).values()))))
+    floats = sum(params.size for params in _params(state).values())
+    limit = max(1, min(_POINTS, _FLOATS // max(1, floats)))
     changed = reader.session.all(
         "SELECT no, epoch, content, deleted FROM item WHERE (epoch, no) > (?, ?) ORDER BY epoch, no LIMIT ?",
         [*after, limit],
@@ -216,7 +221,7 @@ def _changed(reader: LedgerReader, state: State, after: tuple[int, int]) -> tupl
         if kept.retired:
             continue
         rows = reader.rows_of(generation, live)
-        values = unit(rows.values, kept.space).tolist()
+        values = compared(rows.values, kept.space, kept.score).tolist()
         for item, number, checksum, value in zip(
             rows.items.tolist(), rows.numbers.tolist(), rows.checksums.tolist(), values, strict=True
         ):

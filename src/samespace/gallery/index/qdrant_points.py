@@ -69,21 +69,21 @@ class Points:
             )
         return mark
 
-    def ready(self, dims: Mapping[str, int]) -> Mark:
+    def ready(self, params: Mapping[str, q.VectorParams]) -> Mark:
         """Make the collection and the named vectors that it lacks; its mark."""
         with self._requests() as client:
             if not client.collection_exists(self.collection):
-                self._create(client, dims)
+                self._create(client, params)
             mark = self.mark()
             if mark is None:
                 self._first_mark(client)
                 mark = self.mark()
-            if set(dims) - self._names:
+            if set(params) - self._names:
                 present = client.get_collection(self.collection).config.params.vectors
                 self._names = set(present) if isinstance(present, dict) else set()
-            for name in sorted(set(dims) - self._names):
+            for name in sorted(set(params) - self._names):
                 # repeated by two writers at once it is done once: the server takes the same request as done
-                dense = q.DenseVectorConfig(size=dims[name], distance=q.Distance.DOT)
+                dense = q.DenseVectorConfig(size=params[name].size, distance=params[name].distance)
                 client.create_vector_name(self.collection, name, q.DenseVectorNameConfig(dense=dense), wait=True)
                 self._names.add(name)
         if mark is None:
@@ -138,7 +138,7 @@ class Points:
     def near(
         self, name: str, queries: Vectors, limit: int, *, lacking: Sequence[str], items: Ints | None, exact: bool
     ) -> list[Near]:
-        """For each query, (Q, D) float32, the `limit` points with the highest dot product, `items` only where given.
+        """For each query, (Q, D) float32, the `limit` points that are nearest, `items` only where given.
 
         Only points count that are without any of the `lacking` named vectors: that a point is served by a space is
         asked of the vectors it has, never of a stored generation, which every rollback would have to rewrite.
@@ -189,11 +189,9 @@ class Points:
         if self._owned:
             self._client.close()
 
-    def _create(self, client: QdrantClient, dims: Mapping[str, int]) -> None:
-        # dot product of unit rows: under the cosine distance Qdrant would normalise, and so change, what it stores
-        vectors = {name: q.VectorParams(size=dim, distance=q.Distance.DOT) for name, dim in dims.items()}
+    def _create(self, client: QdrantClient, params: Mapping[str, q.VectorParams]) -> None:
         try:
-            client.create_collection(self.collection, vectors_config=vectors)
+            client.create_collection(self.collection, vectors_config=dict(params))
         except Exception:
             if not client.collection_exists(self.collection):  # another writer may have come first
                 raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samespace.gallery.index.base import Neighbours, ServedRows, ids_of
-from samespace.gallery.index.exact import Bools, better_of, margin, nearest_in, no_neighbours
+from samespace.gallery.index.exact import Bools, better_of, nearest_in, no_neighbours, slack
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_wire import Near, vector_name
 from samespace.gallery.index.segments import Segment, read_segments
@@ -76,8 +76,8 @@ class QdrantSnapshot:
         return vector_name(self.state.spaces[generation].space.id)
 
     def _scanned(self, generation: int, queries: Vectors, k: int, items: Ints) -> list[Neighbours]:
-        space, rows = self.state.spaces[generation].space, self.served.rows[generation]
-        return nearest_in(read_segments(self.reader, generation, space, items, rows), queries, k)
+        kept, rows = self.state.spaces[generation], self.served.rows[generation]
+        return nearest_in(read_segments(self.reader, kept, items, rows), queries, k)
 
 
 class _CollectionSearch:
@@ -96,6 +96,9 @@ class _CollectionSearch:
     ) -> None:
         self.snapshot, self.generation, self.queries, self.k, self.exact = snapshot, generation, queries, k, exact
         self.best = no_neighbours(len(queries))
+        self._kept = snapshot.state.spaces[generation]
+        longest = snapshot.reader.longest(generation) if self._kept.score == "ip" else 1.0
+        self._lengths = (longest * np.linalg.norm(queries.astype(np.float64), axis=1)).tolist()
         self.missing = self.wrong = False
         self._indexed = eligible & snapshot.covered
         self._enough = min(k, int(np.count_nonzero(eligible)))
@@ -160,7 +163,7 @@ class _CollectionSearch:
         if (rows.checksums[place] != checksums).any():
             return False
         self._seen[rows.items] = True
-        more = nearest_in([Segment.of(rows, self.snapshot.state.spaces[self.generation].space)], self.queries, self.k)
+        more = nearest_in([Segment.of(rows, self._kept.space, self._kept.score)], self.queries, self.k)
         self.best = better_of(self.best, more, self.k)
         return True
 
@@ -172,7 +175,9 @@ class _CollectionSearch:
             return False
         if len(raw) < self._enough:
             return True
-        return bool(near.last >= raw[self.k - 1] - margin(self.queries.shape[1]))
+        last = -(near.last**2) if self._kept.score == "l2" else near.last
+        kth = float(raw[self.k - 1])
+        return bool(last >= kth - slack(self._kept.score, self.queries.shape[1], kth, self._lengths[query]))
 
     def _holds_all(self) -> bool:
         """Whether the collection has as many points for this space to serve as the ledger has."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from samespace.errors import InputError
 from samespace.gallery.ledger.state import Ints
+from samespace.space import Score, Space
 
 MISSING = "Qdrant needs the optional client; run: pip install 'samespace[qdrant]'"
 
@@ -43,7 +44,7 @@ class Near:
         items: (n,) item numbers.
         rows: (n,) number of the ledger's row that each vector was copied from.
         checksums: (n,) of that row.
-        last: lowest score among them; float32 arithmetic, so good for choosing candidates only.
+        last: score of the last one, as Qdrant tells it; float32 arithmetic, so good for choosing candidates only.
         complete: whether no further point meets the conditions.
     """
 
@@ -59,13 +60,21 @@ def vector_name(space_id: str) -> str:
     return f"space-{space_id}"
 
 
+def vector_params(space: Space, score: Score) -> q.VectorParams:
+    """How the collection compares the vectors of a space.
+
+    Cosines are dot products of unit rows: under its own cosine Qdrant would normalise, and so change, what it stores.
+    """
+    return q.VectorParams(size=space.dim, distance=q.Distance.EUCLID if score == "l2" else q.Distance.DOT)
+
+
 def item_point(
     item: int, revision: int, content: str, vectors: Mapping[str, tuple[int, int, list[float]]]
 ) -> q.PointStruct:
     """An item as the collection should hold it.
 
-    `vectors` hold by vector name the number of the ledger's row, its checksum and the unit vector. A removed item has
-    none: its point stays as a gravestone, so that a slow writer cannot bring the item back.
+    `vectors` hold by vector name the number of the ledger's row, its checksum and the vector as it is compared. A
+    removed item has none: its point stays as a gravestone, so that a slow writer cannot bring the item back.
     """
     return q.PointStruct(
         id=item,
@@ -105,6 +114,6 @@ def answered(name: str, points: Sequence[q.ScoredPoint], limit: int) -> Near:
         items=np.array([int(point.id) for point in points], dtype=np.int64),
         rows=np.array([row for row, _ in copied], dtype=np.int64),
         checksums=np.array([checksum for _, checksum in copied], dtype=np.int64),
-        last=min((point.score for point in points), default=-np.inf),
+        last=points[-1].score if points else -np.inf,
         complete=len(points) < limit,
     )

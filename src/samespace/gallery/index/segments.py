@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from samespace import files
 from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing, write_json
 from samespace.gallery.ledger.reader import LedgerReader
-from samespace.gallery.ledger.state import Ints, Rows, Vectors
-from samespace.space import Space
+from samespace.gallery.ledger.state import Ints, Rows, StoredSpace, Vectors
+from samespace.space import Score, Space
 
 FORMAT = "samespace.index/1"
 
@@ -46,8 +47,9 @@ class Segment:
         numbers: (N,) row numbers of the ledger.
         items: (N,) item numbers.
         checksums: (N,) CRC-32 of each vector as the ledger has it.
-        values: (N, D) float32 unit rows, C-contiguous; a memory map where the segment is a file.
+        values: (N, D) float32 rows as they are compared, C-contiguous; a memory map where the segment is a file.
         name: of the files; empty for a segment that is in memory only.
+        score: what searches go by.
     """
 
     numbers: Ints
@@ -55,22 +57,35 @@ class Segment:
     checksums: Ints
     values: Vectors
     name: str = ""
+    score: Score = "cosine"
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     @classmethod
-    def of(cls, rows: Rows, space: Space) -> Segment:
+    def of(cls, rows: Rows, space: Space, score: Score = "cosine") -> Segment:
         """A segment in memory of rows of the ledger."""
-        return cls(rows.numbers, rows.items, rows.checksums, unit(rows.values, space))
+        return cls(rows.numbers, rows.items, rows.checksums, compared(rows.values, space, score), score=score)
+
+    @cached_property
+    def squares(self) -> npt.NDArray[np.float64]:
+        """(N,) squared length of each row."""
+        return np.asarray(np.einsum("ij,ij->i", self.values, self.values, dtype=np.float64))
 
     def take(self, places: Any) -> Segment:
         """Rows by place or mask, in memory."""
-        return Segment(self.numbers[places], self.items[places], self.checksums[places], self.values[places])
+        return Segment(
+            self.numbers[places], self.items[places], self.checksums[places], self.values[places], score=self.score
+        )
+
+
+def compared(values: Vectors, space: Space, score: Score) -> Vectors:
+    """Rows as they are compared: at unit length for cosines, see `unit`, else as stored."""
+    return unit(values, space) if score == "cosine" else np.ascontiguousarray(values, dtype=np.float32)
 
 
 def unit(values: Vectors, space: Space) -> Vectors:
-    """Rows as they are compared: those of a normalised space as stored, others divided by their length in float64."""
+    """Rows at unit length: those of a normalised space as stored, others divided by their length in float64."""
     values = np.ascontiguousarray(values, dtype=np.float32)
     if space.normalized:
         return values
@@ -93,20 +108,22 @@ def joined(segments: Sequence[Segment]) -> Segment:
         np.concatenate([segment.items for segment in segments])[order],
         np.concatenate([segment.checksums for segment in segments])[order],
         values,
+        score=segments[0].score,
     )
 
 
-def read_segments(reader: LedgerReader, generation: int, space: Space, items: Ints, rows: Ints) -> Iterator[Segment]:
+def read_segments(reader: LedgerReader, kept: StoredSpace, items: Ints, rows: Ints) -> Iterator[Segment]:
     """The vectors of some items from the ledger, in segments of up to 4,096 rows.
 
     `items`: numbers of items that have a vector of the space. `rows`: see `base.ServedRows`.
     """
+    generation, space, score = kept.generation, kept.space, kept.score
     if not len(items):
         return
     first = int(rows[items].min())
     if len(items) <= _FEW or 2 * len(items) < np.count_nonzero(rows >= first):
         for start in range(0, len(items), _PAGE):
-            yield Segment.of(reader.rows_of(generation, items[start : start + _PAGE]), space)
+            yield Segment.of(reader.rows_of(generation, items[start : start + _PAGE]), space, score)
         return
     wanted = np.zeros(len(rows), dtype=np.bool_)
     wanted[items] = True
@@ -115,7 +132,7 @@ def read_segments(reader: LedgerReader, generation: int, space: Space, items: In
         last = int(page.numbers[-1])
         keep = wanted[page.items]
         if keep.any():
-            segment = Segment.of(page, space)
+            segment = Segment.of(page, space, score)
             yield segment if keep.all() else segment.take(keep)
 
 
@@ -150,13 +167,16 @@ class SegmentFolder:
     """The folder of one space's index files.
 
     `gallery`: id of the gallery; files of another one do not count. `sound`: names of segments of which every byte was
-    looked at; what is written or checked here is added.
+    looked at; what is written or checked here is added. `score`: what searches of the space go by.
     """
 
-    def __init__(self, folder: Path, gallery: str, space: Space, sound: set[str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, gallery: str, space: Space, sound: set[str] | None = None, *, score: Score = "cosine"
+    ) -> None:
         self.path = folder
         self.gallery = gallery
         self.space = space
+        self.score = score
         self.sound = set[str]() if sound is None else sound
         self._manifest = folder / "manifest.json"
 
@@ -173,7 +193,8 @@ class SegmentFolder:
         stamp = self.stamp()
         try:
             value = read_json(self._manifest, "the manifest of an index")
-            if (value["format"], value["gallery"], value["space"]) != (FORMAT, self.gallery, self.space.id):
+            whose = (value["format"], value["gallery"], value["space"], value.get("score", "cosine"))
+            if whose != (FORMAT, self.gallery, self.space.id, self.score):
                 return Manifest(stamp=stamp)
             segments, graph = value["segments"], value["graph"]
             whole = all(isinstance(entry, dict) and entry.keys() >= _ENTRY for entry in segments)
@@ -187,6 +208,8 @@ class SegmentFolder:
         """Let these files count from now on, and remove all others; the lock must be held."""
         upto = max((entry["upto"] for entry in entries), default=0)
         values = {"format": FORMAT, "gallery": self.gallery, "space": self.space.id, "upto": upto}
+        if self.score != "cosine":
+            values["score"] = self.score
         write_json(self._manifest, values | {"segments": list(entries), "graph": graph})
         self._sweep({entry["name"] for entry in entries} | ({graph["name"]} if graph else set()))
         return Manifest(upto, tuple(entries), graph, self.stamp())
@@ -213,7 +236,7 @@ class SegmentFolder:
         entry = {"name": name, "rows": rows.shape[1], "upto": int(rows[0, -1]), "crc": crc}
         mapped = np.load(self.path / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
         self.sound.add(name)
-        return Segment(rows[0], rows[1], rows[2], mapped.view(np.ndarray), name), entry
+        return Segment(rows[0], rows[1], rows[2], mapped.view(np.ndarray), name, self.score), entry
 
     def save_rows(self, name: str, rows: Ints) -> int:
         """Write row numbers and what belongs to them, (columns, N); their checksum."""
@@ -255,7 +278,7 @@ class SegmentFolder:
             return None
         if not values.flags.c_contiguous:
             return None
-        segment = Segment(rows[0], rows[1], rows[2], values.view(np.ndarray), name)
+        segment = Segment(rows[0], rows[1], rows[2], values.view(np.ndarray), name, self.score)
         sound = self.whole(segment, entry) if values.nbytes <= _CHECK_WHOLE else self._sampled(segment)
         return segment if sound else None
 
@@ -269,7 +292,7 @@ class SegmentFolder:
     def _sampled(self, segment: Segment) -> bool:
         places = np.unique(np.linspace(0, len(segment) - 1, _SAMPLE).astype(np.int64))
         values = segment.values[places]
-        if self.space.normalized:
+        if self.space.normalized or self.score != "cosine":
             return bool([checksum(row) for row in values] == segment.checksums[places].tolist())
         return bool((np.abs((values.astype(np.float64) ** 2).sum(axis=1) - 1) < 1e-3).all())
 

@@ -64,7 +64,8 @@ def add_vectors(
                 for generation, given in sets.items()
             }
             for generation, values in taken.items():
-                require_vectors(values, state.spaces[generation].space, sets[generation].name, first.ids[rows])
+                kept = state.spaces[generation]
+                require_vectors(values, kept.space, sets[generation].name, first.ids[rows], score=kept.score)
             labels = [None] * (rows.stop - start) if first.labels is None else first.labels[rows].astype(str).tolist()
             items = [
                 NewItem(name, content_of_vector(value), label, (metadata or {}).get(name, {}))
@@ -73,7 +74,8 @@ def add_vectors(
             yield Batch(items, taken)
 
     added = store(ledger, state, batches(), update=update, advance=advance)
-    return added + Added(notes=tuple(note for given in sets.values() for note in _length_note(given)))
+    by_cosine = [given for generation, given in sets.items() if state.spaces[generation].score == "cosine"]
+    return added + Added(notes=tuple(note for given in by_cosine for note in _length_note(given)))
 
 
 def add_images(

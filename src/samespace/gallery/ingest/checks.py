@@ -10,17 +10,28 @@ import numpy.typing as npt
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery.ledger.state import Rows, State, Vectors
-from samespace.space import Space, undeclared
+from samespace.scoring.score import SCORE_NAMES
+from samespace.space import Score, Space, undeclared
 
 NORM_SLACK = 1e-3
 
+MOST_LENGTH = 1e18
+"""Of a vector whose inner products and squared distances are asked for: float32 ends near 3.4e38."""
 
-def require_vectors(values: Vectors, space: Space, name: str, ids: Sequence[str] | npt.NDArray[np.str_]) -> None:
-    """Refuse vectors that a space cannot hold.
+
+def require_vectors(
+    values: Vectors,
+    space: Space,
+    name: str,
+    ids: Sequence[str] | npt.NDArray[np.str_],
+    *,
+    score: Score = "cosine",
+) -> None:
+    """Refuse vectors that a space cannot hold, or that a search by `score` cannot compare.
 
     Raises:
-        InputError: another dimension, a value that is not finite, a zero vector, or one that is not of unit length
-            where the space says so.
+        InputError: another dimension, a value that is not finite, one that is not of unit length where the space says
+            so; for cosines a zero vector, else one so long that float32 cannot hold its products.
     """
     if values.ndim != 2 or values.shape[1] != space.dim:
         raise InputError(f"{name}: expected vectors of {space.dim} dimensions for space {space}, got {values.shape}")
@@ -28,8 +39,15 @@ def require_vectors(values: Vectors, space: Space, name: str, ids: Sequence[str]
     wrong = ~np.isfinite(lengths)
     if wrong.any():
         raise InputError(f"{name}: the vector of '{ids[int(np.argmax(wrong))]}' holds NaN or infinity")
+    wrong = lengths > MOST_LENGTH
+    if score != "cosine" and wrong.any():
+        place = int(np.argmax(wrong))
+        raise InputError(
+            f"{name}: the vector of '{ids[place]}' has length {lengths[place]:.4g}; at most {MOST_LENGTH:g} can be "
+            f"compared by {SCORE_NAMES[score]}"
+        )
     wrong = lengths == 0
-    if wrong.any():
+    if score == "cosine" and wrong.any():
         raise InputError(f"{name}: the vector of '{ids[int(np.argmax(wrong))]}' is zero and has no direction")
     wrong = abs(lengths - 1) > NORM_SLACK
     if space.normalized and wrong.any():

@@ -252,6 +252,10 @@ class LedgerReader:
             yield rows
             last = int(rows.numbers[-1])
 
+    def longest(self, generation: int) -> float:
+        """No vector of a space is longer; kept for spaces that are searched by inner product, else infinite."""
+        return float(self.meta(f"longest {generation}") or "inf")
+
     def vectors(self, sql: str, values: Sequence[Any], dim: int) -> tuple[list[tuple[Any, ...]], Vectors]:
         """Rows of a query whose last column is a vector, and these vectors, (N, dim) float32."""
         try:
@@ -285,10 +289,13 @@ class LedgerReader:
         return Rows(_column(rows, 0), _column(rows, 1), vectors, _column(rows, 2), tuple(row[3] for row in rows))
 
     def _dim(self, generation: int) -> int:
+        return int(self._description(generation)["dim"])
+
+    def _description(self, generation: int) -> dict[str, Any]:
         rows = self.session.all("SELECT description FROM space WHERE rank = ?", [generation])
         if not rows:
             raise GalleryError(f"{self.engine.location} has no space of generation {generation}")
-        return int(json.loads(rows[0][0])["dim"])
+        return dict(json.loads(rows[0][0]))
 
     def _spaces(self) -> Mapping[int, StoredSpace]:
         rows = self.session.all("SELECT rank, description, model, retired FROM space ORDER BY rank")

@@ -54,6 +54,7 @@ class LedgerWriter(WorkQueue):
             self.session.run(f"DELETE FROM {table} WHERE query = ? OR gallery = ?", [generation, generation])
         of_it = [f"fusion {generation} %", f"fusion % {generation} %"]
         self.session.run("DELETE FROM meta WHERE key LIKE ? OR key LIKE ?", of_it)
+        self.session.run("DELETE FROM meta WHERE key = ?", [f"longest {generation}"])
         self._configured()
 
     def set_model(self, generation: int, model: str | None) -> None:
@@ -211,6 +212,7 @@ class LedgerWriter(WorkQueue):
         first = self._take("next_vector", len(items))
         numbers = np.arange(first, first + len(items), dtype=np.int64)
         self.session.insert_vectors(generation, numbers, items, contents, vectors)
+        self._note_longest(generation, vectors)
         revision = self._tick()
         if fresh:
             return
@@ -284,6 +286,15 @@ class LedgerWriter(WorkQueue):
             "INSERT INTO audit (at, actor, action, detail) VALUES (?, ?, ?, ?)",
             [time.time(), actor or _user(), action, json.dumps(detail)],
         )
+
+    def _note_longest(self, generation: int, vectors: Vectors) -> None:
+        """Keep the greatest length of a space's vectors where it bounds the error of a store's inner products."""
+        if self._description(generation).get("score") != "ip":
+            return
+        longest = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max()))
+        known = self.meta(f"longest {generation}")
+        if known is None or longest > float(known):
+            self.put_meta(f"longest {generation}", repr(longest))
 
     def _forget(self, numbers: Ints) -> None:
         generations = [row[0] for row in self.session.all("SELECT rank FROM space WHERE retired = 0")]

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from samespace.errors import InputError, SpaceError
 from samespace.gallery.ingest.checks import generation_of
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.search.query_vectors import Fusion, checked, fused
+from samespace.gallery.search.query_vectors import Fusion, checked, fused, leading, require_fusable
 from samespace.metrics._arrays import encode
 from samespace.metrics.calibration import Calibration, calibrate
-from samespace.space import Links, Space, require_comparable
+from samespace.scoring.score import SCORE_NAMES, score_table
+from samespace.space import Links, Score, Space, require_comparable
 from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
@@ -64,14 +65,21 @@ def calibrate_pair(
     """Learn how scores of a pair of spaces relate to matches, and store it; see `Gallery.calibrate`."""
     state = ledger.state()
     pair = generation_of(state, queries.space, queries.name), generation_of(state, gallery.space, gallery.name)
+    score, other = (state.spaces[generation].score for generation in pair)
+    if score != other:
+        raise SpaceError(
+            f"{queries.space} is searched by {SCORE_NAMES[score]} and {gallery.space} by {SCORE_NAMES[other]}: queries "
+            "of one never meet items of the other"
+        )
     link: Links | None = certificate
     if pair in state.links:
         link = _Linked()
     elif pair[0] != pair[1]:
         require_comparable(queries.space, gallery.space, certificate)
     if fusion is not None:
+        require_fusable(state)
         queries, link = _fused(queries, gallery, fusion), _Linked()
-    scores = pair_scores(queries, gallery, link)
+    scores = pair_scores(queries, gallery, link, score)
     among = None if scores.tail is None else scores.impostors
     calibration = calibrate(scores.genuine, scores.impostor, tail=scores.tail, impostors=among)
     with ledger.write() as writer:
@@ -99,8 +107,8 @@ def _fused(queries: VectorSet, gallery: VectorSet, fusion: Fusion) -> VectorSet:
     return replace(queries, vectors=vectors, space=gallery.space)
 
 
-def pair_scores(queries: VectorSet, gallery: VectorSet, link: Links | None) -> PairScores:
-    """Cosines of all pairs of one label, and of pairs of unlike labels; an item is not paired with itself.
+def pair_scores(queries: VectorSet, gallery: VectorSet, link: Links | None, score: Score = "cosine") -> PairScores:
+    """Scores of all pairs of one label, and of pairs of unlike labels; an item is not paired with itself.
 
     The two sets are compared tile by tile, so that memory holds one tile beside what is kept, whatever their sizes.
 
@@ -120,7 +128,7 @@ def pair_scores(queries: VectorSet, gallery: VectorSet, link: Links | None) -> P
     for left in _tiles(len(gallery), _TILE[1]):
         block = gallery.subset(np.arange(left.start, left.stop))
         for top in _tiles(len(queries), _TILE[0]):
-            scores = queries.subset(np.arange(top.start, top.stop)).scores(block, certificate=link)
+            scores = _scores(queries.subset(np.arange(top.start, top.stop)), block, link, score)
             same = query_codes[top, None] == codes[None, left]
             rows = np.flatnonzero((own[top] >= left.start) & (own[top] < left.stop))
             columns = own[top][rows] - left.start
@@ -130,6 +138,17 @@ def pair_scores(queries: VectorSet, gallery: VectorSet, link: Links | None) -> P
             impostors.add(scores[other])
     sample, tail = impostors.kept()
     return PairScores(np.concatenate(genuine), sample, tail, impostors.total)
+
+
+def _scores(queries: VectorSet, gallery: VectorSet, link: Links | None, score: Score) -> Scores:
+    """(Q, N) scores of all pairs, float32."""
+    if score == "cosine":
+        return queries.scores(gallery, certificate=link)
+    require_comparable(queries.space, gallery.space, link)
+    asked, rows = (
+        leading(np.asarray(one.vectors), gallery.dim, score).astype(np.float64) for one in (queries, gallery)
+    )
+    return score_table(asked, rows, score).astype(np.float32)
 
 
 class _Impostors:

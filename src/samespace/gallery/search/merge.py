@@ -22,7 +22,7 @@ class Hit:
     Attributes:
         item: its id.
         score: on the scale of the search, which all spaces share; None where the pair of spaces has no calibration.
-        raw: cosine of the query and the vector it met.
+        raw: cosine, inner product or minus squared distance of the query and the vector it met.
         space: id of the space that served the item.
     """
 
@@ -39,7 +39,7 @@ class Ranked:
     Attributes:
         place: of the space among those that met the query.
         items: item numbers.
-        raw: cosines.
+        raw: as `Hit.raw`.
         score: calibrated, NaN where the pair has no calibration.
     """
 

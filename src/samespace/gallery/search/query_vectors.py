@@ -10,9 +10,11 @@ import numpy as np
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.fusion import fuse
+from samespace.gallery.ingest.checks import MOST_LENGTH
 from samespace.gallery.ledger.state import State, Vectors
 from samespace.metrics.calibration import Calibration
-from samespace.space import Space, undeclared
+from samespace.scoring.score import SCORE_NAMES
+from samespace.space import Score, Space, undeclared
 from samespace.vectors import VectorSet
 
 _NORM_TOLERANCE = 1e-3
@@ -70,12 +72,14 @@ def fused_generation(state: State, generations: Sequence[int], fusion: Fusion | 
         fusion: that was asked for.
 
     Raises:
-        InputError: an older space serves items, and its queries are not at hand.
+        InputError: an older space serves items, and its queries are not at hand; or the gallery is not searched by
+            cosine.
         SpaceError: old queries of no older space of the gallery.
     """
     older = [generation for generation in generations if generation != state.query]
     if fusion is None:
         return None, []
+    require_fusable(state)
     if not older:
         return None, ["no item is served by an older space: nothing is fused, and the older model is not needed"]
     newest = state.spaces[older[-1]].space
@@ -94,6 +98,20 @@ def fused_generation(state: State, generations: Sequence[int], fusion: Fusion | 
         for one in older
     ]
     return generation if generation in older else None, notes
+
+
+def require_fusable(state: State) -> None:
+    """Refuse fused queries, which have lost the lengths of both, where lengths count.
+
+    Raises:
+        InputError: the gallery is not searched by cosine.
+    """
+    score = state.spaces[state.query].score
+    if score != "cosine":
+        raise InputError(
+            f"fused queries are brought to unit length, which is for cosines; this gallery is searched by "
+            f"{SCORE_NAMES[score]}: leave out fuse (--fuse)"
+        )
 
 
 def fused_calibration(state: State, generation: int, alpha: float) -> Calibration:
@@ -122,8 +140,8 @@ def fused(old: Vectors, new: Vectors, dims: int, alpha: float) -> Vectors:
     return fuse(old, new, alpha)
 
 
-def checked(queries: Any, space: Space) -> Vectors:
-    """Queries as (Q, D) float32, or the reason why not."""
+def checked(queries: Any, space: Space, score: Score = "cosine") -> Vectors:
+    """Queries as (Q, D) float32, or the reason why a search by `score` cannot take them."""
     given = np.asarray(queries)
     if given.ndim != 2 or given.shape[1] != space.dim:
         raise InputError(f"expected queries of space {space} as (queries, {space.dim}), got shape {given.shape}")
@@ -134,8 +152,12 @@ def checked(queries: Any, space: Space) -> Vectors:
     lengths = np.sqrt((wide * wide).sum(axis=1))
     for row in np.flatnonzero(~np.isfinite(lengths))[:1]:
         raise InputError(f"query {row} holds NaN or infinity")
-    for row in np.flatnonzero(lengths == 0)[:1]:
-        raise InputError(f"query {row} is zero and has no cosine")
+    if score == "cosine":
+        for row in np.flatnonzero(lengths == 0)[:1]:
+            raise InputError(f"query {row} is zero and has no cosine")
+    else:
+        for row in np.flatnonzero(lengths > MOST_LENGTH)[:1]:
+            raise InputError(f"query {row} has length {lengths[row]:.4g}; at most {MOST_LENGTH:g} can be compared")
     if space.normalized:
         for row in np.flatnonzero(np.abs(lengths - 1) > _NORM_TOLERANCE)[:1]:
             raise InputError(
@@ -145,8 +167,13 @@ def checked(queries: Any, space: Space) -> Vectors:
     return vectors
 
 
-def leading(vectors: Vectors, dims: int) -> Vectors:
-    """The leading dimensions as unit vectors: divided by their length in float64, then float32."""
+def leading(vectors: Vectors, dims: int, score: Score = "cosine") -> Vectors:
+    """The leading dimensions as they are compared.
+
+    For cosines as unit vectors: divided by their length in float64, then float32. Else as they are.
+    """
+    if score != "cosine":
+        return np.ascontiguousarray(vectors[:, :dims])
     wide = np.ascontiguousarray(vectors[:, :dims], dtype=np.float64)
     lengths = np.sqrt((wide * wide).sum(axis=1))
     for row in np.flatnonzero(lengths == 0)[:1]:

@@ -24,7 +24,8 @@ from samespace.gallery.search.query_vectors import (
     leading,
 )
 from samespace.metrics.calibration import Calibration, Scale
-from samespace.space import Space, lengths_differ
+from samespace.scoring.score import SCORE_NAMES
+from samespace.space import Score, Space, lengths_differ
 
 __all__ = ["Answer", "Hit", "Merge", "Pair", "search"]
 
@@ -58,6 +59,7 @@ class Answer:
         scale: of the scores.
         merge: what lists are sorted by.
         notes: what a user should know, a line each.
+        score: what raw scores are.
     """
 
     hits: tuple[tuple[Hit, ...], ...]
@@ -67,6 +69,7 @@ class Answer:
     scale: Scale
     merge: Merge
     notes: tuple[str, ...] = ()
+    score: Score = "cosine"
 
 
 def search(
@@ -97,7 +100,7 @@ def search(
         where: conditions on labels and metadata, see `filters.Where`.
         min_score: the lowest score on the scale that counts.
         max_fmr: the highest false-match rate that counts, between 0 and 1, judged by each item's own pair.
-        merge: `calibrated`; `raw` sorts by cosine whatever it means, for comparison.
+        merge: `calibrated`; `raw` sorts by raw score whatever it means, for comparison.
         scale: `logistic` or `fmr`; by default the gallery's setting.
         exact: look at every vector, even where there is an approximate index.
         fusion: search the items of an older space with queries fused of two models.
@@ -112,7 +115,8 @@ def search(
     with source.snapshot(filters) as snapshot:
         state, generations = snapshot.state, snapshot.generations()
         _require_query_space(state, space)
-        vectors = checked(queries, space)
+        by_score = state.spaces[state.query].score
+        vectors = checked(queries, space, by_score)
         meeting, fusion_notes = fused_generation(state, generations, fusion)
         _require_certified_share(state, generations, meeting, None if fusion is None else fusion.alpha)
         calibrations = {one: state.calibrations.get((state.query, one)) for one in generations}
@@ -124,21 +128,21 @@ def search(
         level = None if max_fmr is None else -math.log10(max_fmr)
         rank = partial(ranked, scale=scale, min_score=min_score, min_level=level)
         asked = {
-            one: _asked(vectors, pair.dims, fusion if one == meeting else None)
+            one: _asked(vectors, pair.dims, by_score, fusion if one == meeting else None)
             for one, pair in zip(generations, pairs, strict=True)
         }
         lists = _lists(snapshot, asked, calibrations, len(vectors), int(k), exact=exact, rank=rank)
-        # one space without a calibration has no scores, and cosines sort it the same
+        # one space without a calibration has no scores, and raw ones sort it the same
         by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
         hits = _hits(snapshot, lists, int(k), by, pairs)
     notes = (*_notes(state, generations, pairs, merge), *fusion_notes)
-    return Answer(hits, state.revision, space.id, pairs, scale, merge, notes)
+    return Answer(hits, state.revision, space.id, pairs, scale, merge, notes, by_score)
 
 
-def _asked(vectors: Vectors, dims: int, fusion: Fusion | None) -> Vectors:
+def _asked(vectors: Vectors, dims: int, score: Score, fusion: Fusion | None) -> Vectors:
     """The queries that the items of one space are searched with."""
     if fusion is None or fusion.old is None or fusion.space is None:
-        return leading(vectors, dims)
+        return leading(vectors, dims, score)
     return fused(checked(fusion.old, fusion.space), vectors, dims, fusion.alpha)
 
 
@@ -216,6 +220,7 @@ def _dims(state: State, generation: int) -> int:
     query, gallery = state.spaces[state.query].space, state.spaces[generation].space
     if generation == state.query:
         return gallery.dim
+    _require_one_score(state, generation)
     link = state.links.get((state.query, generation))
     if link is None:
         raise SpaceError(
@@ -228,6 +233,15 @@ def _dims(state: State, generation: int) -> int:
             "does not fit; roll the gallery back, run 'samespace check' again and upgrade with its certificate"
         )
     return link.dims
+
+
+def _require_one_score(state: State, generation: int) -> None:
+    kept, asked = state.spaces[generation], state.spaces[state.query]
+    if kept.score != asked.score:
+        raise SpaceError(
+            f"queries of space {asked.space} go by {SCORE_NAMES[asked.score]} and items of {kept.space} by "
+            f"{SCORE_NAMES[kept.score]}: the two are never one list; roll the gallery back"
+        )
 
 
 def _require_certified_share(

@@ -10,12 +10,25 @@ from samespace.errors import SpaceError
 from samespace.gallery.ledger.state import Link, State
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.metrics.calibration import Calibration
-from samespace.space import Space
+from samespace.scoring.score import SCORE_NAMES
+from samespace.space import Score, Space
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate
 
-_KEPT = ("format", "created", "compatible", "old_space", "new_space", "metrics", "data", "options", "sweep", "notes")
+_KEPT = (
+    "format",
+    "created",
+    "compatible",
+    "old_space",
+    "new_space",
+    "metrics",
+    "data",
+    "options",
+    "sweep",
+    "notes",
+    "score",
+)
 
 Pair = tuple[int, int]
 """Generation of the queries, generation of the vectors that they search."""
@@ -82,7 +95,11 @@ def permissions_for(
 
     Certificates that were given at an earlier plan count as well. `accept_uncertified` accepts pairs of one dimension
     that no certificate allows.
+
+    Raises:
+        SpaceError: a certificate of another score than the gallery is searched by.
     """
+    _require_score(state.spaces[state.query].score, certificates)
     result, held = Permissions(), set[Pair]()
     for generation in state.servable:
         old = state.spaces[generation].space
@@ -120,6 +137,22 @@ def permissions_for(
     known |= held if result.refused else set()
     result.uncalibrated.extend(pair for one in (*state.servable, new) if (pair := (new, one)) not in known)
     return result
+
+
+def _require_score(score: Score, certificates: Sequence[Certificate]) -> None:
+    for one in certificates:
+        pair = f"the certificate of queries of {one.new_space.id} on vectors of {one.old_space.id}"
+        again = f"run 'samespace check{'' if score == 'cosine' else f' --score {score}'}' for the pair"
+        if one.score != score:
+            raise SpaceError(
+                f"{pair} is by {SCORE_NAMES[one.score]}, and the gallery is searched by {SCORE_NAMES[score]}; {again}"
+            )
+        if one.stored_as != "float32":
+            raise SpaceError(f"{pair} is of vectors kept as {one.stored_as}, and a gallery keeps float32; {again}")
+        if one.fusion is not None and score != "cosine":
+            raise SpaceError(
+                f"{pair} is of fused queries, which are for galleries that are searched by cosine; {again}"
+            )
 
 
 def _calibrations(
