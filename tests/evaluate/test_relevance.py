@@ -75,6 +75,9 @@ def test_values_are_those_of_pytrec_eval_with_absent_documents_and_queries_witho
     sets, grades = world()
     grades["q0"]["not-in-the-gallery"] = 2
     grades["q1"] = dict.fromkeys(grades["q1"], 0)
+    # neither a query that was not judged nor one that is not asked counts
+    del grades["q3"]
+    grades["not-asked"] = {"d1": 1}
     found = check(**sets, qrels=Judgements.of(grades), metrics=list(OF_TREC), replicates=50)
     evaluator = pytrec_eval.RelevanceEvaluator(grades, {"ndcg_cut.10", "recall.10", "recip_rank"})
     values = evaluator.evaluate(run_of(sets["queries"], sets["gallery"])).values()
