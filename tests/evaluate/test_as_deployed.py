@@ -80,7 +80,7 @@ def expected(table, queries, gallery):
 
 
 def sets(seed, dims=(4, 4), *, ties):
-    """Queries, gallery, baseline and new gallery of lengths that vary widely; of few values where ties are wanted."""
+    """Queries, gallery, baseline and paragon of lengths that vary widely; of few values where ties are wanted."""
     rng = np.random.default_rng(seed)
     labels = {"q": np.arange(26) % 13, "g": np.arange(30) % 10}
 
@@ -97,9 +97,9 @@ def sets(seed, dims=(4, 4), *, ties):
         return VectorSet.from_arrays(values, labels=labels[kind], ids=[f"{kind}{row}" for row in range(count)])
 
     old, new = dims
-    return {
-        "baseline": made("q", old), "gallery": made("g", old), "queries": made("q", new), "new_gallery": made("g", new)
-    }  # fmt: skip
+    given = {"baseline": made("q", old), "gallery": made("g", old), "queries": made("q", new)}
+    # the new model against itself, without the backfill that a new gallery adds
+    return given | {"paragon": (given["queries"], made("g", new))}
 
 
 @pytest.mark.parametrize("ties", [True, False])
@@ -118,16 +118,17 @@ def test_a_check_is_a_brute_force_of_the_deployed_search(score, form, ties, monk
                 patched.setattr(sides, "_READ_ROWS", 7)
                 assert replace(check(**given, **options, block_size=5), created="") == replace(whole, created="")
         dim = min(dims) if truncate is None else truncate
-        tests = {"old": ("baseline", "gallery"), "cross": ("queries", "gallery"), "new": ("queries", "new_gallery")}
+        queries, gallery = given["queries"], given["gallery"]
+        tests = {"old": (given["baseline"], gallery), "cross": (queries, gallery), "paragon": given["paragon"]}
         for test, (asked, held) in tests.items():
             cut = dim if test == "cross" else truncate
-            table = deployed(given[asked], given[held], score, form, cut)
-            for name, value in expected(table, given[asked], given[held]).items():
+            table = deployed(asked, held, score, form, cut)
+            for name, value in expected(table, asked, held).items():
                 assert getattr(whole[name], test) == pytest.approx(value, abs=1e-12), (seed, test, name)
 
 
 def test_halves_are_those_of_a_gallery_that_is_float16_on_disk(world):
-    given = world.sets("new_gallery")
+    given = world.sets()
     held = {
         role: replace(one, vectors=one.vectors.astype(np.float16)) if "gallery" in role else one
         for role, one in given.items()
