@@ -211,14 +211,14 @@ def test_a_filter_on_items_of_another_space_still_finds_k(schema: str, monkeypat
     few = np.sort(np.random.default_rng(3).choice(filled.served(1), 14, replace=False))
     allowed = np.union1d(filled.moved, few)
     walked: list[bool] = []
-    near = pgvector._ServedVectors.near
+    near = pgvector.ServedVectors.near
 
-    def watched(part: pgvector._ServedVectors, query: np.ndarray, k: int) -> Neighbours | None:
+    def watched(part: pgvector.ServedVectors, query: np.ndarray, k: int) -> Neighbours | None:
         found = near(part, query, k)
         walked.append(found is not None)
         return found
 
-    monkeypatch.setattr(pgvector._ServedVectors, "near", watched)
+    monkeypatch.setattr(pgvector.ServedVectors, "near", watched)
     queries = vectors(5, 16, 21)
     with source.snapshot() as snapshot:
         for k in (10, 20):
@@ -232,8 +232,8 @@ def test_a_filter_on_items_of_another_space_still_finds_k(schema: str, monkeypat
 
 def explained(snapshot: object, generation: int, query: np.ndarray) -> str:
     """The server's plan of an approximate search."""
-    part = pgvector._ServedVectors(snapshot._reader, snapshot.state, generation, None)  # type: ignore[attr-defined]
-    with pgvector._following_index(part.reader, 10, 0.5):
+    part = pgvector.ServedVectors(snapshot._reader, snapshot.state, generation, None)  # type: ignore[attr-defined]
+    with pgvector.following_index(part.reader, 10, 0.5):
         sql, values = part.near_sql(query, 10)
         return "\n".join(row[0] for row in part.reader.session.all(f"EXPLAIN {sql}", values))
 

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from samespace.errors import SamespaceError
+from samespace.gallery.index.adopted.store import store_of
+from samespace.gallery.index.adopted.sync import differing
 from samespace.gallery.index.base import Source
 from samespace.gallery.ingest.checks import damaged
 from samespace.gallery.ingest.images import ItemEmbedder
@@ -84,6 +86,7 @@ def examine(
             if not kept.retired:
                 findings += _vectors(reader, state, generation, advance)
         findings += _work(reader, state, where)
+        findings += _adopted(reader, source, where)
     for generation, embedder in (embedders or {}).items():
         findings.append(_canaries(ledger, state, generation, embedder))
     if repair:
@@ -183,6 +186,20 @@ def _work(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]:
             f"{work.open:,} items are on the work list, {alive} workers are at it",
             "" if alive else f"run 'samespace gallery backfill {where}' to go on",
         )
+
+
+def _adopted(reader: LedgerReader, source: Source, where: str) -> Iterator[Finding]:
+    store = store_of(source)
+    if store is None:
+        return
+    found = differing(store, reader)
+    what = (
+        f"{store.name}: {found.added:,} rows added, {found.changed:,} changed, {found.gone:,} gone since the last look"
+    )
+    if found.added or found.changed or found.gone:
+        yield Finding("note", what, f"run 'samespace gallery sync {where}'")
+    else:
+        yield Finding("ok", what)
 
 
 def _canaries(ledger: Ledger, state: State, generation: int, embedder: ItemEmbedder) -> Finding:

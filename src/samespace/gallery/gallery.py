@@ -22,6 +22,8 @@ from samespace.gallery.backfill.rerank import rerank as rerank_hits
 from samespace.gallery.backfill.run import Backfilled
 from samespace.gallery.backfill.vector_source import FromImages, FromVectors, VectorSource
 from samespace.gallery.doctor import Diagnosis
+from samespace.gallery.index.adopted.store import store_of
+from samespace.gallery.index.adopted.sync import Synced, sync
 from samespace.gallery.index.base import Source
 from samespace.gallery.index.open import open_source_of, require_index
 from samespace.gallery.ingest.add import Metadata, add_images, add_vectors
@@ -208,6 +210,7 @@ class Gallery:
             SpaceError: vectors of an undeclared or unknown space, or none of the query space.
             InputError: ids missing, vectors of the wrong shape or length, an item that is there with another content.
         """
+        self._require_own_items()
         added = add_vectors(self.ledger, vectors, also, metadata=metadata, update=update, advance=advance)
         return self._compacted(added, advance)
 
@@ -236,6 +239,7 @@ class Gallery:
         Raises:
             GalleryError: the query space's model is not at hand.
         """
+        self._require_own_items()
         added = add_images(
             self.ledger, embedders_at_hand(self.state, images, device),
             labelled=labelled, metadata=metadata, update=update, batch_size=batch_size, advance=advance,
@@ -248,6 +252,7 @@ class Gallery:
         Raises:
             InputError: an id that the gallery does not have; nothing is removed.
         """
+        self._require_own_items()
         with self.ledger.write() as writer:
             known = {name: item for name, item in writer.find(ids).items() if not item.deleted}
             unknown = [name for name in ids if name not in known]
@@ -469,6 +474,8 @@ class Gallery:
         limits = limits or Limits()
         if workers < 1:
             raise InputError(f"workers should be at least 1, got {workers}")
+        if store_of(self.source) is not None:
+            self.sync()
         state = self.state
         require_calibrated(state)
         vector_source = self._vector_source(state, vectors, model, images, device)
@@ -516,6 +523,20 @@ class Gallery:
         sealed = seal(self.ledger, partial=partial, advance=advance)
         self._compact(advance)
         return sealed
+
+    def sync(self, *, advance: Bar = silent) -> Synced:
+        """List what an application has added, changed or deleted in its own table since the last time.
+
+        Args:
+            advance: called with how many more rows were listed.
+
+        Raises:
+            GalleryError: the gallery has adopted no table.
+        """
+        store = store_of(self.source)
+        if store is None:
+            raise GalleryError(f"{self.location} has adopted no table: its items change by 'add' and 'remove' only")
+        return sync(self.ledger, store, advance=advance)
 
     def status(self) -> Status:
         """Spaces, items, upgrade, work, workers, rate and time left."""
@@ -576,6 +597,14 @@ class Gallery:
             require_same_model(self.ledger, state.query, embedder)
             self._trusted = (asked, embedder)
         return self._trusted[1]
+
+    def _require_own_items(self) -> None:
+        store = store_of(self.source)
+        if store is not None:
+            raise GalleryError(
+                f"{self.location}: its items are the rows of {store.name}; add, change and delete them there, "
+                "'samespace gallery sync' lists what has changed"
+            )
 
     def _compacted(self, added: Added, advance: Bar) -> Added:
         if added.added or added.updated or added.filled:

@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from samespace.gallery.backfill.worker import is_dead
+from samespace.gallery.index.adopted.store import store_of
+from samespace.gallery.index.adopted.sync import differing, last_sync
 from samespace.gallery.index.base import Source
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade, Work, WorkerStatus
 from samespace.space import Score, Space
 
@@ -46,6 +49,25 @@ class SpaceStatus:
 
 
 @dataclass(frozen=True)
+class AdoptedStatus:
+    """What an application's table holds that the ledger has not listed.
+
+    Attributes:
+        table: its name.
+        added: rows that are not listed.
+        changed: rows whose vector is another one.
+        gone: listed rows that are no longer there, or have no vector now.
+        looked: when the table was last looked at and listed, in seconds since 1970.
+    """
+
+    table: str
+    added: int
+    changed: int
+    gone: int
+    looked: float | None
+
+
+@dataclass(frozen=True)
 class Status:
     """How a gallery stands.
 
@@ -63,6 +85,7 @@ class Status:
         only_new: items that only spaces newer than the one before the upgrade know: a rollback would hide them.
         bytes: the ledger takes.
         audit: what was done last, newest first.
+        adopted: of a gallery that serves an application's table.
     """
 
     location: str
@@ -78,6 +101,7 @@ class Status:
     only_new: int
     bytes: int
     audit: tuple[Mapping[str, Any], ...]
+    adopted: AdoptedStatus | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -85,6 +109,8 @@ class Status:
         for kept, one in zip(self.spaces, value["spaces"], strict=True):
             one["space"] = kept.space.to_dict()
         value["audit"] = [dict(line) for line in self.audit]
+        if self.adopted is None:
+            del value["adopted"]
         return value
 
 
@@ -104,6 +130,7 @@ def status(ledger: Ledger, source: Source) -> Status:
         earlier = [generation for generation in state.servable if generation != state.query]
         only_new = items - sum(reader.served(earlier).values()) if state.upgrade is not None else 0
         audit = tuple(reader.audit(10))
+        adopted = _adopted(reader, source)
     rates = [worker.done / max(now - worker.started, 1e-3) for worker in workers if worker.done]
     rate = sum(rates) if rates else None
     todo = items - stored[state.query]
@@ -121,7 +148,16 @@ def status(ledger: Ledger, source: Source) -> Status:
         only_new=only_new,
         bytes=ledger.engine.size(),
         audit=audit,
+        adopted=adopted,
     )
+
+
+def _adopted(reader: LedgerReader, source: Source) -> AdoptedStatus | None:
+    store = store_of(source)
+    if store is None:
+        return None
+    now, last = differing(store, reader), last_sync(reader)
+    return AdoptedStatus(store.name, now.added, now.changed, now.gone, None if last is None else last.at)
 
 
 def _spaces(

@@ -18,6 +18,7 @@ from samespace.scoring.score import SCORE_NAMES
 
 if TYPE_CHECKING:
     from samespace.gallery import Answer, Backfilled, Diagnosis, Plan, Status, Switched
+    from samespace.gallery.status import AdoptedStatus
 
 _NAMED = 10
 _BAR = 30
@@ -127,6 +128,8 @@ def print_status(status: Status, console: Console) -> None:
     _say(console, f"{status.location}: {status.items:,} items, {status.bytes / 2**20:,.1f} MiB{how}")
     _phase(status, console)
     _print_spaces(status, console)
+    if status.adopted is not None:
+        _print_adopted(status.adopted, status.location, console)
     for worker in status.workers:
         _say(console, f"worker {worker.owner}: {worker.done:,} embedded, {worker.failed:,} not, {worker.note}")
     if status.only_new:
@@ -135,6 +138,14 @@ def print_status(status: Status, console: Console) -> None:
         last = status.audit[0]
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(last["at"])))
         _say(console, f"last: {last['action']} by {last['actor']}, {when}")
+
+
+def _print_adopted(adopted: AdoptedStatus, location: str, console: Console) -> None:
+    looked = "never" if adopted.looked is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(adopted.looked))
+    differs = f"{adopted.added:,} added, {adopted.changed:,} changed, {adopted.gone:,} gone"
+    _say(console, f"items are the rows of {adopted.table}, last listed {looked}; since then {differs}")
+    if adopted.added or adopted.changed or adopted.gone:
+        _say(console, f"searches know already; 'samespace gallery sync {quote(location)}' lists them")
 
 
 def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:

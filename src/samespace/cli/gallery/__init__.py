@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from samespace.cli.gallery.add import add
+from samespace.cli.gallery.adopt import adopt, sync
 from samespace.cli.gallery.backfill import backfill
 from samespace.cli.gallery.calibrate import calibrate
 from samespace.cli.gallery.create import create
@@ -43,6 +44,7 @@ def gallery() -> None:
 
 
 for command in (
-    create, add, remove, search, calibrate, plan, upgrade, backfill, status, pause, resume, rollback, seal, doctor,
+    create, adopt, add, remove, sync, search, calibrate, plan, upgrade, backfill, status, pause, resume, rollback, seal,
+    doctor,
 ):  # fmt: skip
     gallery.add_command(command)

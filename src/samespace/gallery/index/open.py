@@ -33,6 +33,10 @@ def _local(ledger: Ledger, location: str) -> Source:
 
 
 def _pgvector(ledger: Ledger, location: str) -> Source:
+    if ledger.engine.adopted is not None:
+        from samespace.gallery.index.adopted.postgres import AdoptedSource
+
+        return AdoptedSource(ledger)
     from samespace.gallery.index.pgvector import PgvectorSource
 
     return PgvectorSource(ledger)

@@ -29,6 +29,7 @@ EXACT_SHARE = 0.2
 _COUNTED_SECONDS = 10.0
 _BATCH = 16
 _BLOCK = 8192
+_PROBES = 10
 _SORT_MEMORY = "64MB"
 # the planner would rather sort everything than follow the index through an anti-join
 _FOLLOW_INDEX = ("enable_seqscan", "enable_sort", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan")
@@ -71,7 +72,10 @@ class PgvectorSource:
                 if self._state is None or self._state.revision <= state.revision:
                     self._state = state
             reader.session.run(f"SET LOCAL work_mem = '{_SORT_MEMORY}'")
-            yield PgvectorSnapshot(self, reader, state, reader.select(where) if where else None)
+            yield self._snapshot(reader, state, where)
+
+    def _snapshot(self, reader: LedgerReader, state: State, where: Sequence[Condition]) -> PgvectorSnapshot:
+        return PgvectorSnapshot(self, reader, state, reader.select(where) if where else None)
 
     def maintain(self, advance: Advance = silent) -> None:
         """Build the HNSW index of every servable space that has grown out of exact search; searches go on meanwhile."""
@@ -83,7 +87,8 @@ class PgvectorSource:
             there = indexes(reader.session)
         for generation, rows in stored.items():
             space = state.spaces[generation].space
-            if rows < self.exact_rows or generation in there or space.dim > MOST_DIMS:
+            small = rows < self.exact_rows or space.dim > MOST_DIMS
+            if small or generation in there or self.engine.written(generation) is None:
                 continue
             name = space.name or space.id
             advance(0, f"building the index of {name} in the server: {rows:,} vectors, it does not tell how far it is")
@@ -155,15 +160,16 @@ class PgvectorSnapshot:
 
     def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
         """See `base.Snapshot`."""
-        rows = _ServedVectors(self._reader, self.state, generation, allowed)
+        rows = self._vectors(generation, allowed)
         share = 0.0 if exact else self._share(generation, allowed)
         if share > 0:
-            with _following_index(self._reader, k, share):
+            with following_index(self._reader, k, share):
                 near = [rows.near(query, k) for query in queries]
             return [rows.exact(query, k) if one is None else one for one, query in zip(near, queries, strict=True)]
-        if len(queries) >= _BATCH:
-            return nearest_in(rows.blocks(), queries, k)
-        return [rows.exact(query, k) for query in queries]
+        return rows.all_exact(queries, k)
+
+    def _vectors(self, generation: int, allowed: Ints | None) -> ServedVectors:
+        return ServedVectors(self._reader, self.state, generation, allowed)
 
     def _share(self, generation: int, allowed: Ints | None) -> float:
         """Share of the index's rows that may be returned; 0 where an exact search is the better one."""
@@ -172,32 +178,46 @@ class PgvectorSnapshot:
         return live / rows if rows and live >= self._source.exact_rows and live >= EXACT_SHARE * rows else 0.0
 
 
-class _ServedVectors:
-    """The vectors of one space that serve an item, and are allowed."""
+class ServedVectors:
+    """The vectors of one space that serve an item, and are allowed; a subclass says where else they lie.
+
+    `rows` is what stands after FROM, with a row `v`; `table` has each row's `value` by its `key`.
+    """
+
+    rows, table, key, item = "vector_{0} v", "vector_{0}", "no", "v.item"
+    # the type of the column, and a name of the row where it may have no number
+    kind, name = "vector", "NULL"
 
     def __init__(self, reader: LedgerReader, state: State, generation: int, allowed: Ints | None) -> None:
         self.reader = reader
         self.generation = generation
         kept = state.spaces[generation]
         self.space, self.score = kept.space, kept.score
+        self.rows, self.table = self.rows.format(generation), self.table.format(generation)
         self.where, self.values = served_sql(generation, state.servable), list[Any]()
         if allowed is not None:
             self.where += " AND v.item = ANY(?)"
             self.values = [allowed.tolist()]
-        self.operator = operator(kept)[0]
+        self.operator = self.near_operator = operator(kept)[0]
+
+    def all_exact(self, queries: Vectors, k: int) -> list[Neighbours]:
+        """For each query the nearest by looking at every row."""
+        if len(queries) >= _BATCH:
+            return nearest_in(self.blocks(), queries, k)
+        return [self.exact(query, k) for query in queries]
 
     def exact(self, query: Vectors, k: int) -> Neighbours:
         """By looking at every row; adding zero keeps the server from using an index."""
         count = k + k // 2 + 16
         while True:
             rows, vectors = self._fetch(
-                f"SELECT b.item, b.distance, w.value FROM (SELECT v.no, v.item, "
-                f"(v.value {self.operator} ?::vector) + 0 AS distance "
-                f"FROM vector_{self.generation} v WHERE {self.where} ORDER BY distance LIMIT {count}) b "
-                f"JOIN vector_{self.generation} w ON w.no = b.no ORDER BY b.distance",
+                f"SELECT b.item, b.name, b.distance, w.value::vector FROM (SELECT v.{self.key}, {self.item}, "
+                f"{self.name} AS name, (v.value::vector {self.operator} ?::vector) + 0 AS distance "
+                f"FROM {self.rows} WHERE {self.where} ORDER BY distance LIMIT {count}) b "
+                f"JOIN {self.table} w ON w.{self.key} = b.{self.key} ORDER BY b.distance",
                 [_text(query), *self.values],
             )
-            if len(rows) < count or self._beyond(rows[-1][1], rows[k - 1][1], query):
+            if len(rows) < count or self._beyond(rows[-1][2], rows[k - 1][2], query):
                 return self._best(rows, vectors, query, k)
             count *= 4
 
@@ -208,9 +228,12 @@ class _ServedVectors:
             return last > kth + margin(self.space.dim) * (1.01 if self.space.normalized else 4.0)
         if self.score == "l2":
             last, kth = last**2, kth**2
-        longest = self.reader.longest(self.generation) if self.score == "ip" else 1.0
+        longest = self._longest() if self.score == "ip" else 1.0
         lengths = longest * float(np.linalg.norm(query.astype(np.float64)))
         return last > kth + slack(self.score, self.space.dim, kth, lengths)
+
+    def _longest(self) -> float:
+        return self.reader.longest(self.generation)
 
     def near(self, query: Vectors, k: int) -> Neighbours | None:
         """By the index; None where its walk ended early, as few of the rows that it met are both served and allowed."""
@@ -220,23 +243,23 @@ class _ServedVectors:
     def near_sql(self, query: Vectors, k: int) -> tuple[str, list[Any]]:
         """The query that the index answers, with its values."""
         return (
-            f"SELECT v.item, v.value FROM vector_{self.generation} v WHERE {self.where} "
-            f"ORDER BY v.value {self.operator} ?::vector LIMIT {_wanted(k)}",
+            f"SELECT {self.item}, {self.name}, v.value::vector FROM {self.rows} WHERE {self.where} "
+            f"ORDER BY v.value {self.near_operator} ?::{self.kind} LIMIT {_wanted(k)}",
             [*self.values, _text(query)],
         )
 
     def blocks(self) -> Iterator[Segment]:
         """All of them, brought here."""
-        last = 0
+        after, values = "", list[Any]()
         while True:
             rows, vectors = self._fetch(
-                f"SELECT v.item, v.no, v.value FROM vector_{self.generation} v WHERE {self.where} AND v.no > ? "
-                f"ORDER BY v.no LIMIT {_BLOCK}",
-                [*self.values, last],
+                f"SELECT {self.item}, {self.name}, v.{self.key}, v.value::vector FROM {self.rows} "
+                f"WHERE {self.where}{after} ORDER BY v.{self.key} LIMIT {_BLOCK}",
+                [*self.values, *values],
             )
             if not rows:
                 return
-            last = rows[-1][1]
+            after, values = f" AND v.{self.key} > ?", [rows[-1][2]]
             yield self._segment(rows, vectors)
 
     def _fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[tuple[Any, ...]], Vectors]:
@@ -248,18 +271,25 @@ class _ServedVectors:
     def _segment(self, rows: list[tuple[Any, ...]], vectors: Vectors) -> Segment:
         """Rows that begin with the item number, for scoring; their row numbers do not matter there."""
         unused = np.zeros(len(rows), dtype=np.int64)
-        items = np.array([row[0] for row in rows], dtype=np.int64)
-        return Segment(unused, items, unused, compared(vectors, self.space, self.score), score=self.score)
+        return Segment(unused, self._items(rows), unused, compared(vectors, self.space, self.score), score=self.score)
+
+    def _items(self, rows: list[tuple[Any, ...]]) -> Ints:
+        return np.array([row[0] for row in rows], dtype=np.int64)
 
 
 @contextmanager
-def _following_index(reader: LedgerReader, k: int, share: float) -> Iterator[None]:
-    """Let the server walk the index, as far as it takes to find enough rows that are served."""
+def following_index(reader: LedgerReader, k: int, share: float, *, patient: bool = True) -> Iterator[None]:
+    """Let the server walk the index, as far as it takes to find enough rows that are served.
+
+    Where it is not `patient`, only among the nearest, whether they are enough or not.
+    """
     effort = min(1000, max(100, int(_wanted(k) * 2 / share)))
     settings = {
-        "hnsw.iterative_scan": "relaxed_order",
+        "hnsw.iterative_scan": "relaxed_order" if patient else "off",
         "hnsw.ef_search": str(effort),
         "hnsw.max_scan_tuples": str(_most_scanned(effort)),
+        "ivfflat.iterative_scan": "relaxed_order" if patient else "off",
+        "ivfflat.probes": str(_PROBES),
         **dict.fromkeys(_FOLLOW_INDEX, "off"),
     }
     reader.session.run("; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items()))

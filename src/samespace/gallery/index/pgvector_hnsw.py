@@ -40,7 +40,8 @@ def build(engine: PostgresEngine, kept: StoredSpace) -> bool:
     An index that was left half-built goes first. Of several processes one builds, the others pass on.
     """
     generation, dim = kept.generation, kept.space.dim
-    if dim > MOST_DIMS:
+    table = engine.written(generation)
+    if dim > MOST_DIMS or table is None:
         return False
     with engine.outside_transaction() as session:
         turn = [engine.address.schema, generation]
@@ -50,20 +51,19 @@ def build(engine: PostgresEngine, kept: StoredSpace) -> bool:
         if valid:
             return False
         if valid is False:
-            session.run(f"DROP INDEX CONCURRENTLY vector_{generation}_hnsw")
-        rows = int(session.all(f"SELECT COUNT(*) FROM vector_{generation}")[0][0])
+            session.run(f"DROP INDEX CONCURRENTLY {table}_hnsw")
+        rows = int(session.all(f"SELECT COUNT(*) FROM {table}")[0][0])
         memory = min(_MOST_MEMORY, max(_LEAST_MEMORY, int(1.2 * rows * (4 * dim + _BYTES_PER_LINK))))
         session.run(f"SET maintenance_work_mem = '{memory >> 10}kB'")
-        table = f"vector_{generation}"
         sql = f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (value {operator(kept)[1]})"
         try:
             session.run(sql)
         except psycopg.errors.DiskFull:
             # workers share that memory through /dev/shm, which containers keep small
-            session.run(f"DROP INDEX CONCURRENTLY IF EXISTS vector_{generation}_hnsw")
+            session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {table}_hnsw")
             session.run("SET max_parallel_maintenance_workers = 0")
             session.run(sql)
-        session.run(f"ANALYZE vector_{generation} (no, item)")
+        session.run(f"ANALYZE {table} (no, item)")
     return True
 
 
@@ -72,6 +72,6 @@ def _validity(session: Session) -> dict[int, bool]:
     rows = session.all(
         "SELECT c.relname, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid "
         "JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE n.nspname = current_schema() AND c.relname ~ '^vector_[0-9]+_hnsw$'"
+        "WHERE n.nspname = current_schema() AND c.relname ~ '^(vector|side)_[0-9]+_hnsw$'"
     )
     return {int(name.split("_")[1]): valid for name, valid in rows}

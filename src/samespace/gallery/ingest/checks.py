@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import GalleryError, InputError, SpaceError
+from samespace.gallery.ledger.adopted import UNKNOWN_CHECKSUM
 from samespace.gallery.ledger.state import Rows, State, Vectors
 from samespace.scoring.score import SCORE_NAMES
 from samespace.space import Score, Space, undeclared
@@ -90,7 +91,7 @@ def require_calibrated(state: State) -> None:
 
 
 def damaged(rows: Rows) -> int:
-    """How many stored vectors are not what was written."""
+    """How many stored vectors are not what was written, as far as there are checksums of them."""
     values = np.ascontiguousarray(rows.values, dtype="<f4")
     checksums = np.fromiter((zlib.crc32(row.tobytes()) for row in values), dtype=np.int64, count=len(values))
-    return int((checksums != rows.checksums).sum())
+    return int(((checksums != rows.checksums) & (rows.checksums != UNKNOWN_CHECKSUM)).sum())

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from samespace.errors import GalleryError
+from samespace.gallery.ledger.adopted import AdoptedTable
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import Engine, LedgerReader
-from samespace.gallery.ledger.schema import FORMAT, FORMAT_WITH_SCORES
+from samespace.gallery.ledger.schema import FORMAT, FORMAT_ADOPTED, FORMATS
 from samespace.gallery.ledger.sqlite import SqliteEngine
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.space import Score, Space
+from samespace.typed import plain
 
 POSTGRES = ("postgresql://", "postgres://")
 
@@ -39,22 +41,26 @@ class Ledger:
         model: str | None,
         settings: Mapping[str, Any],
         score: Score = "cosine",
+        adopted: AdoptedTable | None = None,
     ) -> Ledger:
         """Make a new ledger with its first space, which is searched by `score`.
 
         The location is a folder, or `postgresql://…`, where `?schema=NAME` names the schema; settings are JSON-ready.
+        `adopted`: the table in the same database that has the vectors of the space, and keeps them.
 
         Raises:
             InputError: there is a gallery already, or something else.
             GalleryError: the place cannot be written.
         """
-        engine = _engine(str(location), create=True)
+        engine = _engine(str(location), create=True, adopted=adopted)
         try:
             with engine.writing() as session:
                 writer = LedgerWriter(engine, session)
                 engine.create_tables(session)
                 session.run("INSERT INTO clock VALUES (1, 0, 0, 1, 1, 1)")
-                writer.put_meta("format", FORMAT)
+                writer.put_meta("format", FORMAT if adopted is None else FORMAT_ADOPTED)
+                if adopted is not None:
+                    writer.put_meta("adopted", json.dumps(plain(adopted)))
                 writer.put_meta("gallery", uuid.uuid4().hex)
                 writer.put_meta("settings", json.dumps(dict(settings)))
                 writer.add_space(space, model, score)
@@ -72,10 +78,9 @@ class Ledger:
             ledger = cls(engine)
             with ledger.read() as reader:
                 written = reader.meta("format")
-            if written not in (FORMAT, FORMAT_WITH_SCORES):
+            if written not in FORMATS:
                 raise GalleryError(
-                    f"{engine.location} has format {written!r}; this version reads '{FORMAT}' and "
-                    f"'{FORMAT_WITH_SCORES}'"
+                    f"{engine.location} has format {written!r}; this version reads {', '.join(map(repr, FORMATS))}"
                 )
         except BaseException:
             engine.close()
@@ -120,10 +125,12 @@ class Ledger:
         self.engine.close()
 
 
-def _engine(location: str, *, create: bool = False, read_only: bool = False) -> Engine:
+def _engine(
+    location: str, *, create: bool = False, read_only: bool = False, adopted: AdoptedTable | None = None
+) -> Engine:
     if location.startswith(POSTGRES):
         # needs the extra `postgres`
         from samespace.gallery.ledger.postgres import PostgresEngine
 
-        return PostgresEngine(location, create=create, read_only=read_only)
+        return PostgresEngine(location, create=create, read_only=read_only, adopted=adopted)
     return SqliteEngine(Path(location), create=create, read_only=read_only)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from samespace.errors import GalleryError, InputError
 
@@ -16,17 +16,15 @@ try:
 except ImportError:
     raise InputError("galleries on PostgreSQL need psycopg: pip install 'samespace[postgres]'") from None
 
-from samespace.gallery.ledger import postgres_copy
+from samespace.gallery.ledger.adopted import AdoptedTable
 from samespace.gallery.ledger.pool import OneChange, Pool
 from samespace.gallery.ledger.postgres_address import parsed
 from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors, starting
+from samespace.gallery.ledger.postgres_session import Connection, PostgresSession
 from samespace.gallery.ledger.schema import POSTGRES, postgres_vectors
-from samespace.gallery.ledger.state import Ints, Vectors
 from samespace.text import Scalar
+from samespace.typed import read
 
-Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
-
-_AT_ONCE = 500
 _MOST_DIMS = 16000
 _KEPT_OPEN = 8
 _RECOVERY_SECONDS = 30.0
@@ -37,69 +35,27 @@ _EXTENSION = (
 )
 
 
-class PostgresSession:
-    """One open transaction."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-    def all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Every row of a query."""
-        return self.connection.execute(_placeholders(sql), values).fetchall()
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Execute a statement; how many rows it touched."""
-        return self.connection.execute(_placeholders(sql), values).rowcount
-
-    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Execute a statement for each row of values."""
-        with self.connection.cursor() as cursor:
-            cursor.executemany(_placeholders(sql), rows)
-
-    def insert(self, table: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> None:
-        """Append rows to a table: by COPY, which knows no conflicts, or by statements of many rows."""
-        if not conflict:
-            with self.connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN".encode()) as copy:
-                for row in rows:
-                    copy.write_row(row)
-            return
-        for start in range(0, len(rows), _AT_ONCE):
-            part = rows[start : start + _AT_ONCE]
-            marks = ", ".join([f"({', '.join('?' * len(part[0]))})"] * len(part))
-            self.run(f"INSERT INTO {table} VALUES {marks} {conflict}", [value for row in part for value in row])
-
-    def insert_vectors(
-        self, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
-    ) -> None:
-        """Append rows to a space's vectors."""
-        sql = f"COPY vector_{generation} FROM STDIN (FORMAT BINARY)".encode()
-        with self.connection.cursor() as cursor, cursor.copy(sql) as copy:
-            for piece in postgres_copy.rows(numbers, items, contents, values):
-                copy.write(piece)
-
-    def vectors(self, sql: str, values: Sequence[Any], dim: int) -> tuple[list[tuple[Any, ...]], Vectors]:
-        """Rows of a query whose last column is a vector, and these vectors (N, dim).
-
-        Raises:
-            ValueError: a stored vector has another length.
-        """
-        with self.connection.cursor(binary=True) as cursor:
-            rows = cursor.execute(_placeholders(sql), values).fetchall()
-        return rows, postgres_copy.unpacked([row[-1] for row in rows], dim)
-
-
 class PostgresEngine:
     """A schema of a PostgreSQL database; safe to use from many threads and processes at once.
 
     `location`: `postgresql://…`; the schema is named by `?schema=NAME` and is `samespace` by default. `create`: make a
-    new gallery; otherwise there must be one.
+    new gallery; otherwise there must be one. `adopted`, for a new one: the application's table with the vectors of its
+    first space.
 
     Raises:
         InputError: the address is not legal, or there is something in the schema already (`create`).
         GalleryError: there is no gallery, or the server cannot be reached or used.
     """
 
-    def __init__(self, location: str, *, create: bool = False, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        location: str,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        adopted: AdoptedTable | None = None,
+    ) -> None:
+        self.adopted = adopted
         self.address = parsed(location)
         self.location = self.address.shown
         self.secret_location = location
@@ -156,13 +112,38 @@ class PostgresEngine:
                 raise no_vectors(error, self.address) from error
         self._find_extension(session.connection)
         session.run(f"SET LOCAL search_path TO {self._path}")
-        session.run(POSTGRES)
+        for statement in [POSTGRES, *(self.adopted.tables() if self.adopted else ())]:
+            session.run(statement)
 
     def vector_table(self, generation: int, dim: int) -> list[str]:
         """Statements that make the table of a space's vectors."""
         if dim > _MOST_DIMS:
             raise InputError(f"{self.location}: pgvector keeps vectors of at most {_MOST_DIMS} dimensions, got {dim}")
-        return postgres_vectors(generation, dim)
+        return self.adopted.vectors(generation, dim) if self.adopted else postgres_vectors(generation, dim)
+
+    def written(self, generation: int) -> str | None:
+        """The table that the ledger writes a space's vectors to; None where they are the application's own."""
+        if self.adopted is None:
+            return f"vector_{generation}"
+        return None if generation == self.adopted.generation else f"side_{generation}"
+
+    def drop_vectors(self, generation: int) -> list[str]:
+        """Statements that undo `vector_table` where the ledger writes the vectors."""
+        kept = [f"DROP TABLE {self.written(generation)}"]
+        return kept if self.adopted is None else [f"DROP VIEW vector_{generation}", *kept]
+
+    def refresh(self, session: Any) -> None:
+        """Learn of a table that another process has handed over since."""
+        if self.adopted is not None:
+            self.adopted = self._adopted(session.all("SELECT value FROM meta WHERE key = 'adopted'")[0][0])
+
+    def _adopted(self, text: str) -> AdoptedTable:
+        return read(AdoptedTable, json.loads(text), f"{self.location}: the adopted table")
+
+    @property
+    def described(self) -> str:
+        """The table or view that has each item's label and metadata."""
+        return "item" if self.adopted is None else "described"
 
     def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
         """A filter condition on `item` as SQL with its values."""
@@ -220,7 +201,7 @@ class PostgresEngine:
             connection = self._pool.new()
             try:
                 connection.execute(f"SET search_path TO {self._path}".encode())
-                yield PostgresSession(connection)
+                yield self._session(connection)
             finally:
                 connection.close()
                 self._pool.give(connection)
@@ -242,7 +223,7 @@ class PostgresEngine:
         with self._explained():
             connection = self._begun(begin)
             try:
-                yield PostgresSession(connection)
+                yield self._session(connection)
                 # after an error that the caller swallowed the server rolls back and calls it a success
                 if connection.execute(b"COMMIT").statusmessage != "COMMIT":
                     raise GalleryError(f"{self.location}: a statement of this change failed; nothing was changed")
@@ -252,6 +233,9 @@ class PostgresEngine:
                 raise
             finally:
                 self._pool.give(connection)
+
+    def _session(self, connection: Connection) -> PostgresSession:
+        return PostgresSession(connection, "vector" if self.adopted is None else "side")
 
     def _begun(self, begin: bytes) -> Connection:
         """A connection with an open transaction; a new one where the server has closed the one that was kept."""
@@ -312,6 +296,11 @@ class PostgresEngine:
             [f'"{self.address.schema}".clock'],
         ).fetchall()
         self.read_only = self.read_only or not writable[0][0]
+        if "adopted" in there:
+            rows = connection.execute(
+                f"SELECT value FROM {self._path.split(',')[0]}.meta WHERE key = 'adopted'".encode()
+            )
+            self.adopted = self._adopted(rows.fetchall()[0][0])
 
     def _find_extension(self, connection: Connection) -> None:
         for schema, _ in connection.execute(_EXTENSION):
@@ -331,9 +320,3 @@ class PostgresEngine:
 
 def _reusable(connection: Connection) -> bool:
     return not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-
-
-@lru_cache(maxsize=4096)
-def _placeholders(sql: str) -> bytes:
-    """SQL with the placeholders of psycopg, which also wants each percent sign twice."""
-    return sql.replace("%", "%%").replace("?", "%s").encode()

@@ -28,7 +28,8 @@ from samespace.metrics.calibration import Calibration
 from samespace.space import Score, Space
 
 if TYPE_CHECKING:
-    from samespace.gallery.ledger.postgres import PostgresEngine, PostgresSession
+    from samespace.gallery.ledger.postgres import PostgresEngine
+    from samespace.gallery.ledger.postgres_session import PostgresSession
     from samespace.gallery.ledger.sqlite import SqliteEngine, SqliteSession
 
 Engine: TypeAlias = "SqliteEngine | PostgresEngine"
@@ -54,6 +55,7 @@ class LedgerReader:
         revision, config, query = self.session.all("SELECT epoch, config, query FROM clock")[0]
         if known is not None and known.config == config:
             return replace(known, revision=revision, query=query)
+        self.engine.refresh(self.session)
         return State(
             revision=revision,
             config=config,
@@ -133,25 +135,31 @@ class LedgerReader:
 
     def metadata(self, numbers: Sequence[int] | Ints) -> dict[int, dict[str, Any]]:
         """Metadata of items by number."""
-        rows = self.all_listed("SELECT no, metadata FROM item WHERE no IN (LISTED)", numbers)
+        rows = self.all_listed(f"SELECT no, metadata FROM {self.engine.described} WHERE no IN (LISTED)", numbers)
         # PostgreSQL's driver has read the JSON already
         return {number: text if isinstance(text, dict) else json.loads(text or "{}") for number, text in rows}
 
     def labels(self) -> tuple[Ints, list[str | None]]:
         """Numbers and labels of all live items, by number."""
-        rows = self.session.all("SELECT no, label FROM item WHERE deleted = 0 ORDER BY no")
+        rows = self.session.all(f"SELECT no, label FROM {self.engine.described} WHERE deleted = 0 ORDER BY no")
         return _column(rows, 0), [row[1] for row in rows]
 
     def select(self, where: Sequence[Condition]) -> Ints:
         """Numbers of the live items that meet every condition, ascending."""
-        sql, values = "SELECT no FROM item WHERE deleted = 0", list[Any]()
+        sql, values = self.meets(where)
+        table = self.engine.described
+        return _column(self.session.all(f"SELECT no FROM {table} WHERE deleted = 0 AND {sql} ORDER BY no", values), 0)
+
+    def meets(self, where: Sequence[Condition]) -> tuple[str, list[Any]]:
+        """SQL on `label` and `metadata` that is true where every condition is met, with its values."""
+        every, values = ["1 = 1"], list[Any]()
         for condition in where:
             options = condition.value if isinstance(condition.value, tuple) else (condition.value,)
             operator = "=" if condition.operator == "in" else condition.operator
             parts = [self.engine.condition(condition.key, operator, option) for option in options]
-            sql += f" AND ({' OR '.join(part for part, _ in parts)})"
+            every.append(f"({' OR '.join(part for part, _ in parts)})")
             values += [value for _, given in parts for value in given]
-        return _column(self.session.all(sql + " ORDER BY no", values), 0)
+        return " AND ".join(every), values
 
     def live(self) -> int:
         """How many items there are."""
@@ -159,7 +167,7 @@ class LedgerReader:
 
     def stored(self, generation: int) -> int:
         """How many vectors a space holds."""
-        return self._count(f"SELECT COUNT(*) FROM vector_{generation}")
+        return self._count(f"SELECT COUNT(*) FROM {self.engine.written(generation) or f'vector_{generation}'}")
 
     def served(self, generations: Sequence[int]) -> dict[int, int]:
         """How many live items each of the servable spaces (ascending generations) serves."""

@@ -93,6 +93,8 @@ class SqliteEngine:
         self.location = self.secret_location = str(folder)
         self.read_only = read_only
         self.skip_locked = ""
+        self.described = "item"
+        self.adopted = None
         self._change = OneChange()
         self._pool = Pool(self._connect, lambda connection: not connection.in_transaction, keep=_KEPT_OPEN)
         if create:
@@ -136,6 +138,17 @@ class SqliteEngine:
     def vector_table(self, generation: int, dim: int) -> list[str]:
         """Statements that make the table of a space's vectors."""
         return sqlite_vectors(generation)
+
+    def written(self, generation: int) -> str | None:
+        """The table that the ledger writes a space's vectors to."""
+        return f"vector_{generation}"
+
+    def refresh(self, session: Any) -> None:
+        """Nothing of this can change."""
+
+    def drop_vectors(self, generation: int) -> list[str]:
+        """Statements that undo `vector_table`."""
+        return [f"DROP TABLE vector_{generation}"]
 
     def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
         """A filter condition on `item` as SQL with its values."""

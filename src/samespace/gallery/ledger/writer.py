@@ -35,7 +35,7 @@ class LedgerWriter(WorkQueue):
         description = space.to_dict()
         if score != "cosine":
             description["score"] = score
-            self.put_meta("format", FORMAT_WITH_SCORES)
+            self.put_meta("format", max(FORMAT_WITH_SCORES, self.meta("format") or ""))
         self.session.run(
             "INSERT INTO space VALUES (?, ?, ?, ?, 0, ?)",
             [generation, space.id, json.dumps(description), model, time.time()],
@@ -47,7 +47,8 @@ class LedgerWriter(WorkQueue):
 
     def forget_space(self, generation: int) -> None:
         """Remove a space that was planned and never used, with its plan."""
-        self.session.run(f"DROP TABLE vector_{generation}")
+        for statement in self.engine.drop_vectors(generation):
+            self.session.run(statement)
         for table, column in (("space", "rank"), ("work", "space"), ("canary", "space"), ("upgrade", "new")):
             self.session.run(f"DELETE FROM {table} WHERE {column} = ?", [generation])
         for table in ("link", "calibration"):
@@ -211,6 +212,9 @@ class LedgerWriter(WorkQueue):
             return
         first = self._take("next_vector", len(items))
         numbers = np.arange(first, first + len(items), dtype=np.int64)
+        if (table := self.engine.written(generation)) != f"vector_{generation}":
+            # of a vector whose row the application has changed since
+            self.run_listed(f"DELETE FROM {table} WHERE item IN (LISTED)", items)
         self.session.insert_vectors(generation, numbers, items, contents, vectors)
         self._note_longest(generation, vectors)
         revision = self._tick()
@@ -234,7 +238,7 @@ class LedgerWriter(WorkQueue):
             [after, limit],
         )
         numbers = [row[0] for row in rows]
-        self.run_listed(f"DELETE FROM vector_{generation} WHERE no IN (LISTED)", numbers)
+        self.run_listed(f"DELETE FROM {self.engine.written(generation)} WHERE no IN (LISTED)", numbers)
         return numbers
 
     def lacking(self, generation: int, items: Sequence[int] | Ints) -> Ints:
@@ -299,7 +303,8 @@ class LedgerWriter(WorkQueue):
     def _forget(self, numbers: Ints) -> None:
         generations = [row[0] for row in self.session.all("SELECT rank FROM space WHERE retired = 0")]
         for generation in generations:
-            self.run_listed(f"DELETE FROM vector_{generation} WHERE item IN (LISTED)", numbers)
+            if table := self.engine.written(generation):
+                self.run_listed(f"DELETE FROM {table} WHERE item IN (LISTED)", numbers)
             self.run_listed("DELETE FROM work WHERE space = ? AND item IN (LISTED)", numbers, [generation])
         self.run_listed("DELETE FROM canary WHERE item IN (LISTED)", numbers)
 

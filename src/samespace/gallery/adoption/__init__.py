@@ -1,0 +1,1 @@
+"""Taking over an application's vectors where they are, and handing the column back with new ones."""
