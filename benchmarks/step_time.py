@@ -32,7 +32,7 @@ from samespace.demo.run import peak_memory
 from samespace.losses import InfluenceLoss, MarginHead, MatchedLoss
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.train import CompatibleTask, flushed_denormals, parse_recipe
-from samespace.train.loop import _Training
+from samespace.train.loop import Training
 from samespace.train.old_views import OldViews
 from samespace.vectors import VectorSet
 
@@ -92,7 +92,7 @@ class World:
         given: dict[str, Any] = {"old_model": old_model if name in MIXED else None}
         given["old_views"] = self.views if name == FIXED else None
         task = CompatibleTask(Embedder(self.config), head, influence=term)
-        training = _Training(
+        training = Training(
             task, self.source, self.recipe, out, self.stored, device=self.device, processes=None, quiet=True, **given
         )
         task.train()
