@@ -174,7 +174,10 @@ def _advice(support: Support, taken: str, out: Path) -> str:
     lows = {metric: low for metric, (_, low, _) in support.gains[taken].items()}
     behind = ", ".join(metric for metric, low in lows.items() if low <= 0)
     if behind:
-        return f"no gain over searching with the old model is shown in {behind}; rather stay, or re-embed the gallery"
+        return (
+            f"no gain over searching with the old model is shown in {behind}; rather stay, or re-embed the gallery "
+            "('samespace gallery upgrade GALLERY --behind')"
+        )
     return (
         f"next: samespace bridge apply {quote(str(out))} VECTORS --out DIR, then samespace check on classes that "
         "neither model was trained on"

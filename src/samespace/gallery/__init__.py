@@ -7,8 +7,10 @@ from samespace.gallery.backfill.run import Backfilled
 from samespace.gallery.doctor import Diagnosis, Finding
 from samespace.gallery.gallery import Gallery
 from samespace.gallery.ingest.store import Added
+from samespace.gallery.quality import Quality
 from samespace.gallery.search.search import Answer, Hit
 from samespace.gallery.status import Status
+from samespace.gallery.upgrade.behind import BehindSwitch
 from samespace.gallery.upgrade.plan import Plan
 from samespace.gallery.upgrade.seal import Sealed
 from samespace.gallery.upgrade.upgrade import Switched
@@ -17,12 +19,14 @@ __all__ = [
     "Added",
     "Answer",
     "Backfilled",
+    "BehindSwitch",
     "Diagnosis",
     "Finding",
     "Gallery",
     "Hit",
     "Limits",
     "Plan",
+    "Quality",
     "Sealed",
     "Status",
     "Switched",

@@ -19,6 +19,7 @@ from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
+from samespace.gallery.upgrade.behind import dropped
 from samespace.gallery.upgrade.model_check import require_same_model
 from samespace.progress import Bar, silent
 from samespace.scoring.score import SCORE_NAMES
@@ -106,8 +107,15 @@ def _database(ledger: Ledger) -> Iterator[Finding]:
 def _counts(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]:
     items, served = reader.live(), reader.served(state.servable)
     parts = ", ".join(f"{count:,} by {state.spaces[generation].space}" for generation, count in served.items())
-    lacking = reader.unserved(state.servable)
+    left_out = dropped(state, reader)
+    lacking = np.setdiff1d(reader.unserved(state.servable), left_out)
     yield Finding("ok", f"{items:,} items; served: {parts}")
+    if len(left_out):
+        yield Finding(
+            "note",
+            f"{len(left_out):,} items were dropped at the switch: no search finds them, and a seal removes them",
+            f"embed them with 'samespace gallery backfill {where} --retry', or roll back",
+        )
     if len(lacking):
         names = [item.id for item in reader.items(lacking[:3]).values()]
         yield Finding(
@@ -171,9 +179,10 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
 
 def _work(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]:
     now = time.time()
-    work = reader.work(state.query, now)
-    if work.failed:
-        (name, reason), *_ = reader.failures(state.query, 1)
+    target = state.query if state.filling is None else state.filling.new
+    work = reader.work(target, now)
+    if work.failed and not len(dropped(state, reader)):
+        (name, reason), *_ = reader.failures(target, 1)
         yield Finding(
             "note",
             f"{work.failed:,} items could not be embedded, the first is '{name}': {reason}",

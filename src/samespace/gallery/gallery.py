@@ -34,16 +34,19 @@ from samespace.gallery.ledger.filters import Where
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, Upgrade
 from samespace.gallery.models import absolute, embedder_of, embedders_at_hand, job_of, new_space
+from samespace.gallery.quality import Quality, Queries, measure, require_known
 from samespace.gallery.search.calibration import calibrate_pair
+from samespace.gallery.search.earlier import Earlier
 from samespace.gallery.search.query_vectors import fusion_of
 from samespace.gallery.search.search import Answer, Merge, search
 from samespace.gallery.search.traffic import Traffic
 from samespace.gallery.status import Status, status
-from samespace.gallery.upgrade import upgrade
+from samespace.gallery.upgrade import behind, upgrade
+from samespace.gallery.upgrade.behind import BehindSwitch
 from samespace.gallery.upgrade.model_check import Canaries, require_same_model
 from samespace.gallery.upgrade.plan import Plan, items_worth
-from samespace.gallery.upgrade.seal import Sealed, seal
-from samespace.gallery.upgrade.upgrade import Switched
+from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, seal
+from samespace.gallery.upgrade.upgrade import NewSpace, Switched
 from samespace.metrics.calibration import Calibration, Scale
 from samespace.progress import Bar, silent
 from samespace.space import Score, Space, undeclared
@@ -86,6 +89,7 @@ class Gallery:
             ledger.close()
             raise
         self._traffic = Traffic(ledger)
+        self._earlier = Earlier(ledger)
         self._trusted: tuple[tuple[Any, ...], ItemEmbedder] | None = None
 
     @classmethod
@@ -159,8 +163,9 @@ class Gallery:
         self.close()
 
     def close(self) -> None:
-        """Write down the traffic that was counted, and let go of files and connections."""
+        """Write down the traffic and the queries that were counted, and let go of files and connections."""
         self._traffic.close()
+        self._earlier.close()
         self.source.close()
         self.ledger.close()
 
@@ -199,9 +204,9 @@ class Gallery:
         Items go in in batches, each whole or not at all; the same call again carries on where it was cut off.
 
         Args:
-            vectors: of the query space, with ids and perhaps labels.
-            also: vectors of the same items in earlier spaces. During an upgrade give those of the old space, so that
-                a rollback finds the new items too.
+            vectors: of the query space, with ids and perhaps labels; during a behind upgrade of either of its spaces.
+            also: vectors of the same items in other spaces. During an upgrade give those of the old space, so that
+                a rollback finds the new items too; during a behind upgrade what is not given goes on the work list.
             metadata: by item id; strings, numbers, booleans.
             update: replace items that are there with another content, and labels and metadata of all given.
             advance: called with how many more items are in.
@@ -280,7 +285,8 @@ class Gallery:
         """Find the best items for each query, over all spaces that serve, as of one snapshot.
 
         Args:
-            queries: vectors of the query space.
+            queries: vectors of the query space, or of an earlier one while an upgrade grants it grace: these find
+                what that space has, and are counted.
             k: hits per query, at most.
             where: conditions on label and metadata, such as `{"shop": "berlin", "year": (">=", 2020)}`.
             min_score: least calibrated score.
@@ -303,7 +309,7 @@ class Gallery:
         answer = search(
             self.source, queries.take(np.arange(len(queries))), queries.space,
             k=k, where=where, min_score=min_score, max_fmr=max_fmr, merge=merge, scale=scale, exact=exact,
-            fusion=fusion_of(fuse, queries, old_queries),
+            fusion=fusion_of(fuse, queries, old_queries), earlier=self._earlier,
         )  # fmt: skip
         if count:
             self._traffic.count(answer)
@@ -337,8 +343,11 @@ class Gallery:
         """
         if depth < k:
             raise InputError(f"the first stage should find at least the {k} hits wanted, got depth={depth}")
+        if queries.space is not None and queries.space != self.space:
+            raise SpaceError(f"a second stage is for queries of space {self.space}, got {queries.space}")
         answer = self.search(queries, k=depth, where=where, scale=scale)
-        embedder = self._checked_embedder(self.state, model, images, device)
+        state = self.state
+        embedder = self._checked_embedder(state, state.query, model, images, device)
         return rerank_hits(self.ledger, answer, queries.take(np.arange(len(queries))), embedder, k=k, scale=scale)
 
     def calibrate(
@@ -384,6 +393,8 @@ class Gallery:
         order: Order | None = None,
         images: ImagesLike | None = None,
         accept_uncertified: bool = False,
+        behind: bool = False,
+        score: Score | None = None,
         device: str = "auto",
     ) -> Plan:
         """Work out an upgrade and write it down; nothing changes for searches.
@@ -394,10 +405,14 @@ class Gallery:
             order: of the backfill; the best of the certificate's sweep by default.
             images: of the items, to measure the rate; the remembered ones by default.
             accept_uncertified: accept pairs without a certificate.
+            behind: plan one that `begin_behind` begins, which needs neither certificates nor calibrations.
+            score: as for `begin_behind`.
             device: of the model.
         """
-        new = new_space(self.state, model, images, device)
-        return upgrade.plan(self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified)
+        new = new_space(self.state, model, images, device, score)
+        return upgrade.plan(
+            self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified, behind=behind
+        )
 
     def upgrade(
         self,
@@ -407,6 +422,7 @@ class Gallery:
         order: Order | None = None,
         images: ImagesLike | None = None,
         accept_uncertified: bool = False,
+        grace: bool = False,
         device: str = "auto",
     ) -> Switched:
         """Let queries use the new space from now on; nothing is re-embedded.
@@ -417,18 +433,92 @@ class Gallery:
             order: of the backfill to come.
             images: of the items, for canaries.
             accept_uncertified: go on without a certificate; said aloud and recorded.
+            grace: answer queries of the present space, too, until the seal.
             device: of the model.
 
         Raises:
             SpaceError: a pair without a certificate, or a model that is not what it claims to be.
             GalleryError: nothing was planned, or the upgrade is not possible now.
         """
+        new = self._new_space(model, images, device)
+        return upgrade.open_upgrade(
+            self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified, grace=grace
+        )
+
+    def begin_behind(
+        self,
+        model: ModelLike | Space | None = None,
+        *,
+        order: Order | None = None,
+        images: ImagesLike | None = None,
+        score: Score | None = None,
+        grace: bool = False,
+        device: str = "auto",
+    ) -> Plan:
+        """Begin an upgrade to a model that need not be compatible: queries stay until its space is filled.
+
+        No vector of one space is ever compared with one of the other. `backfill` fills the new space, `add` stores new
+        items in both, `quality` compares the two, `switch` lets queries use the new one, and `rollback` gives up.
+
+        Args:
+            model: as for `plan`; the planned one by default.
+            order: of the backfill to come.
+            images: of the items, for canaries and to measure the rate.
+            score: what searches of the new vectors go by; as now by default.
+            grace: answer queries of the present space, too, between the switch and the seal.
+            device: of the model.
+
+        Raises:
+            SpaceError: a model that is not what it claims to be.
+            GalleryError: another upgrade is being filled, or the upgrade is not possible now.
+        """
+        new = self._new_space(model, images, device, score)
+        return behind.begin_behind(self.ledger, new, order=order, grace=grace)
+
+    def quality(self, queries: Queries | None = None) -> Quality:
+        """How well the new side of a behind upgrade searches, against the old side on the same items; written down.
+
+        Args:
+            queries: the same labelled queries by the old and by the new model; by default the labelled items
+                themselves, each against all others.
+
+        Raises:
+            InputError: queries without labels, or that do not go with each other or with the two spaces.
+            GalleryError: no behind upgrade is under way.
+        """
         state = self.state
-        if model is None:
-            kept = upgrade.planned(state, self.ledger.location)
-            model = kept.model or kept.space
-        new = new_space(state, model, images, device)
-        return upgrade.open_upgrade(self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified)
+        under_way = require_known(state.filling or state.upgrade, self.location)
+        found = measure(self.ledger, under_way, queries)
+        if not self.ledger.read_only:
+            with self.ledger.write() as writer:
+                for one in writer.state().upgrades:
+                    if one.number == under_way.number:
+                        writer.set_upgrade(one, plan={**one.plan, "quality": found.to_dict()})
+        return found
+
+    def switch(
+        self,
+        *,
+        share: float | None = None,
+        queries: Queries | None = None,
+        accept_worse: bool = False,
+        grace: bool = False,
+    ) -> BehindSwitch:
+        """Let queries use the space that a behind upgrade has filled; until the seal `rollback` undoes it.
+
+        Args:
+            share: switch although items lack a new vector, once this share has one. The others are named, and found by
+                no search until they are embedded, or a rollback; the seal removes them.
+            queries: to measure the quality with, as for `quality`.
+            accept_worse: switch although the new side is measurably worse; recorded.
+            grace: answer queries of the present space, too, until the seal.
+
+        Raises:
+            GalleryError: items lack the new vector, the new side is measurably worse, or nothing is being filled.
+        """
+        under_way = behind.being_filled(self.state, self.location)
+        found = measure(self.ledger, under_way, queries)
+        return behind.switch(self.ledger, found, share=share, accept_worse=accept_worse, grace=grace)
 
     def backfill(
         self,
@@ -448,6 +538,9 @@ class Gallery:
         stop: threading.Event | None = None,
     ) -> Backfilled:
         """Give items without a vector of the query space one, until none is left or a limit is reached.
+
+        During a behind upgrade: of its new space, or of the space of the given vectors; where searches do not find
+        items for want of a vector, first of the query space.
 
         Can be killed at any moment and called again, from as many processes as wanted: the work list in the ledger is
         the checkpoint.
@@ -478,21 +571,32 @@ class Gallery:
             self.sync()
         state = self.state
         require_calibrated(state)
-        vector_source = self._vector_source(state, vectors, model, images, device)
+        target = self._target(state, vectors)
+        vector_source = self._vector_source(state, target, vectors, model, images, device)
         if retry:
             with self.ledger.write() as writer:
-                writer.retry(state.query)
-        run.list_work(self.ledger, order, seed=seed)
+                writer.retry(target)
+        run.list_work(self.ledger, order, generation=target, seed=seed)
         if epsilon is not None:
             most = items_worth(self.ledger, epsilon, order)
             if not most:
                 return Backfilled(0, 0, {}, 0.0, 0, f"the gain that remains is below {epsilon:g} by the check set")
             limits = replace(limits, items=min(most, limits.items or most))
+        # the index of a space that is being filled grows with it, so that the switch finds one
+        source = self.source if target == state.query else self._earlier.source(target)
         if workers == 1 and on == "processes":
-            return run.run_one(self.ledger, vector_source, limits, source=self.source, advance=advance, stop=stop)
-        job = job_of(self.ledger, state, vectors, model, images, limits, device)
-        run_workers = run_on_ray if on == "ray" else run.run_many
-        return run_workers(self.ledger, job, workers, source=self.source, advance=advance)
+            done = run.run_one(
+                self.ledger, vector_source, limits, source=self.source, indexed=source, generation=target,
+                advance=advance, stop=stop,
+            )  # fmt: skip
+        else:
+            job = job_of(self.ledger, state, target, vectors, model, images, limits, device)
+            run_workers = run_on_ray if on == "ray" else run.run_many
+            done = run_workers(self.ledger, job, workers, source=source, advance=advance)
+        upgrade_to = self.state.upgrade_to(target)
+        if upgrade_to is None or not upgrade_to.behind:
+            return done
+        return replace(done, quality=self.quality())
 
     def pause(self) -> Upgrade:
         """Let the workers of the upgrade wait before they claim more."""
@@ -510,17 +614,27 @@ class Gallery:
         """
         return upgrade.rollback(self.ledger)
 
-    def seal(self, *, partial: bool = False, advance: Bar = silent) -> Sealed:
+    def seal(
+        self,
+        *,
+        partial: bool = False,
+        unused_for: float = UNUSED_SECONDS,
+        end_grace: bool = False,
+        advance: Bar = silent,
+    ) -> Sealed:
         """Delete the old vectors after a counted check; from then on there is no way back.
 
         Args:
             partial: seal although some items lack a new vector; they keep their old one.
+            unused_for: seconds in which no query of an earlier space must have come, where an upgrade grants it grace.
+            end_grace: seal although such queries still come; they are refused from then on.
             advance: called with how many more vectors are deleted.
 
         Raises:
-            GalleryError: no upgrade is under way, or items lack the new vector.
+            GalleryError: no upgrade is under way, items lack the new vector, or queries of an earlier space still come.
         """
-        sealed = seal(self.ledger, partial=partial, advance=advance)
+        self._earlier.write()
+        sealed = seal(self.ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
         self._compact(advance)
         return sealed
 
@@ -568,33 +682,60 @@ class Gallery:
             advance: called with a note of what is being built.
         """
         self.source.maintain(lambda rows, note: advance(0, note))
+        self._earlier.maintain(self.state, lambda rows, note: advance(0, note))
 
     def write_traffic(self) -> None:
-        """Write down how often searches returned each item since the last time.
+        """Write down how often searches returned each item, and how many queries of earlier spaces came.
 
         Raises:
             GalleryError: it cannot be written; the counts are kept for the next time.
         """
         self._traffic.write()
+        self._earlier.write()
+
+    def _new_space(
+        self, model: ModelLike | Space | None, images: ImagesLike | None, device: str, score: Score | None = None
+    ) -> NewSpace:
+        """The space of an upgrade, by default of the planned one."""
+        state = self.state
+        if model is None:
+            kept = upgrade.planned(state, self.ledger.location)
+            model, score = kept.model or kept.space, score or kept.score
+        return new_space(state, model, images, device, score)
+
+    def _target(self, state: State, vectors: VectorSet | None) -> int:
+        """The generation that a backfill fills."""
+        if vectors is None:
+            with self.ledger.read() as reader:
+                return behind.backfill_target(reader, state)
+        target = generation_of(state, vectors.space, vectors.name)
+        if target not in state.sides:
+            wanted = " or ".join(str(state.spaces[one].space) for one in state.sides)
+            raise SpaceError(f"expected vectors of space {wanted}, got {vectors.space}")
+        return target
 
     def _vector_source(
-        self, state: State, vectors: VectorSet | None, model: ModelLike | None, images: ImagesLike | None, device: str
+        self,
+        state: State,
+        target: int,
+        vectors: VectorSet | None,
+        model: ModelLike | None,
+        images: ImagesLike | None,
+        device: str,
     ) -> VectorSource:
         """Where a backfill takes its vectors from."""
         if vectors is None:
-            return FromImages(self._checked_embedder(state, model, images, device))
-        if generation_of(state, vectors.space, vectors.name) != state.query:
-            raise SpaceError(f"expected vectors of space {state.spaces[state.query].space}, got {vectors.space}")
-        return FromVectors(vectors, state.spaces[state.query].space, state.spaces[state.query].score)
+            return FromImages(self._checked_embedder(state, target, model, images, device))
+        return FromVectors(vectors, state.spaces[target].space, state.spaces[target].score)
 
     def _checked_embedder(
-        self, state: State, model: ModelLike | None, images: ImagesLike | None, device: str
+        self, state: State, generation: int, model: ModelLike | None, images: ImagesLike | None, device: str
     ) -> ItemEmbedder:
-        """The model of the query space with the images, its canaries compared; loaded and checked once."""
-        asked = (state.query, model, images, device)
+        """The model of a space with the images, its canaries compared; loaded and checked once."""
+        asked = (generation, model, images, device)
         if self._trusted is None or any(one is not other for one, other in zip(asked, self._trusted[0], strict=True)):
-            embedder = embedder_of(state, state.query, model, images, device)
-            require_same_model(self.ledger, state.query, embedder)
+            embedder = embedder_of(state, generation, model, images, device)
+            require_same_model(self.ledger, generation, embedder)
             self._trusted = (asked, embedder)
         return self._trusted[1]
 

@@ -13,7 +13,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State
 from samespace.gallery.upgrade.upgrade import NewSpace
 from samespace.names import require_name
-from samespace.space import Space
+from samespace.space import Score, Space
 from samespace.vectors import VectorSet
 
 
@@ -41,20 +41,27 @@ def embedder_of(
 
 
 def embedders_at_hand(state: State, images: ImagesLike | None, device: str) -> dict[int, ItemEmbedder]:
-    """The remembered models of the query space and, before the seal, of the one before it, by generation."""
+    """The remembered models of the query space and, before the seal, of the one before it, by generation.
+
+    During a behind upgrade those of both its spaces.
+    """
     embedders = {state.query: embedder_of(state, state.query, None, images, device)}
     current = state.upgrade
-    if current is not None and current.state == "open" and state.spaces[current.old].model is not None:
-        # where the old model is gone, what is added counts as known to the new space only
-        with suppress(SamespaceError):
-            embedders[current.old] = embedder_of(state, current.old, None, images, device)
+    others = {*state.sides, *([current.old] if current is not None and current.state == "open" else [])}
+    for generation in sorted(others - {state.query}):
+        if state.spaces[generation].model is not None:
+            # where a model is gone, what is added counts as known to the other space only
+            with suppress(SamespaceError):
+                embedders[generation] = embedder_of(state, generation, None, images, device)
     return embedders
 
 
-def new_space(state: State, model: ModelLike | Space, images: ImagesLike | None, device: str) -> NewSpace:
+def new_space(
+    state: State, model: ModelLike | Space, images: ImagesLike | None, device: str, score: Score | None = None
+) -> NewSpace:
     """The space of an upgrade to come, with its model if it is given, and the images if any are known."""
     if isinstance(model, Space):
-        return NewSpace(model)
+        return NewSpace(model, score=score)
     folder = None
     if isinstance(model, (str, Path)):
         from samespace.models import resolve_model
@@ -63,14 +70,15 @@ def new_space(state: State, model: ModelLike | Space, images: ImagesLike | None,
     model = load_embedder(model, device)
     named = images if images is not None else state.settings.get("images")
     if named is None:
-        return NewSpace(model.space, folder)
+        return NewSpace(model.space, folder, score=score)
     embedder = ItemEmbedder(model, Images.open(named, model))
-    return NewSpace(embedder.space, folder, embedder)
+    return NewSpace(embedder.space, folder, embedder, score)
 
 
 def job_of(
     ledger: Ledger,
     state: State,
+    generation: int,
     vectors: VectorSet | None,
     model: ModelLike | None,
     images: ImagesLike | None,
@@ -78,14 +86,14 @@ def job_of(
     device: str,
 ) -> Job:
     """What workers in other processes need to know. Raises InputError: something that has no name they could use."""
-    folder = state.spaces[state.query].model if model is None else model
+    folder = state.spaces[generation].model if model is None else model
     named = state.settings.get("images") if images is None else images
     if vectors is not None or not isinstance(folder, (str, Path)) or not isinstance(named, (str, Path)):
         raise InputError(
             "several workers each load the model and open the images: give a model folder and images by name, or use "
             "one worker"
         )
-    return Job(ledger.engine.secret_location, str(folder), str(named), limits, device)
+    return Job(ledger.engine.secret_location, str(folder), str(named), limits, device, generation)
 
 
 def absolute(place: str | Path | None) -> str | None:

@@ -1,9 +1,10 @@
 """The rule of a mixed gallery: an item is served by the newest servable space that has its vector.
 
-Servable are the space that queries use and those it came from by upgrades, without retired ones. Spaces are named by
-their generation, which rises from space to space. The rule is here as arrays and as SQL, for SQLite and PostgreSQL; a
-test holds the two together. An item whose vector was deleted, or that was rolled back with its space, falls back to the
-next older servable space, or is served by none.
+Servable are the space that queries use and those it came from by upgrades, without retired ones; the way back ends at a
+behind upgrade, whose two spaces are never compared. Spaces are named by their generation, which rises from space to
+space. The rule is here as arrays and as SQL, for SQLite and PostgreSQL; a test holds the two together. An item whose
+vector was deleted, or that was rolled back with its space, falls back to the next older servable space, or is served by
+none.
 """
 
 from __future__ import annotations

@@ -12,8 +12,11 @@ from samespace.gallery.index.adopted.store import store_of
 from samespace.gallery.index.adopted.sync import differing, last_sync
 from samespace.gallery.index.base import Source
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.query_counts import QueryCount, query_counts
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade, Work, WorkerStatus
+from samespace.gallery.quality import Quality, quality_so_far
+from samespace.gallery.upgrade.behind import dropped
 from samespace.space import Score, Space
 
 _ALIVE_SECONDS = 30.0
@@ -25,7 +28,8 @@ class SpaceStatus:
 
     Attributes:
         space: its identity.
-        role: what it is for: queries, serving, planned, rolled back, sealed.
+        role: what it is for: queries, serving, filling (behind the query space), kept (for a rollback of a behind
+            upgrade), planned, rolled back, sealed.
         vectors: how many are stored.
         served: how many items searches find by it.
         indexed: how many of its vectors an index covers; the rest is searched exactly.
@@ -34,6 +38,8 @@ class SpaceStatus:
         calibrated: whether scores of queries on it can be brought to the common scale.
         model: where its model lies, if it is at hand.
         score: what searches of it go by.
+        queries: of this earlier space that were answered, and when the last `seen` came, in seconds since 1970; None
+            where no upgrade grants it grace.
     """
 
     space: Space
@@ -46,6 +52,7 @@ class SpaceStatus:
     calibrated: bool
     model: str | None
     score: Score
+    queries: QueryCount | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,8 @@ class Status:
         spaces: oldest first.
         upgrade: the one under way or planned, if any.
         phase: where the upgrade stands, in a word.
-        backfilled: share of the items that have a vector of the query space.
-        work: the work list of the query space.
+        backfilled: share of the items that have a vector of the query space, or of the one that is filled behind it.
+        work: the work list of that space.
         workers: of the backfill, alive in the last half minute.
         rate: items that they store in a second, together; None without workers.
         seconds_left: at that rate.
@@ -86,6 +93,8 @@ class Status:
         bytes: the ledger takes.
         audit: what was done last, newest first.
         adopted: of a gallery that serves an application's table.
+        dropped: items that the switch of a behind upgrade left out of searches.
+        quality: what was measured last of a behind upgrade's new side; None where nothing was.
     """
 
     location: str
@@ -102,6 +111,8 @@ class Status:
     bytes: int
     audit: tuple[Mapping[str, Any], ...]
     adopted: AdoptedStatus | None = None
+    dropped: int = 0
+    quality: Quality | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -123,24 +134,28 @@ def status(ledger: Ledger, source: Source) -> Status:
         items = reader.live()
         served = reader.served(state.servable)
         # under way, else the last that was planned, rolled back or sealed
-        upgrade = state.upgrade or (state.upgrades[-1] if state.upgrades else None)
-        work = reader.work(state.query, now)
+        upgrade = state.filling or state.upgrade or (state.upgrades[-1] if state.upgrades else None)
+        target = state.query if state.filling is None else state.filling.new
+        work = reader.work(target, now)
         stored = {generation: reader.stored(generation) for generation in state.spaces}
         workers = tuple(one for one in reader.workers(now - _ALIVE_SECONDS) if not is_dead(one.owner))
         earlier = [generation for generation in state.servable if generation != state.query]
-        only_new = items - sum(reader.served(earlier).values()) if state.upgrade is not None else 0
+        mixed = state.upgrade is not None and not state.upgrade.behind
+        only_new = items - sum(reader.served(earlier).values()) if mixed else 0
+        left_out = len(dropped(state, reader))
+        counts = query_counts(reader, state)
         audit = tuple(reader.audit(10))
         adopted = _adopted(reader, source)
     rates = [worker.done / max(now - worker.started, 1e-3) for worker in workers if worker.done]
     rate = sum(rates) if rates else None
-    todo = items - stored[state.query]
+    todo = items - stored[target]
     return Status(
         location=ledger.location,
         items=items,
-        spaces=_spaces(state, stored, served, coverage),
+        spaces=_spaces(state, stored, served, coverage, counts),
         upgrade=upgrade,
-        phase=_phase(upgrade, todo, stored[state.query]),
-        backfilled=stored[state.query] / items if items else 1.0,
+        phase=_phase(upgrade, todo - left_out, stored[target]),
+        backfilled=stored[target] / items if items else 1.0,
         work=work,
         workers=workers,
         rate=rate,
@@ -149,6 +164,8 @@ def status(ledger: Ledger, source: Source) -> Status:
         bytes=ledger.engine.size(),
         audit=audit,
         adopted=adopted,
+        dropped=left_out,
+        quality=None if upgrade is None else quality_so_far(upgrade),
     )
 
 
@@ -161,7 +178,11 @@ def _adopted(reader: LedgerReader, source: Source) -> AdoptedStatus | None:
 
 
 def _spaces(
-    state: State, stored: Mapping[int, int], served: Mapping[int, int], coverage: Mapping[int, Mapping[str, Any]]
+    state: State,
+    stored: Mapping[int, int],
+    served: Mapping[int, int],
+    coverage: Mapping[int, Mapping[str, Any]],
+    counts: Mapping[int, QueryCount],
 ) -> tuple[SpaceStatus, ...]:
     return tuple(
         SpaceStatus(
@@ -175,6 +196,7 @@ def _spaces(
             calibrated=state.calibrated(generation),
             model=kept.model,
             score=kept.score,
+            queries=counts.get(generation),
         )
         for generation, kept in state.spaces.items()
     )
@@ -183,8 +205,10 @@ def _spaces(
 def _phase(upgrade: Upgrade | None, todo: int, stored: int) -> str:
     if upgrade is None:
         return "no upgrade"
-    if upgrade.state != "open":
+    if upgrade.state not in ("open", "filling"):
         return upgrade.state
+    if upgrade.state == "filling" and not upgrade.paused:
+        return "filled" if not todo else "filling"
     if not todo:
         return "complete"
     if upgrade.paused:
@@ -199,6 +223,10 @@ def _role(state: State, generation: int) -> str:
         return "queries"
     if generation in state.servable:
         return "serving"
+    if state.filling is not None and generation == state.filling.new:
+        return "filling"
+    if generation in state.ancestry:
+        return "kept"
     states = [upgrade.state for upgrade in state.upgrades if upgrade.new == generation]
     return "rolled back" if "rolled-back" in states else "planned"
 

@@ -17,7 +17,7 @@ from samespace.report.terminal import plain
 from samespace.scoring.score import SCORE_NAMES
 
 if TYPE_CHECKING:
-    from samespace.gallery import Answer, Backfilled, Diagnosis, Plan, Status, Switched
+    from samespace.gallery import Answer, Backfilled, BehindSwitch, Diagnosis, Plan, Status, Switched
     from samespace.gallery.status import AdoptedStatus
 
 _NAMED = 10
@@ -92,13 +92,44 @@ def print_plan(plan: Plan, console: Console, location: str, *, accept: bool = Fa
     for line in plan.missing:
         _say(console, f"missing: {line}")
     if not plan.missing:
-        options = " --accept-uncertified" if accept else ""
+        options = " --accept-uncertified" if accept else " --behind" if plan.behind else ""
         _say(console, f"nothing is missing; next: samespace gallery upgrade {quote(location)}{options}")
+
+
+def print_begun(plan: Plan, console: Console, location: str) -> None:
+    """Print that a behind upgrade has begun, and what it takes."""
+    _say(
+        console,
+        f"{plan.new} is filled behind {plan.old}, which queries use until the switch; the two are never compared",
+    )
+    need = "" if plan.seconds is None else f", about {clock(plan.seconds)} on one worker like this machine"
+    _say(
+        console, f"to embed: {plan.to_embed:,} of {plan.items:,} items{need}, {plan.bytes / 2**20:,.1f} MiB of vectors"
+    )
+    _say(console, f"next: samespace gallery backfill {quote(location)}")
+
+
+def print_behind_switch(switched: BehindSwitch, console: Console, location: str, shown: int = 10) -> None:
+    """Print what the switch of a behind upgrade did."""
+    _say(console, f"quality: {switched.quality.sentence()}")
+    _say(
+        console,
+        f"queries use {switched.query} now, no longer {switched.before}; searches find {switched.items:,} items",
+    )
+    if switched.dropped:
+        named = ", ".join(switched.dropped[:shown]) + (", ..." if len(switched.dropped) > shown else "")
+        _say(console, f"dropped for want of a new vector: {len(switched.dropped):,} items, {named}")
+    for line in switched.notes:
+        _say(console, f"note: {line}")
+    _say(console, f"back: samespace gallery rollback {quote(location)}, until samespace gallery seal {quote(location)}")
 
 
 def print_switched(switched: Switched, console: Console, after: str) -> None:
     """Print what an upgrade or a rollback changed."""
-    _say(console, f"queries use {switched.query} now, no longer {switched.before}; nothing was re-embedded")
+    if switched.query == switched.before:
+        _say(console, f"queries use {switched.query} as before")
+    else:
+        _say(console, f"queries use {switched.query} now, no longer {switched.before}; nothing was re-embedded")
     for line in switched.pairs:
         _say(console, f"allowed: {line}")
     for line in switched.notes:
@@ -119,6 +150,8 @@ def print_backfilled(done: Backfilled, console: Console, location: str) -> None:
         if len(done.failed) > _NAMED:
             _say(console, f"  and {len(done.failed) - _NAMED:,} more; --json - names all")
         _say(console, f"they keep their old vector; mended, 'samespace gallery backfill {quote(location)} --retry'")
+    if done.quality is not None:
+        _say(console, f"quality of the new side: {done.quality.sentence()}")
 
 
 def print_status(status: Status, console: Console) -> None:
@@ -132,6 +165,14 @@ def print_status(status: Status, console: Console) -> None:
         _print_adopted(status.adopted, status.location, console)
     for worker in status.workers:
         _say(console, f"worker {worker.owner}: {worker.done:,} embedded, {worker.failed:,} not, {worker.note}")
+    for one in status.spaces:
+        if one.queries is not None:
+            ago = f", the last {clock(time.time() - one.queries.seen)} ago" if one.queries.queries else ""
+            _say(console, f"queries of {one.space}, answered until the seal: {one.queries.queries:,}{ago}")
+    if status.quality is not None and status.phase != "sealed":
+        _say(console, f"quality of the new side: {status.quality.sentence()}")
+    if status.dropped:
+        _say(console, f"note: {status.dropped:,} items were dropped at the switch; the seal removes them")
     if status.only_new:
         _say(console, f"note: {status.only_new:,} items have only a new vector; a rollback would hide them")
     if status.audit:
@@ -194,10 +235,10 @@ def _phase(status: Status, console: Console) -> None:
         _say(console, "no upgrade is under way")
         return
     line = f"upgrade {status.upgrade.number}: {status.phase}"
-    if status.phase in ("upgraded", "backfilling", "paused", "complete", "sealing"):
+    if status.phase in ("upgraded", "backfilling", "paused", "complete", "sealing", "filling", "filled"):
         line += f", {_percent(status.backfilled)} % of the items have a new vector"
     _say(console, line)
-    if status.upgrade.state == "open" and status.phase != "complete":
+    if status.upgrade.state in ("open", "filling") and status.phase not in ("complete", "filled"):
         rate = "no worker is running" if status.rate is None else f"{status.rate:,.0f} items/s"
         left = "" if status.seconds_left is None else f", {clock(status.seconds_left)} left"
         failed = f", {status.work.failed:,} could not be embedded" if status.work.failed else ""

@@ -16,6 +16,7 @@ from samespace.cli.gallery.seal import seal
 from samespace.cli.gallery.search import search
 from samespace.cli.gallery.status import status
 from samespace.cli.gallery.steps import pause, resume, rollback
+from samespace.cli.gallery.switch import switch
 from samespace.cli.gallery.upgrade import upgrade
 
 
@@ -38,13 +39,14 @@ def gallery() -> None:
     The switch:      gallery upgrade G
     Then:            gallery backfill G        gallery status G
     Back:            gallery rollback G        until  gallery seal G
+    A model that is not compatible:  gallery upgrade G --behind --model DIR, backfill, then  gallery switch G
 
     Exit status: 0 done, 1 a check said no (doctor, plan), 2 wrong use or bad input.
     """  # noqa: D301
 
 
 for command in (
-    create, adopt, add, remove, sync, search, calibrate, plan, upgrade, backfill, status, pause, resume, rollback, seal,
-    doctor,
+    create, adopt, add, remove, sync, search, calibrate, plan, upgrade, backfill, switch, status, pause, resume,
+    rollback, seal, doctor,
 ):  # fmt: skip
     gallery.add_command(command)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     multiple=True,
     type=PATH,
     metavar="VECTORS",
-    help="Vectors of the same items in an earlier space, so that a rollback finds them; repeat.",
+    help="Vectors of the same items in another space: an earlier one, so that a rollback finds them, or the one that "
+    "is filled behind; repeat.",
 )
 @click.option(
     "--images",
@@ -60,9 +61,10 @@ def add(
 ) -> None:
     """Add items by their vectors, or by their images.
 
-    VECTORS is a folder made by 'samespace embed', or any form of vectors, of the space that queries use now. Items are
-    named by their ids; one that is there with the same content is passed over, so after a kill the same command
-    carries on. During an upgrade images get a vector of the new model and one of the old.
+    VECTORS is a folder made by 'samespace embed', or any form of vectors, of the space that queries use now; during an
+    upgrade --behind of either space. Items are named by their ids; one that is there with the same content is passed
+    over, so after a kill the same command carries on. During an upgrade images get a vector of the new model and one of
+    the old.
     """
     from samespace.gallery import Gallery
     from samespace.gallery.metadata import read_metadata_file
@@ -101,6 +103,8 @@ def _show(location: str, found: Added, items: int) -> None:
     )
     if found.filled:
         say(f"{found.filled:,} of those there before were given a vector of a space in which they had none")
+    for space, count in found.listed.items():
+        say(f"note: {count:,} of them have no vector of {space} yet; they are on the work list of 'gallery backfill'")
     if found.only_new:
         say(
             f"note: {found.only_new:,} of them have no vector of the earlier space; a rollback hides them until its "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.gallery.options import ORDERS, console, gallery_argument, shown_bar
+from samespace.cli.gallery.options import ORDERS, console, declared_by, declared_options, gallery_argument, shown_bar
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     help=f"{', '.join(ORDERS)}, or a file of ids and priorities (CSV or JSON).  [default: the upgrade's]",
 )
 @click.option("--vectors", type=PATH, metavar="VECTORS", help="Vectors made elsewhere, instead of the model.")
+@declared_options
 @click.option("--model", type=PATH, metavar="DIR", help="Its folder.  [default: the remembered]")
 @click.option("--images", metavar="SOURCE", help="The items' images.  [default: the remembered]")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="How many work at the same time.")
@@ -56,6 +57,8 @@ def backfill(
     location: str,
     order: str | None,
     vectors: Path | None,
+    space_name: str | None,
+    revision: str | None,
     batch_size: int,
     lease: float,
     limit: int | None,
@@ -77,7 +80,8 @@ def backfill(
     from samespace.vectors import VectorSet
 
     limits = Limits(batch_size=batch_size, lease=lease, items=limit, seconds=seconds, rate=rate, p95=max_p95_ms)
-    given = None if vectors is None else VectorSet.load(vectors)
+    declared = declared_by(vectors, space_name, revision)
+    given = None if vectors is None else VectorSet.load(vectors, declared)
     if given is not None and (options["model"] is not None or options["images"] is not None):
         raise click.UsageError("--vectors take the place of --model and --images.")
     with Gallery.open(location) as gallery:
@@ -88,7 +92,8 @@ def backfill(
                 order=_order(order), vectors=given, limits=limits, epsilon=until_gain, advance=_with_notes(advance),
                 **options,
             )  # fmt: skip
-    if write_result({**asdict(found), "rate": found.rate}, json_to):
+    quality = {} if found.quality is None else {"quality": found.quality.to_dict()}
+    if write_result({**asdict(found), "rate": found.rate, **quality}, json_to):
         print_backfilled(found, console(), gallery.location)
 
 

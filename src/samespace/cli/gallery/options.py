@@ -129,16 +129,19 @@ def shown_bar(
         yield advance
 
 
-def model_or_space(model: Path | None, space_of: Path | None) -> str | Space | None:
-    """What --model and --space say: a folder, a space, or nothing."""
+def model_or_space(
+    model: Path | None, space_of: Path | None, space_name: str | None = None, revision: str | None = None
+) -> str | Space | None:
+    """What --model and --space say, with --space-name where the vectors declare none: a folder, a space, or nothing."""
     from samespace.space import undeclared
     from samespace.vectors import VectorSet
 
     if model is not None and space_of is not None:
         raise click.UsageError("--model and --space exclude each other: the model has its space.")
+    declared = declared_by(space_of, space_name, revision)
     if space_of is None:
         return None if model is None else str(model)
-    vectors = VectorSet.load(space_of)
+    vectors = VectorSet.load(space_of, declared)
     if vectors.space is None:
         raise undeclared(str(space_of))
     return vectors.space

@@ -20,6 +20,9 @@ from samespace.cli.output import write_result
 
 @click.command()
 @gallery_argument
+@click.option(
+    "--behind", is_flag=True, help="To a model that need not be compatible, see 'gallery upgrade': what it would take."
+)
 @upgrade_options(
     order="Of the backfill.  [default: the best of the certificate's sweep]",
     images="The items' images, to measure the rate.  [default: the remembered]",

@@ -14,10 +14,21 @@ from samespace.errors import InputError
 @click.command()
 @gallery_argument
 @click.option("--partial", is_flag=True, help="Seal although some items have no new vector; they keep their old one.")
+@click.option(
+    "--unused-for",
+    type=click.FloatRange(0),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Where queries of an earlier model are answered (--grace): seal only if none came for so long.",
+)
+@click.option("--end-grace", is_flag=True, help="Seal although such queries still come; they are refused from then on.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @quiet_option
 @json_option
-def seal(location: str, partial: bool, yes: bool, quiet: bool, json_to: str | None) -> None:
+def seal(
+    location: str, partial: bool, unused_for: float, end_grace: bool, yes: bool, quiet: bool, json_to: str | None
+) -> None:
     """Delete the old vectors, after counting and checking the new ones. From then on there is no way back.
 
     Killed half way, the same command carries on.
@@ -27,7 +38,7 @@ def seal(location: str, partial: bool, yes: bool, quiet: bool, json_to: str | No
     with Gallery.open(location) as gallery:
         location = gallery.location
         status = gallery.status()
-        older = [one for one in status.spaces if one.role == "serving"]
+        older = [one for one in status.spaces if one.role in ("serving", "kept")]
         doomed = sum(one.vectors - one.served for one in older)
         if older and not yes:
             if sys.stdin is None or not sys.stdin.isatty():
@@ -36,14 +47,17 @@ def seal(location: str, partial: bool, yes: bool, quiet: bool, json_to: str | No
                 )
             click.confirm(f"delete {doomed:,} old vectors of {location}? there is no way back", abort=True)
         with shown_bar("seal", doomed, "vectors", quiet=quiet) as advance:
-            found = gallery.seal(partial=partial, advance=advance)
+            found = gallery.seal(partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
     value = {
         "space": found.space.to_dict(),
         "deleted": found.deleted,
         "kept": found.kept,
         "retired": [space.to_dict() for space in found.retired],
+        "removed": found.removed,
     }
     if write_result(value, json_to):
         click.echo(f"{location}: sealed; {found.deleted:,} old vectors deleted, {found.space} serves")
+        if found.removed:
+            click.echo(f"removed: {found.removed:,} items that the switch had dropped")
         if found.kept:
             click.echo(f"note: {found.kept:,} items keep their old vector; backfill them, then seal again")

@@ -47,7 +47,8 @@ def resume(location: str, json_to: str | None) -> None:
 def rollback(location: str, json_to: str | None) -> None:
     """Let queries use the model from before the upgrade again. Nothing is lost: 'gallery upgrade' rolls forward.
 
-    Possible at any moment before the seal, also after a complete backfill.
+    Possible at any moment before the seal, also after a complete backfill. Of an upgrade --behind it undoes the switch;
+    before the switch it gives the upgrade up.
     """
     from samespace.gallery import Gallery
     from samespace.report.gallery import print_switched
@@ -56,8 +57,12 @@ def rollback(location: str, json_to: str | None) -> None:
         found = gallery.rollback()
         state = gallery.state
     left = state.generation_of(found.before)
-    accepted = any(link.query == left and link.certificate is None for link in state.links.values())
+    accepted = state.filling is None and any(
+        link.query == left and link.certificate is None for link in state.links.values()
+    )
     if write_result(found.to_dict(), json_to):
-        options = " --accept-uncertified" if accepted else ""
-        again = f"forward again: samespace gallery upgrade {quote(gallery.location)}{options}"
+        given_up = found.query == found.before
+        step = "upgrade" if state.filling is None else "switch"
+        options = " --accept-uncertified" if accepted else " --behind" if given_up else ""
+        again = f"forward again: samespace gallery {step} {quote(gallery.location)}{options}"
         print_switched(found, console(), again)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from samespace.cli.gallery.options import (
     Pairs,
     console,
+    declared_options,
     gallery_argument,
     model_or_space,
     prepare_upgrade,
     upgrade_options,
 )
 from samespace.cli.output import PATH, say, write_result
+
+if TYPE_CHECKING:
+    from samespace.space import Score, Space
 
 
 @click.command()
@@ -28,6 +32,18 @@ from samespace.cli.output import PATH, say, write_result
     metavar="FILE",
     help="A built project.yaml: its model and its certificate; a gallery that is not there is made of its old vectors.",
 )
+@click.option(
+    "--behind",
+    is_flag=True,
+    help="To a model that need not be compatible: the gallery is filled for it first, 'gallery switch' follows.",
+)
+@declared_options
+@click.option(
+    "--score",
+    type=click.Choice(["cosine", "ip", "l2"]),
+    help="With --behind: what searches of the new vectors go by.  [default: as now]",
+)
+@click.option("--grace", is_flag=True, help="Answer queries of the present model, too, until the seal.")
 @upgrade_options(
     order="Of the backfill to come.  [default: the plan's]",
     images="The items' images, for canaries.  [default: the remembered]",
@@ -35,14 +51,21 @@ from samespace.cli.output import PATH, say, write_result
 def upgrade(
     location: str,
     project: Path | None,
+    behind: bool,
     model: Path | None,
     space_of: Path | None,
+    space_name: str | None,
+    revision: str | None,
+    score: Score | None,
     certificates: tuple[Path, ...],
     pairs: Pairs,
     json_to: str | None,
     **options: Any,
 ) -> None:
     """Let queries use the new model from now on; nothing is re-embedded.
+
+    With --behind queries stay: vectors of the two models are never compared, so the gallery is filled for the new one
+    first, and no certificate is needed.
 
     Without --model the planned upgrade, or the one that was rolled back, is taken. Each pair of spaces needs a
     certificate that says yes. Where images are at hand, some are embedded to see that the model is what it claims.
@@ -51,13 +74,20 @@ def upgrade(
     from samespace.report.gallery import print_switched
 
     if project is not None:
+        if behind:
+            raise click.UsageError("--from has a certificate: leave out --behind.")
         if model is not None or space_of is not None or certificates or pairs:
             raise click.UsageError(
                 "--from has the model and the certificate: leave out --model, --space, --certificate."
             )
         _from_project(location, project, json_to, options)
         return
-    given = model_or_space(model, space_of)
+    given = model_or_space(model, space_of, space_name, revision)
+    if behind:
+        _begin_behind(location, given, bool(certificates or pairs), json_to, {"score": score, **options})
+        return
+    if score is not None:
+        raise click.UsageError("--score goes with --behind: spaces that are compared have one score.")
     if given is None and pairs:
         raise click.UsageError("--calibrate goes with --model or --space.")
     with Gallery.open(location) as gallery:
@@ -65,6 +95,22 @@ def upgrade(
         found = gallery.upgrade(given, read, **options)
     if write_result(found.to_dict(), json_to):
         print_switched(found, console(), f"next: samespace gallery backfill {quote(gallery.location)}")
+
+
+def _begin_behind(
+    location: str, given: str | Space | None, linked: bool, json_to: str | None, options: dict[str, Any]
+) -> None:
+    from samespace.gallery import Gallery
+    from samespace.report.gallery import print_begun
+
+    if linked or options.pop("accept_uncertified"):
+        raise click.UsageError(
+            "--behind compares no pair of spaces: leave out --certificate, --calibrate, --accept-uncertified."
+        )
+    with Gallery.open(location) as gallery:
+        found = gallery.begin_behind(given, **options)
+    if write_result(found.to_dict(), json_to):
+        print_begun(found, console(), gallery.location)
 
 
 def _from_project(location: str, project: Path, json_to: str | None, options: dict[str, Any]) -> None:

@@ -203,7 +203,7 @@ def _compatible(strength: float, lead: Measures | None) -> Advice:
 
 
 def _reembed(strength: float, lead: Measures | None) -> Advice:
-    command = "samespace embed NEW_MODEL IMAGES --out vectors/new-gallery"
+    command = "samespace gallery upgrade GALLERY --behind --model NEW_MODEL"
     if lead is None:
         reason = (
             "it brings a new model's whole lead, which new vectors (--new) would measure; every image is embedded again"

@@ -25,7 +25,9 @@ Custom = Mapping[str, float] | Callable[[Sequence[str]], Sequence[float]]
 """The user's own order: a number for each id, the highest first; ids without one come last."""
 
 
-def priorities(ledger: Ledger, state: State, items: Ints, order: Order | Custom, *, seed: int = 0) -> Priorities:
+def priorities(
+    ledger: Ledger, state: State, items: Ints, order: Order | Custom, *, target: int | None = None, seed: int = 0
+) -> Priorities:
     """How early each item should be embedded; the highest first.
 
     | order | priority |
@@ -36,7 +38,8 @@ def priorities(ledger: Ledger, state: State, items: Ints, order: Order | Custom,
     | `traffic` | how often searches returned the item |
     | `both` | (1 + traffic of the item's class) ÷ its turn by `centre`; without labels, traffic of the item |
 
-    `items` are (N,) numbers, ascending. The ledger is read first, so that nothing is held open meanwhile.
+    `items` are (N,) numbers, ascending; `target` is the space they are to be embedded for, by default the one that
+    queries use. The ledger is read first, so that nothing is held open meanwhile.
 
     Raises:
         InputError: an unknown order, or values of the user's own that are not numbers.
@@ -62,7 +65,8 @@ def priorities(ledger: Ledger, state: State, items: Ints, order: Order | Custom,
         turn = turn_in_class(vectors, names, seed=seed).astype(np.float64)
         return -turn if order == "centre" else (1 + _of_classes(owners, names, seen, hits)) / (1 + turn)
 
-    values = _by_centre(ledger, state, items, value)
+    known = [one for one in state.servable if one != (target or state.query)] or state.servable
+    values = _by_centre(ledger, state, items, known, value)
     return values + tie if order == "centre" else values
 
 
@@ -113,11 +117,15 @@ def _custom(ledger: Ledger, items: Ints, order: Custom) -> Priorities:
 
 
 def _by_centre(
-    ledger: Ledger, state: State, items: Ints, value: Callable[[Ints, Vectors, list[str] | None], Priorities]
+    ledger: Ledger,
+    state: State,
+    items: Ints,
+    generations: Sequence[int],
+    value: Callable[[Ints, Vectors, list[str] | None], Priorities],
 ) -> Priorities:
-    """A value of each item's vector within its space, the newest that it has but the query space's; else the lowest."""
+    """A value of each item's vector within its space, the last of these spaces that has one; else the lowest."""
     result = np.full(len(items), np.nan)
-    for generation in reversed(state.servable[:-1] or state.servable):
+    for generation in reversed(generations):
         with ledger.read() as reader:
             numbers, labels = reader.labels()
             owners, vectors = _of_space(reader, generation, state.spaces[generation].space.dim)

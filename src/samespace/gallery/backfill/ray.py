@@ -44,7 +44,7 @@ def run_on_ray(
     if started:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
-        generation = ledger.state().query
+        generation = ledger.state().query if job.generation is None else job.generation
         began = time.monotonic()
         actor = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Actor)
         # the list keeps the actors alive

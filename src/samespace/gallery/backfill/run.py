@@ -24,6 +24,7 @@ from samespace.gallery.index.base import Source
 from samespace.gallery.index.open import open_source_of
 from samespace.gallery.ingest.images import Images, ItemEmbedder, load_embedder
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.quality import Quality
 from samespace.gallery.search.search import search
 from samespace.progress import Bar, silent
 
@@ -37,12 +38,13 @@ class Backfilled:
     """What a run of a backfill did.
 
     Attributes:
-        stored: items that have a vector of the query space now and had none before.
+        stored: items that have a vector of the space now and had none before.
         changed: items that changed while they were being embedded; what was embedded of their old content was dropped.
         failed: reason by id of items that could not be embedded.
         seconds: how long the run took.
         left: items still on the list, failed ones not counted.
         ended: why it ended.
+        quality: of the new side so far, where it was a behind upgrade's.
     """
 
     stored: int
@@ -51,6 +53,7 @@ class Backfilled:
     seconds: float
     left: int
     ended: str
+    quality: Quality | None = None
 
     @property
     def rate(self) -> float:
@@ -58,20 +61,21 @@ class Backfilled:
         return self.stored / max(self.seconds, 1e-9)
 
 
-def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) -> int:
-    """Put every item without a vector of the query space on the work list; how many there are.
+def list_work(ledger: Ledger, order: Order | Custom | None, *, generation: int | None = None, seed: int = 0) -> int:
+    """Put every item without a vector of a space on its work list, by default of the query space; how many there are.
 
     `order` None keeps the order of those that are listed and takes the upgrade's for the others.
     """
     with ledger.read() as reader:
         state = reader.state()
-        items = reader.unserved([state.query])
-        listed = reader.listed(state.query)
-    upgrade = state.upgrade
+        target = state.query if generation is None else generation
+        items = reader.unserved([target])
+        listed = reader.listed(target)
+    upgrade = state.upgrade_to(target)
     if not len(items) or (order is None and len(listed) >= len(items)):
         return len(items)
     upgrade_order: Any = upgrade.order if upgrade is not None else "random"
-    values = priorities(ledger, state, items, upgrade_order if order is None else order, seed=seed)
+    values = priorities(ledger, state, items, upgrade_order if order is None else order, target=target, seed=seed)
     if order is None:
         new = ~np.isin(items, listed)
         items, values = items[new], values[new]
@@ -79,13 +83,13 @@ def list_work(ledger: Ledger, order: Order | Custom | None, *, seed: int = 0) ->
         part = slice(start, start + _LISTED_AT_ONCE)
         with ledger.write() as writer:
             # an item that was embedded or removed since needs no work
-            still = np.isin(items[part], writer.lacking(state.query, items[part]))
-            writer.put_work(state.query, items[part][still], values[part][still].tolist())
+            still = np.isin(items[part], writer.lacking(target, items[part]))
+            writer.put_work(target, items[part][still], values[part][still].tolist())
     if upgrade is not None and isinstance(order, str) and order != upgrade.order:
         with ledger.write() as writer:
             writer.set_upgrade(upgrade, order=order)
     with ledger.read() as reader:
-        return len(reader.unserved([state.query]))
+        return len(reader.unserved([target]))
 
 
 def run_one(
@@ -94,14 +98,19 @@ def run_one(
     limits: Limits,
     *,
     source: Source,
+    indexed: Source | None = None,
+    generation: int | None = None,
     advance: Bar = silent,
     stop: threading.Event | None = None,
 ) -> Backfilled:
-    """Work in this process until the list is empty or a limit is reached."""
-    generation = ledger.state().query
+    """Work in this process until the list is empty or a limit is reached; for the query space by default.
+
+    Searches of `source` are what a latency budget looks at; the index that is kept up is that of `indexed`.
+    """
+    generation = ledger.state().query if generation is None else generation
     probe = prober(ledger, source)
     worker = Worker(ledger, generation, vector_source, limits, probe=probe, advance=advance, stop=stop)
-    with maintained(source, advance):
+    with maintained(indexed or source, advance):
         progress = worker.run()
     return summary(ledger, generation, [progress], progress.seconds, progress.ended)
 
@@ -115,6 +124,7 @@ class Job:
     images: str
     limits: Limits
     device: str = "auto"
+    generation: int | None = None
 
 
 def run_job(job: Job, stop: threading.Event | None = None) -> Progress:
@@ -126,7 +136,7 @@ def run_job(job: Job, stop: threading.Event | None = None) -> Progress:
     with closing(Ledger.open(job.location)) as ledger:
         model = load_embedder(job.model, job.device)
         vector_source = FromImages(ItemEmbedder(model, Images.open(job.images, model)))
-        generation = ledger.state().query
+        generation = ledger.state().query if job.generation is None else job.generation
         if job.limits.p95 is None:
             return Worker(ledger, generation, vector_source, job.limits, stop=stop).run()
         with closing(open_source_of(ledger)) as source:
@@ -142,7 +152,7 @@ def run_many(ledger: Ledger, job: Job, workers: int, *, source: Source, advance:
     Raises:
         GalleryError: every worker failed; the first reason. An error that none expected is raised as it came.
     """
-    generation = ledger.state().query
+    generation = ledger.state().query if job.generation is None else job.generation
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
     processes = [context.Process(target=_process, args=(share, results)) for share in shares_of(job, workers)]

@@ -164,7 +164,8 @@ class Worker:
 
     def _reason_to_wait(self, state: State) -> str:
         """Why no work may be claimed now; empty if it may."""
-        if state.upgrade is not None and state.upgrade.paused:
+        upgrade = state.upgrade_to(self.generation)
+        if upgrade is not None and upgrade.paused:
             return "paused"
         return f"waiting for searches (p95 {self._budget.p95:.0f} ms)" if self._budget.exceeded() else ""
 
@@ -185,7 +186,7 @@ class Worker:
         return claims
 
     def _may_claim(self, state: State) -> int:
-        if state.query != self.generation:
+        if self.generation not in state.sides:
             self._progress.ended = "the gallery is queried by another space now"
             return 0
         if self.limits.seconds is not None and time.monotonic() - self._began >= self.limits.seconds:

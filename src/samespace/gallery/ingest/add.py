@@ -39,6 +39,8 @@ def add_vectors(
 ) -> Added:
     """Store vectors of the query space, and of earlier spaces, for items named by their ids.
 
+    During a behind upgrade those of either of its spaces will do.
+
     Raises:
         SpaceError: a set of an unknown or undeclared space, or none of the query space.
         InputError: sets of unlike ids, no ids, vectors that are zero or not of unit length, an item that is there
@@ -46,12 +48,13 @@ def add_vectors(
     """
     state = ledger.state()
     sets = _by_generation(state, [vectors, *also])
-    if state.query not in sets:
+    main = next((generation for generation in state.sides if generation in sets), None)
+    if main is None:
         raise SpaceError(
             f"items are added in the space that queries use, {state.spaces[state.query].space}; "
             f"got {', '.join(str(given.space) for given in sets.values())}"
         )
-    first = sets[state.query]
+    first = sets[main]
     order = {generation: _matched(first, given) for generation, given in sets.items()}
     if metadata and len(foreign := set(metadata) - set(first.ids.tolist())):
         raise InputError(f"metadata names the item '{min(foreign)}', which {first.name} lacks")
@@ -69,7 +72,7 @@ def add_vectors(
             labels = [None] * (rows.stop - start) if first.labels is None else first.labels[rows].astype(str).tolist()
             items = [
                 NewItem(name, content_of_vector(value), label, (metadata or {}).get(name, {}))
-                for name, value, label in zip(first.ids[rows].tolist(), taken[state.query], labels, strict=True)
+                for name, value, label in zip(first.ids[rows].tolist(), taken[main], labels, strict=True)
             ]
             yield Batch(items, taken)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -36,6 +37,7 @@ class Added:
         skipped: reason by id of those whose image cannot be read.
         passed_over: name and kind of what lies among the images and is none of them.
         notes: what the user should know about the vectors.
+        listed: during a behind upgrade, how many lack a vector of which of its spaces, and are on its work list now.
     """
 
     added: int = 0
@@ -46,6 +48,7 @@ class Added:
     skipped: Mapping[str, str] = field(default_factory=dict)
     passed_over: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    listed: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Added) -> Added:
         """Counts of both."""
@@ -56,6 +59,7 @@ class Added:
             skipped={**self.skipped, **other.skipped},
             passed_over=(*self.passed_over, *other.passed_over),
             notes=(*self.notes, *other.notes),
+            listed=dict(Counter(self.listed) + Counter(other.listed)),
         )
 
 
@@ -85,7 +89,8 @@ def store(ledger: Ledger, state: State, batches: Iterable[Batch], *, update: boo
             _require_storable(item)
         with ledger.write() as writer:
             now = writer.state(state)
-            if now.query != state.query:
+            # a switch within a behind upgrade leaves its two spaces to be written
+            if now.query != state.query and set(now.sides) != set(state.sides):
                 raise SpaceError(
                     f"the gallery went from {state.spaces[state.query].space} to {now.spaces[now.query].space} while "
                     "items were added; what was added is kept, add the rest in the new space"
@@ -116,7 +121,7 @@ def _store_batch(writer: LedgerWriter, state: State, batch: Batch, update: bool)
     new = [place for place, verdict in enumerate(verdicts) if verdict == "new" and batch.items[place].id not in known]
     changed = [place for place in range(len(verdicts)) if place not in old and batch.items[place].id in known]
     # a batch without vectors is of items that were there shortly before; one that was removed since stays removed
-    if not (new or changed) or state.query not in vectors:
+    if not (new or changed) or not set(vectors) & set(state.sides):
         return added
     numbers = np.array([known[batch.items[place].id].number for place in changed], dtype=np.int64)
     if changed:
@@ -128,9 +133,13 @@ def _store_batch(writer: LedgerWriter, state: State, batch: Batch, update: bool)
         writer.put_vectors(
             generation, numbers, contents, values if places == list(range(len(values))) else values[places], fresh=True
         )
+    listed = {}
+    for generation in set(state.sides) - set(vectors):
+        writer.put_work(generation, numbers, [0.0] * len(numbers))
+        listed[str(state.spaces[generation].space)] = len(numbers)
     upgrade = state.upgrade
-    bare = upgrade is not None and upgrade.state == "open" and upgrade.old not in vectors
-    return added + Added(added=len(new), updated=len(changed), only_new=len(places) if bare else 0)
+    bare = upgrade is not None and upgrade.state == "open" and not upgrade.behind and upgrade.old not in vectors
+    return added + Added(len(new), updated=len(changed), only_new=len(places) if bare else 0, listed=listed)
 
 
 def _verdicts(

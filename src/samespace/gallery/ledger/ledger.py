@@ -31,6 +31,7 @@ class Ledger:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._query: int | None = None
 
     @classmethod
     def create(
@@ -87,6 +88,15 @@ class Ledger:
             raise
         return ledger
 
+    def queried_by(self, generation: int) -> Ledger:
+        """The same ledger for queries of another generation: whatever reads it sees that as the query space.
+
+        Only to be read, and closed with this one.
+        """
+        other = Ledger(self.engine)
+        other._query = generation
+        return other
+
     @property
     def location(self) -> str:
         """Where it lies, as users write it."""
@@ -101,7 +111,7 @@ class Ledger:
     def read(self) -> Iterator[LedgerReader]:
         """A transaction that reads the ledger as of its start."""
         with self.engine.reading() as session:
-            yield LedgerReader(self.engine, session)
+            yield LedgerReader(self.engine, session, self._query)
 
     def state(self) -> State:
         """Everything but the items, as it is now."""

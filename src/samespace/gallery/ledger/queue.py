@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from samespace.gallery.ledger.reader import LedgerReader, parts_of
+import numpy as np
+
+from samespace.gallery.ledger.reader import DROPPED, LedgerReader, parts_of
 from samespace.gallery.ledger.state import Claim, Ints, WorkerStatus
 
 _TRIES = 10
 _FORGOTTEN = 24 * 3600.0
+_BEFORE = "; before: "
 
 
 class WorkQueue(LedgerReader):
@@ -95,6 +98,26 @@ class WorkQueue(LedgerReader):
         self.session.many(
             "UPDATE work SET error = ?, owner = NULL, lease = NULL WHERE space = ? AND item = ? AND owner = ?",
             [(reason, generation, item, owner) for item, reason in sorted(reasons.items())],
+        )
+
+    def drop(self, generation: int, items: Ints) -> None:
+        """Mark items as left out of a space; they stay on its work list, with the reason that they had."""
+        listed = set(self.listed(generation).tolist())
+        new = np.array([item for item in items.tolist() if item not in listed], dtype=np.int64)
+        self.put_work(generation, new, [0.0] * len(new))
+        self.run_listed(
+            "UPDATE work SET error = ? || COALESCE(? || error, ''), owner = NULL, lease = NULL "
+            "WHERE space = ? AND item IN (LISTED)",
+            items,
+            [DROPPED, _BEFORE, generation],
+        )
+
+    def take_back(self, generation: int) -> None:
+        """Undo `drop` for a space: its items wait for a vector again, or have the reason that they had."""
+        self.session.run(
+            f"UPDATE work SET error = NULLIF(SUBSTR(error, {len(DROPPED + _BEFORE) + 1}), '') "
+            "WHERE space = ? AND error LIKE ?",
+            [generation, f"{DROPPED}%"],
         )
 
     def count_hits(self, hits: Mapping[int, int]) -> None:

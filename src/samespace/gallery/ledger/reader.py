@@ -35,16 +35,23 @@ if TYPE_CHECKING:
 Engine: TypeAlias = "SqliteEngine | PostgresEngine"
 Session: TypeAlias = "SqliteSession | PostgresSession"
 
+DROPPED = "dropped at the switch"
+"""How the reason of an item on a work list begins that a switch left out of the new space."""
+
 _AT_ONCE = 500
 _PAGE = 50_000
 
 
 class LedgerReader:
-    """One transaction on a ledger that reads; every method sees the ledger as of its start."""
+    """One transaction on a ledger that reads; every method sees the ledger as of its start.
 
-    def __init__(self, engine: Engine, session: Session) -> None:
+    `query`: generation to take for the one that queries use; the ledger's own by default.
+    """
+
+    def __init__(self, engine: Engine, session: Session, query: int | None = None) -> None:
         self.engine = engine
         self.session = session
+        self._query = query
 
     def revision(self) -> int:
         """Number of the last change that a search could notice."""
@@ -53,6 +60,7 @@ class LedgerReader:
     def state(self, known: State | None = None) -> State:
         """Everything but the items; parts of `known` that still hold are taken over."""
         revision, config, query = self.session.all("SELECT epoch, config, query FROM clock")[0]
+        query = self._query or query
         if known is not None and known.config == config:
             return replace(known, revision=revision, query=query)
         self.engine.refresh(self.session)
@@ -228,6 +236,15 @@ class LedgerReader:
             [generation, limit],
         )
         return [(row[0], row[1]) for row in rows]
+
+    def dropped(self, generation: int) -> Ints:
+        """Numbers of the items that a switch has left out of a space and that have no vector of it since, ascending."""
+        sql = "SELECT item FROM work WHERE space = ? AND error LIKE ? ORDER BY item"
+        return _column(self.session.all(sql, [generation, f"{DROPPED}%"]), 0)
+
+    def failed(self, generation: int) -> int:
+        """How many items of the work list of a space could not be embedded."""
+        return self.work(generation, 0.0).failed
 
     def workers(self, seen_after: float) -> list[WorkerStatus]:
         """Workers whose last heartbeat came after a time, seconds since 1970."""

@@ -17,7 +17,7 @@ from samespace.space import Score, Space
 Ints: TypeAlias = npt.NDArray[np.int64]
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
-UpgradeState = Literal["planned", "open", "rolled-back", "sealing", "sealed"]
+UpgradeState = Literal["planned", "filling", "open", "rolled-back", "sealing", "sealed"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Upgrade:
     """One step from the generation that queries used before to the one they use after.
 
     Workers wait while it is `paused`. `plan` is what it needs and costs, JSON-ready. Queries switched at `started`, in
-    seconds since 1970, None while planned; it was sealed or rolled back at `ended`.
+    seconds since 1970, None before; it was sealed or rolled back at `ended`. While it is `filling`, the new space gets
+    its vectors behind the old one, and queries stay where they are.
     """
 
     number: int
@@ -76,6 +77,16 @@ class Upgrade:
     plan: Mapping[str, Any] = field(default_factory=dict)
     started: float | None = None
     ended: float | None = None
+
+    @property
+    def behind(self) -> bool:
+        """Whether vectors of the two spaces are never compared: queries switch once the new space has its own."""
+        return bool(self.plan.get("behind"))
+
+    @property
+    def grace(self) -> bool:
+        """Whether queries of the old space are answered, too, after the switch and until the seal."""
+        return bool(self.plan.get("grace"))
 
 
 @dataclass(frozen=True)
@@ -115,17 +126,29 @@ class State:
     @property
     def servable(self) -> tuple[int, ...]:
         """Generations whose vectors a search may compare, ascending; see `samespace.gallery.serving`."""
-        present = {generation for generation, kept in self.spaces.items() if not kept.retired}
-        return servable(self.query, self._carried_out(), present)
+        return self.lineage(self.query)
+
+    def lineage(self, query: int) -> tuple[int, ...]:
+        """The servable generations for queries of a generation; a behind upgrade cuts them off from earlier ones."""
+        return servable(query, self._carried_out(behind=False), self._present())
+
+    @property
+    def ancestry(self) -> tuple[int, ...]:
+        """The query space and all that it came from, those before a behind upgrade included, ascending."""
+        return servable(self.query, self._carried_out(), self._present())
 
     def parent(self, generation: int) -> int | None:
         """The generation that queries used before the upgrade to this one, if there was one."""
         return {new: old for old, new in self._carried_out()}.get(generation)
 
-    def _carried_out(self) -> list[tuple[int, int]]:
-        """(old, new) of each upgrade that was carried out and not rolled back, oldest first."""
+    def _present(self) -> set[int]:
+        return {generation for generation, kept in self.spaces.items() if not kept.retired}
+
+    def _carried_out(self, *, behind: bool = True) -> list[tuple[int, int]]:
+        """(old, new) of each upgrade that was carried out and not rolled back, oldest first; `behind` ones as asked."""
         opened = [one for one in self.upgrades if one.state in ("open", "sealing", "sealed")]
-        return [(one.old, one.new) for one in sorted(opened, key=lambda one: one.started or 0.0)]
+        kept = [one for one in opened if behind or not one.behind]
+        return [(one.old, one.new) for one in sorted(kept, key=lambda one: one.started or 0.0)]
 
     def generation_of(self, space: Space) -> int | None:
         """The generation of a space in this gallery."""
@@ -138,6 +161,28 @@ class State:
             if upgrade.new == self.query and upgrade.state in ("open", "sealing"):
                 return upgrade
         return None
+
+    @property
+    def filling(self) -> Upgrade | None:
+        """The behind upgrade from the present query space whose new space is being filled, if any."""
+        return next((one for one in self.upgrades if one.state == "filling" and one.old == self.query), None)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Generations in which new items are stored: the query space, and during a behind upgrade the other one too."""
+        other = [] if self.filling is None else [self.filling.new]
+        if self.upgrade is not None and self.upgrade.behind and self.upgrade.state == "open":
+            other.append(self.upgrade.old)
+        return (self.query, *other)
+
+    @property
+    def graced(self) -> tuple[int, ...]:
+        """Earlier generations whose queries are answered as well, until the seal of the upgrade that grants it."""
+        return tuple(one.old for one in self.upgrades if one.state == "open" and one.grace)
+
+    def upgrade_to(self, generation: int) -> Upgrade | None:
+        """The upgrade under way to a generation, if any."""
+        return next((one for one in (self.filling, self.upgrade) if one is not None and one.new == generation), None)
 
 
 @dataclass(frozen=True)

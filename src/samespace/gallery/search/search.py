@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -14,6 +14,7 @@ from samespace.errors import GalleryError, InputError, SpaceError, suggest
 from samespace.gallery.index.base import Snapshot, Source
 from samespace.gallery.ledger.filters import Where, conditions
 from samespace.gallery.ledger.state import State, Vectors
+from samespace.gallery.search.earlier import Earlier
 from samespace.gallery.search.merge import Hit, Merge, Ranked, merged, ranked
 from samespace.gallery.search.query_vectors import (
     Fusion,
@@ -85,6 +86,7 @@ def search(
     scale: Scale | None = None,
     exact: bool = False,
     fusion: Fusion | None = None,
+    earlier: Earlier | None = None,
 ) -> Answer:
     """Find the items most similar to each query.
 
@@ -104,6 +106,7 @@ def search(
         scale: `logistic` or `fmr`; by default the gallery's setting.
         exact: look at every vector, even where there is an approximate index.
         fusion: search the items of an older space with queries fused of two models.
+        earlier: answers queries of an earlier space, where an upgrade grants them grace.
 
     Raises:
         InputError: queries or options that are not legal.
@@ -112,29 +115,65 @@ def search(
     """
     filters = conditions(where)
     _check_options(k, min_score, max_fmr, merge)
+    options = _Options(int(k), min_score, max_fmr, merge, scale, exact, fusion)
     with source.snapshot(filters) as snapshot:
-        state, generations = snapshot.state, snapshot.generations()
-        _require_query_space(state, space)
-        by_score = state.spaces[state.query].score
-        vectors = checked(queries, space, by_score)
-        meeting, fusion_notes = fused_generation(state, generations, fusion)
-        _require_certified_share(state, generations, meeting, None if fusion is None else fusion.alpha)
-        calibrations = {one: state.calibrations.get((state.query, one)) for one in generations}
-        if fusion is not None and meeting is not None:
-            calibrations[meeting] = fused_calibration(state, meeting, fusion.alpha)
-        pairs = tuple(_pair(state, one, calibrated=calibrations[one] is not None) for one in generations)
-        _require_calibrations(state, calibrations, merge, threshold=min_score is not None or max_fmr is not None)
-        scale = _scale(scale, state)
-        level = None if max_fmr is None else -math.log10(max_fmr)
-        rank = partial(ranked, scale=scale, min_score=min_score, min_level=level)
-        asked = {
-            one: _asked(vectors, pair.dims, by_score, fusion if one == meeting else None)
-            for one, pair in zip(generations, pairs, strict=True)
-        }
-        lists = _lists(snapshot, asked, calibrations, len(vectors), int(k), exact=exact, rank=rank)
-        # one space without a calibration has no scores, and raw ones sort it the same
-        by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
-        hits = _hits(snapshot, lists, int(k), by, pairs)
+        generation = _graced(snapshot.state, space)
+        if generation is None or earlier is None:
+            return _answer(snapshot, queries, space, options)
+    with earlier.source(generation).snapshot(filters) as snapshot:
+        if generation in snapshot.state.graced:
+            answer = _answer(snapshot, queries, space, options)
+            earlier.count(generation, len(answer.hits))
+            return replace(answer, notes=(*answer.notes, *earlier.notes(snapshot.state)))
+    # the grace ended between the two snapshots
+    with source.snapshot(filters) as snapshot:
+        return _answer(snapshot, queries, space, options)
+
+
+@dataclass(frozen=True, eq=False)
+class _Options:
+    """What was asked for, see `search`."""
+
+    k: int
+    min_score: float | None
+    max_fmr: float | None
+    merge: Merge
+    scale: Scale | None
+    exact: bool
+    fusion: Fusion | None
+
+
+def _graced(state: State, space: Space) -> int | None:
+    """The earlier generation that queries of a space are answered from; None where it is none."""
+    generation = state.generation_of(space)
+    return generation if generation != state.query and generation in state.graced else None
+
+
+def _answer(snapshot: Snapshot, queries: Vectors, space: Space, options: _Options) -> Answer:
+    """The answer from one snapshot; see `search`."""
+    state, generations, fusion, merge = snapshot.state, snapshot.generations(), options.fusion, options.merge
+    _require_query_space(state, space)
+    by_score = state.spaces[state.query].score
+    vectors = checked(queries, space, by_score)
+    meeting, fusion_notes = fused_generation(state, generations, fusion)
+    _require_certified_share(state, generations, meeting, None if fusion is None else fusion.alpha)
+    calibrations = {one: state.calibrations.get((state.query, one)) for one in generations}
+    if fusion is not None and meeting is not None:
+        calibrations[meeting] = fused_calibration(state, meeting, fusion.alpha)
+    pairs = tuple(_pair(state, one, calibrated=calibrations[one] is not None) for one in generations)
+    threshold = options.min_score is not None or options.max_fmr is not None
+    _require_calibrations(state, calibrations, merge, threshold=threshold)
+    scale = _scale(options.scale, state)
+    level = None if options.max_fmr is None else -math.log10(options.max_fmr)
+    rank = partial(ranked, scale=scale, min_score=options.min_score, min_level=level)
+    asked = {
+        one: _asked(vectors, pair.dims, by_score, fusion if one == meeting else None)
+        for one, pair in zip(generations, pairs, strict=True)
+    }
+    lists = _lists(snapshot, asked, calibrations, len(vectors), options.k, exact=options.exact, rank=rank)
+    # one space without a calibration has no scores, and raw ones sort it the same
+    by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
+    hits = _hits(snapshot, lists, options.k, by, pairs)
     notes = (*_notes(state, generations, pairs, merge), *fusion_notes)
     return Answer(hits, state.revision, space.id, pairs, scale, merge, notes, by_score)
 
@@ -208,6 +247,8 @@ def _require_query_space(state: State, space: Space) -> None:
     for generation, stored in state.spaces.items():
         if stored.space == space:
             step = "upgrade the gallery first" if generation > state.query else "embed queries with the newer model"
+            if state.filling is not None and generation == state.filling.new:
+                step = "it is being filled, 'samespace gallery switch GALLERY' lets queries use it"
             back = "" if generation > state.query or stored.retired else ", or roll the gallery back"
             raise SpaceError(f"the gallery is queried by {expected}, got vectors of its space {space}; {step}{back}")
     raise SpaceError(

@@ -192,7 +192,8 @@ def _reason(certificate: Certificate | None, old: Space, new: Space, accept: boo
     if certificate is None:
         return (
             f"no certificate allows queries of {new} on vectors of {old}: run 'samespace check' for the pair and give "
-            "its certificate.json with --certificate, or --accept-uncertified, which is recorded"
+            "its certificate.json with --certificate, or --accept-uncertified, which is recorded; a model that is not "
+            "compatible takes over with 'samespace gallery upgrade GALLERY --behind'"
         )
     failed = ", ".join(name for name, result in certificate.metrics.items() if not result.compatible)
     which = "queries" if certificate.fusion is None else "fused queries"

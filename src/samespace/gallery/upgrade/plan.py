@@ -45,6 +45,8 @@ class Plan:
         holds: whether no stage of the sweep lies provably below the start; None without a sweep.
         pairs: what allows each pair of spaces.
         missing: what must still be given before the upgrade can begin, a sentence each.
+        behind: whether queries stay with the old space until the new one has its own vectors; the two never meet.
+        grace: whether queries of the old space are answered until the seal.
     """
 
     upgrade: int
@@ -62,6 +64,8 @@ class Plan:
     holds: bool | None
     pairs: tuple[str, ...]
     missing: tuple[str, ...]
+    behind: bool = False
+    grace: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -76,6 +80,8 @@ def draft(
     *,
     order: str | None = None,
     rate: float | None = None,
+    behind: bool = False,
+    grace: bool = False,
 ) -> Plan:
     """What an upgrade to the space of `generation`, which `state` knows, would do and cost; not yet numbered.
 
@@ -109,6 +115,8 @@ def draft(
         holds=shown.holds[metric] if shown and metric else None,
         pairs=permissions.lines(state),
         missing=tuple(missing),
+        behind=behind,
+        grace=grace,
     )
 
 

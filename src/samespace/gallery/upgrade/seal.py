@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from samespace.errors import GalleryError
 from samespace.gallery.ingest.checks import damaged
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.query_counts import query_counts
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade
-from samespace.progress import Advance, silent
+from samespace.gallery.upgrade.behind import dropped
+from samespace.progress import Advance, clock, silent
 from samespace.space import Space
+
+UNUSED_SECONDS = 600.0
+"""How long no query of an earlier space must have come before a seal."""
 
 _BATCH = 1000
 _SAMPLE = 4096
@@ -26,21 +32,31 @@ class Sealed:
         deleted: vectors that went: the old ones, and those of spaces that were rolled back before.
         kept: old vectors that stay, for items that have no new one.
         retired: spaces that serve no more.
+        removed: items that went, for a switch had dropped them and they have no new vector since.
     """
 
     space: Space
     deleted: int
     kept: int
     retired: tuple[Space, ...]
+    removed: int = 0
 
 
-def seal(ledger: Ledger, *, partial: bool = False, advance: Advance = silent) -> Sealed:
+def seal(
+    ledger: Ledger,
+    *,
+    partial: bool = False,
+    unused_for: float = UNUSED_SECONDS,
+    end_grace: bool = False,
+    advance: Advance = silent,
+) -> Sealed:
     """Count, check, then delete old vectors in small batches; killed, the same call carries on.
 
     Arguments as of `Gallery.seal`.
 
     Raises:
-        GalleryError: no upgrade is under way, items lack the new vector, or a vector is damaged.
+        GalleryError: no upgrade is under way, items lack the new vector, a vector is damaged, or queries of an earlier
+            space came lately.
     """
     with ledger.read() as reader:
         state = reader.state()
@@ -50,17 +66,39 @@ def seal(ledger: Ledger, *, partial: bool = False, advance: Advance = silent) ->
         with ledger.write() as writer:
             state = writer.state()
             upgrade = _under_way(state, ledger.location)
-            lacking = len(writer.unserved([state.query]))
+            lacking = len(writer.unserved([state.query])) - len(dropped(state, writer))
+            if partial and len(state.ancestry) > len(state.servable):
+                raise GalleryError(
+                    "a behind upgrade is sealed as a whole, as no search finds an item by its old vector; leave out "
+                    "--partial"
+                )
             if lacking and not partial:
                 raise GalleryError(_incomplete(writer, state, lacking))
+            if not end_grace:
+                _require_unused(writer, state, unused_for)
             writer.set_upgrade(upgrade, state="sealing")
             writer.note("seal", upgrade=upgrade.number, lacking=lacking)
-    older = [generation for generation in state.servable if generation != state.query] + _abandoned(state)
+    older = [generation for generation in state.ancestry if generation != state.query] + _abandoned(state)
+    removed = _remove_dropped(ledger, state)
     deleted = 0
     for gone in _drop(ledger, older, state.query):
         deleted += gone
         advance(gone)
-    return _finish(ledger, state, upgrade, older, deleted)
+    return replace(_finish(ledger, state, upgrade, older, deleted), removed=removed)
+
+
+def _remove_dropped(ledger: Ledger, state: State) -> int:
+    """Remove the items that a switch dropped, with their old vectors, a batch at a time; how many."""
+    with ledger.read() as reader:
+        items = dropped(state, reader)
+    removed = 0
+    for start in range(0, len(items), _BATCH):
+        with ledger.write() as writer:
+            # one that was embedded since is an item like the others
+            gone = writer.lacking(state.query, items[start : start + _BATCH])
+            writer.remove_items(gone)
+        removed += len(gone)
+    return removed
 
 
 def _drop(ledger: Ledger, older: list[int], query: int) -> Iterator[int]:
@@ -84,7 +122,7 @@ def _finish(ledger: Ledger, state: State, upgrade: Upgrade, older: list[int], de
         for generation in empty:
             writer.retire(generation)
         for one in writer.state().upgrades:
-            if one.state in ("open", "sealing") and one.new in state.servable:
+            if one.state in ("open", "sealing") and one.new in state.ancestry:
                 # upgrades below this one are over with it: their old vectors went too
                 writer.set_upgrade(one, state="sealed", paused=False)
         writer.note("sealed", upgrade=upgrade.number, deleted=deleted, kept=kept)
@@ -100,7 +138,7 @@ def _abandoned(state: State) -> list[int]:
         for generation, kept in state.spaces.items()
         if generation < state.query
         and not kept.retired
-        and generation not in state.servable
+        and generation not in state.ancestry
         and newest.get(generation) == "rolled-back"
     ]
 
@@ -111,7 +149,7 @@ def _under_way(state: State, where: str) -> Upgrade:
     sealed = next((one for one in state.upgrades if one.state == "sealed" and one.new == state.query), None)
     if sealed is None:
         raise GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
-    if len(state.servable) == 1 and not _abandoned(state):
+    if len(state.ancestry) == 1 and not _abandoned(state):
         raise GalleryError(f"{where}: the upgrade to {state.spaces[state.query].space} is sealed already")
     # a partial seal left old vectors for items that may have been embedded since
     return sealed
@@ -120,11 +158,28 @@ def _under_way(state: State, where: str) -> Upgrade:
 def _incomplete(reader: LedgerReader, state: State, lacking: int) -> str:
     failed = reader.failures(state.query, 1)
     example = f"; the first that could not be embedded is '{failed[0][0]}': {failed[0][1]}" if failed else ""
+    cut = len(state.ancestry) > len(state.servable)
     return (
         f"{lacking:,} of {reader.live():,} items have no vector of {state.spaces[state.query].space}{example}. "
-        "Carry on with 'samespace gallery backfill GALLERY', remove these items, or seal with --partial, "
-        "which keeps their old vectors"
+        "Carry on with 'samespace gallery backfill GALLERY', "
+        + (
+            "or remove these items"
+            if cut
+            else "remove these items, or seal with --partial, which keeps their old vectors"
+        )
     )
+
+
+def _require_unused(reader: LedgerReader, state: State, seconds: float) -> None:
+    """Refuse while queries of an earlier space come."""
+    for generation, count in query_counts(reader, state).items():
+        ago = time.time() - count.seen
+        if count.queries and ago < seconds:
+            raise GalleryError(
+                f"queries of {state.spaces[generation].space} still come: {count.queries:,} so far, the last "
+                f"{clock(ago)} ago; let their senders use {state.spaces[state.query].space}, and seal once none came "
+                f"for {clock(seconds)}, or say --end-grace: from the seal on they are refused"
+            )
 
 
 def _require_sound(reader: LedgerReader, state: State) -> None:

@@ -11,12 +11,13 @@ from samespace.errors import GalleryError, InputError, suggest
 from samespace.gallery.backfill.order import ORDERS
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.query_counts import begin_counting
 from samespace.gallery.ledger.state import State, StoredSpace, Upgrade
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.gallery.upgrade.model_check import require_lineage, require_same_model
 from samespace.gallery.upgrade.permissions import Permissions, permissions_for
 from samespace.gallery.upgrade.plan import Plan, draft, measured_rate
-from samespace.space import Space
+from samespace.space import Score, Space
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 class NewSpace:
     """The space that an upgrade goes to, its model's folder, to be remembered, and the model with the items' images.
 
-    These images tell how long a backfill takes, and whether the model is what it claims to be.
+    These images tell how long a backfill takes, and whether the model is what it claims to be. `score` is what searches
+    of its vectors go by; as in the present query space where None.
     """
 
     space: Space
     folder: str | None = None
     embedder: ItemEmbedder | None = None
+    score: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -62,21 +65,27 @@ def plan(
     *,
     order: str | None = None,
     accept_uncertified: bool = False,
+    behind: bool = False,
 ) -> Plan:
     """Work out an upgrade and write it down; nothing changes for searches. Arguments as of `Gallery.plan`.
 
     Raises:
         GalleryError: another upgrade is under way to the same space, or the space is retired.
     """
-    _require_order(order)
-    _require_plannable(ledger.state(), new.space)
+    require_order(order)
+    require_plannable(ledger.state(), new.space)
     rate = None if new.embedder is None else measured_rate(ledger, new.embedder)
     with ledger.write() as writer:
-        generation = _registered(writer, new)
+        generation = registered(writer, new)
         state = writer.state()
-        permissions = permissions_for(state, generation, new.space, certificates, accept_uncertified=accept_uncertified)
+        permissions = Permissions()
+        if not behind:
+            permissions = permissions_for(
+                state, generation, new.space, certificates, accept_uncertified=accept_uncertified
+            )
         permissions.store(writer)
-        plan = _write_down(writer, state, draft(writer, state, generation, permissions, order=order, rate=rate))
+        drafted = draft(writer, state, generation, permissions, order=order, rate=rate, behind=behind)
+        plan = write_down(writer, state, drafted)
         writer.note("plan", upgrade=plan.upgrade, space=new.space.id, missing=list(plan.missing))
     return plan
 
@@ -88,6 +97,7 @@ def open_upgrade(
     *,
     order: str | None = None,
     accept_uncertified: bool = False,
+    grace: bool = False,
 ) -> Switched:
     """Let queries use the new space, by default the planned one. Arguments as of `Gallery.upgrade`.
 
@@ -98,24 +108,27 @@ def open_upgrade(
         SpaceError: a pair without a certificate, or a model that is not what it claims to be; queries stay as they are.
         GalleryError: nothing was planned, or the upgrade is not possible now.
     """
-    _require_order(order)
+    require_order(order)
     before = ledger.state()
     if new is None:
         new = NewSpace(planned(before, ledger.location).space)
     _require_permissions(ledger, before, new.space, certificates, accept_uncertified=accept_uncertified)
     notes = [] if new.embedder is None else _require_right_model(ledger, before, new.embedder)
     with ledger.write() as writer:
-        generation = _registered(writer, new)
+        generation = registered(writer, new)
         state = writer.state()
         permissions = permissions_for(state, generation, new.space, certificates, accept_uncertified=accept_uncertified)
         permissions.require()
         permissions.store(writer)
-        upgrade = _upgrade_to(state, generation)
+        upgrade = upgrade_to(state, generation)
         if upgrade is None:
-            _write_down(writer, state, draft(writer, state, generation, permissions, order=order))
-            upgrade = _upgrade_to(writer.state(), generation)
+            write_down(writer, state, draft(writer, state, generation, permissions, order=order))
+            upgrade = upgrade_to(writer.state(), generation)
             assert upgrade is not None
-        writer.set_upgrade(upgrade, state="open", paused=False, order=order)
+        plan = {**upgrade.plan, "behind": False, "grace": grace}
+        writer.set_upgrade(upgrade, state="open", paused=False, order=order, plan=plan)
+        if grace:
+            begin_counting(writer)
         writer.set_query(generation)
         accepted = [[link.query, link.gallery] for link in permissions.accepted]
         writer.note("upgrade", upgrade=upgrade.number, space=new.space.id, accepted_uncertified=accepted)
@@ -130,17 +143,23 @@ def open_upgrade(
 def rollback(ledger: Ledger) -> Switched:
     """Let queries use the space from before the upgrade again. No vector is touched; `open_upgrade` rolls forward.
 
+    A behind upgrade then is filled again, with what the switch had dropped, and `switch` goes forward; before the
+    switch, a rollback gives it up.
+
     Raises:
         GalleryError: there is no upgrade under way, or it is sealed.
     """
     with ledger.write() as writer:
         state = writer.state()
+        if state.filling is not None:
+            return _given_up(writer, state, state.filling)
         upgrade = state.upgrade
         if upgrade is None or upgrade.state == "sealing":
             raise GalleryError(_no_way_back(state, upgrade))
         writer.set_query(upgrade.old)
-        writer.set_upgrade(upgrade, state="rolled-back", paused=False)
+        writer.set_upgrade(upgrade, state="filling" if upgrade.behind else "rolled-back", paused=False)
         writer.release_all(upgrade.new)
+        writer.take_back(upgrade.new)
         after = writer.state()
         unserved = writer.unserved(after.servable)
         hidden = len(unserved)
@@ -155,11 +174,22 @@ def rollback(ledger: Ledger) -> Switched:
     return Switched(state.spaces[upgrade.old].space, state.spaces[upgrade.new].space, (), tuple(notes))
 
 
+def _given_up(writer: LedgerWriter, state: State, upgrade: Upgrade) -> Switched:
+    """End a behind upgrade before its switch."""
+    writer.set_upgrade(upgrade, state="rolled-back", paused=False)
+    writer.release_all(upgrade.new)
+    writer.note("rollback", upgrade=upgrade.number, hidden=0)
+    query, kept = state.spaces[state.query].space, writer.stored(upgrade.new)
+    left = f"the upgrade to {state.spaces[upgrade.new].space} is given up; its {kept:,} vectors stay and serve nothing"
+    return Switched(query, query, (), (left,))
+
+
 def set_paused(ledger: Ledger, paused: bool) -> Upgrade:
     """Let the workers of the present upgrade wait, or go on. Raises GalleryError: there is no upgrade under way."""
     with ledger.write() as writer:
-        upgrade = writer.state().upgrade
-        if upgrade is None or upgrade.state != "open":
+        state = writer.state()
+        upgrade = state.filling or state.upgrade
+        if upgrade is None or upgrade.state not in ("open", "filling"):
             raise GalleryError(f"{ledger.location}: no upgrade is under way; there is nothing to pause or resume")
         writer.set_upgrade(upgrade, paused=paused)
         writer.note("pause" if paused else "resume", upgrade=upgrade.number)
@@ -178,20 +208,27 @@ def planned(state: State, where: str) -> StoredSpace:
     raise GalleryError(f"{where}: no upgrade is planned; name the new model with --model, or run plan first")
 
 
-def _require_order(order: str | None) -> None:
+def require_order(order: str | None) -> None:
+    """Refuse an order that there is not."""
     if order is not None and order not in ORDERS:
         raise InputError(f"there is no order '{order}'; {suggest(order, ORDERS)}")
 
 
-def _require_plannable(state: State, space: Space) -> None:
+def require_plannable(state: State, space: Space) -> None:
+    """Refuse an upgrade to a space that none can go to now."""
     generation = state.generation_of(space)
+    if state.filling is not None:
+        raise GalleryError(
+            f"an upgrade to {state.spaces[state.filling.new].space} is being filled; end it with 'samespace gallery "
+            "switch GALLERY', or give it up with 'samespace gallery rollback GALLERY'"
+        )
     if any(upgrade.state == "sealing" for upgrade in state.upgrades):
         raise GalleryError("a seal is under way; finish it first with 'samespace gallery seal GALLERY'")
     if generation == state.query:
         raise GalleryError(f"queries use {space} already; there is nothing to upgrade")
     if generation is None:
         return
-    if state.spaces[generation].retired or generation in state.servable:
+    if state.spaces[generation].retired or generation in state.ancestry:
         raise GalleryError(
             f"{space} is an earlier space of this gallery; to go back use 'samespace gallery rollback GALLERY' before "
             "the seal"
@@ -204,17 +241,25 @@ def _require_plannable(state: State, space: Space) -> None:
         )
 
 
-def _registered(writer: LedgerWriter, new: NewSpace) -> int:
+def registered(writer: LedgerWriter, new: NewSpace) -> int:
     """The generation of a new space: a later one than all that serve."""
     state = writer.state()
-    _require_plannable(state, new.space)
+    require_plannable(state, new.space)
     generation = state.generation_of(new.space)
     if generation is not None and generation < state.query:
         # planned before the present query space and never used: it takes its place anew, above it
         writer.forget_space(generation)
         generation = None
+    if generation is not None and new.score not in (None, state.spaces[generation].score):
+        if writer.stored(generation):
+            raise GalleryError(
+                f"vectors of {new.space} are searched by '{state.spaces[generation].score}' in this gallery, got "
+                f"'{new.score}'"
+            )
+        writer.forget_space(generation)
+        generation = None
     if generation is None:
-        return writer.add_space(new.space, new.folder, state.spaces[state.query].score)
+        return writer.add_space(new.space, new.folder, new.score or state.spaces[state.query].score)
     if new.folder is not None:
         writer.set_model(generation, new.folder)
     return generation
@@ -224,7 +269,7 @@ def _require_permissions(
     ledger: Ledger, state: State, space: Space, certificates: Sequence[Certificate], *, accept_uncertified: bool
 ) -> None:
     """Refuse before anything is embedded or written; a certificate that says no takes back an earlier yes."""
-    _require_plannable(state, space)
+    require_plannable(state, space)
     generation = state.generation_of(space)
     permissions = permissions_for(state, generation or 0, space, certificates, accept_uncertified=accept_uncertified)
     if generation is not None and permissions.revoked:
@@ -258,7 +303,7 @@ def _warnings(permissions: Permissions, where: str) -> list[str]:
     return warnings
 
 
-def _upgrade_to(state: State, generation: int) -> Upgrade | None:
+def upgrade_to(state: State, generation: int) -> Upgrade | None:
     """The upgrade from the present query space to another that was planned or rolled back."""
     for upgrade in reversed(state.upgrades):
         if upgrade.new == generation and upgrade.old == state.query and upgrade.state in ("planned", "rolled-back"):
@@ -266,11 +311,11 @@ def _upgrade_to(state: State, generation: int) -> Upgrade | None:
     return None
 
 
-def _write_down(writer: LedgerWriter, state: State, plan: Plan) -> Plan:
+def write_down(writer: LedgerWriter, state: State, plan: Plan) -> Plan:
     """Store a plan, in the place of an earlier one to the same space; the plan with its number."""
     generation = state.generation_of(plan.new)
     assert generation is not None
-    earlier = _upgrade_to(state, generation)
+    earlier = upgrade_to(state, generation)
     number = (
         writer.add_upgrade(state.query, generation, order=plan.order, plan={}) if earlier is None else earlier.number
     )
