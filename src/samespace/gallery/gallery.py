@@ -114,7 +114,8 @@ class Gallery:
             scale: what scores and thresholds are in: `logistic` for log-odds, `fmr` for −log10 of the false-match rate.
             index: address of a Qdrant server that holds the search index; by default files beside SQLite, or pgvector.
             score: what searches go by: cosine; `ip`, the inner product of vectors as they are given; `l2`, minus the
-                squared distance of these. It holds for every space that upgrades bring, but for those of `begin_behind`.
+                squared distance of these. It holds for every space that upgrades bring, unless `begin_behind` says
+                otherwise.
 
         Raises:
             InputError: neither a space nor a model, or a gallery is there already.

@@ -164,7 +164,8 @@ def _queries(
             raise InputError(f"expected queries of space {space} in {one.name}, got {one.space}")
         if one.labels is None:
             raise InputError(f"{one.name} has no labels, which say what a query should find")
-        require_vectors(one.take(np.arange(len(one))), space, one.name, one.ids)
+        values, score = one.take(np.arange(len(one))), state.spaces[generation].score
+        require_vectors(values, space, one.name, one.ids, score=score)
     rows = sides["new"].rows_of(sides["old"].ids)
     if len(sides["new"]) != len(rows) or (rows < 0).any():
         raise InputError(f"{sides['old'].name} and {sides['new'].name} are not of the same queries")
