@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from samespace.cli.main import run
 from samespace.errors import GalleryError, InputError, SpaceError
-from samespace.evaluate import Certificate
+from samespace.evaluate import Certificate, check
 from samespace.gallery import Gallery
 from samespace.gallery.index.base import Source
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.search.calibration import pair_scores
-from samespace.gallery.search.search import search
+from samespace.gallery.search.search import Answer, search
 from samespace.space import Score
 from samespace.vectors import VectorSet
 
@@ -240,6 +241,61 @@ def test_a_certificate_of_another_score_is_refused(tmp_path: Path) -> None:
         assert gallery.state.generation_of(world.NEW) is None
         gallery.plan(world.THIRD)
         assert [kept.score for kept in gallery.state.spaces.values()] == ["ip", "ip"]
+
+
+class Lengthy(world.Projection):
+    """A model whose vectors keep their lengths."""
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        return ((images.double().flatten(1) / 255 - 0.5) @ self.matrix / 8).float()
+
+
+LENGTHY = [replace(space, normalized=False) for space in (world.OLD, world.NEW)]
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_an_upgrade_from_its_certificate_to_its_rollback(tmp_path: Path, score: Score) -> None:
+    models = [Lengthy(space) for space in LENGTHY]
+    items = [world.vectors(model, world.source()) for model in models]
+    asked = [world.vectors(model, world.source(1, "query")) for model in models]
+    found = check(
+        queries=asked[1], gallery=items[0], baseline=asked[0], new_gallery=items[1],
+        metrics=["rank@1"], prefix=True, replicates=50, score=score,
+    )  # fmt: skip
+    some, fewer = (one.subset(np.arange(0, 200, 9)) for one in reversed(asked))
+
+    def slow(generation_of: list[int]) -> list[list[tuple[str, float, float]]]:
+        """The five best by the calibrations of the certificate, by item id, score, raw score."""
+        lists = []
+        for query in some.vectors:
+            rows = []
+            for place, generation in enumerate(generation_of):
+                row = items[generation].vectors[place].astype(np.float64)
+                wide = query[: len(row)].astype(np.float64)
+                raw = 0.0 - ((wide - row) ** 2).sum() if score == "l2" else (wide * row).sum()
+                scale = found.calibrations[("cross", "new")[generation]]
+                rows.append((str(items[0].ids[place]), float(scale.log_odds(raw)), float(raw)))
+            lists.append(sorted(rows, key=lambda row: (-row[1], row[0]))[:5])
+        return lists
+
+    def rows(answer: Answer) -> list[list[tuple[str, float | None, float]]]:
+        return [[(hit.item, hit.score, hit.raw) for hit in hits] for hits in answer.hits]
+
+    with Gallery.create(tmp_path / "g", LENGTHY[0], score=score) as gallery:
+        gallery.add(items[0])
+        before = rows(gallery.search(fewer, k=5))
+        gallery.upgrade(LENGTHY[1], [replace(found, compatible=True)])
+        assert rows(gallery.search(some, k=5)) == slow([0] * 200)
+        gallery.backfill(vectors=items[1].subset(np.arange(0, 200, 3)))
+        assert rows(gallery.search(some, k=5)) == slow([int(place % 3 == 0) for place in range(200)])
+        gallery.rollback()
+        assert [[row[0] for row in hits] for hits in rows(gallery.search(fewer, k=5))] == [
+            [row[0] for row in hits] for hits in before
+        ]
+        gallery.upgrade()
+        reranked = gallery.rerank(some, k=5, depth=200, model=models[1], images=world.source())
+        assert rows(reranked) == rows(gallery.search(some, k=5)) == slow([1] * 200)
+        assert gallery.doctor().healthy
 
 
 def test_the_ledger_keeps_the_greatest_length_for_inner_products(tmp_path: Path) -> None:

@@ -98,10 +98,10 @@ def create(
     with made as gallery:
         location = gallery.location
         if items is not None:
-            with _carry_on(f"add {quote(location)} VECTORS"):  # noqa: SIM117
+            with _carry_on(f"samespace gallery add {quote(location)} VECTORS"):  # noqa: SIM117
                 with shown_bar(f"adding {items.name}", len(items), "items", quiet=quiet) as advance:
                     gallery.add(items, advance=advance)
-        with _carry_on(f"calibrate {quote(location)} QUERIES ITEMS"):
+        with _carry_on(f"samespace gallery calibrate {quote(location)} QUERIES ITEMS"):
             calibrate_pairs(gallery, pairs)
         about = {"gallery": location, "space": gallery.space.to_dict(), "scale": scale, "score": score}
         what = f"{f'a gallery of {len(items):,} items with' if items else 'an empty gallery for'} vectors of space"
@@ -128,4 +128,4 @@ def _carry_on(command: str) -> Iterator[None]:
     try:
         yield
     except SamespaceError as error:
-        raise type(error)(f"{error}; the gallery itself is made, carry on with 'samespace gallery {command}'") from None
+        raise type(error)(f"{error}; the gallery itself is made, carry on with '{command}'") from None

@@ -140,7 +140,7 @@ def _length_note(given: VectorSet) -> list[str]:
         return []
     return [
         f"the vectors of {given.name} differ in length, {least:.4g} to {greatest:.4g}; a search here goes by cosine, "
-        "which does not see that"
+        "which does not see that; a gallery made with --score ip or l2 does"
     ]
 
 
