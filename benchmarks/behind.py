@@ -2,10 +2,10 @@
 
 One story: items are added; an upgrade to a model of another dimension and another score begins, with grace; a worker
 fills the new space while a writer adds items (to both sides, to one), changes some and removes others; the switch, the
-rollback, the switch, the seal. Every process of it is killed with SIGKILL at random moments and begun again. Meanwhile
-another process searches with queries of both models. Of every answer it asks: is every hit of the queries' own space,
-each item there once, and each score the one that the query has with the item's own vector in that space? An answer that
-mixes, or that shows an item by another's vector, fails.
+rollback, the switch, more items, the seal. Every process of it is killed with SIGKILL at random moments and begun again.
+Meanwhile another process searches with queries of both models. Of every answer it asks: is every hit of the queries' own
+space, each item there once, and each score the one that the query has with the item's own vector in that space? An answer
+that mixes, or that shows an item by another's vector, fails.
 
 After the rollback the old answers must be those from before, to the bit, for items that nobody touched. In the end each
 item that is left has its new vector and no other.
@@ -128,6 +128,8 @@ class Story:
             self._step("rollback", [self._rollback])
             self._compare(before)
             self._step("switch", [self._switch])
+            self._step("write", [self._write_after])
+            self._step("fill", [self._fill_all])
             self._step("seal", [self._seal])
         finally:
             (self.folder / "over").touch()
@@ -209,10 +211,7 @@ class Story:
         """Add to both sides and to one, change, remove; a row at a time, told in files so that it is carried on."""
         world = self.world
         with Gallery.open(self.place) as gallery:
-            for row, name in enumerate(world.later):
-                sides = ([OLD, NEW], [OLD], [NEW])[row % 3]
-                sets = [world.set_of(space, [name]) for space in sides]
-                gallery.add(sets[0], also=sets[1:], update=True)
+            self._add(gallery, world.later[::2])
             for name in world.changing:
                 # told before, so that no worker stores what the item showed before as what it shows now
                 (self.folder / f"changed-{name}").touch()
@@ -221,6 +220,18 @@ class Story:
                 there = [item.id for item in reader.find(world.leaving).values() if not item.deleted]
             for name in there:
                 gallery.remove([name])
+
+    def _write_after(self) -> None:
+        """Add further items while queries use the new space, at a pace that lets many searches see it."""
+        with Gallery.open(self.place) as gallery:
+            self._add(gallery, self.world.later[1::2], pause=0.02)
+
+    def _add(self, gallery: Gallery, ids: list[str], pause: float = 0.0) -> None:
+        for row, name in enumerate(ids):
+            sides = ([OLD, NEW], [OLD], [NEW])[row % 3]
+            sets = [self.world.set_of(space, [name]) for space in sides]
+            gallery.add(sets[0], also=sets[1:], update=True)
+            time.sleep(pause)
 
     def _switch(self) -> None:
         with Gallery.open(self.place) as gallery:

@@ -111,9 +111,12 @@ def _contents(reader: LedgerReader, rows: Sequence[SeenRow]) -> dict[int | None,
 def _list_work(writer: LedgerWriter, items: Ints) -> None:
     """Put items on the work list of an upgrade that is under way, behind those that are there."""
     state = writer.state()
-    if state.upgrade is not None and state.upgrade.state == "open":
-        lacking = writer.lacking(state.query, items)
-        writer.put_work(state.query, lacking, [0.0] * len(lacking))
+    target = None if state.upgrade is None or state.upgrade.state != "open" else state.query
+    if state.filling is not None:
+        target = state.filling.new
+    if target is not None:
+        lacking = writer.lacking(target, items)
+        writer.put_work(target, lacking, [0.0] * len(lacking))
 
 
 def _numbers(rows: Sequence[SeenRow]) -> Ints:
