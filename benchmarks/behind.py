@@ -1,11 +1,11 @@
 """Upgrades a gallery behind its old model again and again, kills it at random moments, and looks at every answer.
 
 One story: items are added; an upgrade to a model of another dimension and another score begins, with grace; a worker
-fills the new space while a writer adds items (to both sides, to one), changes some and removes others; the switch, the
-rollback, the switch, more items, the seal. Every process of it is killed with SIGKILL at random moments and begun again.
-Meanwhile another process searches with queries of both models. Of every answer it asks: is every hit of the queries' own
-space, each item there once, and each score the one that the query has with the item's own vector in that space? An answer
-that mixes, or that shows an item by another's vector, fails.
+fills the new space while a writer adds items (to both sides, to one), changes some and removes others; the switch,
+the rollback, the switch, more items, the seal. Every process of it is killed with SIGKILL at random moments and begun
+again. Meanwhile another process searches with queries of both models. Of every answer it asks: is every hit of the
+queries' own space, each item there once, and each score the one that the query has with the item's own vector in that
+space? An answer that mixes, or that shows an item by another's vector, fails.
 
 After the rollback the old answers must be those from before, to the bit, for items that nobody touched. In the end each
 item that is left has its new vector and no other.
