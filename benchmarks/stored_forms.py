@@ -163,6 +163,7 @@ def lost(rows: Sequence[Row]) -> list[str]:
 def figure(rows: Sequence[Row]) -> Drawing:
     """Cross and old value over the bytes of a vector, one panel for rank@1 and one for TAR."""
     drawn, panels = canvas(560, LIGHT, panels=2, top=60, gap=50)
+    sizes = [2**power for power in range(1, 9)]
     for axes, metric in zip(panels, (METRICS[0], METRICS[2]), strict=True):
         for form in FORMS:
             some = sorted((row for row in rows if row.form == form), key=lambda row: row.size)
@@ -170,8 +171,10 @@ def figure(rows: Sequence[Row]) -> Drawing:
                 values = [row.mean(metric, test) for row in some]
                 style = "-" if test == "cross" else (0, (4, 2))
                 drawn_as = {"linestyle": style, "color": color, "marker": MARKERS[form], "markersize": 5}
-                axes.plot([row.size for row in some], values, label=f"{test}, {form}", **drawn_as)
+                named = test if form == "float32" else form if test == "cross" else "_"
+                axes.plot([row.size for row in some], values, label=named, **drawn_as)
         axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_title(metric, loc="left", fontsize=9, color=LIGHT.ink)
         name_axes(axes, LIGHT, x="bytes of a stored vector", y="%")
     legend(panels[0], LIGHT, above=28)
