@@ -70,8 +70,9 @@ def agree(source: Source, made: Made, queries: np.ndarray = QUERIES, k: int = 10
         assert np.mean(shares) >= 0.95
         return
     assert found == [truth[:k] for truth in every]
-    assert as_rows(search(source, asked, space, k=k, exact=True, merge="raw")) == made.slow(asked, k, by="raw")
-    shops = made.slow(asked, k, keep=lambda about: about.get("shop") == "berlin")
+    by_raw = [sorted(truth, key=lambda row: (-row[2], row[0]))[:k] for truth in every]
+    assert as_rows(search(source, asked, space, k=k, exact=True, merge="raw")) == by_raw
+    shops = [[row for row in truth if made.metadata[row[0]].get("shop") == "berlin"][:k] for truth in every]
     assert as_rows(search(source, asked, space, k=k, exact=True, where="shop=berlin")) == shops
     least = every[0][3][1]
     passing = [[row for row in truth if row[1] >= least][:k] for truth in every]
