@@ -34,6 +34,7 @@ bench: setup
 	$(BIN)/python benchmarks/gallery_search.py
 	$(BIN)/python benchmarks/gallery_backfill.py
 	$(BIN)/python benchmarks/gallery_kill.py --kills 100
+	$(BIN)/python benchmarks/behind.py
 
 docs: setup
 	$(BIN)/python docs/build.py --check

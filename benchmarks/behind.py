@@ -109,15 +109,15 @@ class Tally:
 class Story:
     """One gallery from its first item to the seal."""
 
+    seals = True
+
     def __init__(self, world: World, place: str, draw: random.Random, tally: Tally, most: int) -> None:
         self.world, self.place, self.draw, self.tally, self.most = world, place, draw, tally, most
         self.folder = Path(tempfile.mkdtemp(prefix="behind-"))
 
     def tell(self) -> None:
         """Tell it, with a process that searches from the beginning to the end."""
-        world = self.world
-        with Gallery.create(self.place, OLD) as gallery:
-            gallery.add(world.set_of(OLD, world.first))
+        self._create()
         searcher = self._fork(self._search)
         try:
             self._step("begin", [self._begin])
@@ -130,7 +130,8 @@ class Story:
             self._step("switch", [self._switch])
             self._step("write", [self._write_after])
             self._step("fill", [self._fill_all])
-            self._step("seal", [self._seal])
+            if self.seals:
+                self._step("seal", [self._seal])
         finally:
             (self.folder / "over").touch()
             os.waitpid(searcher, 0)
@@ -139,6 +140,10 @@ class Story:
         self.tally.refused += found["refused"]
         self.tally.failures += found["wrong"]
         self._check_end()
+
+    def _create(self) -> None:
+        with Gallery.create(self.place, OLD) as gallery:
+            gallery.add(self.world.set_of(OLD, self.world.first))
 
     # processes
 
@@ -215,11 +220,11 @@ class Story:
             for name in world.changing:
                 # told before, so that no worker stores what the item showed before as what it shows now
                 (self.folder / f"changed-{name}").touch()
-                gallery.add(world.set_of(OLD, [name], 1), also=[world.set_of(NEW, [name], 1)], update=True)
+                self._change(gallery, name)
             with gallery.ledger.read() as reader:
                 there = [item.id for item in reader.find(world.leaving).values() if not item.deleted]
             for name in there:
-                gallery.remove([name])
+                self._remove(gallery, name)
 
     def _write_after(self) -> None:
         """Add further items while queries use the new space, at a pace that lets many searches see it."""
@@ -232,6 +237,13 @@ class Story:
             sets = [self.world.set_of(space, [name]) for space in sides]
             gallery.add(sets[0], also=sets[1:], update=True)
             time.sleep(pause)
+
+    def _change(self, gallery: Gallery, name: str) -> None:
+        world = self.world
+        gallery.add(world.set_of(OLD, [name], 1), also=[world.set_of(NEW, [name], 1)], update=True)
+
+    def _remove(self, gallery: Gallery, name: str) -> None:
+        gallery.remove([name])
 
     def _switch(self) -> None:
         with Gallery.open(self.place) as gallery:
@@ -315,7 +327,7 @@ class Story:
                 name = items[number].id
                 if not np.array_equal(value, world.vectors[NEW, int(name in world.changing)][name]):
                     self.tally.failures.append(f"in the end {name} has another vector")
-            if not state.spaces[1].retired or not gallery.doctor().healthy:
+            if state.spaces[1].retired != self.seals or not gallery.doctor().healthy:
                 self.tally.failures.append("in the end the old space is there, or the doctor finds something")
 
 
@@ -323,13 +335,22 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True))
 
 
-def run(kills: int, searches: int, *, items: int, score: Score, seed: int, places: Callable[[int], str]) -> Tally:
+def run(
+    kills: int,
+    searches: int,
+    *,
+    items: int,
+    score: Score,
+    seed: int,
+    places: Callable[[int], str],
+    kind: type[Story] = Story,
+) -> Tally:
     """Tell stories until there were so many kills and searches."""
     world, tally, draw = World.of(items, score, seed), Tally(), random.Random(seed)
     began = time.monotonic()
     while sum(tally.kills.values()) < kills or tally.searches.total() < searches:
         tally.stories += 1
-        Story(world, places(tally.stories), draw, tally, kills).tell()
+        kind(world, places(tally.stories), draw, tally, kills).tell()
         print(
             f"story {tally.stories}: {sum(tally.kills.values())} kills, {tally.searches.total():,} searches, "
             f"{len(tally.failures)} failures, {time.monotonic() - began:.0f} s",
@@ -348,7 +369,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--score", choices=["cosine", "ip", "l2"], default="l2", help="of the new space")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--store", choices=["sqlite", "postgres", "adopted"], default="sqlite")
     options = parser.parse_args()
     given = {"items": options.items, "score": options.score, "seed": options.seed}
     with tempfile.TemporaryDirectory(prefix="behind-") as folder:
@@ -358,10 +379,13 @@ def main() -> None:
             sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "gallery"))
             import servers
 
+            from behind_adopted import AdoptedStory
+
             server = servers.start()
             try:
+                kind = AdoptedStory if options.store == "adopted" else Story
                 tally = run(
-                    options.kills, options.searches, **given,
+                    options.kills, options.searches, **given, kind=kind,
                     places=lambda number: f"{server.address}&schema=story_{number}",
                 )  # fmt: skip
             finally:

@@ -39,6 +39,14 @@ def gallery(place: str) -> Iterator[Gallery]:
         yield made
 
 
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Gallery]:
+    """The same on SQLite, for what does not depend on the store."""
+    with Gallery.create(tmp_path / "local", OLD) as made:
+        made.add(items(OLD))
+        yield made
+
+
 def found(gallery: Gallery, asked: VectorSet) -> tuple[tuple[tuple[str, float, str], ...], ...]:
     answer = gallery.search(asked, k=300, count=False)
     return tuple(tuple((hit.item, hit.raw, hit.space) for hit in hits) for hits in answer.hits)
@@ -104,25 +112,25 @@ class TestFilling:
         assert gallery.seal().removed == 4
         assert len(gallery) == 196
 
-    def test_a_rollback_before_the_switch_gives_it_up_and_it_can_begin_again(self, gallery: Gallery) -> None:
-        gallery.begin_behind(OTHER)
-        gallery.backfill(vectors=some(other(items(OLD)), 0, 50))
-        given_up = gallery.rollback()
+    def test_a_rollback_before_the_switch_gives_it_up_and_it_can_begin_again(self, local: Gallery) -> None:
+        local.begin_behind(OTHER)
+        local.backfill(vectors=some(other(items(OLD)), 0, 50))
+        given_up = local.rollback()
         assert given_up.query == given_up.before == OLD
         assert "50 vectors stay" in given_up.notes[0]
         with pytest.raises(GalleryError, match="no upgrade is being filled"):
-            gallery.switch()
-        assert gallery.begin_behind().to_embed == 150
+            local.switch()
+        assert local.begin_behind().to_embed == 150
 
-    def test_another_upgrade_cannot_begin_meanwhile(self, gallery: Gallery) -> None:
-        gallery.begin_behind(OTHER)
+    def test_another_upgrade_cannot_begin_meanwhile(self, local: Gallery) -> None:
+        local.begin_behind(OTHER)
         with pytest.raises(GalleryError, match="is being filled; end it with 'samespace gallery switch"):
-            gallery.upgrade(NEW, [certificate()])
+            local.upgrade(NEW, [certificate()])
 
-    def test_vectors_of_a_third_space_fill_neither(self, gallery: Gallery) -> None:
-        gallery.begin_behind(OTHER)
+    def test_vectors_of_a_third_space_fill_neither(self, local: Gallery) -> None:
+        local.begin_behind(OTHER)
         with pytest.raises(SpaceError, match="does not know the space"):
-            gallery.backfill(vectors=items(NEW))
+            local.backfill(vectors=items(NEW))
 
 
 class TestBothSides:
@@ -150,11 +158,11 @@ class TestBothSides:
         gallery.rollback()
         assert len(found(gallery, queries(OLD))[0]) == 208
 
-    def test_images_are_embedded_by_both_models(self, place: str, tmp_path: Path) -> None:
+    def test_images_are_embedded_by_both_models(self, tmp_path: Path) -> None:
         from samespace.gallery import models
 
         old, new = Projection(OLD), Projection(THIRD, seed=9)
-        with Gallery.create(place, OLD) as gallery, pytest.MonkeyPatch.context() as patch:
+        with Gallery.create(tmp_path / "images", OLD) as gallery, pytest.MonkeyPatch.context() as patch:
             patch.setattr(models, "load_embedder", lambda given, device: {"old": old, "new": new}.get(given, given))
             with gallery.ledger.write() as writer:
                 writer.set_model(1, "old")
@@ -172,19 +180,19 @@ class TestBothSides:
 
 
 class TestQuality:
-    def test_a_side_that_is_worse_is_not_switched_to_without_a_word(self, gallery: Gallery) -> None:
-        gallery.begin_behind(OTHER)
-        gallery.backfill(vectors=other(items(OLD), noise=30.0))
+    def test_a_side_that_is_worse_is_not_switched_to_without_a_word(self, local: Gallery) -> None:
+        local.begin_behind(OTHER)
+        local.backfill(vectors=other(items(OLD), noise=30.0))
         with pytest.raises(GalleryError, match=r"the new side is worse: rank@1 .*--accept-worse"):
-            gallery.switch()
-        assert gallery.space == OLD
-        gallery.switch(accept_worse=True)
-        assert gallery.status().audit[0]["accepted_worse"] is True
+            local.switch()
+        assert local.space == OLD
+        local.switch(accept_worse=True)
+        assert local.status().audit[0]["accepted_worse"] is True
 
-    def test_is_what_a_slow_reading_gives(self, gallery: Gallery) -> None:
-        gallery.begin_behind(OTHER, score="l2")
-        gallery.backfill(vectors=other(items(OLD)))
-        measured = gallery.quality()
+    def test_is_what_a_slow_reading_gives(self, local: Gallery) -> None:
+        local.begin_behind(OTHER, score="l2")
+        local.backfill(vectors=other(items(OLD)))
+        measured = local.quality()
         held = other(items(OLD))
         values, labels = held.take(np.arange(len(held))).astype(np.float64), np.asarray(held.labels)
         right, precisions = [], []
@@ -199,19 +207,19 @@ class TestQuality:
         assert measured.metrics["mAP"].new == pytest.approx(np.mean(precisions))
         assert (measured.queries, measured.items, measured.classes) == (200, 200, 40)
 
-    def test_by_queries_of_ones_own(self, gallery: Gallery) -> None:
-        gallery.begin_behind(OTHER)
-        gallery.backfill(vectors=other(items(OLD)))
+    def test_by_queries_of_ones_own(self, local: Gallery) -> None:
+        local.begin_behind(OTHER)
+        local.backfill(vectors=other(items(OLD)))
         asked = queries(OLD)
-        measured = gallery.quality((asked, other(asked)))
+        measured = local.quality((asked, other(asked)))
         assert measured.queries == len(asked)
         with pytest.raises(InputError, match="expected queries of space"):
-            gallery.quality((other(asked), asked))
+            local.quality((other(asked), asked))
         with pytest.raises(InputError, match="are not of the same queries"):
-            gallery.quality((asked, some(other(asked), 0, 3)))
+            local.quality((asked, some(other(asked), 0, 3)))
 
-    def test_without_labels_says_why_not(self, place: str) -> None:
-        with Gallery.create(place, OLD) as gallery:
+    def test_without_labels_says_why_not(self, tmp_path: Path) -> None:
+        with Gallery.create(tmp_path / "unlabelled", OLD) as gallery:
             gallery.add(replace(items(OLD), labels=None))
             gallery.begin_behind(OTHER)
             gallery.backfill(vectors=other(items(OLD)))
@@ -238,20 +246,56 @@ class TestGrace:
         with pytest.raises(SpaceError, match="got vectors of its space"):
             gallery.search(queries(OLD))
 
-    def test_of_a_mixed_upgrade(self, gallery: Gallery) -> None:
-        gallery.calibrate(queries(OLD), items(OLD))
-        before = found(gallery, queries(OLD))
-        gallery.upgrade(NEW, [certificate()], grace=True)
-        gallery.backfill(vectors=items(NEW), limits=Limits(items=90))
-        assert found(gallery, queries(OLD)) == before
-        assert {hit[2] for hit in found(gallery, queries(NEW))[0]} == {OLD.id, NEW.id}
-        gallery.rollback()
+    def test_of_a_mixed_upgrade(self, local: Gallery) -> None:
+        local.calibrate(queries(OLD), items(OLD))
+        before = found(local, queries(OLD))
+        local.upgrade(NEW, [certificate()], grace=True)
+        local.backfill(vectors=items(NEW), limits=Limits(items=90))
+        assert found(local, queries(OLD)) == before
+        assert {hit[2] for hit in found(local, queries(NEW))[0]} == {OLD.id, NEW.id}
+        local.rollback()
         with pytest.raises(SpaceError, match="upgrade the gallery first"):
-            gallery.search(queries(NEW))
+            local.search(queries(NEW))
 
-    def test_a_seal_can_end_it(self, gallery: Gallery) -> None:
-        gallery.begin_behind(OTHER)
+    def test_a_seal_can_end_it(self, local: Gallery) -> None:
+        local.begin_behind(OTHER)
+        local.backfill(vectors=other(items(OLD)))
+        local.switch(accept_worse=True, grace=True)
+        local.search(queries(OLD))
+        assert local.seal(end_grace=True).deleted == 200
+
+    def test_images_may_be_embedded_by_the_earlier_model(self, local: Gallery) -> None:
+        from samespace.gallery.search.queries import embed_queries
+
+        local.begin_behind(OTHER, grace=True)
+        local.backfill(vectors=other(items(OLD)))
+        asked = source(1, "query")
+        assert embed_queries(local.state, asked, model=Projection(OLD)).vectors.space == OLD
+        local.switch(accept_worse=True)
+        assert embed_queries(local.state, asked, model=Projection(OLD)).vectors.space == OLD
+        with pytest.raises(SpaceError, match="expected one of"):
+            embed_queries(local.state, asked, model=Projection(THIRD))
+
+
+def test_an_index_in_qdrant_answers_for_one_side_alone(tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
+    from samespace.gallery.index.qdrant import QdrantSource
+    from samespace.gallery.ledger.ledger import Ledger
+
+    ledger = Ledger.create(tmp_path / "gallery", OLD, model=None, settings={})
+    with Gallery(ledger, QdrantSource(ledger, ":memory:", scan_below=0)) as gallery:
+        gallery.add(items(OLD))
+        before = found(gallery, queries(OLD))
+        gallery.begin_behind(OTHER, score="l2", grace=True)
         gallery.backfill(vectors=other(items(OLD)))
-        gallery.switch(accept_worse=True, grace=True)
-        gallery.search(queries(OLD))
-        assert gallery.seal(end_grace=True).deleted == 200
+        gallery.maintain()
+        assert found(gallery, queries(OLD)) == before
+        gallery.switch(accept_worse=True)
+        gallery.maintain()
+        with gallery.source.snapshot() as snapshot:
+            assert snapshot.generations() == [2]
+        after = found(gallery, other(queries(OLD)))
+        assert all({hit[2] for hit in hits} == {OTHER.id} and len(hits) == 200 for hits in after)
+        assert found(gallery, queries(OLD)) == before
+        gallery.rollback()
+        assert found(gallery, queries(OLD)) == before

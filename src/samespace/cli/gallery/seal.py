@@ -40,12 +40,13 @@ def seal(
         status = gallery.status()
         older = [one for one in status.spaces if one.role in ("serving", "kept")]
         doomed = sum(one.vectors - one.served for one in older)
+        lost = f" and the {status.dropped:,} items that the switch dropped" if status.dropped else ""
         if older and not yes:
             if sys.stdin is None or not sys.stdin.isatty():
                 raise InputError(
-                    f"a seal deletes {doomed:,} old vectors of {location}, and there is no way back; say --yes"
+                    f"a seal deletes {doomed:,} old vectors of {location}{lost}, and there is no way back; say --yes"
                 )
-            click.confirm(f"delete {doomed:,} old vectors of {location}? there is no way back", abort=True)
+            click.confirm(f"delete {doomed:,} old vectors of {location}{lost}? there is no way back", abort=True)
         with shown_bar("seal", doomed, "vectors", quiet=quiet) as advance:
             found = gallery.seal(partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
     value = {

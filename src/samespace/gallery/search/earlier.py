@@ -31,6 +31,7 @@ class Earlier:
         self._counts: dict[int, QueryCount] = {}
         self._hidden: dict[int, tuple[int, float, int]] = {}
         self._timer: threading.Timer | None = None
+        self._due = False
         self._guard = threading.Lock()
 
     def source(self, generation: int) -> Source:
@@ -45,7 +46,8 @@ class Earlier:
         with self._guard:
             before = self._counts.get(generation, QueryCount(0, 0.0))
             self._counts[generation] = QueryCount(before.queries + queries, time.time())
-            if self._timer is None:
+            if not self._due:
+                self._due = True
                 self._timer = threading.Timer(_WRITE_SECONDS, self._write_quietly)
                 self._timer.daemon = True
                 self._timer.start()
@@ -76,7 +78,7 @@ class Earlier:
             GalleryError: it cannot be written; the counts are kept for the next time.
         """
         with self._guard:
-            counts, self._counts, self._timer = self._counts, {}, None
+            counts, self._counts, self._due = self._counts, {}, False
         if not counts or self.ledger.read_only:
             return
         try:
@@ -97,9 +99,9 @@ class Earlier:
 
     def close(self) -> None:
         """Write down what is left, if it can be, and let go of files and connections."""
-        with self._guard:
-            if self._timer is not None:
-                self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
         self._write_quietly()
         for source in self._sources.values():
             source.close()

@@ -50,7 +50,8 @@ def embed_queries(
         state: of the gallery.
         images: a source, a listing, or what a user writes; every image is a query.
         generation: of another space to embed in.
-        model: of that space; by default the one that the gallery remembers.
+        model: of that space; by default the one that the gallery remembers. One of an earlier space will do while an
+            upgrade grants it grace.
         device: to embed on.
         batch_size: images at once.
         advance: called with how many more are done.
@@ -70,6 +71,8 @@ def embed_queries(
     from samespace.data import sequential
 
     loaded = load_embedder(chosen, device)
+    if generation is None and (earlier := state.generation_of(loaded.space)) in state.graced:
+        kept = state.spaces[earlier]
     if loaded.space != kept.space:
         raise SpaceError(f"{chosen} holds a model of space {loaded.space}, expected one of {kept.space}")
     embedder = ItemEmbedder(loaded, Images.open(images, loaded))

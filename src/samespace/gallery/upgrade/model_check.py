@@ -104,7 +104,8 @@ def require_lineage(ledger: Ledger, old: int, embedder: ItemEmbedder, dims: int)
         raise SpaceError(
             f"vectors of the new model {embedder.space} do not go with the stored ones: only {share:.0%} of "
             f"{len(places)} canary images come out nearer to their own stored vector than to most others (unrelated "
-            "vectors reach 50 %); is this the model that was certified?"
+            "vectors reach 50 %); is this the model that was certified? One that is not compatible takes over with "
+            "'samespace gallery upgrade GALLERY --behind'"
         )
     return share
 

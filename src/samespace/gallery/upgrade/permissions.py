@@ -30,6 +30,8 @@ _KEPT = (
     "score",
 )
 
+_BEHIND = "a model that is not compatible takes over with 'samespace gallery upgrade GALLERY --behind'"
+
 Pair = tuple[int, int]
 """Generation of the queries, generation of the vectors that they search."""
 
@@ -187,17 +189,16 @@ def _reason(certificate: Certificate | None, old: Space, new: Space, accept: boo
     if accept:
         return (
             f"queries of {new} cannot search vectors of {old}: their dimensions differ, and only a certificate says "
-            "which of them may be compared; run 'samespace check --prefix' for the pair"
+            f"which of them may be compared; run 'samespace check --prefix' for the pair; {_BEHIND}"
         )
     if certificate is None:
         return (
             f"no certificate allows queries of {new} on vectors of {old}: run 'samespace check' for the pair and give "
-            "its certificate.json with --certificate, or --accept-uncertified, which is recorded; a model that is not "
-            "compatible takes over with 'samespace gallery upgrade GALLERY --behind'"
+            f"its certificate.json with --certificate, or --accept-uncertified, which is recorded; {_BEHIND}"
         )
     failed = ", ".join(name for name, result in certificate.metrics.items() if not result.compatible)
     which = "queries" if certificate.fusion is None else "fused queries"
     return (
         f"the certificate says no to {which} of {new} on vectors of {old} ({failed}); --accept-uncertified goes "
-        "against it, and is recorded"
+        f"against it, and is recorded; {_BEHIND}"
     )
