@@ -124,7 +124,6 @@ def test_files_that_no_manifest_lists_are_swept(tmp_path: Path) -> None:
 def test_large_files_are_checked_by_sample_and_by_compaction_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "_CHECK_WHOLE", 0)
     monkeypatch.setattr(compaction, "FLUSH", 40)
     made = half_way(tmp_path)
     queries = made_vectors(3, 32, seed=9)

@@ -90,8 +90,10 @@ def examine(
         findings += _adopted(reader, source, where)
     for generation, embedder in (embedders or {}).items():
         findings.append(_canaries(ledger, state, generation, embedder))
+    damaged = source.damaged()
     if repair:
         source.maintain(lambda rows, note: advance(0, note))
+    findings += _files(damaged, state, where, repair)
     findings += _indexes(source, state, where, repair)
     return Diagnosis(tuple(findings))
 
@@ -221,6 +223,18 @@ def _canaries(ledger: Ledger, state: State, generation: int, embedder: ItemEmbed
             "note", f"{state.spaces[generation].space}: no canary could be compared", "give the items' images"
         )
     return Finding("ok", f"{state.spaces[generation].space}: {canaries.checked} canaries agree to {canaries.worst:.6f}")
+
+
+def _files(damaged: dict[int, list[str]], state: State, where: str, repaired: bool) -> Iterator[Finding]:
+    for generation, names in damaged.items():
+        what = (
+            f"{state.spaces[generation].space}: {len(names)} index files are not what was written: {', '.join(names)}"
+        )
+        if repaired:
+            yield Finding("note", f"{what}; made anew from the database")
+        else:
+            again = f"see whether the disk fails, and run 'samespace gallery doctor {where} --repair'"
+            yield Finding("error", f"{what}; searches answer no damaged row, but may miss its item", again)
 
 
 def _indexes(source: Source, state: State, where: str, repaired: bool) -> Iterator[Finding]:

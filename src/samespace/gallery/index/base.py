@@ -132,6 +132,10 @@ class Source(Protocol):
         """
         ...
 
+    def damaged(self) -> dict[int, list[str]]:
+        """Names of index files that are not what was written, per generation; every byte is read."""
+        ...
+
     def close(self) -> None:
         """Let go of files and connections."""
         ...

@@ -134,11 +134,7 @@ class Compaction:
             if segment.name not in folder.sound and not folder.whole(segment, entries[segment.name])
         }
         if damaged:
-            with folder.locked():
-                manifest = folder.read()
-                kept = [entry for entry in manifest.segments if entry["name"] not in damaged]
-                folder.write(kept, manifest.graph)
-            self.latest.use(generation, vectors.without(damaged), dropped=damaged)
+            self.latest.drop(generation, damaged)
 
     def _rewrite(self, generation: int, folder: SegmentFolder | None) -> None:
         """Write segments as planned."""

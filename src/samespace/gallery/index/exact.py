@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from samespace.errors import GalleryError
 from samespace.gallery.index.base import Float64s, Neighbours
 from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.state import Ints, Vectors
@@ -71,6 +72,14 @@ class Part:
             return self
         mask = allowed[self.segment.items]
         return Part.of(self.segment, mask if self.mask is None else mask & self.mask)
+
+
+class DamagedFile(GalleryError):
+    """Rows of index files, by the files' names, are not what was written: whoever asked does so without them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        super().__init__(f"index files are damaged ({', '.join(sorted(self.names))}); search again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +161,10 @@ class _Scan:
         self.queries = queries
         if self.score == "cosine":
             return
-        live = [part.segment.squares.max() for part in parts if part.live]
+        segments = [part.segment for part in parts if part.live]
+        live = [segment.squares.max() for segment in segments]
+        if not np.isfinite(live).all():
+            raise DamagedFile(one.name for one, most in zip(segments, live, strict=True) if not np.isfinite(most))
         longest = max(_SHORTEST, float(np.sqrt(max(live, default=0.0))))
         wide = queries.astype(np.float64)
         lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
@@ -198,12 +210,29 @@ def compare(rows: Float64s, queries: Float64s, score: Score) -> Float64s:
 
 
 def best(parts: Sequence[Part], queries: Vectors, chosen: Candidates, k: int) -> list[Neighbours]:
-    """The `k` best candidates of each query by float64 score, ties with the last one included."""
+    """The `k` best candidates of each query by float64 score, ties with the last one included.
+
+    Raises:
+        DamagedFile: a row of these is not what was written.
+    """
     raw, items = rescored(parts, queries, chosen)
     order = np.lexsort((items, -raw, chosen.query))
     raw, items = raw[order], items[order]
     ends = np.searchsorted(chosen.query[order], np.arange(len(queries) + 1)).tolist()
-    return [_cut(items[start:end], raw[start:end], k) for start, end in pairwise(ends)]
+    found = [_cut(items[start:end], raw[start:end], k) for start, end in pairwise(ends)]
+    answered = [order[start : start + len(one.items)] for one, start in zip(found, ends, strict=False)]
+    _require_whole(parts, chosen, np.concatenate([np.empty(0, dtype=np.int64), *answered]))
+    return found
+
+
+def _require_whole(parts: Sequence[Part], chosen: Candidates, which: Ints) -> None:
+    damaged = []
+    for number in np.unique(chosen.part[which]).tolist():
+        segment = parts[number].segment
+        if segment.name and segment.damaged(np.unique(chosen.place[which[chosen.part[which] == number]])):
+            damaged.append(segment.name)
+    if damaged:
+        raise DamagedFile(damaged)
 
 
 def rescored(parts: Sequence[Part], queries: Vectors, chosen: Candidates) -> tuple[Float64s, Ints]:

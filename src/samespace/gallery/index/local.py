@@ -13,7 +13,7 @@ import numpy as np
 
 from samespace.gallery.index.base import Advance, Coverage, Neighbours, ids_of
 from samespace.gallery.index.compaction import Compaction
-from samespace.gallery.index.exact import nearest
+from samespace.gallery.index.exact import DamagedFile, Part, nearest
 from samespace.gallery.index.hnsw import LEAST_SHARE, approximate, available, lacked
 from samespace.gallery.index.local_state import LatestState, LocalState
 from samespace.gallery.ledger.filters import Condition
@@ -43,10 +43,16 @@ class LocalSource:
 
     @contextmanager
     def snapshot(self, where: Sequence[Condition] = ()) -> Iterator[LocalSnapshot]:
-        """The gallery now; see `base.Source`."""
+        """The gallery now; see `base.Source`. What is damaged is let go of when `DamagedFile` leaves the block."""
         with self._latest.read() as (state, reader):
             allowed = self._select(reader, state.gallery.revision, tuple(where)) if where else None
-        yield LocalSnapshot(self.ledger, state, allowed, self.graph_from)
+        try:
+            yield LocalSnapshot(self.ledger, state, allowed, self.graph_from)
+        except DamagedFile as error:
+            for generation, vectors in state.vectors.items():
+                if error.names & {segment.name for segment in vectors.segments}:
+                    self._latest.drop(generation, error.names)
+            raise
 
     def state(self) -> LocalState:
         """The gallery now, with all vectors that are in memory or mapped."""
@@ -80,6 +86,22 @@ class LocalSource:
             return {"indexed": 0, "lag": total, "kind": "exact"}
         lag = lacked(graph, state.rows(generation))
         return {"indexed": total - lag, "lag": lag, "kind": "hnsw"}
+
+    def damaged(self) -> dict[int, list[str]]:
+        """See `base.Source`; reads every index file."""
+        state, found = self.state(), {}
+        for generation, vectors in state.vectors.items():
+            folder = self._latest.segment_folder(state.gallery.spaces[generation])
+            loaded = {segment.name: segment for segment in vectors.segments}
+            found[generation] = [
+                name
+                for entry in vectors.manifest.segments
+                if folder is not None
+                and ((name := str(entry["name"])) not in loaded or not folder.whole(loaded[name], entry))
+            ]
+            if vectors.manifest.graph is not None and vectors.graph is None and available():
+                found[generation].append(str(vectors.manifest.graph.get("name")))
+        return {generation: names for generation, names in found.items() if names}
 
     def close(self) -> None:
         """Let go of every segment."""
@@ -123,6 +145,8 @@ class LocalSnapshot:
         """See `base.Snapshot`."""
         contents = self.contents
         parts = contents.parts.get(generation, ())
+        if cut := [part.segment.name for part in parts if part.segment.cut_short()]:
+            raise DamagedFile(cut)
         mask = None
         if allowed is not None:
             mask = np.zeros(len(contents.served.serving), dtype=np.bool_)
@@ -137,9 +161,19 @@ class LocalSnapshot:
                 neighbours = approximate(graph, parts, queries, k, rows)
                 if neighbours is not None:
                     return neighbours
-        return nearest(parts, queries, k)
+        return _complete(parts, nearest(parts, queries, k), k)
 
     def ids(self, items: Ints) -> list[str]:
         """Ids of items by number."""
         with self.ledger.read() as reader:
             return ids_of(reader, items)
+
+
+def _complete(parts: Sequence[Part], found: list[Neighbours], k: int) -> list[Neighbours]:
+    """What was found, unless it is less than there is: a damaged row that is no number hides others."""
+    enough = min(k, sum(part.live for part in parts))
+    if any(len(one.items) < enough for one in found):
+        files = [part.segment for part in parts if part.segment.name]
+        if damaged := [segment.name for segment in files if segment.damaged(np.arange(len(segment)))]:
+            raise DamagedFile(damaged)
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -331,6 +331,18 @@ class LatestState:
             )
             with self.ledger.read() as reader:
                 self.known = self.following(base, reader)
+
+    def drop(self, generation: int, names: Collection[str]) -> None:
+        """Search without files that are damaged, and let the manifest list them no more where it can be written."""
+        known = self.known
+        if known is None or generation not in known.vectors:
+            return
+        folder = self.segment_folder(known.gallery.spaces[generation])
+        if folder is not None and not self.ledger.read_only:
+            with suppress(OSError), folder.locked():
+                manifest = folder.read()
+                folder.write([entry for entry in manifest.segments if entry["name"] not in names], manifest.graph)
+        self.use(generation, known.vectors[generation].without(names), dropped=names)
 
     def forget(self) -> None:
         """Let go of every segment."""

@@ -109,6 +109,10 @@ class PgvectorSource:
                 covered[generation] = {"indexed": reader.stored(generation), "lag": 0, "kind": kind}
         return covered
 
+    def damaged(self) -> dict[int, list[str]]:
+        """See `base.Source`; the server keeps its own files."""
+        return {}
+
     def close(self) -> None:
         """Nothing to let go of: connections are the ledger's."""
 

@@ -139,6 +139,10 @@ class QdrantSource:
             covered[generation] = {"indexed": len(items) - lag, "lag": lag, "kind": "qdrant"}
         return covered
 
+    def damaged(self) -> dict[int, list[str]]:
+        """See `base.Source`; the server keeps its own files."""
+        return {}
+
     def close(self) -> None:
         """Close the connection, unless the client was handed in; the ledger stays open."""
         self.points.close()

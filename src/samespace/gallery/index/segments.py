@@ -1,16 +1,18 @@
 """Segments: vectors of one space as immutable blocks, on disk as memory-mapped files that are never trusted.
 
 A row of a segment counts only while its row number is the one that the ledger has for the item. Row numbers are never
-used again, so a segment that is old, lost or someone else's can cost time but never change an answer.
+used again, so a segment that is old, lost or someone else's can cost time but never change an answer. Each row carries
+its checksum, which is compared before the row is answered.
 """
 
 from __future__ import annotations
 
+import mmap
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,6 @@ FORMAT = "samespace.index/1"
 
 _SEGMENT_BYTES = 128 * 2**20
 _SEGMENT_ROWS = 65_536
-_CHECK_WHOLE = 64 * 2**20
 _SAMPLE = 64
 _PAGE = 4_096
 _FEW = 2_000
@@ -50,6 +51,7 @@ class Segment:
         values: (N, D) float32 rows as they are compared, C-contiguous; a memory map where the segment is a file.
         name: of the files; empty for a segment that is in memory only.
         score: what searches go by.
+        unit_checksums: (N,) CRC-32 of each row of `values`; None where these are the rows as the ledger has them.
     """
 
     numbers: Ints
@@ -58,6 +60,7 @@ class Segment:
     values: Vectors
     name: str = ""
     score: Score = "cosine"
+    unit_checksums: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -65,7 +68,9 @@ class Segment:
     @classmethod
     def of(cls, rows: Rows, space: Space, score: Score = "cosine") -> Segment:
         """A segment in memory of rows of the ledger."""
-        return cls(rows.numbers, rows.items, rows.checksums, compared(rows.values, space, score), score=score)
+        values = compared(rows.values, space, score)
+        sums = None if _as_stored(space, score) else checksums(values)
+        return cls(rows.numbers, rows.items, rows.checksums, values, score=score, unit_checksums=sums)
 
     @cached_property
     def squares(self) -> npt.NDArray[np.float64]:
@@ -75,8 +80,24 @@ class Segment:
     def take(self, places: Any) -> Segment:
         """Rows by place or mask, in memory."""
         return Segment(
-            self.numbers[places], self.items[places], self.checksums[places], self.values[places], score=self.score
-        )
+            self.numbers[places], self.items[places], self.checksums[places], self.values[places], score=self.score,
+            unit_checksums=None if self.unit_checksums is None else self.unit_checksums[places],
+        )  # fmt: skip
+
+    def damaged(self, places: Ints) -> bool:
+        """Whether a row, by place, is not what was written."""
+        sums = self.checksums if self.unit_checksums is None else self.unit_checksums
+        return checksums(self.values[places]).tolist() != sums[places].tolist()
+
+    def cut_short(self) -> bool:
+        """Whether the mapped file has lost its end, so that to read there would end the process (SIGBUS)."""
+        mapped = getattr(self.values.base, "base", None)
+        return isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped)
+
+
+def _as_stored(space: Space, score: Score) -> bool:
+    """Whether rows are compared just as the ledger has them."""
+    return space.normalized or score != "cosine"
 
 
 def compared(values: Vectors, space: Space, score: Score) -> Vectors:
@@ -109,7 +130,12 @@ def joined(segments: Sequence[Segment]) -> Segment:
         np.concatenate([segment.checksums for segment in segments])[order],
         values,
         score=segments[0].score,
+        unit_checksums=None if segments[0].unit_checksums is None else _unit_checksums(segments)[order],
     )
+
+
+def _unit_checksums(segments: Sequence[Segment]) -> Ints:
+    return np.concatenate([np.asarray(segment.unit_checksums, dtype=np.int64) for segment in segments])
 
 
 def read_segments(reader: LedgerReader, kept: StoredSpace, items: Ints, rows: Ints) -> Iterator[Segment]:
@@ -139,6 +165,12 @@ def read_segments(reader: LedgerReader, kept: StoredSpace, items: Ints, rows: In
 def checksum(array: npt.NDArray[Any], before: int = 0) -> int:
     """CRC-32 of the bytes of an array, after those that gave `before`."""
     return zlib.crc32(np.ascontiguousarray(array).data.cast("B"), before)
+
+
+def checksums(values: Vectors) -> Ints:
+    """CRC-32 of each row, (N,)."""
+    rows = np.ascontiguousarray(values, dtype="<f4")
+    return np.fromiter((zlib.crc32(row.data) for row in rows), dtype=np.int64, count=len(rows))
 
 
 def most_rows(dim: int) -> int:
@@ -228,15 +260,15 @@ class SegmentFolder:
         numbers = np.concatenate([part.numbers for part in parts])
         if (numbers[1:] < numbers[:-1]).any():
             parts = (joined(parts),)
-        rows = np.stack(
-            [np.concatenate([getattr(part, column) for part in parts]) for column in ("numbers", "items", "checksums")]
-        )
+        columns = ["numbers", "items", "checksums"]
+        columns += [] if parts[0].unit_checksums is None else ["unit_checksums"]
+        rows = np.stack([np.concatenate([getattr(part, column) for part in parts]) for column in columns])
         name = f"segment-{uuid.uuid4().hex[:12]}"
         crc = [self.save_rows(name, rows), self._save_values(name, [part.values for part in parts])]
         entry = {"name": name, "rows": rows.shape[1], "upto": int(rows[0, -1]), "crc": crc}
         mapped = np.load(self.path / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
         self.sound.add(name)
-        return Segment(rows[0], rows[1], rows[2], mapped.view(np.ndarray), name, self.score), entry
+        return self._segment(rows, mapped, name), entry
 
     def save_rows(self, name: str, rows: Ints) -> int:
         """Write row numbers and what belongs to them, (columns, N); their checksum."""
@@ -266,7 +298,7 @@ class SegmentFolder:
     def load(self, entry: dict[str, Any]) -> Segment | None:
         """Map a segment; None where its files are missing, damaged or not what the manifest says.
 
-        Vectors of up to 64 MiB are checked whole, of larger files a sample; `whole` checks all.
+        A sample of the rows is checked; `whole` checks all.
         """
         try:
             name, count, (rows_crc, _) = str(entry["name"]), int(entry["rows"]), entry["crc"]
@@ -274,27 +306,32 @@ class SegmentFolder:
             values = np.load(self.path / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
         except UNREADABLE:
             return None
-        if rows.shape != (3, count) or values.dtype != np.float32 or values.shape != (count, self.space.dim):
+        if (
+            rows.shape not in ((3, count), (4, count))
+            or values.dtype != np.float32
+            or values.shape != (count, self.space.dim)
+        ):
             return None
         if not values.flags.c_contiguous:
             return None
-        segment = Segment(rows[0], rows[1], rows[2], values.view(np.ndarray), name, self.score)
-        sound = self.whole(segment, entry) if values.nbytes <= _CHECK_WHOLE else self._sampled(segment)
-        return segment if sound else None
+        segment = self._segment(rows, values, name)
+        if len(rows) == 3 and not _as_stored(self.space, self.score):
+            # files of earlier versions lack what each unit row is checked by
+            sound = self.whole(segment, entry)
+            return replace(segment, unit_checksums=checksums(segment.values)) if sound else None
+        return None if segment.damaged(np.linspace(0, count - 1, min(_SAMPLE, count)).astype(np.int64)) else segment
+
+    def _segment(self, rows: Ints, values: Vectors, name: str) -> Segment:
+        sums = rows[3] if len(rows) > 3 else None
+        return Segment(rows[0], rows[1], rows[2], values.view(np.ndarray), name, self.score, sums)
 
     def whole(self, segment: Segment, entry: dict[str, Any]) -> bool:
         """Whether every byte of a segment's vectors is what was written."""
-        if checksum(segment.values) != entry["crc"][1]:
+        if segment.cut_short() or checksum(segment.values) != entry["crc"][1]:
+            self.sound.discard(segment.name)
             return False
         self.sound.add(segment.name)
         return True
-
-    def _sampled(self, segment: Segment) -> bool:
-        places = np.unique(np.linspace(0, len(segment) - 1, _SAMPLE).astype(np.int64))
-        values = segment.values[places]
-        if self.space.normalized or self.score != "cosine":
-            return bool([checksum(row) for row in values] == segment.checksums[places].tolist())
-        return bool((np.abs((values.astype(np.float64) ** 2).sum(axis=1) - 1) < 1e-3).all())
 
     def _sweep(self, names: set[str]) -> None:
         for file in self.path.iterdir():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, get_args
+from functools import partial, wraps
+from typing import Any, ParamSpec, get_args
 
 import numpy as np
 
 from samespace.errors import GalleryError, InputError, SpaceError, suggest
 from samespace.gallery.index.base import Snapshot, Source
+from samespace.gallery.index.exact import DamagedFile
 from samespace.gallery.ledger.filters import Where, conditions
 from samespace.gallery.ledger.state import State, Vectors
 from samespace.gallery.search.earlier import Earlier
@@ -29,6 +31,10 @@ from samespace.scoring.score import SCORE_NAMES
 from samespace.space import Score, Space, lengths_differ
 
 __all__ = ["Answer", "Hit", "Merge", "Pair", "search"]
+
+_P = ParamSpec("_P")
+_MOST_DAMAGED = 100
+_MOST_HITS = 2**31
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,20 @@ class Answer:
     score: Score = "cosine"
 
 
+def _without_damaged_files(answer: Callable[_P, Answer]) -> Callable[_P, Answer]:
+    """Ask again where a row of an index file is not what was written: the next snapshot has it from the ledger."""
+
+    @wraps(answer)
+    def repeated(*given: _P.args, **named: _P.kwargs) -> Answer:
+        for _ in range(_MOST_DAMAGED):
+            with suppress(DamagedFile):
+                return answer(*given, **named)
+        return answer(*given, **named)
+
+    return repeated
+
+
+@_without_damaged_files
 def search(
     source: Source,
     queries: Vectors,
@@ -115,7 +135,7 @@ def search(
     """
     filters = conditions(where)
     _check_options(k, min_score, max_fmr, merge)
-    options = _Options(int(k), min_score, max_fmr, merge, scale, exact, fusion)
+    options = _Options(min(int(k), _MOST_HITS), min_score, max_fmr, merge, scale, exact, fusion)
     with source.snapshot(filters) as snapshot:
         generation = _graced(snapshot.state, space)
         if generation is None or earlier is None:
