@@ -80,7 +80,7 @@ def run_python(block: Block, names: dict[str, Any], where: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, request):
-    if page.stem == "pgvector":
+    if page.stem in ("pgvector", "adopt"):
         monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -625,6 +625,8 @@ class Gallery:
     ) -> Sealed:
         """Delete the old vectors after a counted check; from then on there is no way back.
 
+        In an adopted table nothing is deleted: the new vectors take the place of the old ones there, see `release_sql`.
+
         Args:
             partial: seal although some items lack a new vector; they keep their old one.
             unused_for: seconds in which no query of an earlier space must have come, where an upgrade grants it grace.
@@ -635,6 +637,15 @@ class Gallery:
             GalleryError: no upgrade is under way, items lack the new vector, or queries of an earlier space still come.
         """
         self._earlier.write()
+        store = store_of(self.source)
+        if store is not None:
+            if partial:
+                raise GalleryError(
+                    f"{self.location}: an adopted table is handed over whole; backfill what is left first"
+                )
+            from samespace.gallery.adoption.release import hand_over
+
+            return hand_over(store, unused_for=unused_for, end_grace=end_grace, advance=advance)
         sealed = seal(self.ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
         self._compact(advance)
         return sealed
@@ -652,6 +663,19 @@ class Gallery:
         if store is None:
             raise GalleryError(f"{self.location} has adopted no table: its items change by 'add' and 'remove' only")
         return sync(self.ledger, store, advance=advance)
+
+    def release_sql(self) -> list[str]:
+        """What a seal does in the application's table, as SQL; empty where the gallery has adopted none.
+
+        Raises:
+            GalleryError: the column cannot be handed over now.
+        """
+        store = store_of(self.source)
+        if store is None:
+            return []
+        from samespace.gallery.adoption.release import plan_release
+
+        return plan_release(store).lines()
 
     def status(self) -> Status:
         """Spaces, items, upgrade, work, workers, rate and time left."""

@@ -141,11 +141,13 @@ def status(ledger: Ledger, source: Source) -> Status:
         workers = tuple(one for one in reader.workers(now - _ALIVE_SECONDS) if not is_dead(one.owner))
         earlier = [generation for generation in state.servable if generation != state.query]
         mixed = state.upgrade is not None and not state.upgrade.behind
-        only_new = items - sum(reader.served(earlier).values()) if mixed else 0
         left_out = len(dropped(state, reader))
         counts = query_counts(reader, state)
-        audit = tuple(reader.audit(10))
         adopted = _adopted(reader, source)
+        adopted = _adopted(reader, source)
+        # an adopted row has its old vector as long as it is there
+        only_new = items - sum(reader.served(earlier).values()) if mixed and adopted is None else 0
+        audit = tuple(reader.audit(10))
     rates = [worker.done / max(now - worker.started, 1e-3) for worker in workers if worker.done]
     rate = sum(rates) if rates else None
     todo = items - stored[target]

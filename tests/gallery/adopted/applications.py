@@ -77,7 +77,7 @@ class PostgresApplication:
         """See `Application`."""
         with self.connection.cursor() as cursor:
             cursor.executemany(
-                f"INSERT INTO {self.quoted} VALUES (%s, %s, %s, %s) "
+                f'INSERT INTO {self.quoted} ("Article", "an embedding", colour, price) VALUES (%s, %s, %s, %s) '
                 'ON CONFLICT ("Article") DO UPDATE SET "an embedding" = excluded."an embedding"'.encode(),
                 [(name, str(vector.tolist()), colour(name), price(name)) for name, vector in rows.items()],
             )
@@ -89,7 +89,7 @@ class PostgresApplication:
     def read(self) -> dict[str, list[float]]:
         """See `Application`."""
         rows = self.run(f'SELECT "Article", "an embedding"::real[] FROM {self.quoted}')
-        return {name: list(map(float, vector)) for name, vector in rows}
+        return {name: np.asarray(vector, dtype=np.float32).tolist() for name, vector in rows}
 
     def adopt(self) -> Gallery:
         """See `Application`."""

@@ -10,8 +10,9 @@ import pytest
 
 from samespace.errors import GalleryError
 from samespace.gallery.index.adopted.store import AdoptedStore, store_of
+from samespace.vectors import VectorSet
 
-from .applications import OLD, PostgresApplication, World, colour, price
+from .applications import NEW, OLD, PostgresApplication, World, colour, price
 
 STORES = ["postgres", "postgres without an index"]
 
@@ -165,3 +166,29 @@ def test_a_scan_tells_only_what_differs(world: World) -> None:
     world.add(["row-0200"])
     found = [row.id for page in store(world).scan() for row in page.added]
     assert found == ["row-0200"]
+
+
+def test_a_release_gives_the_application_its_new_vectors(world: World) -> None:
+    world.upgrade()
+    world.backfill(100)
+    with pytest.raises(GalleryError, match="60 rows have no vector of"):
+        world.gallery.seal()
+    world.backfill()
+    world.change(["row-0003"])
+    with pytest.raises(GalleryError, match="1 rows have no vector of"):
+        world.gallery.seal()
+    world.backfill()
+    assert "RENAME" in "".join(world.gallery.release_sql())
+    before = world.found()
+    world.gallery.seal()
+    assert world.found() == before == world.expected()
+    assert world.found(exact=False) == before
+    assert world.application.read() == {name: world.new[name].tolist() for name in world.rows}
+    done = world.gallery.sync()
+    assert (done.added, done.changed, done.gone) == (0, 0, 0)
+    assert world.gallery.doctor().healthy
+    world.application.put({"row-0170": world.new["row-0170"]})
+    query = VectorSet.from_arrays(world.new["row-0170"][None], ids=["q"], space=NEW)
+    assert world.gallery.search(query, k=1).hits[0][0].item == "row-0170"
+    with pytest.raises(GalleryError, match="there is no way back"):
+        world.gallery.rollback()

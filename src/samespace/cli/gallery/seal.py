@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from samespace.cli.gallery.options import gallery_argument, shown_bar
 from samespace.cli.output import json_option, quiet_option, write_result
 from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    from samespace.gallery import Gallery
 
 
 @click.command()
@@ -24,19 +29,37 @@ from samespace.errors import InputError
 )
 @click.option("--end-grace", is_flag=True, help="Seal although such queries still come; they are refused from then on.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Of an adopted table: show the SQL that the seal runs in it, and end.")
 @quiet_option
 @json_option
 def seal(
-    location: str, partial: bool, unused_for: float, end_grace: bool, yes: bool, quiet: bool, json_to: str | None
+    location: str,
+    partial: bool,
+    unused_for: float,
+    end_grace: bool,
+    yes: bool,
+    dry_run: bool,
+    quiet: bool,
+    json_to: str | None,
 ) -> None:
     """Delete the old vectors, after counting and checking the new ones. From then on there is no way back.
 
     Killed half way, the same command carries on.
+
+    In an adopted table nothing is deleted: the new vectors get a column of their own there, and the indexes that the
+    old ones have; then the two columns change names, and the application reads new vectors. Let it embed its queries
+    and its new rows by the new model from then on.
     """
     from samespace.gallery import Gallery
 
     with Gallery.open(location) as gallery:
         location = gallery.location
+        if sql := gallery.release_sql():
+            grace: dict[str, Any] = {"unused_for": unused_for, "end_grace": end_grace}
+            _hand_over(gallery, sql, grace, yes=yes, dry_run=dry_run, quiet=quiet, json_to=json_to)
+            return
+        if dry_run:
+            raise InputError(f"{location} has adopted no table; --dry-run shows what is done to one")
         status = gallery.status()
         older = [one for one in status.spaces if one.role in ("serving", "kept")]
         doomed = sum(one.vectors - one.served for one in older)
@@ -62,3 +85,35 @@ def seal(
             click.echo(f"removed: {found.removed:,} items that the switch had dropped")
         if found.kept:
             click.echo(f"note: {found.kept:,} items keep their old vector; backfill them, then seal again")
+
+
+def _hand_over(
+    gallery: Gallery,
+    sql: Sequence[str],
+    grace: Mapping[str, Any],
+    *,
+    yes: bool,
+    dry_run: bool,
+    quiet: bool,
+    json_to: str | None,
+) -> None:
+    """Show what a seal does in an application's table, and do it."""
+    adopted = gallery.status().adopted
+    assert adopted is not None
+    table = adopted.table
+    if json_to != "-":
+        for line in sql:
+            click.echo(line)
+    if dry_run:
+        write_result({"sql": list(sql)}, json_to)
+        return
+    if not yes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise InputError(f"a seal alters {table} as above, and there is no way back by the gallery; say --yes")
+        click.confirm(f"run this in {table}? there is no way back by the gallery", abort=True)
+    with shown_bar("copy", len(gallery), "vectors", quiet=quiet) as advance:
+        found = gallery.seal(advance=advance, **grace)
+    if write_result({"space": found.space.to_dict(), "table": table, "sql": list(sql)}, json_to):
+        click.echo(
+            f"{gallery.location}: sealed; {table} has vectors of {found.space} now, the old ones are kept beside"
+        )

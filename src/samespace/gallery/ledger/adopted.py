@@ -61,6 +61,12 @@ class AdoptedTable:
             f"CREATE TABLE adopted AS SELECT NULL::bigint AS item, {quoted(self.key)} AS key, '0'::xid AS version "
             f"FROM {self.quoted} WITH NO DATA",
             "ALTER TABLE adopted ADD PRIMARY KEY (item), ADD UNIQUE (key), ALTER version SET NOT NULL",
+            *self.views(),
+        ]
+
+    def views(self) -> list[str]:
+        """Statements that make the views of the application's rows."""
+        return [
             self._rows(),
             # label and metadata are read where they are
             "CREATE VIEW described AS SELECT i.no, i.id, i.content, r.label, r.metadata, i.deleted "

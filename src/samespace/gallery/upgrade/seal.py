@@ -75,7 +75,7 @@ def seal(
             if lacking and not partial:
                 raise GalleryError(_incomplete(writer, state, lacking))
             if not end_grace:
-                _require_unused(writer, state, unused_for)
+                require_unused(writer, state, unused_for)
             writer.set_upgrade(upgrade, state="sealing")
             writer.note("seal", upgrade=upgrade.number, lacking=lacking)
     older = [generation for generation in state.ancestry if generation != state.query] + _abandoned(state)
@@ -170,7 +170,7 @@ def _incomplete(reader: LedgerReader, state: State, lacking: int) -> str:
     )
 
 
-def _require_unused(reader: LedgerReader, state: State, seconds: float) -> None:
+def require_unused(reader: LedgerReader, state: State, seconds: float) -> None:
     """Refuse while queries of an earlier space come."""
     for generation, count in query_counts(reader, state).items():
         ago = time.time() - count.seen

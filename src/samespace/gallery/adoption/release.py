@@ -1,0 +1,265 @@
+"""Handing the column back: the new vectors go into the application's table, and take the place of the old ones there.
+
+Nothing is lost on the way. The new vectors are copied into a column of their own, in batches, beside the application's
+traffic; then its indexes are built anew; then, in one short transaction, the names change hands. The old vectors stay
+in the table until its owner drops them. Killed before that transaction the same call carries on, and a rollback is
+still possible; after it there is no way back by the gallery.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from samespace.errors import GalleryError
+from samespace.gallery.index.adopted.postgres import PostgresStore
+from samespace.gallery.index.adopted.store import AdoptedStore
+from samespace.gallery.index.adopted.sync import sync
+from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, operator
+from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
+from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.state import State
+from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, require_unused
+from samespace.progress import Advance, silent
+from samespace.space import Space
+from samespace.typed import plain
+
+_BATCH = 1000
+_COMING = "adopted release"
+_INDEXES = """SELECT c.relname, quote_ident(n.nspname), m.amname, o.opcname,
+array_to_string(c.reloptions, ', '), x.indpred IS NOT NULL
+FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_am m ON m.oid = c.relam JOIN pg_opclass o ON o.oid = x.indclass[0]
+JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+WHERE x.indrelid = ?::regclass AND a.attname = ? AND x.indisvalid ORDER BY c.relname"""
+_READERS = """SELECT DISTINCT r.ev_class::regclass::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+JOIN pg_class c ON c.oid = r.ev_class JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+WHERE d.refobjid = ?::regclass AND a.attname = ? AND c.relnamespace <> current_schema()::regnamespace ORDER BY 1"""
+
+
+@dataclass(frozen=True)
+class _Index:
+    """An index on the old column, and the one that takes its place."""
+
+    name: str
+    schema: str
+    build: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a release does, in the terms of the table's owner.
+
+    Attributes:
+        table: the adopted one.
+        generation: of the space whose vectors go into it.
+        dim: of these.
+        indexes: to be built on them.
+        required: whether the column may hold no NULL.
+    """
+
+    table: AdoptedTable
+    generation: int
+    dim: int
+    indexes: tuple[_Index, ...]
+    required: bool
+
+    @property
+    def kept(self) -> str:
+        """The name of the old column afterwards."""
+        return f"{self.table.vector}_old"
+
+    @property
+    def add(self) -> str:
+        """The statement that makes the new column."""
+        return f"ALTER TABLE {self.table.quoted} ADD COLUMN {quoted(self.table.coming)} {self.table.kind}({self.dim})"
+
+    @property
+    def swap(self) -> list[str]:
+        """The statements by which the names change hands."""
+        table, old, new = self.table.quoted, quoted(self.table.vector), quoted(self.table.coming)
+        required = [f"ALTER TABLE {table} ALTER COLUMN {new} SET NOT NULL"] if self.required else []
+        return [
+            *required,
+            f"ALTER TABLE {table} RENAME COLUMN {old} TO {quoted(self.kept)}",
+            f"ALTER TABLE {table} RENAME COLUMN {new} TO {old}",
+            *([f"ALTER TABLE {table} ALTER COLUMN {quoted(self.kept)} DROP NOT NULL"] if self.required else []),
+            *(f"ALTER INDEX {i.schema}.{quoted(i.name)} RENAME TO {quoted(i.name + '_old')}" for i in self.indexes),
+            *(f"ALTER INDEX {i.schema}.{quoted(i.name + '_new')} RENAME TO {quoted(i.name)}" for i in self.indexes),
+        ]
+
+    def lines(self) -> list[str]:
+        """All of it as SQL to read, with what is done by hand afterwards."""
+        table, new = self.table.quoted, quoted(self.table.coming)
+        return [
+            f"{self.add};",
+            f"UPDATE {table} SET {new} = ...;  -- {_BATCH:,} rows at a time, each in its own transaction",
+            *(f"{index.build};" for index in self.indexes),
+            f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;",
+            *(f"{statement};" for statement in self.swap),
+            "COMMIT;",
+            f"-- yours, when nothing reads the old vectors: ALTER TABLE {table} DROP COLUMN {quoted(self.kept)};",
+        ]
+
+
+def plan_release(store: AdoptedStore) -> Release:
+    """What handing over the column would do; nothing is changed.
+
+    Raises:
+        GalleryError: no upgrade is under way, items lack the new vector, this user may not alter the table, or
+            something else reads the column or has the name of one to come.
+    """
+    assert isinstance(store, PostgresStore)
+    table, where = store.table, f"{store.ledger.location}: {store.name}"
+    with store.ledger.read() as reader:
+        state = reader.state()
+        _require_upgraded(reader, state, table, where)
+        owner, user = reader.session.all(
+            "SELECT pg_has_role(relowner, 'USAGE'), current_user FROM pg_class WHERE oid = ?::regclass", [table.quoted]
+        )[0]
+        if not owner:
+            raise GalleryError(f"{where}: only its owner may alter it, not {user}; seal as its owner, nothing was done")
+        if views := [row[0] for row in reader.session.all(_READERS, [table.quoted, table.vector])]:
+            raise GalleryError(
+                f"{where}: the column '{table.vector}' is in use by {', '.join(views)}, which would go on with the old "
+                "vectors; drop what reads it first and make it again afterwards, nothing was done"
+            )
+        columns = dict(
+            reader.session.all(
+                "SELECT attname, attnotnull FROM pg_attribute WHERE attrelid = ?::regclass AND attnum > 0 "
+                "AND NOT attisdropped",
+                [table.quoted],
+            )
+        )
+        kept = state.spaces[state.query]
+        indexes = _indexes(reader, table, kept.space, operator(kept)[1].removeprefix("vector_").removesuffix("_ops"))
+        release = Release(table, state.query, kept.space.dim, indexes, bool(columns[table.vector]))
+        ours = reader.meta(_COMING) == table.coming
+        taken = (
+            release.kept if release.kept in columns else table.coming if table.coming in columns and not ours else ""
+        )
+        if taken:
+            raise GalleryError(f"{where} has a column '{taken}' already; rename or drop it first, nothing was done")
+    return release
+
+
+def hand_over(
+    store: AdoptedStore,
+    *,
+    unused_for: float = UNUSED_SECONDS,
+    end_grace: bool = False,
+    advance: Advance = silent,
+) -> Sealed:
+    """Do it; see the module. `advance` is called with how many more vectors are copied, the rest is as of `seal`.
+
+    Raises:
+        GalleryError: as `plan_release`; or rows changed meanwhile and need new vectors first.
+    """
+    assert isinstance(store, PostgresStore)
+    sync(store.ledger, store)
+    release = plan_release(store)
+    if not end_grace:
+        with store.ledger.read() as reader:
+            require_unused(reader, reader.state(), unused_for)
+    generation, ledger = release.generation, store.ledger
+    with ledger.write() as writer:
+        if writer.meta(_COMING) != release.table.coming:
+            writer.session.run(release.add)
+            writer.put_meta(_COMING, release.table.coming)
+    last = 0
+    while True:
+        with ledger.read() as reader:
+            sql = f"SELECT item FROM side_{generation} WHERE item > ? ORDER BY item LIMIT {_BATCH}"
+            items = np.array([row[0] for row in reader.session.all(sql, [last])], dtype=np.int64)
+        if not len(items):
+            break
+        advance(store.put(generation, items))
+        last = int(items[-1])
+    for index in release.indexes:
+        with store.engine.outside_transaction() as session:
+            session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {index.schema}.{quoted(index.name + '_new')}")
+            session.run(index.build)
+    with ledger.write() as writer:
+        sealed = _swapped(writer, release)
+    with ledger.read() as reader:
+        reader.state()
+    return sealed
+
+
+def _swapped(writer: LedgerWriter, release: Release) -> Sealed:
+    """Let the names change hands, and the ledger follow, in one transaction."""
+    table, generation, run = release.table, release.generation, writer.session.run
+    run(f"LOCK TABLE {table.quoted} IN ACCESS EXCLUSIVE MODE")
+    state = writer.state()
+    _require_upgraded(writer, state, table, f"{writer.engine.location}: {table.schema}.{table.table}")
+    old, new = quoted(table.vector), quoted(table.coming)
+    # every row with a vector has a valid new one now; those written since the copying are brought up to date
+    run(
+        f"UPDATE {table.quoted} t SET {new} = w.value FROM side_{generation} w JOIN adopted a ON a.item = w.item "
+        f"WHERE t.{quoted(table.key)} = a.key AND t.{old} IS NOT NULL "
+        f"AND t.{new} IS DISTINCT FROM w.value::{table.kind}"
+    )
+    run(f"UPDATE {table.quoted} SET {new} = NULL WHERE {old} IS NULL AND {new} IS NOT NULL")
+    for other in state.spaces:
+        run(f"DROP VIEW vector_{other}")
+    run("DROP VIEW described, adopted_rows")
+    for statement in release.swap:
+        run(statement)
+    after = replace(table, generation=generation)
+    for statement in after.views():
+        run(statement)
+    run(f"TRUNCATE side_{generation}")
+    for other, kept in state.spaces.items():
+        for statement in after.vectors(other, kept.space.dim):
+            # side tables that are there stay
+            run(statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
+    run("UPDATE item i SET content = r.content FROM adopted a JOIN adopted_rows r ON r.key = a.key WHERE a.item = i.no")
+    run("UPDATE adopted a SET version = r.version FROM adopted_rows r WHERE r.key = a.key AND r.version <> a.version")
+    writer.put_meta("adopted", json.dumps(plain(after)))
+    writer.session.run("DELETE FROM meta WHERE key = ?", [_COMING])
+    older = [other for other in state.ancestry if other != generation]
+    for other in older:
+        writer.retire(other)
+    for one in state.upgrades:
+        if one.state == "open" and one.new in state.ancestry:
+            writer.set_upgrade(one, state="sealed", paused=False)
+    writer.note("sealed", table=f"{table.schema}.{table.table}", column=table.vector, kept=release.kept)
+    return Sealed(state.spaces[generation].space, 0, 0, tuple(state.spaces[other].space for other in older))
+
+
+def _require_upgraded(reader: LedgerReader, state: State, table: AdoptedTable, where: str) -> None:
+    upgrade = state.upgrade
+    if upgrade is None or upgrade.state != "open" or upgrade.new != state.query:
+        raise GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
+    lacking = reader.session.all(
+        "SELECT COUNT(*) FROM adopted_rows v LEFT JOIN adopted a ON a.key = v.key "
+        f"WHERE NOT {superseded((state.query,))}"
+    )[0][0]
+    if lacking:
+        raise GalleryError(
+            f"{where}: {lacking:,} rows have no vector of {state.spaces[state.query].space}, or have changed since "
+            "they got it; carry on with 'samespace gallery backfill GALLERY', then seal again"
+        )
+
+
+def _indexes(reader: LedgerReader, table: AdoptedTable, space: Space, measure: str) -> tuple[_Index, ...]:
+    """The indexes on the old column that can be built on the new one, by the order that its space is searched in."""
+    made = []
+    for name, schema, method, opclass, options, partial in reader.session.all(_INDEXES, [table.quoted, table.vector]):
+        old = opclass.removeprefix(f"{table.kind}_").removesuffix("_ops")
+        most = MOST_DIMS * (1 if table.kind == "vector" else 2)
+        if method not in ("hnsw", "ivfflat") or partial or space.dim > most:
+            continue
+        order = old if space.normalized else measure
+        made.append(
+            _Index(
+                name,
+                schema,
+                f"CREATE INDEX CONCURRENTLY {quoted(name + '_new')} ON {table.quoted} USING {method} "
+                f"({quoted(table.coming)} {table.kind}_{order}_ops){f' WITH ({options})' if options else ''}",
+            )
+        )
+    return tuple(made)
