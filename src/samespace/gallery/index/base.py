@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from samespace.errors import GalleryError
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
@@ -56,6 +57,7 @@ class ServedRows:
         `before`: an earlier reading, if there is one. `changed`: numbers of the items that changed since then.
         """
         count = reader.next_numbers()[0]
+        _require_below(count, changed)
         rows = {generation: _rows(reader, generation, before, changed, count) for generation in state.servable}
         return cls(state.revision, rows, serving_generations(rows, state.servable, count))
 
@@ -70,8 +72,17 @@ def _rows(reader: LedgerReader, generation: int, before: ServedRows | None, chan
         rows[changed] = 0
         since = before.revision
     items, numbers = reader.row_numbers(generation, since)
+    _require_below(count, items)
     rows[items] = numbers
     return rows
+
+
+def _require_below(count: int, items: Ints) -> None:
+    if len(items) and not 0 <= int(items.min()) <= int(items.max()) < count:
+        raise GalleryError(
+            f"the gallery's database names items between {items.min()} and {items.max()}, but has given numbers below "
+            f"{count} only: it is damaged or was altered; restore it from a backup"
+        )
 
 
 class Snapshot(Protocol):

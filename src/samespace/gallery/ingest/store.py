@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.progress import Advance
 
 _SAME = 1e-4
+_ID_BYTES = 1024
+_METADATA_BYTES = 16 * 2**10
 
 Verdict = Literal["new", "same", "changed", "unknown"]
 
@@ -236,9 +239,29 @@ def _require_storable(item: NewItem) -> None:
         raise InputError(f"the id {item.id!r} is no valid text; ids are strings that UTF-8 can hold") from None
     if not item.id or "\0" in item.id:
         raise InputError(f"an id should be a text that is not empty and without NUL, got {item.id!r}")
+    if len(item.id.encode()) > _ID_BYTES:
+        raise InputError(f"the id '{item.id[:40]}…' takes {len(item.id.encode()):,} bytes, at most {_ID_BYTES:,} fit")
+    if item.label is not None and not _is_text(item.label, _METADATA_BYTES):
+        raise InputError(f"the label of '{item.id}' is no text of up to 16 KiB without NUL: {item.label[:40]!r}")
     for key, value in item.metadata.items():
-        fine = isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
-        if not isinstance(key, str) or not fine:
+        fine = _is_text(value) or isinstance(value, bool) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+        if not _is_text(key) or not (fine or (isinstance(value, float) and math.isfinite(value))):
+            shown = repr(value) if not isinstance(value, int) or abs(value) < 2**256 else "more than 64 bits"
             raise InputError(
-                f"metadata '{key}' of '{item.id}' should be a string, a finite number, true or false, got {value!r}"
+                f"metadata {key!r} of '{item.id}' should be a string without NUL, a finite number of up to 64 bits, "
+                f"true or false, got {shown if len(shown) <= 80 else shown[:80] + '…'}"
             )
+        if key == "label":
+            raise InputError(f"metadata 'label' of '{item.id}': filters on 'label' mean the class; name it otherwise")
+    if (size := len(json.dumps(dict(item.metadata)))) > _METADATA_BYTES:
+        raise InputError(f"the metadata of '{item.id}' takes {size:,} bytes as JSON; at most 16 KiB fit")
+
+
+def _is_text(value: Any, most: int | None = None) -> bool:
+    """Whether both stores can hold a value as text, in at most so many bytes."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        return len(value.encode()) <= (math.inf if most is None else most)
+    except UnicodeEncodeError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from samespace.text import Scalar, number
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
 _WRITTEN = re.compile(r"(?P<key>[^=!<>\s]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*)", re.DOTALL)
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,300})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+MOST_OPTIONS = 10_000
 _OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in")
 
 
@@ -47,10 +50,24 @@ def conditions(where: Where) -> tuple[Condition, ...]:
     if where is None:
         return ()
     if isinstance(where, Mapping):
-        return tuple(_from_value(str(key), value) for key, value in where.items())
-    if isinstance(where, str):
-        where = [where]
-    return tuple(_from_words(words) for words in where)
+        found = tuple(_from_value(str(key), value) for key, value in where.items())
+    else:
+        found = tuple(_from_words(words) for words in ([where] if isinstance(where, str) else where))
+    _require_storable(found)
+    return found
+
+
+def _require_storable(found: tuple[Condition, ...]) -> None:
+    """Refuse what one store could compare and another could not."""
+    listed = 0
+    for condition in found:
+        options = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+        listed += len(options)
+        for part in (condition.key, *options):
+            if isinstance(part, str) and ("\0" in part or _SURROGATE.search(part)):
+                raise InputError(f"the filter on {condition.key!r} holds {part!r}, which is no text: NUL, or no UTF-8")
+    if listed > MOST_OPTIONS:
+        raise InputError(f"the filter lists {listed:,} values; at most {MOST_OPTIONS:,} are compared in one search")
 
 
 def _from_value(key: str, value: Any) -> Condition:
@@ -69,6 +86,9 @@ def _from_value(key: str, value: Any) -> Condition:
 def _scalar(key: str, value: Any) -> Scalar:
     if hasattr(value, "item"):
         value = value.item()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        # no whole number that is stored is so large
+        return float(value) if abs(value) < 2**1023 else math.copysign(math.inf, 1 if value > 0 else -1)
     if isinstance(value, (str, bool, int)) or (isinstance(value, float) and value == value):
         return value
     raise InputError(f"the filter on '{key}' has the value {value!r}; legal: a string, a number, true, false, a list")

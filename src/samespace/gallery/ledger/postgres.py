@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -29,6 +29,13 @@ _MOST_DIMS = 16000
 _KEPT_OPEN = 8
 _RECOVERY_SECONDS = 30.0
 _RELATIONS = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
+_FOREIGN = (
+    "SELECT 'trigger', t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n "
+    "ON n.oid = c.relnamespace WHERE n.nspname = ? AND NOT t.tgisinternal "
+    "UNION ALL SELECT 'rule', r.rulename FROM pg_rules r WHERE r.schemaname = ? "
+    "UNION ALL SELECT 'view', c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE "
+    "n.nspname = ? AND c.relkind IN ('v', 'm') AND c.relname !~ '^(described|adopted_rows|vector_[0-9]+)$' ORDER BY 2"
+)
 _EXTENSION = (
     "SELECT n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
     "WHERE e.extname = 'vector'"
@@ -145,24 +152,29 @@ class PostgresEngine:
         """The table or view that has each item's label and metadata."""
         return "item" if self.adopted is None else "described"
 
-    def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
-        """A filter condition on `item` as SQL with its values."""
+    def condition(self, key: str, operator: str, options: Sequence[Scalar]) -> tuple[str, list[Any]]:
+        """A filter condition on `item` as SQL with its values; of several options of one type, for `=`, one is met."""
+        # one array: the server would otherwise read an item's metadata once for each option
+        several, given = len(options) > 1, [str(option) for option in options]
         if key == "label":
-            return f'label COLLATE "C" {operator} ?', [str(value)]
-        kind, cast, given = "number", "numeric", str(value)
-        if isinstance(value, bool):
+            return f'label COLLATE "C" {"= ANY(?::text[])" if several else f"{operator} ?"}', [
+                given if several else given[0]
+            ]
+        kind, cast = "number", "numeric"
+        if isinstance(options[0], bool):
             kind, cast = "boolean", "boolean"
-        elif isinstance(value, str):
-            kind, cast = "string", 'text COLLATE "C"'
-        elif isinstance(value, float):
+        elif isinstance(options[0], str):
+            kind, cast = "string", "text"
+        elif isinstance(options[0], float):
             # a fraction compares as the float64 it is, which the cast to numeric would round
-            whole = value.is_integer() and abs(value) < 2**53
-            cast, given = ("numeric", str(int(value))) if whole else ("double precision", repr(value))
+            cast, given = "double precision", [repr(option) for option in options]
+        collated = f'{cast} COLLATE "C"' if cast == "text" else cast
+        right = f"= ANY(?::text[]::{cast}[])" if several else f"{operator} ?::{collated}"
         return (
             # only a CASE keeps the cast away from values of other kinds
             f"CASE WHEN jsonb_typeof(metadata -> ?::text) = '{kind}' "
-            f"THEN (metadata ->> ?::text)::{cast} {operator} ?::{cast} ELSE FALSE END",
-            [key, key, given],
+            f"THEN (metadata ->> ?::text)::{collated} {right} ELSE FALSE END",
+            [key, key, given if several else given[0]],
         )
 
     def size(self) -> int:
@@ -186,6 +198,8 @@ class PostgresEngine:
             )
             if failures and failures[0][0]:
                 yield f"the server counted {failures[0][0]} damaged pages; restore the database from a backup"
+            for kind, name in session.all(_FOREIGN, [self.address.schema] * 3):
+                yield f"the {kind} {name!r} is none of the gallery's, and can change what is read or written"
             for (name,) in session.all(
                 "SELECT c.relname FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid "
                 "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND NOT x.indisvalid ORDER BY 1",

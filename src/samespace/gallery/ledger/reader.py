@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 
-from samespace.errors import GalleryError
+from samespace.errors import GalleryError, SamespaceError
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.state import (
     Ints,
@@ -19,6 +20,7 @@ from samespace.gallery.ledger.state import (
     State,
     StoredSpace,
     Upgrade,
+    UpgradeState,
     Vectors,
     Work,
     WorkerStatus,
@@ -26,6 +28,7 @@ from samespace.gallery.ledger.state import (
 from samespace.gallery.serving import has_vector_sql, served_sql
 from samespace.metrics.calibration import Calibration
 from samespace.space import Score, Space
+from samespace.text import Scalar
 
 if TYPE_CHECKING:
     from samespace.gallery.ledger.postgres import PostgresEngine
@@ -39,6 +42,8 @@ DROPPED = "dropped at the switch"
 """How the reason of an item on a work list begins that a switch left out of the new space."""
 
 _AT_ONCE = 500
+_MOST_UNUSED = 2**24
+_ALTERED = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 _PAGE = 50_000
 
 
@@ -55,26 +60,63 @@ class LedgerReader:
 
     def revision(self) -> int:
         """Number of the last change that a search could notice."""
-        return self._count("SELECT epoch FROM clock")
+        return int(self._clock("epoch")[0])
 
     def state(self, known: State | None = None) -> State:
         """Everything but the items; parts of `known` that still hold are taken over."""
-        revision, config, query = self.session.all("SELECT epoch, config, query FROM clock")[0]
+        revision, config, query, next_item = self._clock("epoch, config, query, next_item")
         query = self._query or query
         if known is not None and known.config == config:
             return replace(known, revision=revision, query=query)
         self.engine.refresh(self.session)
-        return State(
-            revision=revision,
-            config=config,
-            query=query,
-            spaces=self._spaces(),
-            links=self._links(),
-            calibrations=self._calibrations(),
-            upgrades=self._upgrades(),
-            settings=json.loads(self.meta("settings") or "{}"),
-            fused=self._fused_calibrations(),
-        )
+        self._require_numbers_below(next_item)
+        with self._as_written("what is known of its spaces and upgrades"):
+            state = State(
+                revision=revision,
+                config=config,
+                query=query,
+                spaces=self._spaces(),
+                links=self._links(),
+                calibrations=self._calibrations(),
+                upgrades=self._upgrades(),
+                settings=_object(self.meta("settings")),
+                fused=self._fused_calibrations(),
+            )
+            mentioned = {query, *(one for upgrade in state.upgrades for one in (upgrade.old, upgrade.new))}
+            if unknown := mentioned - state.spaces.keys():
+                raise ValueError(f"no space of generation {min(unknown)}")
+        return state
+
+    @contextmanager
+    def _as_written(self, what: str) -> Iterator[None]:
+        """Raises GalleryError: a value is none that a gallery writes."""
+        try:
+            yield
+        except SamespaceError:
+            raise
+        except _ALTERED as error:
+            reason = " ".join(f"{type(error).__name__} {error}".split())[:80]
+            raise GalleryError(
+                f"{self.engine.location}: {what} cannot be read ({reason}): the database is damaged or was altered; "
+                "restore it from a backup"
+            ) from error
+
+    def _clock(self, columns: str) -> tuple[int, ...]:
+        rows = self.session.all(f"SELECT {columns} FROM clock")
+        with self._as_written("its clock"):
+            if len(rows) != 1 or not all(type(value) is int and 0 <= value < 2**63 for value in rows[0]):
+                raise ValueError(f"{rows[:1]}")
+        return rows[0]
+
+    def _require_numbers_below(self, next_item: int) -> None:
+        """Items are places in arrays; tables of an application are numbered apart."""
+        if self.engine.described != "item":
+            return
+        sql = "SELECT (SELECT MIN(no) FROM item), (SELECT MAX(no) FROM item)"
+        least, most = self.session.all(sql)[0]
+        with self._as_written("the numbers of its items"):
+            if not 0 < (least or 1) <= (most or 0) + 1 or not (most or 0) < next_item <= (most or 0) + _MOST_UNUSED:
+                raise ValueError(f"from {least} to {most}, the next one {next_item}")
 
     def meta(self, key: str) -> str | None:
         """A value of the gallery as a whole, such as `gallery` (its id) or `format`."""
@@ -105,8 +147,8 @@ class LedgerReader:
 
     def next_numbers(self) -> tuple[int, int]:
         """Numbers that the next item and the next vector row will have; every number given so far is lower."""
-        item, vector = self.session.all("SELECT next_item, next_vector FROM clock")[0]
-        return int(item), int(vector)
+        item, vector = self._clock("next_item, next_vector")
+        return item, vector
 
     def rows_after(self, generation: int, number: int, limit: int) -> Rows:
         """Up to `limit` vector rows of a space with numbers above `number`, ascending."""
@@ -145,7 +187,8 @@ class LedgerReader:
         """Metadata of items by number."""
         rows = self.all_listed(f"SELECT no, metadata FROM {self.engine.described} WHERE no IN (LISTED)", numbers)
         # PostgreSQL's driver has read the JSON already
-        return {number: text if isinstance(text, dict) else json.loads(text or "{}") for number, text in rows}
+        with self._as_written("the metadata of items"):
+            return {number: text if isinstance(text, dict) else _object(text) for number, text in rows}
 
     def labels(self) -> tuple[Ints, list[str | None]]:
         """Numbers and labels of all live items, by number."""
@@ -164,7 +207,7 @@ class LedgerReader:
         for condition in where:
             options = condition.value if isinstance(condition.value, tuple) else (condition.value,)
             operator = "=" if condition.operator == "in" else condition.operator
-            parts = [self.engine.condition(condition.key, operator, option) for option in options]
+            parts = [self.engine.condition(condition.key, operator, some) for some in _alike(options, operator)]
             every.append(f"({' OR '.join(part for part, _ in parts)})")
             values += [value for _, given in parts for value in given]
         return " AND ".join(every), values
@@ -262,13 +305,15 @@ class LedgerReader:
     def canaries(self, generation: int) -> tuple[Ints, Vectors]:
         """Items whose vectors stand for the model of a space, and these vectors."""
         rows = self.session.all("SELECT item, value FROM canary WHERE space = ? ORDER BY item", [generation])
-        values = np.frombuffer(b"".join(bytes(row[1]) for row in rows), dtype="<f4").astype(np.float32)
-        return _column(rows, 0), values.reshape(len(rows), self._dim(generation))
+        with self._as_written("the vectors that stand for a model"):
+            values = np.frombuffer(b"".join(bytes(row[1]) for row in rows), dtype="<f4").astype(np.float32)
+            return _column(rows, 0), values.reshape(len(rows), self._dim(generation))
 
     def audit(self, limit: int = 50) -> list[dict[str, Any]]:
         """The last things that were done to the gallery, newest first."""
         rows = self.session.all("SELECT at, actor, action, detail FROM audit ORDER BY no DESC LIMIT ?", [limit])
-        return [{"at": row[0], "actor": row[1], "action": row[2], **json.loads(row[3])} for row in rows]
+        with self._as_written("the audit trail"):
+            return [{"at": float(row[0]), "actor": row[1], "action": row[2], **_object(row[3])} for row in rows]
 
     def batches(self, generation: int, size: int = 4096) -> Iterator[Rows]:
         """All vector rows of a space, `size` at a time, by number."""
@@ -285,7 +330,7 @@ class LedgerReader:
         """Rows of a query whose last column is a vector, and these vectors, (N, dim) float32."""
         try:
             return self.session.vectors(sql, values, dim)
-        except ValueError:
+        except (TypeError, ValueError):
             where = self.engine.location
             raise GalleryError(
                 f"{where}: a stored vector has the wrong length; run 'samespace gallery doctor GALLERY'"
@@ -307,6 +352,9 @@ class LedgerReader:
     def _items(self, column: str, values: Sequence[Any] | Ints) -> Iterator[Item]:
         sql = f"SELECT no, id, content, label, deleted FROM item WHERE {column} IN (LISTED)"
         for number, name, content, label, deleted in self.all_listed(sql, values):
+            with self._as_written("an item"):
+                if not (isinstance(name, str) and isinstance(content, str) and isinstance(label, str | None)):
+                    raise TypeError(f"no text: {(name, content, label)!r}")
             yield Item(number, name, content, label, bool(deleted))
 
     def _rows(self, generation: int, sql: str, values: Sequence[Any]) -> Rows:
@@ -320,14 +368,15 @@ class LedgerReader:
         rows = self.session.all("SELECT description FROM space WHERE rank = ?", [generation])
         if not rows:
             raise GalleryError(f"{self.engine.location} has no space of generation {generation}")
-        return dict(json.loads(rows[0][0]))
+        with self._as_written("the description of a space"):
+            return _object(rows[0][0])
 
     def _spaces(self) -> Mapping[int, StoredSpace]:
         rows = self.session.all("SELECT rank, description, model, retired FROM space ORDER BY rank")
         where = f"{self.engine.location}: a space of the gallery"
         spaces = {}
         for generation, text, model, retired in rows:
-            description = json.loads(text)
+            description = _object(text)
             score = description.get("score", "cosine")
             if score not in get_args(Score):
                 raise GalleryError(f"{where} is searched by '{score}', which this version does not know")
@@ -338,10 +387,13 @@ class LedgerReader:
 
     def _links(self) -> Mapping[tuple[int, int], Link]:
         rows = self.session.all("SELECT query, gallery, dims, certificate FROM link")
-        return {
-            (row[0], row[1]): Link(row[0], row[1], row[2], None if row[3] is None else json.loads(row[3]))
+        links = {
+            (row[0], row[1]): Link(int(row[0]), int(row[1]), int(row[2]), None if row[3] is None else _object(row[3]))
             for row in rows
         }
+        for link in links.values():
+            _ = link.share  # read here, where what is no number is refused
+        return links
 
     def _calibrations(self) -> Mapping[tuple[int, int], Calibration]:
         rows = self.session.all("SELECT query, gallery, value FROM calibration ORDER BY no")
@@ -362,9 +414,10 @@ class LedgerReader:
             "SELECT no, old, new, state, paused, ordering, plan, started, ended FROM upgrade ORDER BY no"
         )
         return tuple(
-            Upgrade(row[0], row[1], row[2], row[3], bool(row[4]), row[5], json.loads(row[6]), row[7], row[8])
+            Upgrade(row[0], row[1], row[2], _one_of(row[3], UpgradeState), bool(row[4]), str(row[5]), _object(row[6]),
+                    *(None if at is None else float(at) for at in row[7:9]))
             for row in rows
-        )
+        )  # fmt: skip
 
 
 def parts_of(values: Sequence[Any] | Ints) -> list[list[Any]]:
@@ -373,12 +426,43 @@ def parts_of(values: Sequence[Any] | Ints) -> list[list[Any]]:
     return [listed[start : start + _AT_ONCE] for start in range(0, len(listed), _AT_ONCE)]
 
 
+def _alike(options: Sequence[Scalar], operator: str) -> list[list[Scalar]]:
+    """Options that a store compares in one go: of one type, for `=`; whole numbers that float64 holds are integers."""
+    groups: dict[Any, list[Scalar]] = {}
+    for place, option in enumerate(options):
+        if isinstance(option, float) and option.is_integer() and abs(option) < 2**53:
+            option = int(option)
+        groups.setdefault(type(option) if operator == "=" else place, []).append(option)
+    return list(groups.values())
+
+
 def _listing(sql: str, part: Sequence[Any]) -> str:
     return sql.replace("LISTED", ", ".join("?" * len(part)))
 
 
 def _column(rows: Sequence[tuple[Any, ...]], place: int) -> Ints:
-    return np.fromiter((row[place] for row in rows), dtype=np.int64, count=len(rows))
+    try:
+        return np.fromiter((row[place] for row in rows), dtype=np.int64, count=len(rows))
+    except _ALTERED as error:
+        raise GalleryError(
+            f"a whole number was expected in the gallery's database ({str(error)[:80]}): it is damaged or was altered; "
+            "restore it from a backup"
+        ) from error
+
+
+def _one_of(value: Any, legal: Any) -> Any:
+    """A value of a `Literal`. Raises ValueError: it is none."""
+    if value not in get_args(legal):
+        raise ValueError(f"{value!r:.40} is none of {', '.join(get_args(legal))}")
+    return value
+
+
+def _object(text: Any) -> dict[str, Any]:
+    """A JSON object. Raises TypeError or ValueError: it is none."""
+    value = json.loads(text or "{}")
+    if not isinstance(value, dict):
+        raise TypeError(f"no JSON object: {value!r:.40}")
+    return value
 
 
 def _none() -> Ints:

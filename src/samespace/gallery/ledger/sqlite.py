@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 import shutil
@@ -150,25 +149,24 @@ class SqliteEngine:
         """Statements that undo `vector_table`."""
         return [f"DROP TABLE vector_{generation}"]
 
-    def condition(self, key: str, operator: str, value: Scalar) -> tuple[str, list[Any]]:
-        """A filter condition on `item` as SQL with its values."""
+    def condition(self, key: str, operator: str, options: Sequence[Scalar]) -> tuple[str, list[Any]]:
+        """A filter condition on `item` as SQL with its values; of several options of one type, for `=`, one is met."""
+        compared = f"{operator} ?" if len(options) == 1 else f"IN ({', '.join('?' * len(options))})"
         if key == "label":
-            return f"label {operator} ?", [str(value)]
-        kinds = "('integer', 'real')"
-        if isinstance(value, bool):
-            kinds, value = "('true', 'false')", int(value)
-        elif isinstance(value, str):
+            return f"label {compared}", [str(option) for option in options]
+        kinds, values = "('integer', 'real')", list[Any](options)
+        if isinstance(options[0], bool):
+            kinds, values = "('true', 'false')", [int(option) for option in options]
+        elif isinstance(options[0], str):
             kinds = "('text')"
-        else:
-            value = _bounded(value)
         path = json.dumps(key)
         if path != f'"{key}"':
             # SQLite's paths know no escapes
-            held = f"key = ? AND type IN {kinds} AND atom {operator} ?"
-            return f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE {held})", [key, value]
+            held = f"key = ? AND type IN {kinds} AND atom {compared}"
+            return f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE {held})", [key, *values]
         return (
-            f"json_type(metadata, ?) IN {kinds} AND json_extract(metadata, ?) {operator} ?",
-            [f"$.{path}", f"$.{path}", value],
+            f"json_type(metadata, ?) IN {kinds} AND json_extract(metadata, ?) {compared}",
+            [f"$.{path}", f"$.{path}", *values],
         )
 
     def size(self) -> int:
@@ -181,6 +179,9 @@ class SqliteEngine:
             for (line,) in connection.execute("PRAGMA quick_check(20)"):
                 if line != "ok":
                     yield str(line)
+            foreign = "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY name"
+            for kind, name in connection.execute(foreign):
+                yield f"the {kind} {name!r} is none of the gallery's, and can change what is read or written"
 
     def close(self) -> None:
         """Close every connection; the last one out folds the write-ahead log into the file."""
@@ -242,6 +243,8 @@ class SqliteEngine:
             check_same_thread=False,
         )
         try:
+            # no function that a foreign view or trigger names may do anything outside the database
+            connection.execute("PRAGMA trusted_schema = OFF")
             # counts in a file that is empty yet
             connection.execute("PRAGMA page_size = 16384")
             if not self.read_only:
@@ -281,13 +284,6 @@ def require_empty(folder: Path) -> None:
         raise InputError(f"{folder} {_HOLDS_ALREADY}")
     if names:
         raise InputError(f"{folder} exists and is not empty; choose another folder for the gallery")
-
-
-def _bounded(value: float) -> float:
-    """A number that SQLite can hold."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return float(value) if abs(value) < 2**1023 else math.copysign(math.inf, value)
-    return value
 
 
 def _writable(path: Path) -> bool:

@@ -159,7 +159,8 @@ def rollback(ledger: Ledger) -> Switched:
         writer.set_query(upgrade.old)
         writer.set_upgrade(upgrade, state="filling" if upgrade.behind else "rolled-back", paused=False)
         writer.release_all(upgrade.new)
-        writer.take_back(upgrade.new)
+        if upgrade.behind:
+            writer.take_back(upgrade.new)
         after = writer.state()
         unserved = writer.unserved(after.servable)
         hidden = len(unserved)

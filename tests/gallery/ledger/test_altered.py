@@ -1,0 +1,104 @@
+"""Ledgers that something else has written to: each is refused in one line, or answers; none ends in a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samespace.errors import GalleryError, SamespaceError
+from samespace.gallery import Gallery
+
+from ..world import NEW, OLD, certificate, items, queries
+
+ALTERED = [
+    "UPDATE meta SET value = 'no JSON' WHERE key = 'settings'",
+    "UPDATE meta SET value = '[1]' WHERE key = 'settings'",
+    "UPDATE space SET description = 'no JSON'",
+    "UPDATE space SET description = '7'",
+    "UPDATE clock SET next_item = 1099511627776",
+    "UPDATE clock SET next_item = 3",
+    "DELETE FROM clock",
+    "UPDATE clock SET query = 77",
+    "UPDATE vector_1 SET item = 99999 WHERE no = 5",
+    "UPDATE item SET no = 99999 WHERE no = 5",
+    "UPDATE upgrade SET state = 'odd'",
+    "UPDATE upgrade SET plan = 'x', new = 9",
+    "UPDATE link SET certificate = '[]'",
+    "UPDATE calibration SET value = 'x'",
+]
+SQLITE_ONLY = [
+    "UPDATE vector_1 SET value = 'text' WHERE no = 5",
+    "UPDATE vector_1 SET value = CAST(value AS TEXT)",
+    "UPDATE vector_1 SET no = -5 WHERE no = 5",
+    "UPDATE item SET id = x'00ff' WHERE no = 5",
+    "UPDATE item SET metadata = '[' WHERE no = 5",
+    "UPDATE clock SET epoch = 'x'",
+    "UPDATE clock SET next_vector = 1.5",
+    "UPDATE upgrade SET started = 'x'",
+    "UPDATE space SET description = replace(hex(zeroblob(50000)), '00', '[')",
+]
+
+
+@pytest.fixture
+def filled(place: str) -> str:
+    """Two spaces, half backfilled; closed."""
+    with Gallery.create(place, OLD) as gallery:
+        gallery.add(items(OLD).subset(np.arange(40)))
+        gallery.calibrate(queries(OLD), items(OLD))
+        gallery.upgrade(NEW, [certificate()])
+    return place
+
+
+def used(place: str) -> int:
+    """How many of the ways to use a gallery were refused in one line."""
+    refused: list[str] = []
+    for use in (
+        lambda gallery: gallery.search(queries(NEW), k=3),
+        lambda gallery: gallery.search(queries(NEW), k=2**70, where={"year": (">", 10**400)}),
+        lambda gallery: gallery.status(),
+        lambda gallery: gallery.doctor(),
+        lambda gallery: gallery.remove(["item-003"]),
+    ):
+        try:
+            with Gallery.open(place) as gallery:
+                use(gallery)
+        except SamespaceError as error:
+            refused.append(str(error))
+    assert not [text for text in refused if "\n" in text or len(text) > 600]
+    return len(refused)
+
+
+@pytest.mark.parametrize("change", [*ALTERED, *SQLITE_ONLY], ids=lambda change: change[:50])
+def test_an_altered_ledger_ends_in_one_line(filled: str, change: str) -> None:
+    if filled.startswith("postgres") and change in SQLITE_ONLY:
+        pytest.skip("PostgreSQL refuses the change itself")
+    with Gallery.open(filled) as gallery, gallery.ledger.write() as writer:
+        writer.session.run(change)
+    assert used(filled) > 0 or "metadata" in change or "SET no = -5" in change or "next_vector" in change
+
+
+def test_an_unharmed_ledger_takes_any_k_and_any_number(filled: str) -> None:
+    assert used(filled) == 0
+
+
+@pytest.mark.parametrize(
+    "foreign", ["CREATE VIEW extra AS SELECT * FROM item", "CREATE TRIGGER extra AFTER INSERT ON item {}"]
+)
+def test_the_doctor_names_what_is_not_the_gallerys(filled: str, foreign: str) -> None:
+    postgres = filled.startswith("postgres")
+    with Gallery.open(filled) as gallery:
+        body = "EXECUTE FUNCTION suppress_redundant_updates_trigger()" if postgres else "BEGIN DELETE FROM item; END"
+        if postgres:
+            foreign = foreign.replace("AFTER INSERT ON item", "BEFORE UPDATE ON item FOR EACH ROW")
+        with gallery.ledger.write() as writer:
+            writer.session.run(foreign.format(body))
+        wrong = [one.what for one in gallery.doctor().findings if one.level == "error"]
+    assert any("'extra' is none of the gallery's" in what for what in wrong)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "gallery.db").write_bytes(b"\0" * 100)
+    with pytest.raises(GalleryError):
+        Gallery.open(tmp_path)
