@@ -12,6 +12,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.index.adopted.store import AdoptedStore, store_of
 from samespace.vectors import VectorSet
 
+from ..servers import Server
 from .applications import NEW, OLD, PostgresApplication, World, colour, price
 
 STORES = ["postgres", "postgres without an index"]
@@ -192,3 +193,25 @@ def test_a_release_gives_the_application_its_new_vectors(world: World) -> None:
     assert world.gallery.search(query, k=1).hits[0][0].item == "row-0170"
     with pytest.raises(GalleryError, match="there is no way back"):
         world.gallery.rollback()
+
+
+def test_a_database_restored_on_another_server_trusts_no_row_version(server: Server) -> None:
+    """Row versions are transaction numbers, which begin anew there and may come to the same."""
+    application = PostgresApplication(server.address)
+    world = World(application, 60)
+    world.upgrade()
+    world.backfill()
+    schema = f"ledger_{application.number}"
+    world.gallery.close()
+    application.run(f"UPDATE {schema}.meta SET value = '1' WHERE key = 'adopted server'")
+    world.change(["row-0003"])
+    application.run(
+        f'UPDATE {schema}.adopted a SET version = t.xmin FROM {application.quoted} t WHERE t."Article" = a.key'
+    )
+    world.gallery = application.open()
+    assert world.found() == world.expected()
+    assert world.gallery.sync().changed == 1
+    world.backfill()
+    assert world.found() == world.expected()
+    world.gallery.close()
+    application.close()

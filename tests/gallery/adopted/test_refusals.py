@@ -12,9 +12,11 @@ import pytest
 
 from samespace.cli.main import run
 from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError
+from samespace.gallery import Gallery
 from samespace.gallery.adoption.adopt import adopt_table
 from samespace.gallery.adoption.inspect import Columns
 from samespace.space import Space
+from samespace.vectors import VectorSet
 
 from ..servers import Server
 from .applications import PostgresApplication, World
@@ -128,6 +130,21 @@ def test_a_user_without_the_rights(
     with pytest.raises(GalleryError) as caught:
         adopt_table(f"{address}&schema=none", table, Columns("sku", "v"), space=("m", ""))
     assert message in str(caught.value)
+
+
+def test_a_user_with_just_the_rights_adopts_and_searches(
+    server: Server, table: str, connection: psycopg.Connection
+) -> None:
+    user = f"u{next(_NAMES)}"
+    connection.execute(
+        f"CREATE USER {user}; GRANT SELECT ON {table} TO {user}; GRANT CREATE ON DATABASE postgres TO {user}".encode()
+    )
+    address = f"{server.address.replace('postgres@', f'{user}@')}&schema=of_{user}"
+    adopt_table(address, table, Columns("sku", "v"), space=("m", ""))
+    with Gallery.open(address) as gallery:
+        queries = VectorSet.from_arrays(np.eye(2, dtype=np.float32), ids=["q", "r"], space=gallery.space)
+        assert [hits[0].item for hits in gallery.search(queries, k=1).hits] == ["a", "b"]
+        assert gallery.sync().changed == 0
 
 
 def test_a_column_that_a_view_reads_is_not_handed_over(server: Server) -> None:

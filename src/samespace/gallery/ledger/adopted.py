@@ -61,6 +61,7 @@ class AdoptedTable:
             f"CREATE TABLE adopted AS SELECT NULL::bigint AS item, {quoted(self.key)} AS key, '0'::xid AS version "
             f"FROM {self.quoted} WITH NO DATA",
             "ALTER TABLE adopted ADD PRIMARY KEY (item), ADD UNIQUE (key), ALTER version SET NOT NULL",
+            "INSERT INTO meta SELECT 'adopted server', system_identifier::text FROM pg_control_system()",
             *self.views(),
         ]
 

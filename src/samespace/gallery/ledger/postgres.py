@@ -27,6 +27,7 @@ from samespace.typed import read
 
 _MOST_DIMS = 16000
 _KEPT_OPEN = 8
+_SERVER = "system_identifier::text"
 _RECOVERY_SECONDS = 30.0
 _RELATIONS = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
 _FOREIGN = (
@@ -315,6 +316,22 @@ class PostgresEngine:
                 f"SELECT value FROM {self._path.split(',')[0]}.meta WHERE key = 'adopted'".encode()
             )
             self.adopted = self._adopted(rows.fetchall()[0][0])
+            self._know_server(connection)
+
+    def _know_server(self, connection: Connection) -> None:
+        """Forget row versions where the database was restored on a server whose transaction numbers began anew."""
+        schema = self._path.split(",")[0]
+        known = f"SELECT 1 FROM {schema}.meta, pg_control_system() WHERE key = 'adopted server' AND value = {_SERVER}"
+        if connection.execute(known.encode()).fetchall():
+            return
+        if self.read_only:
+            raise GalleryError(f"{self.location} was restored on this server; run 'samespace gallery sync' there first")
+        with connection.transaction():
+            connection.execute(f"UPDATE {schema}.adopted SET version = '0'::xid".encode())
+            connection.execute(
+                f"UPDATE {schema}.meta SET value = {_SERVER} FROM pg_control_system() "
+                "WHERE key = 'adopted server'".encode()
+            )
 
     def _find_extension(self, connection: Connection) -> None:
         for schema, _ in connection.execute(_EXTENSION):
