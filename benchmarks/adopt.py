@@ -241,9 +241,9 @@ class Bench:
             if not child:
                 ledger = Ledger.open(self.address)
                 with Gallery(ledger, AdoptedSource(ledger, exact_rows=10**9)) as gallery:
-                    gallery.backfill(vectors=vectors, limits=Limits(batch_size=200))
+                    gallery.backfill(vectors=vectors, limits=Limits(batch_size=10))
                 os._exit(0)
-            time.sleep(draw.uniform(0.5, 6.0))
+            time.sleep(draw.uniform(0.4, 1.6))
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             with self.gallery.ledger.read() as reader:
