@@ -32,6 +32,7 @@ from samespace.gallery.ingest.images import ImagesLike, ItemEmbedder, ModelLike
 from samespace.gallery.ingest.store import Added
 from samespace.gallery.ledger.filters import Where
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.sqlite import SqliteEngine
 from samespace.gallery.ledger.state import State, Upgrade
 from samespace.gallery.models import absolute, embedder_of, embedders_at_hand, job_of, new_space
 from samespace.gallery.quality import Quality, Queries, measure, require_known
@@ -643,9 +644,11 @@ class Gallery:
                 raise GalleryError(
                     f"{self.location}: an adopted table is handed over whole; backfill what is left first"
                 )
-            from samespace.gallery.adoption.release import hand_over
-
-            return hand_over(store, unused_for=unused_for, end_grace=end_grace, advance=advance)
+            sealed: Sealed = self._release().hand_over(
+                store, unused_for=unused_for, end_grace=end_grace, advance=advance
+            )
+            self._compact(advance)
+            return sealed
         sealed = seal(self.ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
         self._compact(advance)
         return sealed
@@ -665,17 +668,16 @@ class Gallery:
         return sync(self.ledger, store, advance=advance)
 
     def release_sql(self) -> list[str]:
-        """What a seal does in the application's table, as SQL; empty where the gallery has adopted none.
+        """What a seal does in the application's table, as SQL, or in its collection, as calls; empty without either.
 
         Raises:
-            GalleryError: the column cannot be handed over now.
+            GalleryError: the vectors cannot be handed over now.
         """
         store = store_of(self.source)
         if store is None:
             return []
-        from samespace.gallery.adoption.release import plan_release
-
-        return plan_release(store).lines()
+        lines: list[str] = self._release().plan_release(store).lines()
+        return lines
 
     def status(self) -> Status:
         """Spaces, items, upgrade, work, workers, rate and time left."""
@@ -763,6 +765,16 @@ class Gallery:
             require_same_model(self.ledger, generation, embedder)
             self._trusted = (asked, embedder)
         return self._trusted[1]
+
+    def _release(self) -> Any:
+        """How what the gallery has adopted is handed over."""
+        if isinstance(self.ledger.engine, SqliteEngine):
+            from samespace.gallery.adoption import release_collection
+
+            return release_collection
+        from samespace.gallery.adoption import release
+
+        return release
 
     def _require_own_items(self) -> None:
         store = store_of(self.source)

@@ -6,10 +6,13 @@ An application writes by plain means of its store, never by samespace. `World` k
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pytest
 
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.index.base import Source
@@ -25,7 +28,12 @@ _NAMES = itertools.count()
 
 
 class Application(Protocol):
-    """What an application does to its rows, each an id, a vector, a colour as label, and a price."""
+    """What an application does to its rows, each an id, a vector, a colour as label, and a price.
+
+    `handing`: a part of what is shown before a release; empty where the store allows none.
+    """
+
+    handing: str
 
     def put(self, rows: Mapping[str, np.ndarray]) -> None:
         """Insert rows, or give rows that are there another vector."""
@@ -35,6 +43,9 @@ class Application(Protocol):
 
     def read(self) -> dict[str, list[float]]:
         """Vectors by id, as the application reads them."""
+
+    def follow(self) -> None:
+        """What its operator does after a release."""
 
     def adopt(self) -> Gallery:
         """A gallery of the vectors, by their operator; approximate searches walk the store's index."""
@@ -52,6 +63,8 @@ def price(name: str) -> int:
 
 class PostgresApplication:
     """A table with a name and columns that need quoting, and an HNSW index, in PostgreSQL."""
+
+    handing = "RENAME"
 
     def __init__(self, address: str, *, index: bool = True) -> None:
         import psycopg
@@ -91,6 +104,9 @@ class PostgresApplication:
         rows = self.run(f'SELECT "Article", "an embedding"::real[] FROM {self.quoted}')
         return {name: np.asarray(vector, dtype=np.float32).tolist() for name, vector in rows}
 
+    def follow(self) -> None:
+        """See `Application`: nothing, the column has kept its name."""
+
     def adopt(self) -> Gallery:
         """See `Application`."""
         from samespace.gallery.adoption.adopt import adopt_table
@@ -112,6 +128,88 @@ class PostgresApplication:
     def close(self) -> None:
         """Let go of the server."""
         self.connection.close()
+
+
+class QdrantApplication:
+    """A collection in process: points by UUIDs with two named vectors, or by whole numbers with one unnamed vector."""
+
+    def __init__(self, folder: Path, *, named: bool = True) -> None:
+        from qdrant_client import QdrantClient, models
+
+        self.folder, self.few, self.models = folder, 10_000, models
+        self.client = QdrantClient(":memory:")
+        self.using = "text" if named else None
+        self.handing = f"PUT /collections/shop/vectors/text-{NEW.id}" if named else ""
+        params = {
+            "text": models.VectorParams(size=OLD.dim, distance=models.Distance.DOT),
+            "picture": models.VectorParams(size=3, distance=models.Distance.COSINE),
+        }
+        lone = models.VectorParams(size=OLD.dim, distance=models.Distance.EUCLID)
+        self.client.create_collection("shop", vectors_config=params if named else lone)
+
+    def point(self, name: str) -> str | int:
+        """The id of a row's point."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, name)) if self.using else price(name)
+
+    def put(self, rows: Mapping[str, np.ndarray]) -> None:
+        """See `Application`; a point that is there gets another vector only."""
+        there = self.read()
+        fresh = [
+            self.models.PointStruct(
+                id=self.point(name), vector=self._vector(vector),
+                payload={"sku": name, "about": {"colour": colour(name)}, "price": price(name)},
+            )
+            for name, vector in rows.items() if name not in there
+        ]  # fmt: skip
+        changed = [
+            self.models.PointVectors(id=self.point(name), vector=self._vector(vector))
+            for name, vector in rows.items()
+            if name in there
+        ]
+        if fresh:
+            self.client.upsert("shop", fresh)
+        if changed:
+            self.client.update_vectors("shop", changed)
+
+    def delete(self, ids: Iterable[str]) -> None:
+        """See `Application`."""
+        self.client.delete("shop", [self.point(name) for name in ids])
+
+    def read(self) -> dict[str, list[float]]:
+        """See `Application`."""
+        points, _ = self.client.scroll("shop", limit=10_000, with_vectors=True)
+        return {
+            point.payload["sku"]: list(map(float, point.vector[self.using] if self.using else point.vector))
+            for point in points
+        }
+
+    def follow(self) -> None:
+        """See `Application`."""
+        self.using = f"text-{NEW.id}"
+
+    def adopt(self) -> Gallery:
+        """See `Application`."""
+        from samespace.gallery.adoption.collection import Keys, adopt_collection
+
+        keys = Keys(self.using, "sku", "about.colour", ("price",))
+        adopt_collection(self.client, "shop", self.folder, keys, space=("shop", "1"))
+        return self.open()
+
+    def open(self) -> Gallery:
+        """The gallery once more."""
+        from samespace.gallery.index.adopted.qdrant import AdoptedQdrantSource
+        from samespace.gallery.ledger.ledger import Ledger
+
+        ledger = Ledger.open(self.folder)
+        source: Source = AdoptedQdrantSource(ledger, self.folder / "index", self.client, few=self.few)
+        return Gallery(ledger, source)
+
+    def close(self) -> None:
+        """Let go of the collection."""
+        self.client.close()
+
+    def _vector(self, vector: np.ndarray) -> Any:
+        return {self.using: vector.tolist()} if self.using else vector.tolist()
 
 
 class World:
@@ -214,3 +312,28 @@ class World:
             rows.sort(key=lambda row: (-(row[1] if self.upgraded else row[2]), row[0]))
             lists.append(rows[:k])
         return lists
+
+
+STORES = ["postgres", "postgres without an index", "qdrant", "qdrant, one unnamed vector, an old server"]
+
+
+def made_world(request: pytest.FixtureRequest, folder: Path) -> Iterator[World]:
+    """An application with 160 rows, adopted, on the kind of store that a fixture was asked for; the ledger's folder."""
+    application: PostgresApplication | QdrantApplication
+    if request.param.startswith("qdrant"):
+        pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
+        application = QdrantApplication(folder, named=request.param == "qdrant")
+    else:
+        server = request.getfixturevalue("server")
+        application = PostgresApplication(server.address, index=request.param == "postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param.endswith("an old server"):
+            from samespace.gallery.index.qdrant_points import Points
+
+            # it keeps no collection of new vectors, and items without one are met on a walk
+            patch.setattr(Points, "writable", False)
+            application.few = 20  # type: ignore[union-attr]
+        made = World(application)
+        yield made
+        made.gallery.close()
+    application.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,19 +13,15 @@ from samespace.gallery import Limits
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
-from .applications import PostgresApplication, World
+from .applications import World, made_world
 
 OTHER = Space(weights="other", preprocessing="none", dim=9, normalized=False, name="other vendor")
 
 
-@pytest.fixture
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+@pytest.fixture(params=["postgres", "qdrant"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """An application with 160 rows, adopted."""
-    application = PostgresApplication(request.getfixturevalue("server").address)
-    made = World(application)
-    yield made
-    made.gallery.close()
-    application.close()
+    yield from made_world(request, tmp_path / "ledger")
 
 
 def other(names: list[str]) -> VectorSet:

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from samespace.errors import InputError, SpaceError
-from samespace.gallery.adoption.inspect import Columns, Inspected, inspect
+from samespace.errors import InputError
+from samespace.gallery.adoption.adopted import Adopted, GivenSpace, fitting_space, given_space
+from samespace.gallery.adoption.inspect import Columns, inspect
 from samespace.gallery.index.adopted.postgres import PostgresStore, index_of
 from samespace.gallery.index.adopted.sync import sync
 from samespace.gallery.ledger.ledger import POSTGRES, Ledger
 from samespace.gallery.ledger.postgres import PostgresEngine
 from samespace.gallery.models import absolute
 from samespace.progress import Advance, silent
-from samespace.space import Score, Space
-
-
-@dataclass(frozen=True)
-class Adopted:
-    """A table that a gallery serves now.
-
-    Attributes:
-        location: of the gallery, without secrets.
-        schema: that the ledger lies in.
-        table: its name, schema included.
-        space: of its vectors.
-        items: rows that were listed.
-        without: rows that have no vector, and become items when they get one.
-        index: the table's own index that searches walk, in words; None where they look at every row.
-        bytes: that the ledger takes.
-    """
-
-    location: str
-    schema: str
-    table: str
-    space: Space
-    items: int
-    without: int
-    index: str | None
-    bytes: int
+from samespace.space import Score
 
 
 def adopt_table(
@@ -46,7 +21,7 @@ def adopt_table(
     table: str,
     columns: Columns,
     *,
-    space: Space | tuple[str, str] | None = None,
+    space: GivenSpace | None = None,
     model: str | Path | None = None,
     images: str | None = None,
     score: Score | None = None,
@@ -71,21 +46,14 @@ def adopt_table(
     """
     if not location.startswith(POSTGRES):
         raise InputError(f"{location} is no address of a table; adopted are tables of PostgreSQL: postgresql://…")
-    folder = None
-    if space is None:
-        if model is None:
-            raise InputError("say which model made the vectors: its space, its name, or the model itself")
-        from samespace.encoders import open_encoder
-        from samespace.models import resolve_model
-
-        folder = resolve_model(model)
-        space = open_encoder(folder, device="cpu").space
+    given, folder = given_space(space, model)
     engine = PostgresEngine(location, create=True)
     try:
         found = inspect(engine, table, columns)
     finally:
         engine.close()
-    space = _space_of(found, space, f"the table {found.table.schema}.{found.table.table}")
+    where = f"the table {found.table.schema}.{found.table.table}"
+    space = fitting_space(given, found.dim, normalized=found.normalized, where=where)
     settings = {"scale": "logistic", "images": None if images is None else absolute(images), "index": None}
     ledger = Ledger.create(
         location,
@@ -105,18 +73,8 @@ def adopt_table(
             index = index_of(reader.session, found.table, reader.state().spaces[1])
         words = None if index is None else f"{index.name} ({index.kind})"
         return Adopted(
-            ledger.location, engine.address.schema, store.name, space, done.added, found.without, words,
+            ledger.location, f"the schema {engine.address.schema}", store.name, space, done.added, found.without, words,
             ledger.engine.size(),
         )  # fmt: skip
     finally:
         ledger.close()
-
-
-def _space_of(found: Inspected, given: Space | tuple[str, str], where: str) -> Space:
-    if not isinstance(given, Space):
-        return Space.declared(given[0], found.dim, given[1], normalized=found.normalized)
-    if given.dim != found.dim:
-        raise SpaceError(f"{where} has vectors of {found.dim} dimensions, the space {given} has {given.dim}")
-    if given.normalized and not found.normalized:
-        raise SpaceError(f"{where} has vectors that are not of unit length, and the space {given} says they are")
-    return given

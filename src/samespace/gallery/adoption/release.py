@@ -22,7 +22,7 @@ from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
-from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, require_unused
+from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, end_upgrades, require_unused
 from samespace.progress import Advance, silent
 from samespace.space import Space
 from samespace.typed import plain
@@ -220,14 +220,8 @@ def _swapped(writer: LedgerWriter, release: Release) -> Sealed:
     run("UPDATE adopted a SET version = r.version FROM adopted_rows r WHERE r.key = a.key AND r.version <> a.version")
     writer.put_meta("adopted", json.dumps(plain(after)))
     writer.session.run("DELETE FROM meta WHERE key = ?", [_COMING])
-    older = [other for other in state.ancestry if other != generation]
-    for other in older:
-        writer.retire(other)
-    for one in state.upgrades:
-        if one.state == "open" and one.new in state.ancestry:
-            writer.set_upgrade(one, state="sealed", paused=False)
     writer.note("sealed", table=f"{table.schema}.{table.table}", column=table.vector, kept=release.kept)
-    return Sealed(state.spaces[generation].space, 0, 0, tuple(state.spaces[other].space for other in older))
+    return end_upgrades(writer, state)
 
 
 def _require_upgraded(reader: LedgerReader, state: State, table: AdoptedTable, where: str) -> None:

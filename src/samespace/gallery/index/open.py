@@ -27,6 +27,10 @@ class Index:
 
 
 def _local(ledger: Ledger, location: str) -> Source:
+    if ledger.engine.adopted is not None:
+        from samespace.gallery.index.adopted.qdrant import AdoptedQdrantSource
+
+        return AdoptedQdrantSource(ledger, Path(location) / INDEX)
     from samespace.gallery.index.local import LocalSource
 
     return LocalSource(ledger, Path(location) / INDEX)

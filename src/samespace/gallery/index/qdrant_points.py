@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 _MARK = 0
 _OLDEST = (1, 18)
 _PAGE = 1000
+_FOLDER = "qdrant:"
+KEY = "QDRANT_API_KEY"
+"""The environment variable that has the key of a server that asks for one; a key is never stored."""
 # in-process collections are plain arrays, which threads must not change under each other
 _TURNS = threading.RLock()
 
@@ -32,10 +38,20 @@ class CollectionLost(Exception):
 
 
 class Points:
-    """The collection, made and refused as by `QdrantSource`; whatever the client raises becomes a one-line error."""
+    """The collection, made and refused as by `QdrantSource`; whatever the client raises becomes a one-line error.
+
+    `written`: whether more than reading is wanted, which old servers cannot do.
+    """
 
     def __init__(
-        self, place: str | QdrantClient, collection: str, gallery: str, *, api_key: str | None, timeout: int
+        self,
+        place: str | QdrantClient,
+        collection: str,
+        gallery: str,
+        *,
+        api_key: str | None,
+        timeout: int,
+        written: bool = True,
     ) -> None:
         self.collection, self.gallery = collection, gallery
         self._client, self._owned = _connect(place, api_key, timeout)
@@ -44,8 +60,11 @@ class Points:
         shown = str(options["url"] or options["path"] or options["host"] or options["location"])
         self.address = re.sub(r"//[^/@]*@", "//", shown)
         self._names: set[str] = set()
-        if not self.local:
-            self._check_version()
+        if written and not self.writable:
+            raise GalleryError(
+                f"Qdrant at {self.address} is version {self._version()}; conditional writes and vectors added to a "
+                f"collection need {_OLDEST[0]}.{_OLDEST[1]} or newer"
+            )
 
     def mark(self) -> Mark | None:
         """The mark; None where there is no collection, or nothing in it.
@@ -54,7 +73,7 @@ class Points:
             GalleryError: the server does not answer, or the collection indexes another gallery.
         """
         try:
-            with self._requests() as client:
+            with self.requests() as client:
                 points = client.retrieve(self.collection, ids=[_MARK], with_payload=True)
         except CollectionLost:
             return None
@@ -71,7 +90,7 @@ class Points:
 
     def ready(self, params: Mapping[str, q.VectorParams]) -> Mark:
         """Make the collection and the named vectors that it lacks; its mark."""
-        with self._requests() as client:
+        with self.requests() as client:
             if not client.collection_exists(self.collection):
                 self._create(client, params)
             mark = self.mark()
@@ -92,7 +111,7 @@ class Points:
 
     def forget(self, names: Sequence[str]) -> None:
         """Delete the named vectors of spaces that will not serve again."""
-        with self._requests() as client:
+        with self.requests() as client:
             for name in self._names & set(names):
                 client.delete_vector_name(self.collection, name, wait=True)
                 self._names.discard(name)
@@ -110,7 +129,7 @@ class Points:
             operations.append(q.UpsertOperation(upsert=newer))
         if not operations:
             return
-        with self._requests() as client:
+        with self.requests() as client:
             done = client.batch_update_points(
                 self.collection, operations, wait=True, ordering=q.WriteOrdering.STRONG
             )  # fmt: skip
@@ -125,7 +144,7 @@ class Points:
                 q.FieldCondition(key="mark", range=q.Range(lt=revision)),
             ]
         )
-        with self._requests() as client:
+        with self.requests() as client:
             client.upsert(
                 self.collection,
                 [self._mark_point(generation, revision)],
@@ -154,7 +173,7 @@ class Points:
             )
             for query in queries
         ]
-        with self._requests() as client:
+        with self.requests() as client:
             answers = client.query_batch_points(self.collection, requests)
         return [answered(name, answer.points, limit) for answer in answers]
 
@@ -163,7 +182,7 @@ class Points:
         newer = q.Filter(must=[q.FieldCondition(key="epoch", range=q.Range(gt=revision))])
         items: list[int] = []
         offset: Any = None
-        with self._requests() as client:
+        with self.requests() as client:
             while True:
                 page, offset = client.scroll(
                     self.collection, newer, limit=_PAGE, offset=offset, with_payload=False, with_vectors=False
@@ -175,13 +194,13 @@ class Points:
     def count(self, name: str, *, lacking: Sequence[str] = (), without: Ints | None = None) -> int:
         """How many points have a vector of this name, none of the lacking ones, and are not `without`."""
         chosen = condition(having=name, lacking=lacking, without=without)
-        with self._requests() as client:
+        with self.requests() as client:
             return client.count(self.collection, chosen, exact=True).count
 
     def drop(self) -> None:
         """Delete the collection."""
         self._names.clear()
-        with self._requests() as client:
+        with self.requests() as client:
             client.delete_collection(self.collection)
 
     def close(self) -> None:
@@ -212,17 +231,23 @@ class Points:
         payload = {"gallery": self.gallery, "generation": generation, "mark": revision}
         return q.PointStruct(id=_MARK, vector={}, payload=payload)
 
-    def _check_version(self) -> None:
-        with self._requests() as client:
-            version = client.info().version
-        if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < _OLDEST:
-            raise GalleryError(
-                f"Qdrant at {self.address} is version {version}; conditional writes and vectors added to a "
-                f"collection need {_OLDEST[0]}.{_OLDEST[1]} or newer"
-            )
+    @cached_property
+    def writable(self) -> bool:
+        """Whether it can be written to as `QdrantSource` does."""
+        return self.local or tuple(int(part) for part in self._version().split("-")[0].split(".")[:2]) >= _OLDEST
+
+    @property
+    def client(self) -> QdrantClient:
+        """The connection, for another collection at the same place."""
+        return self._client
+
+    def _version(self) -> str:
+        with self.requests() as client:
+            return client.info().version
 
     @contextmanager
-    def _requests(self) -> Iterator[QdrantClient]:
+    def requests(self) -> Iterator[QdrantClient]:
+        """The client, for requests whose errors become one line. Raises CollectionLost: there is no collection."""
         from qdrant_client.http.exceptions import ResponseHandlingException
 
         with _TURNS if self.local else nullcontext():
@@ -259,10 +284,24 @@ def _connect(place: str | QdrantClient, api_key: str | None, timeout: int) -> tu
         return place, False
     if place == ":memory:":
         return QdrantClient(":memory:"), True
+    if place.startswith(_FOLDER):
+        return _opened(QdrantClient, place), True
     if not place.startswith(("http://", "https://")):
         raise InputError(f"'{place}' is no address of a Qdrant server; write http://HOST:6333 or https://HOST")
-    # the client's own version check warns from a thread; `_check_version` refuses instead
+    api_key = api_key or os.environ.get(KEY)
+    # the client's own version check warns from a thread; `Points` refuses instead
     return QdrantClient(url=place, api_key=api_key, timeout=timeout, check_compatibility=False), True
+
+
+def _opened(client: type[QdrantClient], place: str) -> QdrantClient:
+    """A folder of the client's own, which one process at a time can open."""
+    folder = place.removeprefix(_FOLDER)
+    if not (Path(folder) / "meta.json").is_file():
+        raise InputError(f"{folder} is no folder of Qdrant's client; write {_FOLDER}FOLDER, or http://HOST:6333")
+    try:
+        return client(path=folder, force_disable_check_same_thread=True)
+    except (RuntimeError, ValueError) as error:
+        raise GalleryError(f"{place} cannot be opened: {_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:
@@ -272,5 +311,6 @@ def _line(error: BaseException) -> str:
             told = json.loads(error.content)["status"]["error"]  # type: ignore[attr-defined]
         except (ValueError, KeyError, TypeError):
             told = getattr(error, "reason_phrase", "")
-        return f"{status} {' '.join(str(told).split())}"[:300].strip()
+        hint = f"; is {KEY} set, and right?" if status in (401, 403) else ""
+        return f"{status} {' '.join(str(told).split())}"[:300].strip() + hint
     return " ".join(str(error).split())[:300] or "no reason given"

@@ -11,6 +11,7 @@ from typing import Any
 
 from samespace.errors import GalleryError
 from samespace.gallery.ledger.adopted import AdoptedTable
+from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import Engine, LedgerReader
 from samespace.gallery.ledger.schema import FORMAT, FORMAT_ADOPTED, FORMATS
@@ -42,12 +43,13 @@ class Ledger:
         model: str | None,
         settings: Mapping[str, Any],
         score: Score = "cosine",
-        adopted: AdoptedTable | None = None,
+        adopted: AdoptedTable | AdoptedCollection | None = None,
     ) -> Ledger:
         """Make a new ledger with its first space, which is searched by `score`.
 
         The location is a folder, or `postgresql://…`, where `?schema=NAME` names the schema; settings are JSON-ready.
-        `adopted`: the table in the same database that has the vectors of the space, and keeps them.
+        `adopted`: the table in the same database, or for a folder the collection in Qdrant, that has the vectors of
+        the space, and keeps them.
 
         Raises:
             InputError: there is a gallery already, or something else.
@@ -79,6 +81,8 @@ class Ledger:
             ledger = cls(engine)
             with ledger.read() as reader:
                 written = reader.meta("format")
+                if written == FORMAT_ADOPTED:
+                    engine.refresh(reader.session)
             if written not in FORMATS:
                 raise GalleryError(
                     f"{engine.location} has format {written!r}; this version reads {', '.join(map(repr, FORMATS))}"
@@ -136,11 +140,17 @@ class Ledger:
 
 
 def _engine(
-    location: str, *, create: bool = False, read_only: bool = False, adopted: AdoptedTable | None = None
+    location: str,
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    adopted: AdoptedTable | AdoptedCollection | None = None,
 ) -> Engine:
     if location.startswith(POSTGRES):
+        assert not isinstance(adopted, AdoptedCollection)
         # needs the extra `postgres`
         from samespace.gallery.ledger.postgres import PostgresEngine
 
         return PostgresEngine(location, create=create, read_only=read_only, adopted=adopted)
-    return SqliteEngine(Path(location), create=create, read_only=read_only)
+    assert not isinstance(adopted, AdoptedTable)
+    return SqliteEngine(Path(location), create=create, read_only=read_only, adopted=adopted)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -358,6 +358,9 @@ class LedgerReader:
             yield Item(number, name, content, label, bool(deleted))
 
     def _rows(self, generation: int, sql: str, values: Sequence[Any]) -> Rows:
+        elsewhere = getattr(self.engine, "elsewhere", None)
+        if elsewhere is not None and self.engine.written(generation) is None:
+            return cast("Rows", elsewhere.get(self, _column(self.session.all(sql, values), 1)))
         rows, vectors = self.vectors(sql, values, self._dim(generation))
         return Rows(_column(rows, 0), _column(rows, 1), vectors, _column(rows, 2), tuple(row[3] for row in rows))
 

@@ -11,7 +11,8 @@ FORMAT_WITH_SCORES = "samespace.gallery/2"
 """The same with a space that is not searched by cosine, which readers of the first format would do."""
 
 FORMAT_ADOPTED = "samespace.gallery/3"
-"""With a space whose vectors lie in a table of an application, which readers of the others would try to write to."""
+"""With a space whose vectors lie in a table or collection of an application, which readers of the others would try to
+write to."""
 FORMATS = (FORMAT, FORMAT_WITH_SCORES, FORMAT_ADOPTED)
 
 SQLITE = """

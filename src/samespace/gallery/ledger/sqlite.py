@@ -17,10 +17,12 @@ from urllib.parse import quote
 import numpy as np
 
 from samespace.errors import GalleryError, InputError
+from samespace.gallery.ledger.adopted_collection import TABLE, AdoptedCollection
 from samespace.gallery.ledger.pool import OneChange, Pool
 from samespace.gallery.ledger.schema import SQLITE, sqlite_vectors
 from samespace.gallery.ledger.state import Ints, Vectors
 from samespace.text import Scalar
+from samespace.typed import read
 
 FILE = "gallery.db"
 
@@ -81,19 +83,31 @@ class SqliteEngine:
         folder: the gallery's folder.
         create: make a new database; otherwise there must be one.
         read_only: never write, not even the log and shared memory that SQLite keeps beside the file.
+        adopted: for a new one, the application's collection with the vectors of its first space.
+
+    Attributes:
+        elsewhere: the `AdoptedStore` that reads the vectors which lie in a collection, once it was opened.
 
     Raises:
         InputError: there is a database already (`create`).
         GalleryError: there is no database, it is damaged, or the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, *, create: bool = False, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        adopted: AdoptedCollection | None = None,
+    ) -> None:
         self.path = folder / FILE
         self.location = self.secret_location = str(folder)
         self.read_only = read_only
         self.skip_locked = ""
         self.described = "item"
-        self.adopted = None
+        self.adopted = adopted
+        self.elsewhere: Any = None
         self._change = OneChange()
         self._pool = Pool(self._connect, lambda connection: not connection.in_transaction, keep=_KEPT_OPEN)
         if create:
@@ -131,19 +145,23 @@ class SqliteEngine:
 
     def create_tables(self, session: Any) -> None:
         """The fixed tables."""
-        for statement in SQLITE.split(";"):
+        for statement in [*SQLITE.split(";"), *([TABLE] if self.adopted else [])]:
             session.run(statement)
 
     def vector_table(self, generation: int, dim: int) -> list[str]:
         """Statements that make the table of a space's vectors."""
-        return sqlite_vectors(generation)
+        return (
+            [self.adopted.view()] if self.adopted and self.written(generation) is None else sqlite_vectors(generation)
+        )
 
     def written(self, generation: int) -> str | None:
-        """The table that the ledger writes a space's vectors to."""
-        return f"vector_{generation}"
+        """The table that the ledger writes a space's vectors to; None where they are the application's own."""
+        return None if self.adopted and self.adopted.generation == generation else f"vector_{generation}"
 
     def refresh(self, session: Any) -> None:
-        """Nothing of this can change."""
+        """Learn which collection was adopted, and of one that another process has handed over since."""
+        for (text,) in session.all("SELECT value FROM meta WHERE key = 'adopted'"):
+            self.adopted = read(AdoptedCollection, json.loads(text), f"{self.location}: the adopted collection")
 
     def drop_vectors(self, generation: int) -> list[str]:
         """Statements that undo `vector_table`."""
@@ -179,8 +197,11 @@ class SqliteEngine:
             for (line,) in connection.execute("PRAGMA quick_check(20)"):
                 if line != "ok":
                     yield str(line)
-            foreign = "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY name"
-            for kind, name in connection.execute(foreign):
+            own = self.adopted.view() if self.adopted else ""
+            foreign = (
+                "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') AND sql <> ? ORDER BY name"
+            )
+            for kind, name in connection.execute(foreign, [own]):
                 yield f"the {kind} {name!r} is none of the gallery's, and can change what is read or written"
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import query_counts
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade
+from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.gallery.upgrade.behind import dropped
 from samespace.progress import Advance, clock, silent
 from samespace.space import Space
@@ -168,6 +169,17 @@ def _incomplete(reader: LedgerReader, state: State, lacking: int) -> str:
             else "remove these items, or seal with --partial, which keeps their old vectors"
         )
     )
+
+
+def end_upgrades(writer: LedgerWriter, state: State) -> Sealed:
+    """Retire every space before the query space, whose vectors an application has from now on."""
+    older = [generation for generation in state.ancestry if generation != state.query]
+    for generation in older:
+        writer.retire(generation)
+    for one in state.upgrades:
+        if one.state == "open" and one.new in state.ancestry:
+            writer.set_upgrade(one, state="sealed", paused=False)
+    return Sealed(state.spaces[state.query].space, 0, 0, tuple(state.spaces[other].space for other in older))
 
 
 def require_unused(reader: LedgerReader, state: State, seconds: float) -> None:

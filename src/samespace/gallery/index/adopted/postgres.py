@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from samespace.gallery.index.adopted.store import Asked, Differences, SeenRow
-from samespace.gallery.index.adopted.sync import sync
+from samespace.gallery.index.adopted.sync import Lister
 from samespace.gallery.index.base import Advance, Coverage, Neighbours
 from samespace.gallery.index.exact import better_of
 from samespace.gallery.index.pgvector import EXACT_ROWS, EXACT_SHARE, PgvectorSnapshot, PgvectorSource, ServedVectors
@@ -29,8 +28,6 @@ from samespace.progress import silent
 
 _AT_ONCE = 10_000
 _MEASURED_SECONDS = 10.0
-# of the time between two looks at the whole table, at most this share goes into looking
-_LOOKING = 0.05
 _WALK = 0.5
 
 _TABLE_OF_VIEW = (
@@ -262,19 +259,11 @@ class AdoptedSource(PgvectorSource):
     def __init__(self, ledger: Ledger, *, exact_rows: int = EXACT_ROWS) -> None:
         super().__init__(ledger, exact_rows=exact_rows)
         self.adopted = PostgresStore(ledger, exact_rows=exact_rows)
-        self._looking = threading.Lock()
-        self._looked = (0.0, 0.0)
+        self._lister = Lister(ledger, self.adopted)
 
     def maintain(self, advance: Advance = silent) -> None:
         """List what the application has changed, unless that was just done, and build the ledger's own indexes."""
-        ended, seconds = self._looked
-        due = not ended or time.monotonic() - ended >= seconds / _LOOKING
-        if due and not self.ledger.read_only and self._looking.acquire(blocking=False):
-            try:
-                done = sync(self.ledger, self.adopted)
-                self._looked = (time.monotonic(), done.seconds)
-            finally:
-                self._looking.release()
+        self._lister.list_now_and_then()
         super().maintain(advance)
 
     def coverage(self) -> Coverage:
@@ -327,6 +316,4 @@ class AdoptedSnapshot(PgvectorSnapshot):
 
     def ids(self, items: Ints) -> list[str]:
         """See `base.Snapshot`."""
-        names = {number: name for name, number in self._asked.unlisted.items()}
-        listed = iter(super().ids(items[items >= 0]))
-        return [names[number] if number < 0 else next(listed) for number in items.tolist()]
+        return self._asked.ids(items)

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from samespace.gallery.index.base import Neighbours, Source
+from samespace.gallery.index.base import Neighbours, Source, ids_of
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, State, Vectors
@@ -61,7 +61,8 @@ class Asked:
         reader: the ledger's transaction.
         state: as of it.
         where: conditions that items meet.
-        unlisted: numbers of rows that the ledger has not listed, by id: negative, of this search only.
+        unlisted: numbers of rows that the ledger has not listed, by key: negative, of this search only.
+        names: ids of these by number, where they are not their keys.
         longest: length of the longest vector, once it was asked for.
     """
 
@@ -69,11 +70,18 @@ class Asked:
     state: State
     where: Sequence[Condition] = ()
     unlisted: dict[str, int] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
     longest: list[float] = field(default_factory=list)
 
-    def number(self, name: str) -> int:
+    def number(self, key: str) -> int:
         """Of a row that the ledger has not listed."""
-        return self.unlisted.setdefault(name, -1 - len(self.unlisted))
+        return self.unlisted.setdefault(key, -1 - len(self.unlisted))
+
+    def ids(self, items: Ints) -> list[str]:
+        """Ids of items by number, listed or not."""
+        keys = {number: key for key, number in self.unlisted.items()}
+        listed = iter(ids_of(self.reader, items[items >= 0]))
+        return [self.names.get(one, keys[one]) if one < 0 else next(listed) for one in items.tolist()]
 
 
 class AdoptedStore(Protocol):

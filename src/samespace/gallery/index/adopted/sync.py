@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.progress import Advance, silent
 
 _LOOKED = "adopted looked"
+# of the time between two looks at all rows, at most this share goes into looking
+_LOOKING = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,23 @@ def sync(ledger: Ledger, store: AdoptedStore, *, advance: Advance = silent) -> S
         if added or changed or gone:
             writer.note("sync", added=added, changed=changed, gone=gone)
     return done
+
+
+class Lister:
+    """Lists now and then what the application has changed, for a process that goes on; safe to use from threads."""
+
+    def __init__(self, ledger: Ledger, store: AdoptedStore) -> None:
+        self._ledger, self._store, self._looking = ledger, store, threading.Lock()
+        self._ended = self._seconds = 0.0
+
+    def list_now_and_then(self) -> None:
+        """List it, unless that was just done or is being done."""
+        due = not self._ended or time.monotonic() - self._ended >= self._seconds / _LOOKING
+        if due and not self._ledger.read_only and self._looking.acquire(blocking=False):
+            try:
+                self._seconds, self._ended = sync(self._ledger, self._store).seconds, time.monotonic()
+            finally:
+                self._looking.release()
 
 
 def last_sync(reader: LedgerReader) -> Synced | None:
