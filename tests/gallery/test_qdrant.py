@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from samespace.gallery.ledger.filters import conditions
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import NewItem
 from samespace.space import Space
+from samespace.vectors import VectorSet
 
 qdrant_client = pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
 from samespace.gallery.index import qdrant, qdrant_search  # noqa: E402
@@ -538,6 +540,7 @@ class Server(ThreadingHTTPServer):
         self.store = qdrant_client.QdrantClient(":memory:")
         self.lock = threading.Lock()
         self.asked: list[dict] = []
+        self.keys: list[str | None] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -589,6 +592,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         parts = [part for part in self.path.split("?")[0].split("/") if part]
         with self.server.lock:
+            self.server.keys.append(self.headers.get("api-key"))
             result = self.server.answer(self.command, parts, json.loads(body or b"{}"))
         plain = result if not parts else {"result": _plain(result), "status": "ok", "time": 0.0}
         text = json.dumps(plain).encode()
@@ -648,3 +652,51 @@ def test_a_server_that_is_too_old_is_refused(world, rest):
     rest.version = "1.17.2"
     with pytest.raises(GalleryError, match=r"is version 1\.17\.2; .* need 1\.18 or newer"):
         QdrantSource(world.ledger, rest.url)
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+def test_a_gallery_connects_to_the_index_that_its_user_names_and_to_no_other(rest, tmp_path, monkeypatch):
+    from samespace.cli.main import run
+    from samespace.gallery import Gallery
+
+    place = tmp_path / "g"
+    vectors = VectorSet.from_arrays(np.eye(8, dtype=np.float32), ids=list("abcdefgh"), space=OLD)
+    vectors.save(tmp_path / "v")
+    monkeypatch.setenv("QDRANT_API_KEY", "secret-1")
+    assert run(["gallery", "create", str(place), str(tmp_path / "v"), "--index", rest.url]) == 0
+    assert set(rest.keys) == {"secret-1"}
+    assert b"secret-1" not in b"".join(file.read_bytes() for file in place.iterdir() if file.is_file())
+    rest.keys.clear()
+    with pytest.raises(GalleryError, match=f"name it: set SAMESPACE_INDEX={rest.url}"):
+        Gallery.open(place)
+    assert rest.keys == []
+    with Gallery.open(place, index=rest.url, index_key="secret-2") as gallery:
+        assert gallery.search(vectors, k=1).hits[2][0].item == "c"
+        assert set(rest.keys) == {"secret-2"}
+        for altered in ("http://elsewhere.example:1", "file:///etc", 7, "http://u:p@127.0.0.1:1/?x=1"):
+            with gallery.ledger.write() as writer:
+                writer.put_meta("settings", json.dumps({"index": altered}))
+            rest.keys.clear()
+            with pytest.raises(GalleryError, match=r"name it|was altered"):
+                Gallery.open(place)
+            assert rest.keys == []
+    monkeypatch.setenv("SAMESPACE_INDEX", rest.url)
+    with gallery_set_to(place, "http://elsewhere.example:1"):
+        assert run(["gallery", "status", str(place)]) == 0
+    assert set(rest.keys) == {"secret-1"}
+    for wrong in ("http://u:p@127.0.0.1:1", "qdrant.example", "ftp://x"):
+        with pytest.raises(InputError, match="is no address of a Qdrant server") as caught:
+            Gallery.create(tmp_path / "other", OLD, index=wrong)
+        assert ":p@" not in str(caught.value)
+    with pytest.raises(InputError, match="made without an index"), Gallery.create(tmp_path / "plain", OLD):
+        Gallery.open(tmp_path / "plain", index=rest.url)
+
+
+@contextmanager
+def gallery_set_to(place, index):
+    """A gallery whose stored address of its index was altered."""
+    ledger = Ledger.open(place)
+    with ledger.write() as writer:
+        writer.put_meta("settings", json.dumps({"index": index}))
+    ledger.close()
+    yield

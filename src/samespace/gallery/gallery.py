@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -70,6 +71,8 @@ class Gallery:
     Args:
         ledger: the source of truth.
         source: of snapshots for searches; by default what fits the ledger.
+        index: see `open`.
+        index_key: see `open`.
 
     Example:
         >>> import tempfile
@@ -82,15 +85,18 @@ class Gallery:
         (4, [('c', 1.0), ('a', 0.0)])
     """
 
-    def __init__(self, ledger: Ledger, source: Source | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, source: Source | None = None, *, index: str | None = None, index_key: str | None = None
+    ) -> None:
         self.ledger = ledger
+        opened = partial(open_source_of, index=index, key=index_key)
         try:
-            self.source = source or open_source_of(ledger)
+            self.source = source or opened(ledger)
         except BaseException:
             ledger.close()
             raise
         self._traffic = Traffic(ledger)
-        self._earlier = Earlier(ledger)
+        self._earlier = Earlier(ledger, opened)
         self._trusted: tuple[tuple[Any, ...], ItemEmbedder] | None = None
 
     @classmethod
@@ -103,6 +109,7 @@ class Gallery:
         images: str | None = None,
         scale: Scale = "logistic",
         index: str | None = None,
+        index_key: str | None = None,
         score: Score = "cosine",
     ) -> Gallery:
         """Make an empty gallery.
@@ -114,6 +121,8 @@ class Gallery:
             images: the items' images, as a user names them, remembered for backfills.
             scale: what scores and thresholds are in: `logistic` for log-odds, `fmr` for −log10 of the false-match rate.
             index: address of a Qdrant server that holds the search index; by default files beside SQLite, or pgvector.
+                Whoever opens the gallery names it again.
+            index_key: the server's API key, by default QDRANT_API_KEY of the environment; it is not stored.
             score: what searches go by: cosine; `ip`, the inner product of vectors as they are given; `l2`, minus the
                 squared distance of these. It holds for every space that upgrades bring, unless `begin_behind` says
                 otherwise.
@@ -139,20 +148,35 @@ class Gallery:
         if space is None:
             raise InputError("a gallery needs its first space; give a model folder or vectors that declare their space")
         if index is not None:
-            require_index(index)
+            require_index(index, index_key)
         settings = {"scale": scale, "images": None if images is None else absolute(images), "index": index}
-        return cls(Ledger.create(location, space, model=absolute(folder), settings=settings, score=score))
+        made = Ledger.create(location, space, model=absolute(folder), settings=settings, score=score)
+        return cls(made, index=index, index_key=index_key)
 
     @classmethod
-    def open(cls, location: str | Path, *, read_only: bool = False) -> Gallery:
+    def open(
+        cls,
+        location: str | Path,
+        *,
+        read_only: bool = False,
+        index: str | None = None,
+        index_key: str | None = None,
+    ) -> Gallery:
         """Open a gallery.
 
         A folder that cannot be written is opened read-only: searches work, everything else says why it does not.
 
+        Args:
+            location: a folder, or `postgresql://…`.
+            read_only: never write.
+            index: address of the Qdrant server, of a gallery made with one; by default SAMESPACE_INDEX of the
+                environment. Nothing is connected to that is not named so.
+            index_key: the server's API key, by default QDRANT_API_KEY of the environment.
+
         Raises:
-            GalleryError: there is none, or it is damaged.
+            GalleryError: there is none, or it is damaged, or its index was not named.
         """
-        return cls(Ledger.open(location, read_only=read_only))
+        return cls(Ledger.open(location, read_only=read_only), index=index, index_key=index_key)
 
     def __enter__(self) -> Gallery:
         """The gallery itself; `with` closes it."""

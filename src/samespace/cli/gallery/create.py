@@ -20,7 +20,7 @@ from samespace.cli.gallery.options import (
     shown_bar,
     space_options,
 )
-from samespace.cli.output import PATH, json_option, quiet_option, write_result
+from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
 from samespace.errors import InputError, SamespaceError, SpaceError
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="What searches go by: cosine, inner product or L2 distance, the latter two of vectors as they are given.",
 )
+@click.option(
+    "--index",
+    metavar="URL",
+    help="A Qdrant server for the search index; its API key is taken from QDRANT_API_KEY, and stored nowhere.",
+)
 @calibrate_option
 @quiet_option
 @json_option
@@ -63,6 +68,7 @@ def create(
     images: str | None,
     scale: str,
     score: Score,
+    index: str | None,
     pairs: tuple[tuple[Path, Path], ...],
     quiet: bool,
     json_to: str | None,
@@ -94,7 +100,10 @@ def create(
         images=images,
         scale=scale,  # type: ignore[arg-type]
         score=score,
+        index=index,
     )
+    if index is not None:
+        say(f"every later command needs SAMESPACE_INDEX={quote(index)} in its environment")
     with made as gallery:
         location = gallery.location
         if items is not None:

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.backfill.limits import LatencyBudget, Limits, RateLimit
 from samespace.gallery.backfill.vector_source import FromVectors, Listed, Prepared, VectorSource
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.pool import Unreachable
 from samespace.gallery.ledger.state import Claim, Completed, State, Vectors, Work, WorkerStatus
 from samespace.progress import Bar, silent
 
@@ -26,6 +29,11 @@ _WAIT_SECONDS = 0.05
 _OTHERS_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 2.0
 _AHEAD = 2
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_PATIENCE_SECONDS = 3600.0
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -72,6 +80,7 @@ class Worker:
         self._started = time.time()
         self._over = threading.Event()
         self._errors: list[BaseException] = []
+        self._unsure = False
         self._loaded: queue.Queue[Prepared | None] = queue.Queue(_AHEAD)
         self._embedded: queue.Queue[tuple[Prepared, Vectors] | None] = queue.Queue(_AHEAD)
 
@@ -115,7 +124,7 @@ class Worker:
     def _load(self) -> None:
         try:
             while not self.stop.is_set():
-                claims = self._claim()
+                claims = self._patiently(self._claim)
                 if claims is None:
                     break
                 if claims:
@@ -130,7 +139,29 @@ class Worker:
 
     def _write(self) -> None:
         while (done := self._embedded.get()) is not None:
-            self._store(*done)
+            self._patiently(partial(self._store, *done))
+
+    def _patiently(self, step: Callable[[], T]) -> T:
+        """Do a step again, ever more rarely, while the server of the gallery does not answer."""
+        pause, since = _FIRST_PAUSE_SECONDS, time.monotonic()
+        while True:
+            try:
+                return step()
+            except Unreachable:
+                if self.stop.is_set() or time.monotonic() - since > _PATIENCE_SECONDS:
+                    raise
+            self._unsure = True
+            self._advance(0, "waiting for the database")
+            self.stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _release_unknown(self) -> None:
+        """Free what a claim took of which the answer never came."""
+        with self._at_work_lock:
+            kept = sorted(self._at_work)
+        with self.ledger.claiming() as writer:
+            writer.release_others(self.generation, self.owner, kept)
+        self._unsure = False
 
     def _stay_alive(self) -> None:
         """Record that this worker is alive and renew the leases of its claims, however long embedding takes."""
@@ -141,6 +172,8 @@ class Worker:
 
     def _claim(self) -> list[Claim] | None:
         """The next items; an empty list where there are none yet; None at the end."""
+        if self._unsure:
+            self._release_unknown()
         state = self.ledger.state()
         count = self._may_claim(state)
         if count <= 0:
@@ -242,7 +275,9 @@ class Worker:
         """Record what this worker is doing, at once if that is new."""
         if note != self._note:
             self._note = note
-            self._heartbeat()
+            # the next heartbeat says it
+            with suppress(Unreachable):
+                self._heartbeat()
 
     def _heartbeat(self) -> None:
         now = time.time()

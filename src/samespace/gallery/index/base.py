@@ -155,4 +155,10 @@ class Source(Protocol):
 def ids_of(reader: LedgerReader, items: Ints) -> list[str]:
     """Ids of items by number."""
     known = reader.items(items)
+    if len(known) < len(np.unique(items)):
+        gone = next(number for number in items.tolist() if number not in known)
+        raise GalleryError(
+            f"the gallery's database has a vector of an item {gone} that it does not have: it is damaged or was "
+            "altered; run 'samespace gallery doctor GALLERY'"
+        )
     return [known[number].id for number in items.tolist()]

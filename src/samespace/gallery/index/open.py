@@ -1,15 +1,25 @@
-"""Which index answers searches for which store: `INDEXES`, the one table of vector indexes."""
+"""Which index answers searches for which store: `INDEXES`, the one table of vector indexes.
+
+The ledger remembers the address of an index, but a file is no reason to connect to anything: whoever opens the gallery
+names the address as well. Keys of servers are never stored.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from samespace.errors import GalleryError, InputError
 from samespace.gallery.index.base import Source
 from samespace.gallery.ledger.ledger import Ledger
 
 INDEX = "index"
+NAMED_VARIABLE, KEY_VARIABLE = "SAMESPACE_INDEX", "QDRANT_API_KEY"
+
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\-\[\]:_]+(/[A-Za-z0-9._~/\-]*)?")
 
 
 @dataclass(frozen=True)
@@ -17,16 +27,16 @@ class Index:
     """A vector index; its module is imported only where it is used.
 
     Attributes:
-        open: makes the source of snapshots from the ledger and the index's address.
+        open: makes the source of snapshots from the ledger, the index's address and the server's key.
         check: refuses an address, before a gallery is made that would need it, by a GalleryError where nothing answers
             there and by an InputError where it is no address.
     """
 
-    open: Callable[[Ledger, str], Source]
-    check: Callable[[str], None] = lambda address: None
+    open: Callable[[Ledger, str, str | None], Source]
+    check: Callable[[str, str | None], None] = lambda address, key: None
 
 
-def _local(ledger: Ledger, location: str) -> Source:
+def _local(ledger: Ledger, location: str, key: str | None) -> Source:
     if ledger.engine.adopted is not None:
         from samespace.gallery.index.adopted.qdrant import AdoptedQdrantSource
 
@@ -36,7 +46,7 @@ def _local(ledger: Ledger, location: str) -> Source:
     return LocalSource(ledger, Path(location) / INDEX)
 
 
-def _pgvector(ledger: Ledger, location: str) -> Source:
+def _pgvector(ledger: Ledger, location: str, key: str | None) -> Source:
     if ledger.engine.adopted is not None:
         from samespace.gallery.index.adopted.postgres import AdoptedSource
 
@@ -46,17 +56,21 @@ def _pgvector(ledger: Ledger, location: str) -> Source:
     return PgvectorSource(ledger)
 
 
-def _qdrant(ledger: Ledger, address: str) -> Source:
+def _qdrant(ledger: Ledger, address: str, key: str | None) -> Source:
     from samespace.gallery.index.qdrant import QdrantSource
 
-    return QdrantSource(ledger, address)
+    return QdrantSource(ledger, address, api_key=_key(key))
 
 
-def _check_qdrant(address: str) -> None:
+def _check_qdrant(address: str, key: str | None) -> None:
     from samespace.gallery.index.qdrant_points import Points
 
     # asking for the version is what the constructor does
-    Points(address, "samespace", "", api_key=None, timeout=30).close()
+    Points(address, "samespace", "", api_key=_key(key), timeout=30).close()
+
+
+def _key(given: str | None) -> str | None:
+    return given or os.environ.get(KEY_VARIABLE) or None
 
 
 INDEXES: dict[str, Index] = {
@@ -69,25 +83,52 @@ INDEXES: dict[str, Index] = {
 """By the scheme of the address that a gallery was given for its index, or else of its own location."""
 
 
-def open_source_of(ledger: Ledger) -> Source:
-    """The source of snapshots for a ledger, by the index it was made with, or else by where the ledger is."""
-    index = ledger.state().settings.get("index")
-    if index is not None:
-        return _of_address(str(index)).open(ledger, str(index))
-    scheme, marker, _ = ledger.location.partition("://")
-    return INDEXES[scheme if marker and scheme in INDEXES else "file"].open(ledger, ledger.location)
+def open_source_of(ledger: Ledger, index: str | None = None, key: str | None = None) -> Source:
+    """The source of snapshots for a ledger: by where it is, or on the server of the index that it was made with.
+
+    `index`: the address of that server, by default that of the environment variable SAMESPACE_INDEX; `key`: what it
+    asks for, by default QDRANT_API_KEY.
+
+    Raises:
+        GalleryError: the gallery has an index on a server that was not named, or its address was altered.
+        InputError: an index was named, and the gallery has none.
+    """
+    made_with = ledger.state().settings.get("index")
+    if made_with is None:
+        if index is not None:
+            raise InputError(f"{ledger.location} was made without an index on a server; open it without one")
+        scheme, marker, _ = ledger.location.partition("://")
+        return INDEXES[scheme if marker and scheme in INDEXES else "file"].open(ledger, ledger.location, None)
+    if not isinstance(made_with, str) or not _ADDRESS.fullmatch(made_with):
+        raise GalleryError(
+            f"{ledger.location}: its index is at no address ({made_with!r:.80}); the database was altered"
+        )
+    named = index or os.environ.get(NAMED_VARIABLE)
+    if not named:
+        raise GalleryError(
+            f"{ledger.location} was made with an index at {made_with}; if that is right, name it: set "
+            f"{NAMED_VARIABLE}={made_with}, or give index to Gallery.open"
+        )
+    _require_address(named)
+    return INDEXES[named.partition("://")[0]].open(ledger, named, key)
 
 
-def require_index(address: str) -> None:
+def require_index(address: str, key: str | None = None) -> None:
     """Refuse an index that does not answer, before a gallery is made that would need it.
 
     Raises:
         GalleryError: it cannot be reached, or is too old.
         InputError: no address of an index.
     """
-    _of_address(address).check(address)
+    _require_address(address)
+    INDEXES[address.partition("://")[0]].check(address, key)
 
 
-def _of_address(address: str) -> Index:
-    # what has no scheme of the table is refused by Qdrant's own check
-    return INDEXES.get(address.partition("://")[0], INDEXES["http"])
+def _require_address(address: str) -> None:
+    if _ADDRESS.fullmatch(address):
+        return
+    shown = re.sub(r"//[^/@]*@", "//…@", address)
+    raise InputError(
+        f"'{shown}' is no address of a Qdrant server; write http://HOST:6333 or https://HOST, and put a key into the "
+        f"environment variable {KEY_VARIABLE}"
+    )

@@ -87,7 +87,7 @@ class Segment:
     def damaged(self, places: Ints) -> bool:
         """Whether a row, by place, is not what was written."""
         sums = self.checksums if self.unit_checksums is None else self.unit_checksums
-        return checksums(self.values[places]).tolist() != sums[places].tolist()
+        return bool(checksums(self.values[places]).tolist() != sums[places].tolist())
 
     def cut_short(self) -> bool:
         """Whether the mapped file has lost its end, so that to read there would end the process (SIGBUS)."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="sqlite3.Connection | psycopg.Connection[Any]")
 
 
+class Unreachable(GalleryError):
+    """The server of a gallery does not answer: what was acknowledged is kept, and the same may be tried again."""
+
+
 class Pool(Generic[C]):
     """Connections to one database; safe to use from many threads, and in a process forked from this one.
 

@@ -20,7 +20,9 @@ from samespace.gallery.ledger.adopted import AdoptedTable
 from samespace.gallery.ledger.pool import OneChange, Pool
 from samespace.gallery.ledger.postgres_address import parsed
 from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors, starting
-from samespace.gallery.ledger.postgres_session import Connection, PostgresSession
+from samespace.gallery.ledger.postgres_session import PostgresSession
+from samespace.gallery.ledger.postgres_watch import STATEMENT_SECONDS, connected
+from samespace.gallery.ledger.postgres_watch import WatchedConnection as Connection
 from samespace.gallery.ledger.schema import POSTGRES, postgres_vectors
 from samespace.text import Scalar
 from samespace.typed import read
@@ -215,6 +217,8 @@ class PostgresEngine:
         with self._explained():
             connection = self._pool.new()
             try:
+                # an index may take an hour to build
+                connection.bounded = False
                 connection.execute(f"SET search_path TO {self._path}".encode())
                 yield self._session(connection)
             finally:
@@ -233,7 +237,8 @@ class PostgresEngine:
     def _transaction(self, mode: str, turn: str) -> Iterator[PostgresSession]:
         begin = (
             f"BEGIN ISOLATION LEVEL {mode}; SET LOCAL search_path TO {self._path}; SET LOCAL jit = off; "
-            f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'; {turn}"
+            f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'; "
+            f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; {turn}"
         ).encode()
         with self._explained():
             connection = self._begun(begin)
@@ -273,7 +278,7 @@ class PostgresEngine:
         limit = time.monotonic() + _RECOVERY_SECONDS
         while True:
             try:
-                connection = psycopg.connect(self.address.server, autocommit=True, prepare_threshold=None)
+                connection = connected(self.address.server)
                 break
             except psycopg.OperationalError as error:
                 if not starting(error) or time.monotonic() > limit:

@@ -7,6 +7,7 @@ from shlex import quote
 import psycopg
 
 from samespace.errors import GalleryError, InputError, SamespaceError
+from samespace.gallery.ledger.pool import Unreachable
 from samespace.gallery.ledger.postgres_address import Address
 
 WAIT_SECONDS = 60
@@ -20,6 +21,7 @@ _BY_STATE = {
     "28000": "the server does not let this user in; see its pg_hba.conf",
     "25006": "the server takes no writes now (a standby, or default_transaction_read_only); nothing was changed",
     "55P03": f"another process has been writing for over {WAIT_SECONDS} s; try again",
+    "57014": f"a statement took too long and was ended; {_KEPT}, see what else the server is doing",
     "40P01": f"two processes waited for each other; {_KEPT}, run the same command again",
     "40001": f"two processes changed the same rows; {_KEPT}, run the same command again",
     "XX001": "the database is damaged; restore it from a backup",
@@ -33,6 +35,7 @@ _BY_WORDS = {
     "too many clients": _BY_STATE["53300"],
     "remaining connection slots": _BY_STATE["53300"],
 }
+_SILENT = "the server cannot be reached"
 _NOT_TEXT = ("22021", "22P05", "22P02")
 
 
@@ -51,7 +54,9 @@ def explained(error: psycopg.Error, address: Address) -> SamespaceError:
     if state in _NOT_TEXT or (isinstance(error, psycopg.DataError) and "NUL" in text):
         return InputError(f"{where}: PostgreSQL cannot store this text or metadata ({text}); nothing was changed")
     if isinstance(error, psycopg.OperationalError):
-        return GalleryError(f"{where}: {_connecting(text, address)}")
+        advice = _connecting(text, address)
+        kind = Unreachable if _SILENT in advice else GalleryError
+        return kind(f"{where}: {advice}")
     if not state and isinstance(error, psycopg.ProgrammingError):
         return InputError(
             f"{where}: the address is not understood; write postgresql://user@host:5432/database?schema=name, "
@@ -90,7 +95,7 @@ def _connecting(text: str, address: Address) -> str:
     if 'role "' in text and "does not exist" in text:
         return f"there is no such user ({text})"
     if "connection" in text or "resolve" in text or "terminat" in text:
-        return f"the server cannot be reached; {_KEPT}, see that it runs and run the same command again ({text})"
+        return f"{_SILENT}; {_KEPT}, see that it runs and run the same command again ({text})"
     return f"the database failed ({text}); {_KEPT}"
 
 

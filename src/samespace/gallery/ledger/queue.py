@@ -89,6 +89,11 @@ class WorkQueue(LedgerReader):
             [generation, owner],
         )
 
+    def release_others(self, generation: int, owner: str, kept: Sequence[int]) -> None:
+        """Take back the claims of one worker but those that it keeps."""
+        rows = self.session.all("SELECT item FROM work WHERE space = ? AND owner = ?", [generation, owner])
+        self.release(generation, owner, sorted({row[0] for row in rows} - set(kept)))
+
     def release_all(self, generation: int) -> None:
         """Take back every claim on the work list of a space."""
         # by the index on claims: the list may hold a row for every item

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,8 +26,8 @@ class Earlier:
     use from several threads.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, opened: Callable[[Ledger], Source] = open_source_of) -> None:
+        self.ledger, self._opened = ledger, opened
         self._sources: dict[int, Source] = {}
         self._counts: dict[int, QueryCount] = {}
         self._hidden: dict[int, tuple[int, float, int]] = {}
@@ -38,7 +39,7 @@ class Earlier:
         """Snapshots of the gallery as queries of a generation may search it."""
         with self._guard:
             if generation not in self._sources:
-                self._sources[generation] = open_source_of(self.ledger.queried_by(generation))
+                self._sources[generation] = self._opened(self.ledger.queried_by(generation))
             return self._sources[generation]
 
     def count(self, generation: int, queries: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any, ParamSpec, get_args
@@ -15,6 +14,7 @@ from samespace.errors import GalleryError, InputError, SpaceError, suggest
 from samespace.gallery.index.base import Snapshot, Source
 from samespace.gallery.index.exact import DamagedFile
 from samespace.gallery.ledger.filters import Where, conditions
+from samespace.gallery.ledger.pool import Unreachable
 from samespace.gallery.ledger.state import State, Vectors
 from samespace.gallery.search.earlier import Earlier
 from samespace.gallery.search.merge import Hit, Merge, Ranked, merged, ranked
@@ -79,20 +79,27 @@ class Answer:
     score: Score = "cosine"
 
 
-def _without_damaged_files(answer: Callable[_P, Answer]) -> Callable[_P, Answer]:
-    """Ask again where a row of an index file is not what was written: the next snapshot has it from the ledger."""
+def _asked_again(answer: Callable[_P, Answer]) -> Callable[_P, Answer]:
+    """Ask again where a row of an index file is not what was written: the next snapshot has it from the ledger.
+
+    Where the server does not answer, ask once more.
+    """
 
     @wraps(answer)
     def repeated(*given: _P.args, **named: _P.kwargs) -> Answer:
         for _ in range(_MOST_DAMAGED):
-            with suppress(DamagedFile):
+            try:
                 return answer(*given, **named)
+            except DamagedFile:
+                continue
+            except Unreachable:
+                break
         return answer(*given, **named)
 
     return repeated
 
 
-@_without_damaged_files
+@_asked_again
 def search(
     source: Source,
     queries: Vectors,
