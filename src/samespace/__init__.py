@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from samespace.evaluate import Certificate, Probe, check, probe
     from samespace.gallery import Gallery
     from samespace.models import Embedder
+    from samespace.serve import Client
     from samespace.space import Space, require_comparable
     from samespace.vectors import VectorSet
 
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Certificate",
+    "Client",
     "Embedder",
     "Gallery",
     "GalleryError",
@@ -50,6 +52,7 @@ __all__ = [
 
 _HOME = {
     "Certificate": "evaluate",
+    "Client": "serve",
     "Embedder": "models",
     "Gallery": "gallery",
     "GalleryError": "errors",

@@ -30,6 +30,7 @@ from samespace.cli.export import export
 from samespace.cli.gallery import gallery
 from samespace.cli.probe import probe
 from samespace.cli.reproduce import reproduce
+from samespace.cli.serve import serve
 from samespace.cli.start import start
 from samespace.cli.streams import outlets
 from samespace.cli.train import train
@@ -70,6 +71,7 @@ def cli() -> None:
     Make vectors:             samespace embed runs/v2 images/ --out vectors/new
     Prove compatibility:      samespace check --queries NEW_Q --gallery OLD_G --baseline OLD_Q
     Upgrade a live gallery:   samespace gallery upgrade G --model runs/v2 --certificate certificate.json
+    Serve it over HTTP:       samespace serve G
     A paper on your images:   samespace reproduce unibct --data images.npz --out study
     """  # noqa: D301
 
@@ -83,6 +85,7 @@ for command in (
     embed,
     check,
     gallery,
+    serve,
     bridge,
     benchmark,
     reproduce,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -64,7 +64,7 @@ def pick(given: Sequence[str], standard_input: Callable[[], bytes]) -> Picked:
             found[str(path)] = path
         if not place.is_dir():
             named.add(str(place))
-    return Picked(_listing(found), frozenset(named), tuple(_notes(repeated, others)))
+    return Picked(listing_of(found), frozenset(named), tuple(_notes(repeated, others)))
 
 
 def _place(text: str) -> Path:
@@ -107,7 +107,8 @@ def _bytes(standard_input: Callable[[], bytes]) -> bytes:
     return held
 
 
-def _listing(found: dict[str, Path | bytes]) -> Listing:
+def listing_of(found: Mapping[str, Path | bytes]) -> Listing:
+    """A listing of images by id, each a file or its bytes."""
     held = list(found.values())
 
     def facts(rows: Rows) -> Iterable[bytes]:

@@ -7,6 +7,7 @@ from samespace.gallery.backfill.run import Backfilled
 from samespace.gallery.doctor import Diagnosis, Finding
 from samespace.gallery.gallery import Gallery
 from samespace.gallery.ingest.store import Added
+from samespace.gallery.items import StoredItem
 from samespace.gallery.quality import Quality
 from samespace.gallery.search.search import Answer, Hit
 from samespace.gallery.status import Status
@@ -29,5 +30,6 @@ __all__ = [
     "Quality",
     "Sealed",
     "Status",
+    "StoredItem",
     "Switched",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -31,6 +31,7 @@ from samespace.gallery.ingest.add import Metadata, add_images, add_vectors
 from samespace.gallery.ingest.checks import generation_of, require_calibrated
 from samespace.gallery.ingest.images import ImagesLike, ItemEmbedder, ModelLike
 from samespace.gallery.ingest.store import Added
+from samespace.gallery.items import StoredItem, stored_item
 from samespace.gallery.ledger.filters import Where
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.sqlite import SqliteEngine
@@ -254,6 +255,7 @@ class Gallery:
         update: bool = False,
         batch_size: int = 256,
         device: str = "auto",
+        loaded: Mapping[str, ModelLike] | None = None,
         advance: Bar = silent,
     ) -> Added:
         """Add items by their images, embedded by the recorded models: during an upgrade by the new and the old one.
@@ -265,6 +267,7 @@ class Gallery:
             update: replace items whose image has changed.
             batch_size: images embedded at once.
             device: of the models.
+            loaded: models in memory, by the id of their space, in the place of the remembered ones.
             advance: called with how many more images are done.
 
         Raises:
@@ -272,10 +275,15 @@ class Gallery:
         """
         self._require_own_items()
         added = add_images(
-            self.ledger, embedders_at_hand(self.state, images, device),
+            self.ledger, embedders_at_hand(self.state, images, device, loaded),
             labelled=labelled, metadata=metadata, update=update, batch_size=batch_size, advance=advance,
         )  # fmt: skip
         return self._compacted(added, advance)
+
+    def get(self, name: str) -> StoredItem | None:
+        """What the gallery knows of an item; None where it has none of this id."""
+        with self.ledger.read() as reader:
+            return stored_item(reader, name)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items; how many. A backfill that has one in hand cannot bring it back.

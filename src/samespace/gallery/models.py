@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,19 +41,23 @@ def embedder_of(
     return embedder
 
 
-def embedders_at_hand(state: State, images: ImagesLike | None, device: str) -> dict[int, ItemEmbedder]:
+def embedders_at_hand(
+    state: State, images: ImagesLike | None, device: str, loaded: Mapping[str, ModelLike] | None = None
+) -> dict[int, ItemEmbedder]:
     """The remembered models of the query space and, before the seal, of the one before it, by generation.
 
-    During a behind upgrade those of both its spaces.
+    During a behind upgrade those of both its spaces. A model that is `loaded`, by the id of its space, is not loaded
+    again.
     """
-    embedders = {state.query: embedder_of(state, state.query, None, images, device)}
+    models = {one: (loaded or {}).get(kept.space.id, kept.model) for one, kept in state.spaces.items()}
+    embedders = {state.query: embedder_of(state, state.query, models[state.query], images, device)}
     current = state.upgrade
     others = {*state.sides, *([current.old] if current is not None and current.state == "open" else [])}
     for generation in sorted(others - {state.query}):
-        if state.spaces[generation].model is not None:
+        if models[generation] is not None:
             # where a model is gone, what is added counts as known to the other space only
             with suppress(SamespaceError):
-                embedders[generation] = embedder_of(state, generation, None, images, device)
+                embedders[generation] = embedder_of(state, generation, models[generation], images, device)
     return embedders
 
 

@@ -32,7 +32,7 @@ class Condition:
     value: Scalar | tuple[Scalar, ...]
 
 
-Where = Mapping[str, Any] | Iterable[str] | None
+Where = Mapping[str, Any] | Iterable[str | Condition] | None
 """A filter as users write it: `{"shop": "berlin", "year": (">=", 2020), "colour": ["red", "blue"]}`, or the same in
 words: `["shop=berlin", "year>=2020", "colour=red|blue"]`. All conditions must hold."""
 
@@ -52,7 +52,8 @@ def conditions(where: Where) -> tuple[Condition, ...]:
     if isinstance(where, Mapping):
         found = tuple(_from_value(str(key), value) for key, value in where.items())
     else:
-        found = tuple(_from_words(words) for words in ([where] if isinstance(where, str) else where))
+        given = [where] if isinstance(where, str) else where
+        found = tuple(one if isinstance(one, Condition) else _from_words(one) for one in given)
     _require_storable(found)
     return found
 

@@ -194,7 +194,7 @@ def set_paused(ledger: Ledger, paused: bool) -> Upgrade:
             raise GalleryError(f"{ledger.location}: no upgrade is under way; there is nothing to pause or resume")
         writer.set_upgrade(upgrade, paused=paused)
         writer.note("pause" if paused else "resume", upgrade=upgrade.number)
-    return upgrade
+    return replace(upgrade, paused=paused)
 
 
 def planned(state: State, where: str) -> StoredSpace:

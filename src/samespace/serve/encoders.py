@@ -1,0 +1,106 @@
+"""Models that the service has at hand: those that its galleries remember, and those named at its start."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samespace.encoders import Encoder, as_image_model, open_encoder
+from samespace.errors import GalleryError, InputError, SamespaceError, suggest
+from samespace.gallery.ledger.state import StoredSpace
+from samespace.space import Space
+
+
+class Loaded:
+    """An encoder in memory, used by one thread at a time; its space, which takes long to tell, is told once."""
+
+    def __init__(self, encoder: Encoder, name: str) -> None:
+        self.space: Space = encoder.space
+        self.modality = encoder.modality
+        self._encoder = encoder
+        self._images = as_image_model(encoder, name) if encoder.modality == "image" else None
+        self.preprocessing = getattr(self._images, "preprocessing", None)
+        self._using = threading.Lock()
+
+    def embed(self, images: Any) -> Any:
+        """Vectors (B, D) of images (B, C, H, W) uint8."""
+        assert self._images is not None
+        with self._using:
+            return self._images.embed(images)
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Vectors (N, D) of texts."""
+        with self._using:
+            return self._encoder.encode(texts)
+
+
+class Encoders:
+    """Encoders by the space of their vectors, each loaded once.
+
+    Args:
+        named: where each lies, as `samespace.encoders.open_encoder` takes it, by the name that requests give it.
+        device: to put them on.
+    """
+
+    def __init__(self, named: Mapping[str, str], device: str = "auto") -> None:
+        self.named = dict(named)
+        self._device = device
+        self._loaded: dict[str, Loaded] = {}
+        self._guard = threading.Lock()
+
+    def place(self, name: str) -> str:
+        """Where the model of a name lies.
+
+        Raises:
+            InputError: the service was started without it.
+        """
+        if name not in self.named:
+            legal = suggest(name, self.named) if self.named else "it has none"
+            raise InputError(f"the service has no model '{name}'; start it with --model {name}=PLACE; {legal}")
+        return self.named[name]
+
+    def load(self, place: str) -> Loaded:
+        """The encoder at a place.
+
+        Raises:
+            InputError: there is none, or it cannot be used.
+        """
+        with self._guard:
+            if place not in self._loaded:
+                self._loaded[place] = Loaded(open_encoder(place, device=self._device), place)
+            return self._loaded[place]
+
+    def of(self, kept: StoredSpace, modality: str) -> Loaded:
+        """The encoder of images or texts whose vectors are of a space.
+
+        Raises:
+            GalleryError: none is at hand.
+        """
+        reason = ""
+        for place in dict.fromkeys([*([kept.model] if kept.model is not None else []), *self.named.values()]):
+            try:
+                loaded = self.load(place)
+            except SamespaceError as error:
+                reason = f" ({error})"
+                continue
+            if loaded.space == kept.space and loaded.modality == modality:
+                return loaded
+        raise GalleryError(
+            f"the service has no encoder of {modality}s for space {kept.space}{reason}; embed them yourself and send "
+            "vectors, or start it with --model NAME=PLACE"
+        )
+
+    def images_by_space(self, spaces: Mapping[int, StoredSpace]) -> dict[str, Loaded]:
+        """The encoders of images at hand, by the id of their space."""
+        found = {}
+        for kept in spaces.values():
+            if not kept.retired:
+                try:
+                    found[kept.space.id] = self.of(kept, "image")
+                except GalleryError:
+                    continue
+        return found

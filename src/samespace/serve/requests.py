@@ -1,0 +1,181 @@
+"""Around every request: its id, its deadline, its line in the log, and errors as problem+json without a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Collection, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from samespace.errors import GalleryError, SpaceError
+from samespace.names import one_line
+from samespace.serve.limits import Limits
+from samespace.serve.metrics import Metrics
+
+LOG = logging.getLogger("samespace.serve")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_STANDARD = frozenset(vars(logging.makeLogRecord({})))
+
+
+def problem(
+    status: int, detail: str, request_id: str, *, error: str | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """A problem as RFC 9457 has it; `error` names the SamespaceError that it is."""
+    value = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": one_line(detail),
+        "request_id": request_id,
+        **({} if error is None else {"error": error}),
+    }
+    return Response(json.dumps(value), status, headers, "application/problem+json")
+
+
+def on_samespace_error(request: Request, error: Exception) -> Response:
+    """An error that a user can cause: 400 for input, 409 where spaces or the gallery's state do not allow it."""
+    status = 409 if isinstance(error, (SpaceError, GalleryError)) else 400
+    return problem(status, str(error), request.scope["samespace.id"], error=type(error).__name__)
+
+
+def on_invalid(request: Request, error: Exception) -> Response:
+    """A request that does not fit its description: the first fault in one line."""
+    assert isinstance(error, RequestValidationError)
+    faults: Sequence[Any] = error.errors()
+    place = ".".join(str(part) for part in faults[0]["loc"])
+    more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return problem(422, f"{place}: {faults[0]['msg']}{more}", request.scope["samespace.id"], error="InputError")
+
+
+def on_http_error(request: Request, error: Exception) -> Response:
+    """What the framework refuses, such as an unknown path, and what handlers refuse by status."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    return problem(error.status_code, str(error.detail), request.scope["samespace.id"], headers=headers)
+
+
+class Requests:
+    """ASGI middleware, innermost but for the handlers of known errors.
+
+    Args:
+        app: what answers.
+        metrics: where requests are counted.
+        limits: of the bytes of a request, and of the time in which it has to be read and answered.
+        hosts: the only names that a request may address the service by; None for any. A service without keys takes
+            its own alone, so that no page of the web can reach it by a name that leads here.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, limits: Limits, hosts: Collection[str] | None = None) -> None:
+        self.app, self._metrics, self._limits, self._hosts = app, metrics, limits, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        name = scope["samespace.id"] = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        status, read, began = 0, 0, time.perf_counter()
+
+        async def receiving() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limits.body:
+                raise HTTPException(413, self._too_long())
+            return message
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).update({"x-request-id": name, "x-content-type-options": "nosniff"})
+            await send(message)
+
+        refused = self._refusal(headers, name)
+        with self._metrics.in_flight.track_inprogress():
+            if refused is not None:
+                await refused(scope, receive, sending)
+            else:
+                failed = await self._answer(scope, receiving, sending)
+                if failed is not None and not status:
+                    await failed(scope, receive, sending)
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.request(scope["method"] if route != "unmatched" else "any", route, status)
+        LOG.info(
+            "request",
+            extra={
+                "id": name,
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "ms": round(1000 * (time.perf_counter() - began), 2),
+                "key": scope.get("samespace.key"),
+            },
+        )
+
+    def _refusal(self, headers: Headers, name: str) -> Response | None:
+        """What is refused before anything is read."""
+        host = re.sub(r":\d*$", "", headers.get("host", "")).lower()
+        if self._hosts is not None and host not in self._hosts:
+            return problem(403, "without --keys the service answers to its own address only", name)
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or len(length) > 18 or int(length) > self._limits.body:
+            return problem(413, self._too_long(), name)
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            return problem(415, "send the body without Content-Encoding", name)
+        return None
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        """Let the app answer; what to say where it did not."""
+        name = scope["samespace.id"]
+        try:
+            async with asyncio.timeout(self._limits.deadline) as limit:
+                await self.app(scope, receive, send)
+        except TimeoutError:
+            if limit.expired():
+                return problem(
+                    504,
+                    f"not answered within {self._limits.deadline:g} s; a change that had begun is still carried out",
+                    name,
+                )
+            return self._unexpected(name)
+        except Exception:
+            return self._unexpected(name)
+        return None
+
+    def _too_long(self) -> str:
+        return f"a request may have {self._limits.body:,} bytes; send several, or start the service with --max-body"
+
+    def _unexpected(self, name: str) -> Response:
+        LOG.exception("unexpected error", extra={"id": name})
+        return problem(500, f"a fault of samespace; the service's log has more under {name}", name)
+
+
+class JsonLines(logging.Formatter):
+    """Log records as JSON, one a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record: time, level, message and what was given with it."""
+        given = {key: value for key, value in vars(record).items() if key not in _STANDARD and value is not None}
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **{key: value for key, value in given.items() if key not in ("taskName", "color_message")},
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

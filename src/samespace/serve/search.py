@@ -1,0 +1,118 @@
+"""`POST /v1/{gallery}/search`: queries as vectors, images or texts."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from fastapi import Response
+
+from samespace.errors import InputError
+from samespace.gallery import Answer
+from samespace.gallery.ledger.state import StoredSpace
+from samespace.gallery.search.queries import embed_queries, older_serving
+from samespace.serve.limits import Limits
+from samespace.serve.service import At, Place, routes
+from samespace.serve.wire import SearchBody, decoded, filter_of, known_space
+from samespace.vectors import VectorSet
+
+router = routes("read")
+
+
+@router.post("/search", response_model=Answer, summary="Find the items most similar to each query")
+async def search(at: At, body: SearchBody) -> Response:
+    """Vectors name their space; images and texts are embedded by the model at hand. All of an answer is as of one
+    revision of the gallery.
+    """  # noqa: D205
+    answer = await at.run(lambda: _found(at, body))
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def images_of(given: Sequence[tuple[str, str]], limits: Limits) -> dict[str, bytes]:
+    """Image files by id, from (id, base64); none of more pixels than is legal.
+
+    Raises:
+        InputError: no base64, no image of a known kind, too large, or an id that comes twice.
+    """
+    from PIL import Image
+
+    from samespace.data.pixels import prepare_pillow
+
+    prepare_pillow()
+    found: dict[str, bytes] = {}
+    for name, text in given:
+        held = decoded(text, f"the image '{name}'")
+        try:
+            with Image.open(io.BytesIO(held)) as image:
+                pixels = image.width * image.height
+        except Image.DecompressionBombError:
+            pixels = limits.pixels + 1
+        except Exception:  # Pillow raises nearly anything on damaged bytes
+            raise InputError(f"the image '{name}' is not an image of a known kind") from None
+        limits.require("pixels", pixels, f"pixels of the image '{name}'")
+        if name in found:
+            raise InputError(f"the id '{name}' comes twice")
+        found[name] = held
+    return found
+
+
+def _found(at: Place, body: SearchBody) -> Answer:
+    limits = at.service.limits
+    limits.require("k", body.k, "k")
+    where = filter_of(body.where, limits)
+    began = time.perf_counter()
+    mode, queries, old = _queries(at, body)
+    answer = at.gallery.search(
+        queries, k=body.k, where=where, min_score=body.min_score, max_fmr=body.max_fmr, merge=body.merge,
+        scale=body.scale, exact=body.exact, count=body.count, fuse=body.fuse, old_queries=old,
+    )  # fmt: skip
+    assert queries.space is not None
+    at.service.metrics.search(at.name, queries.space.id, mode, answer, time.perf_counter() - began)
+    return answer
+
+
+def _queries(at: Place, body: SearchBody) -> tuple[str, VectorSet, VectorSet | None]:
+    """How queries were given, the queries, and those of the older model where both are needed."""
+    modes = {"vectors": body.queries, "images": body.images, "texts": body.texts}
+    given = [mode for mode, held in modes.items() if held is not None]
+    if len(given) != 1:
+        raise InputError("give 'queries', 'images' or 'texts', one of the three")
+    state, limits = at.gallery.state, at.service.limits
+    old = None if body.old_queries is None else body.old_queries.vector_set(state, "old_queries")
+    if body.queries is not None:
+        if body.space is not None:
+            raise InputError("'space' goes with images and texts; vectors name their own")
+        queries = body.queries.vector_set(state, "queries")
+        limits.require("batch", len(queries), "queries")
+        return "vectors", queries, old
+    limits.require("batch", len(body.images or body.texts or ()), "queries")
+    kept = state.spaces[state.query] if body.space is None else known_space(state, body.space)
+    queries = _embedded(at, body, kept)
+    if body.fuse is not None and old is None:
+        older = older_serving(at.gallery.source)
+        old = None if older is None else _embedded(at, body, state.spaces[older])
+    return given[0], queries, old
+
+
+def _embedded(at: Place, body: SearchBody, kept: StoredSpace) -> VectorSet:
+    """The images or texts of a request as vectors of a space."""
+    encoders = at.service.encoders
+    if body.texts is not None:
+        if not body.texts:
+            raise InputError("there is no text to search by")
+        vectors = np.asarray(encoders.of(kept, "text").encode(body.texts), dtype=np.float32)
+        return VectorSet.from_arrays(vectors, ids=np.arange(len(vectors)), space=kept.space, name="texts")
+    if not body.images:
+        raise InputError("there is no image to search by")
+    from samespace.data.picked import listing_of
+
+    given = [(str(place), text) for place, text in enumerate(body.images)]
+    listing = listing_of(images_of(given, at.service.limits))
+    model = encoders.of(kept, "image")
+    made = embed_queries(at.gallery.state, listing, generation=kept.generation, model=model)
+    if made.skipped:
+        raise InputError(f"the image '{made.skipped[0][0]}' cannot be read: {made.skipped[0][1]}")
+    return made.vectors

@@ -1,0 +1,151 @@
+"""`Service`: the galleries, models and jobs of one process, and how a request reaches its gallery."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from fastapi import APIRouter, Depends, HTTPException, Request, Response, Security
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from samespace.errors import InputError, SamespaceError
+from samespace.gallery import Gallery
+from samespace.names import one_line
+from samespace.serve.encoders import Encoders
+from samespace.serve.jobs import Jobs
+from samespace.serve.keys import KeyRing, Scope
+from samespace.serve.limits import Limits, Pool
+from samespace.serve.metrics import Metrics
+from samespace.vectors import VectorSet
+
+LOG = logging.getLogger("samespace.serve")
+T = TypeVar("T")
+
+
+class Service:
+    """What one process serves.
+
+    Args:
+        galleries: by the name that addresses give them; closed with the service.
+        encoders: models at hand.
+        keys: who may do what; None lets everybody do everything.
+        limits: of requests.
+    """
+
+    def __init__(
+        self,
+        galleries: Mapping[str, Gallery],
+        *,
+        encoders: Encoders | None = None,
+        keys: KeyRing | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.galleries = dict(galleries)
+        self.encoders = encoders or Encoders({})
+        self.keys = keys
+        self.limits = limits or Limits()
+        self.pool = Pool(self.limits.threads, self.limits.waiting)
+        self.jobs = Jobs()
+        self.metrics = Metrics()
+        self.ready = False
+
+    async def warm_up(self) -> None:
+        """Load models and bring each gallery's vectors into memory, so that the first request is as fast as others."""
+        for name, gallery in self.galleries.items():
+            await asyncio.to_thread(self._warm, name, gallery)
+        self.ready = True
+        LOG.info("ready", extra={"galleries": list(self.galleries)})
+
+    def close(self) -> None:
+        """End jobs at a safe point, then requests, then close the galleries."""
+        self.ready = False
+        self.jobs.close()
+        self.pool.close()
+        for gallery in self.galleries.values():
+            gallery.close()
+
+    def require(self, request: Request, scope: Scope) -> None:
+        """Refuse a request whose key does not allow a scope.
+
+        Raises:
+            HTTPException: 401 without a valid key, 403 where its scope is too small, 503 where keys cannot be read.
+        """
+        if self.keys is None:
+            return
+        kind, _, text = request.headers.get("authorization", "").partition(" ")
+        try:
+            key = self.keys.find(text.strip()) if kind.lower() == "bearer" else None
+        except InputError as error:
+            LOG.error("keys cannot be read", extra={"why": one_line(str(error))})
+            raise HTTPException(503, "the service cannot read its keys; tell those who run it") from None
+        if key is None:
+            raise HTTPException(
+                401, "send a valid key: 'Authorization: Bearer KEY'", {"WWW-Authenticate": 'Bearer realm="samespace"'}
+            )
+        request.scope["samespace.key"] = key.name
+        if not key.allows(scope):
+            raise HTTPException(403, f"the key '{key.name}' has the scope {key.scope}; this needs {scope}")
+
+    def _warm(self, name: str, gallery: Gallery) -> None:
+        state = gallery.state
+        self.encoders.images_by_space({one: kept for one, kept in state.spaces.items() if kept.model is not None})
+        space = gallery.space
+        query = np.ones((1, space.dim), dtype=np.float32) / np.sqrt(space.dim, dtype=np.float32)
+        try:
+            gallery.search(VectorSet.from_arrays(query, ids=["warm-up"], space=space), k=1, count=False)
+        except SamespaceError as error:
+            LOG.warning("a first search was refused", extra={"gallery": name, "why": one_line(str(error))})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a request goes: the service, and a gallery with its name."""
+
+    service: Service
+    name: str
+    gallery: Gallery
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Call a function that blocks in one of the service's threads."""
+        return await self.service.pool.run(function)
+
+    async def change(self, operation: str, function: Callable[[], T]) -> T:
+        """The same for a function that changes the gallery; how long it takes is measured under this name."""
+        with self.service.metrics.committing(self.name, operation):
+            return await self.run(function)
+
+
+async def _place(gallery: str, request: Request) -> Place:
+    service: Service = request.app.state.service
+    if gallery not in service.galleries:
+        raise HTTPException(404, f"there is no gallery '{gallery}'; legal: {', '.join(service.galleries)}")
+    return Place(service, gallery, service.galleries[gallery])
+
+
+At = Annotated[Place, Depends(_place)]
+"""A handler's parameter: the gallery that the path names."""
+_BEARER = HTTPBearer(auto_error=False, description="A key made by 'samespace serve key add'.")
+
+
+def routes(scope: Scope, prefix: str = "/v1/{gallery}") -> APIRouter:
+    """A router whose requests need a scope; the key is looked at before the body is read."""
+
+    class Guarded(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Any]:
+            handle = super().get_route_handler()
+
+            async def guarded(request: Request) -> Response:
+                request.app.state.service.require(request, scope)
+                return await handle(request)
+
+            return guarded
+
+    async def documented(key: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]) -> None:
+        """Names the key in the OpenAPI; `Guarded` has looked at it."""
+
+    return APIRouter(prefix=prefix, route_class=Guarded, dependencies=[Depends(documented)], tags=[scope])
