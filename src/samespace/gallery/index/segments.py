@@ -92,7 +92,7 @@ class Segment:
     def cut_short(self) -> bool:
         """Whether the mapped file has lost its end, so that to read there would end the process (SIGBUS)."""
         mapped = getattr(self.values.base, "base", None)
-        return isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped)
+        return bool(isinstance(mapped, mmap.mmap) and mapped.size() < len(mapped))
 
 
 def _as_stored(space: Space, score: Score) -> bool:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from samespace.gallery.index.adopted.lacking import Lacking, lacking
 from samespace.gallery.index.adopted.store import Asked, Differences, SeenRow
 from samespace.gallery.index.adopted.sync import Lister
 from samespace.gallery.index.base import Advance, Coverage, Neighbours
 from samespace.gallery.index.exact import better_of
-from samespace.gallery.index.pgvector import EXACT_ROWS, EXACT_SHARE, PgvectorSnapshot, PgvectorSource, ServedVectors
+from samespace.gallery.index.pgvector import EXACT_ROWS, PgvectorSnapshot, PgvectorSource, ServedVectors
 from samespace.gallery.index.pgvector import following_index as following
 from samespace.gallery.index.pgvector_hnsw import indexes
 from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
@@ -29,6 +30,8 @@ from samespace.progress import silent
 _AT_ONCE = 10_000
 _MEASURED_SECONDS = 10.0
 _WALK = 0.5
+# where newer spaces serve all but this share of the rows, the rest is looked up by number
+_FEW = 0.005
 
 _TABLE_OF_VIEW = (
     "SELECT d.refobjid FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class c ON c.oid = d.refobjid "
@@ -82,6 +85,7 @@ class PostgresStore:
         assert isinstance(ledger.engine, PostgresEngine)
         self.ledger, self.engine, self.exact_rows = ledger, ledger.engine, exact_rows
         self._size: _Size | None = None
+        self._lacking: Lacking | None = None
 
     @property
     def table(self) -> AdoptedTable:
@@ -143,22 +147,38 @@ class PostgresStore:
     def top(self, asked: Asked, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
         """See `store.AdoptedStore`.
 
-        Approximately, above 50,000 rows and where the application has an index: the index is walked. Once newer spaces
-        serve most rows, the others are compared one by one, and the walk only looks for rows that were added or changed
-        since the ledger listed them.
+        Approximately, above 50,000 rows and where the application has an index: the index is walked, as far as it takes
+        to find enough rows that no newer space serves. Where they are few, they are looked up by number, and the walk
+        only looks for rows that were added or changed since the ledger listed them.
         """
         size = self.size(asked.reader, asked.state)
         rows = _AdoptedVectors(asked, self.table, allowed, size.index)
         if exact or size.index is None or size.rows < self.exact_rows:
             return rows.all_exact(queries, k)
-        live = size.live if allowed is None else min(size.live, len(allowed))
-        if live >= self.exact_rows and live >= EXACT_SHARE * size.rows:
-            with following(asked.reader, k, live / size.rows):
+        share = (size.live if allowed is None else min(size.live, len(allowed))) / size.rows
+        near: list[Neighbours | None] = [None] * len(queries)
+        if share >= _FEW:
+            with following(asked.reader, k, share):
                 near = [rows.near(query, k) for query in queries]
-            return [rows.exact(query, k) if one is None else one for one, query in zip(near, queries, strict=True)]
+        missing = [place for place, one in enumerate(near) if one is None]
+        if missing:
+            for place, one in zip(missing, self._few(asked, rows, queries[missing], k, allowed), strict=True):
+                near[place] = one
+        return [one for one in near if one is not None]
+
+    def _few(
+        self, asked: Asked, rows: _AdoptedVectors, queries: Vectors, k: int, allowed: Ints | None
+    ) -> list[Neighbours]:
+        """Where the walk does not meet enough rows: those without a newer vector by number, if they are not many."""
+        known = lacking(asked.reader, asked.state, newer(self.table.generation, asked.state.servable), self._lacking)
+        self._lacking = known
+        items = known.items if allowed is None else np.intersect1d(known.items, allowed)
+        if len(items) > self.exact_rows:
+            return rows.all_exact(queries, k)
+        listed = rows.listed(items).all_exact(queries, k) if len(items) else None
         with following(asked.reader, k, _WALK, patient=False):
             unlisted = [rows.unlisted(query, k) for query in queries]
-        return better_of(rows.listed().all_exact(queries, k), unlisted, k)
+        return unlisted if listed is None else better_of(listed, unlisted, k)
 
     def get(self, reader: LedgerReader, items: Ints) -> Rows:
         """See `store.AdoptedStore`."""
@@ -167,13 +187,17 @@ class PostgresStore:
     def put(self, generation: int, items: Ints) -> int:
         """See `store.AdoptedStore`; what is there already is not written again."""
         table, new = self.table, quoted(self.table.coming)
+        same = f"{table.content('t.' + quoted(table.vector))} = w.content"
         with self.ledger.write() as writer:
-            # the application may change a row meanwhile: the condition is asked of the row as it is when it is written
+            # the application may change a row meanwhile: the condition is asked of the row as it is when it is locked,
+            # and nothing waits for a row that the application holds, so that neither can end the other's transaction
             return writer.session.run(
-                f"WITH moved AS (UPDATE {table.quoted} t SET {new} = w.value FROM side_{generation} w "
-                f"JOIN adopted a ON a.item = w.item WHERE t.{quoted(table.key)} = a.key AND w.item = ANY(?) "
-                f"AND t.{new} IS DISTINCT FROM w.value::{table.kind} AND CASE WHEN t.xmin = a.version THEN TRUE "
-                f"ELSE {table.content('t.' + quoted(table.vector))} = w.content END RETURNING a.item) "
+                f"WITH free AS (SELECT a.item, a.key, w.value FROM side_{generation} w "
+                f"JOIN adopted a ON a.item = w.item JOIN {table.quoted} t ON t.{quoted(table.key)} = a.key "
+                f"WHERE w.item = ANY(?) AND t.{new} IS DISTINCT FROM w.value::{table.kind} "
+                f"AND CASE WHEN t.xmin = a.version THEN TRUE ELSE {same} END FOR NO KEY UPDATE OF t SKIP LOCKED), "
+                f"moved AS (UPDATE {table.quoted} t SET {new} = f.value FROM free f "
+                f"WHERE t.{quoted(table.key)} = f.key RETURNING f.item) "
                 "UPDATE adopted a SET version = pg_current_xact_id()::xid FROM moved WHERE a.item = moved.item",
                 [items.tolist()],
             )
@@ -229,10 +253,10 @@ class _AdoptedVectors(ServedVectors):
             self._asked.longest.extend(self.reader.session.all(f"SELECT MAX({norm}(value)) FROM adopted_rows")[0])
         return self._asked.longest[0]
 
-    def listed(self) -> _AdoptedVectors:
-        """Only those that have no vector in a newer space at all, as the ledger knows."""
+    def listed(self, items: Ints) -> _AdoptedVectors:
+        """Only these items, and of them those that have no vector in a newer space at all."""
         sides = [f" AND NOT EXISTS (SELECT 1 FROM side_{other} w WHERE w.item = a.item)" for other in self._newer]
-        return self._restricted(f"a.item IS NOT NULL{''.join(sides)}")
+        return self._restricted(f"a.item = ANY(?){''.join(sides)}", [items.tolist()])
 
     def unlisted(self, query: Vectors, k: int) -> Neighbours:
         """The nearest that the ledger has not listed, or has listed with another vector, as far as the walk goes."""
@@ -242,10 +266,10 @@ class _AdoptedVectors(ServedVectors):
         found, vectors = rows._fetch(*rows.near_sql(query, k))
         return rows._best(found, vectors, query, k)
 
-    def _restricted(self, where: str) -> _AdoptedVectors:
+    def _restricted(self, where: str, values: Sequence[Any] = ()) -> _AdoptedVectors:
         part = _AdoptedVectors.__new__(_AdoptedVectors)
         part.__dict__.update(self.__dict__)
-        part.where = f"{where} AND {self.where}"
+        part.where, part.values = f"{where} AND {self.where}", [*values, *self.values]
         return part
 
     def _items(self, rows: list[tuple[Any, ...]]) -> Ints:
