@@ -319,7 +319,7 @@ def test_the_closing_lines_of_the_demo_run_one_after_the_other(here, capsys, per
     assert run_on("data describe", said, {"IMAGES": "glyphs:classes=3,images=2,size=16"}) == 0
 
 
-def test_probe_suggests_a_training_and_an_embedding_that_run(here, capsys):
+def test_probe_suggests_a_training_and_a_behind_upgrade_that_run(here, capsys):
     images = "glyphs:classes=12,images=8,size=16"
     (here / "r.yaml").write_text(
         f"data: {{source: '{images}'}}\nmodel: {{backbone: convnet4, embedding_dim: 8, image_size: 16}}\n"
@@ -329,10 +329,11 @@ def test_probe_suggests_a_training_and_an_embedding_that_run(here, capsys):
     stored = VectorSet.load("old_g")
     VectorSet.from_arrays(stored.vectors, labels=source.labels, ids=source.ids, space=stored.space).save("old_train")
     text = tell(capsys, "probe old_g")
-    given = {"OLD_TRAIN_VECTORS": "old_train", "RECIPE.yaml": "r.yaml", "NEW_MODEL": "runs/new", "IMAGES": images}
-    for words in ("train", "embed"):
-        assert run_on(words, text, given, "--quiet") == 0, "".join(capsys.readouterr())
-    assert len(VectorSet.load("vectors/new-gallery")) == 96
+    given = {"OLD_TRAIN_VECTORS": "old_train", "RECIPE.yaml": "r.yaml", "NEW_MODEL": "runs/new"}
+    assert run_on("train", text, given, "--quiet") == 0, "".join(capsys.readouterr())
+    assert run(shlex.split(f"gallery create 'a g' old_train --images {images} --quiet")) == 0
+    assert run_on("gallery upgrade", text, given) == 0, "".join(capsys.readouterr())
+    assert run(shlex.split("gallery backfill 'a g' --quiet")) == run(shlex.split("gallery switch 'a g'")) == 0
 
 
 def test_the_short_way_suggests_commands_that_run(tmp_path, monkeypatch, capsys):

@@ -62,7 +62,8 @@ def rollback(location: str, json_to: str | None) -> None:
     )
     if write_result(found.to_dict(), json_to):
         given_up = found.query == found.before
-        step = "upgrade" if state.filling is None else "switch"
         options = " --accept-uncertified" if accepted else " --behind" if given_up else ""
-        again = f"forward again: samespace gallery {step} {quote(gallery.location)}{options}"
+        again = f"forward again: samespace gallery upgrade {quote(gallery.location)}{options}"
+        if state.filling is not None:
+            again = f"forward again: samespace gallery switch {quote(gallery.location)}"
         print_switched(found, console(), again)
