@@ -242,13 +242,13 @@ class ServedVectors:
     def near(self, query: Vectors, k: int) -> Neighbours | None:
         """By the index; None where its walk ended early, as few of the rows that it met are both served and allowed."""
         rows, vectors = self._fetch(*self.near_sql(query, k))
-        return self._best(rows, vectors, query, k) if len(rows) == _wanted(k) else None
+        return self._best(rows, vectors, query, k) if len(rows) == wanted(k) else None
 
     def near_sql(self, query: Vectors, k: int) -> tuple[str, list[Any]]:
         """The query that the index answers, with its values."""
         return (
             f"SELECT {self.item}, {self.name}, v.value::vector FROM {self.rows} WHERE {self.where} "
-            f"ORDER BY v.value {self.near_operator} ?::{self.kind} LIMIT {_wanted(k)}",
+            f"ORDER BY v.value {self.near_operator} ?::{self.kind} LIMIT {wanted(k)}",
             [*self.values, _text(query)],
         )
 
@@ -287,7 +287,7 @@ def following_index(reader: LedgerReader, k: int, share: float, *, patient: bool
 
     Where it is not `patient`, only among the nearest, whether they are enough or not.
     """
-    effort = min(1000, max(100, int(_wanted(k) * 2 / share)))
+    effort = min(1000, max(100, int(wanted(k) * 2 / share)))
     settings = {
         "hnsw.iterative_scan": "relaxed_order" if patient else "off",
         "hnsw.ef_search": str(effort),
@@ -301,7 +301,7 @@ def following_index(reader: LedgerReader, k: int, share: float, *, patient: bool
     reader.session.run("; ".join(f"SET LOCAL {name} TO DEFAULT" for name in settings))
 
 
-def _wanted(k: int) -> int:
+def wanted(k: int) -> int:
     """How many rows the index is asked for; float64 then decides."""
     return 2 * k + 16
 

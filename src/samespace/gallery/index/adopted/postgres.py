@@ -14,7 +14,7 @@ from samespace.gallery.index.adopted.store import Asked, Differences, SeenRow
 from samespace.gallery.index.adopted.sync import Lister
 from samespace.gallery.index.base import Advance, Coverage, Neighbours
 from samespace.gallery.index.exact import better_of
-from samespace.gallery.index.pgvector import EXACT_ROWS, PgvectorSnapshot, PgvectorSource, ServedVectors
+from samespace.gallery.index.pgvector import EXACT_ROWS, PgvectorSnapshot, PgvectorSource, ServedVectors, wanted
 from samespace.gallery.index.pgvector import following_index as following
 from samespace.gallery.index.pgvector_hnsw import indexes
 from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
@@ -30,8 +30,6 @@ from samespace.progress import silent
 _AT_ONCE = 10_000
 _MEASURED_SECONDS = 10.0
 _WALK = 0.5
-# where newer spaces serve all but this share of the rows, the rest is looked up by number
-_FEW = 0.005
 
 _TABLE_OF_VIEW = (
     "SELECT d.refobjid FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class c ON c.oid = d.refobjid "
@@ -148,17 +146,17 @@ class PostgresStore:
         """See `store.AdoptedStore`.
 
         Approximately, above 50,000 rows and where the application has an index: the index is walked, as far as it takes
-        to find enough rows that no newer space serves. Where they are few, they are looked up by number, and the walk
-        only looks for rows that were added or changed since the ledger listed them.
+        to find enough rows that no newer space serves. Where it would meet more rows than there are of these, they are
+        looked up by number, and the walk only looks for rows that were added or changed since the ledger listed them.
         """
         size = self.size(asked.reader, asked.state)
         rows = _AdoptedVectors(asked, self.table, allowed, size.index)
         if exact or size.index is None or size.rows < self.exact_rows:
             return rows.all_exact(queries, k)
-        share = (size.live if allowed is None else min(size.live, len(allowed))) / size.rows
+        live = size.live if allowed is None else min(size.live, len(allowed))
         near: list[Neighbours | None] = [None] * len(queries)
-        if share >= _FEW:
-            with following(asked.reader, k, share):
+        if live**2 > wanted(k) * size.rows:
+            with following(asked.reader, k, live / size.rows):
                 near = [rows.near(query, k) for query in queries]
         missing = [place for place, one in enumerate(near) if one is None]
         if missing:
