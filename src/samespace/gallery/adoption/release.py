@@ -17,7 +17,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.index.adopted.postgres import PostgresStore
 from samespace.gallery.index.adopted.store import AdoptedStore
 from samespace.gallery.index.adopted.sync import sync
-from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, operator
+from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, create, operator
 from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
@@ -216,8 +216,9 @@ def hand_over(
     _copy(store, generation, advance)
     with store.engine.outside_transaction() as session:
         for index in release.indexes:
-            session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {index.schema}.{quoted(index.name + '_new')}")
-            session.run(index.build)
+            name = f"{index.schema}.{quoted(index.name + '_new')}"
+            session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            create(session, index.build, name, release.table.quoted, release.dim)
     with ledger.write() as writer:
         sealed = _swapped(writer, release)
     with ledger.read() as reader:

@@ -52,19 +52,27 @@ def build(engine: PostgresEngine, kept: StoredSpace) -> bool:
             return False
         if valid is False:
             session.run(f"DROP INDEX CONCURRENTLY {table}_hnsw")
-        rows = int(session.all(f"SELECT COUNT(*) FROM {table}")[0][0])
-        memory = min(_MOST_MEMORY, max(_LEAST_MEMORY, int(1.2 * rows * (4 * dim + _BYTES_PER_LINK))))
-        session.run(f"SET maintenance_work_mem = '{memory >> 10}kB'")
         sql = f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (value {operator(kept)[1]})"
-        try:
-            session.run(sql)
-        except psycopg.errors.DiskFull:
-            # workers share that memory through /dev/shm, which containers keep small
-            session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {table}_hnsw")
-            session.run("SET max_parallel_maintenance_workers = 0")
-            session.run(sql)
+        create(session, sql, f"{table}_hnsw", table, dim)
         session.run(f"ANALYZE {table} (no, item)")
     return True
+
+
+def create(session: Session, sql: str, name: str, table: str, dim: int) -> None:
+    """Run the statement that makes an index of vectors, with memory for all of it, as far as there is.
+
+    `name`, `table`: of the index and its table, as SQL.
+    """
+    rows = int(session.all(f"SELECT COUNT(*) FROM {table}")[0][0])
+    memory = min(_MOST_MEMORY, max(_LEAST_MEMORY, int(1.2 * rows * (4 * dim + _BYTES_PER_LINK))))
+    session.run(f"SET maintenance_work_mem = '{memory >> 10}kB'")
+    try:
+        session.run(sql)
+    except psycopg.errors.DiskFull:
+        # workers share that memory through /dev/shm, which containers keep small
+        session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        session.run("SET max_parallel_maintenance_workers = 0")
+        session.run(sql)
 
 
 def _validity(session: Session) -> dict[int, bool]:
