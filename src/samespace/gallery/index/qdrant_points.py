@@ -56,7 +56,8 @@ class Points:
         self.collection, self.gallery = collection, gallery
         self._client, self._owned = _connect(place, api_key, timeout)
         options = self._client.init_options
-        self.local = options["location"] == ":memory:" or options["path"] is not None
+        self.in_folder = options["path"] is not None
+        self.local = options["location"] == ":memory:" or self.in_folder
         shown = str(options["url"] or options["path"] or options["host"] or options["location"])
         self.address = re.sub(r"//[^/@]*@", "//", shown)
         self._names: set[str] = set()

@@ -48,7 +48,9 @@ class AdoptedQdrantSource:
     def __init__(self, ledger: Ledger, folder: Path, client: QdrantClient | None = None, *, few: int = FEW) -> None:
         self.ledger, self.adopted = ledger, QdrantStore(ledger, client, few=few)
         points, newer = self.adopted.collection.points, _NewerSpaces(ledger)
-        self._newer: Source = QdrantSource(newer, points.client) if points.writable else LocalSource(newer, folder)
+        # a folder of the client has no index, and is slow to write to
+        kept = points.writable and not points.in_folder
+        self._newer: Source = QdrantSource(newer, points.client) if kept else LocalSource(newer, folder)
         self._lister = Lister(ledger, self.adopted)
 
     @contextmanager
