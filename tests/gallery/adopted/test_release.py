@@ -9,8 +9,10 @@ import psycopg
 import pytest
 
 from samespace.cli.main import run
+from samespace.errors import GalleryError
 from samespace.gallery.adoption import release
 from samespace.gallery.index.adopted.store import store_of
+from samespace.gallery.ledger.reader import LedgerReader
 
 from ..servers import Server
 from .applications import PostgresApplication, World
@@ -80,6 +82,33 @@ def test_a_row_that_the_application_holds_is_waited_for_at_the_end_only(world: W
     world.gallery.seal()
     assert world.found() == before
     assert world.application.read() == {name: world.new[name].tolist() for name in world.rows}
+
+
+def test_what_the_application_writes_before_the_lock_is_seen_under_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, read = dict(world.rows), release._numbers
+    writes = [lambda: world.add(["row-0090"]), lambda: world.change(["row-0004"])]
+
+    def first(reader: LedgerReader, sql: str) -> list[int | None]:
+        if writes and "side_2" in sql:
+            writes.pop(0)()
+        return read(reader, sql)
+
+    monkeypatch.setattr(release, "_numbers", first)
+    while writes:
+        with pytest.raises(GalleryError, match="1 rows have no vector of"):
+            world.gallery.seal()
+        assert world.found() == world.expected()
+        world.gallery.sync()
+        world.backfill()
+    # written, and its vector is the same
+    writes.append(lambda: world.application.put({"row-0005": rows["row-0005"]}))
+    before = world.found()
+    world.gallery.seal()
+    assert world.found() == before
+    assert world.application.read() == {name: world.new[name].tolist() for name in world.rows}
+    assert world.gallery.sync().changed == 0
 
 
 def test_a_behind_upgrade_by_another_score_is_handed_over(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

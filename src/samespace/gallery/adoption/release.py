@@ -9,6 +9,7 @@ still possible; after it there is no way back by the gallery.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -238,7 +239,7 @@ def _copy(store: PostgresStore, generation: int, advance: Advance) -> None:
         last = int(items[-1])
 
 
-def _locked(writer: LedgerWriter, state: State, release: Release) -> list[int]:
+def _locked(writer: LedgerWriter, state: State, release: Release) -> list[int | None]:
     """Lock the table, every row with a vector having its new one in the new column; items of rows written to it here.
 
     What reads every vector comes before the lock. The ledger has one writer at a time, so that until the end only the
@@ -256,9 +257,14 @@ def _locked(writer: LedgerWriter, state: State, release: Release) -> list[int]:
         f"ON t.{quoted(table.key)} = a.key WHERE t.{old} IS NOT NULL AND t.{new} IS DISTINCT FROM {value}",
     )
     run(f"LOCK TABLE {table.quoted} IN ACCESS EXCLUSIVE MODE")
-    moved = "(a.key IS NULL OR v.version <> a.version)"
-    _require_upgraded(writer, state, table, where, among=moved)
-    late += _numbers(writer, f"SELECT a.item FROM adopted_rows v JOIN adopted a ON a.key = v.key WHERE {moved}")
+    moved = _numbers(
+        writer,
+        "SELECT a.item FROM adopted_rows v LEFT JOIN adopted a ON a.key = v.key "
+        "WHERE a.key IS NULL OR v.version <> a.version",
+    )
+    if moved:
+        _require_upgraded(writer, state, table, where, among=moved)
+    late += moved
     if late:
         run(
             f"UPDATE {table.quoted} t SET {new} = w.value FROM {side} JOIN adopted a ON a.item = w.item "
@@ -298,20 +304,24 @@ def _swapped(writer: LedgerWriter, release: Release) -> Sealed:
     return end_upgrades(writer, state)
 
 
-def _numbers(reader: LedgerReader, sql: str) -> list[int]:
+def _numbers(reader: LedgerReader, sql: str) -> list[int | None]:
     return [row[0] for row in reader.session.all(sql)]
 
 
 def _require_upgraded(
-    reader: LedgerReader, state: State, table: AdoptedTable, where: str, *, among: str = "TRUE"
+    reader: LedgerReader, state: State, table: AdoptedTable, where: str, *, among: Sequence[int | None] | None = None
 ) -> None:
+    """`among`: only rows of these items are asked for; None is a row that is no item yet."""
     upgrade = state.upgrade
     if upgrade is None or upgrade.state != "open" or upgrade.new != state.query:
         raise GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
     lacking = reader.session.all(
         "SELECT COUNT(*) FROM adopted_rows v LEFT JOIN adopted a ON a.key = v.key "
-        f"WHERE {among} AND NOT {superseded((state.query,))}"
+        f"WHERE {'TRUE' if among is None else 'a.item = ANY(?)'} AND NOT {superseded((state.query,))}",
+        [] if among is None else [[item for item in among if item is not None]],
     )[0][0]
+    lacking += 0 if among is None else sum(item is None for item in among)
+
     if lacking:
         raise GalleryError(
             f"{where}: {lacking:,} rows have no vector of {state.spaces[state.query].space}, or have changed since "
