@@ -14,23 +14,24 @@ from samespace.space import Space
 from samespace.vectors import VectorSet
 
 SPACE = Space(weights="00" * 32, preprocessing="none", dim=8, normalized=True, name="v1")
-HEAVY = ("torch", "torchvision", "matplotlib", "PIL")
+HEAVY = ("torch", "torchvision", "matplotlib", "PIL", "jinja2")
+NOT_FOR_HELP = (*HEAVY, "numpy", "pyarrow", "rich", "msgspec", "yaml")
 LIGHT = ["samespace", "samespace.gallery", "samespace.vectors", "samespace.cli.main"]
 LIGHT += ["samespace.metrics", "samespace.scoring.pairs", "samespace.scoring.ranking", "samespace.evaluate"]
 
 
-def loaded_after(code: str, *arguments: str) -> list[str]:
+def loaded_after(code: str, *arguments: str, heavy: tuple[str, ...] = HEAVY) -> list[str]:
     """Which heavy packages a fresh Python has loaded once it has run some code."""
-    told = f"import sys\n{code}\nprint('loaded:', *(name for name in {HEAVY!r} if name in sys.modules))"
+    told = f"import sys\n{code}\nprint('loaded:', *(name for name in {heavy!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", told, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1].split()[1:]
 
 
-def loaded_by(*command: str, exit_code: int = 0) -> list[str]:
+def loaded_by(*command: str, exit_code: int = 0, heavy: tuple[str, ...] = HEAVY) -> list[str]:
     """Which heavy packages a command has loaded at its end."""
     code = f"from samespace.cli.main import run\nassert run(sys.argv[1:]) == {exit_code}"
-    return loaded_after(code, *command)
+    return loaded_after(code, *command, heavy=heavy)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("module", LIGHT)
 def test_importing(module: str) -> None:
     assert loaded_after(f"import {module}") == []
+
+
+@pytest.mark.parametrize("command", [["--help"], ["gallery", "status", "--help"]], ids=" ".join)
+def test_asking_for_help(command: list[str]) -> None:
+    assert loaded_by(*command, heavy=NOT_FOR_HELP) == []
+
+
+def test_describing_and_allocating_images(tmp_path: Path) -> None:
+    images = "glyphs:classes=8,images=3"
+    assert loaded_by("data", "describe", images) == ["PIL"]
+    assert loaded_by("data", "allocate", images, "--kind", "open-class", "--out", str(tmp_path / "a.json")) == ["PIL"]
+
+
+def test_importing_vectors(folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "vectors.npy", np.eye(4, dtype=np.float32))
+    assert loaded_by("vectors", "import", str(tmp_path / "vectors.npy"), "--out", str(tmp_path / "imported")) == []
 
 
 @pytest.mark.parametrize("command", ["status", "doctor"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from samespace.data.fit import Fit
@@ -16,6 +16,9 @@ from samespace.data.source import as_rows, digest, repeated
 from samespace.errors import InputError
 from samespace.files import read_npz
 from samespace.names import require_names
+
+if TYPE_CHECKING:
+    import torch
 
 KEYS = ("images", "labels", "label_names", "ids")
 
@@ -96,6 +99,8 @@ class ArraySource:
 
     def load(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> torch.Tensor:
         """Images of these rows in this order, `(B, C, H, W)` uint8."""
+        import torch
+
         return torch.from_numpy(np.ascontiguousarray(self._planes[as_rows(rows, len(self))]))
 
     def fingerprint(self) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
-
-import torch
-import torch.nn.functional as functional
+from typing import TYPE_CHECKING, Literal
 
 from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 DRAWS = 14
 ERASED = (0.02, 0.2)
@@ -85,6 +85,8 @@ class Augment:
 
         The generator (on the CPU) moves on by the same amount whatever is switched on.
         """
+        import torch
+
         return torch.rand(count, DRAWS, generator=generator, dtype=torch.float64)
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -125,6 +127,9 @@ class Augment:
 
     def _move(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Resample through the inverse of scale · rotation · shear · mirror, then shift, about the centre."""
+        import torch
+        import torch.nn.functional as functional
+
         height, width = images.shape[2:]
         spread = 2.0 * draws - 1.0
         angle = math.radians(self.rotate) * spread[:, 0]
@@ -144,6 +149,8 @@ class Augment:
         return functional.grid_sample(images, grid, mode="bilinear", padding_mode=self.padding, align_corners=False)
 
     def _erase(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        import torch
+
         height, width = images.shape[2:]
         area = ERASED[0] + (ERASED[1] - ERASED[0]) * draws[:, 9]
         aspect = torch.exp(math.log(3.0) * (2.0 * draws[:, 10] - 1.0))
@@ -162,6 +169,8 @@ def _noise(seeds: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
     A SplitMix64 hash of the pixel's number gives four 16-bit uniform numbers, whose sum is scaled.
     """
+    import torch
+
     pixels = torch.arange(1, shape[1:].numel() + 1, device=seeds.device)
     value = seeds[:, None] + pixels * -7046029254386353131
     value = (value ^ _right(value, 30)) * -4658895280553007687

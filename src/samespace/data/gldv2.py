@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pyarrow import compute, csv
 
 from samespace import text
 from samespace.data.listing import Listing
 from samespace.data.source import repeated
 from samespace.errors import InputError, suggest
 from samespace.files import require_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PARTS = ("train", "index", "test")
 EXPECTED = "id and landmark_id, or landmark_id and images"
@@ -61,6 +63,8 @@ def read_landmarks(
     Raises:
         InputError: no such file, a column is missing, a value of another form, or an image twice.
     """
+    from pyarrow import compute
+
     require_file(path, f"a table of {EXPECTED if labelled else 'images, column id'}")
     table = _table(path, labelled)
     if "images" in table.column_names:
@@ -77,6 +81,9 @@ def read_landmarks(
 
 
 def _table(path: Path, labelled: bool) -> pa.Table:
+    import pyarrow as pa
+    from pyarrow import csv
+
     columns = _header(path)
     image = "images" if labelled and "images" in columns else "id"
     wanted = [image, "landmark_id"] if labelled else [image]

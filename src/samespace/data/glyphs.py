@@ -11,14 +11,17 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from samespace.data.source import as_rows
 from samespace.data.strokes import FloatArray, key, normal, skeletons, uniform
 from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK_PIXELS = 256 * 32 * 32
 BUDGET = 2 * 1024**3
@@ -112,6 +115,8 @@ class GlyphSource:
 
     def load(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> torch.Tensor:
         """Draw images, `(B, C, size, size)` uint8; the whole set is drawn at the first call if it fits in memory."""
+        import torch
+
         index = as_rows(rows, len(self))
         drawn = self._all() if len(self) * self.size**2 <= BUDGET else None
         pixels = drawn[index] if drawn is not None else self._draw(index)

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from samespace.data.fit import Size
@@ -23,6 +22,9 @@ from samespace.data.readable import UnreadableImages
 from samespace.data.source import as_rows, digest
 from samespace.errors import InputError, SamespaceError
 from samespace.names import escaped, faults
+
+if TYPE_CHECKING:
+    import torch
 
 BUDGET = 2 * 1024**3
 CHUNK = 4096
@@ -187,9 +189,11 @@ class ListedSource:
             UnreadableImages: images that were not kept in memory cannot be decoded, and such are skipped.
             InputError: likewise, and such are refused.
         """
+        import torch
+
         index = as_rows(rows, len(self))
         if self._pixels is not None:
-            return self._pixels[torch.from_numpy(index)]
+            return torch.from_numpy(self._pixels[index])
         out = np.empty((len(index), *self.image_shape), dtype=np.uint8)
         unreadable: dict[int, str] = {}
         for place, result in enumerate(self._map(self._read, self._rows[index])):
@@ -242,7 +246,7 @@ class ListedSource:
             self._fingerprint = digest([*shape, *self._listing.facts(self._rows)])
         return self._fingerprint
 
-    def _sift(self, budget: int) -> tuple[Rows, list[tuple[str, str]], torch.Tensor | None]:
+    def _sift(self, budget: int) -> tuple[Rows, list[tuple[str, str]], npt.NDArray[np.uint8] | None]:
         """Decode everything if it fits, else look at heads and tails; return what is good, what is not, and pixels."""
         rows, bad = self._named()
         if self._size is None or len(rows) * self._bytes(self._size) > budget:
@@ -263,7 +267,7 @@ class ListedSource:
                 pixels[len(kept)] = decoded[0]
                 self._count(decoded[1])
                 kept.append(row)
-        return np.array(kept, dtype=np.int64), bad, torch.from_numpy(pixels[: len(kept)])
+        return np.array(kept, dtype=np.int64), bad, pixels[: len(kept)]
 
     def _named(self) -> tuple[Rows, list[tuple[str, str]]]:
         """Rows whose id and class can be kept with vectors and in a gallery; those that cannot, and why."""

@@ -6,14 +6,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from samespace.data.readable import Unreadable, load_readable
 from samespace.data.source import ImageSource
 from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +146,8 @@ def sequential(
 
 
 def _read(source: ImageSource, step: int, rows: npt.NDArray[np.int64], pin_memory: bool) -> Batch:
+    import torch
+
     read = load_readable(source, rows)
     images, labels = read.images, torch.from_numpy(source.labels[read.rows])
     if pin_memory:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from samespace.data.source import ImageSource, Rows, as_rows
 from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 
 class UnreadableImages(InputError):

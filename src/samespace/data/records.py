@@ -16,8 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pyarrow import csv
 
 from samespace import text
 from samespace.data.source import repeated
@@ -174,6 +172,9 @@ def read_index(path: Path) -> tuple[Ints, Ints]:
     Raises:
         InputError: not such a file, no line in it, or a key twice.
     """
+    import pyarrow as pa
+    from pyarrow import csv
+
     require_file(path, "the index of a RecordIO file, .idx")
     if path.read_bytes().translate(None, _INDEX_BYTES):
         # the reader below takes more for a number than is written here, such as 0x1f

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Rows = Sequence[int] | npt.NDArray[np.int64]
 

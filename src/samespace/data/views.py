@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from samespace.data.augment import DRAWS, Augment
 from samespace.data.source import ImageSource, Rows, as_rows, digest
 from samespace.data.strokes import key, uniform
 from samespace.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class FixedViews:
         Returns:
             (B, C, H, W) in [0, 1], in whole 255ths.
         """
+        import torch
+
         draws = torch.from_numpy(uniform(key(self.seed, "view", numbers, views), DRAWS))
         return (self.augment.apply(unit, draws) * 255).round() / 255
 
@@ -88,6 +92,8 @@ class ViewSource:
 
     def load(self, rows: Rows) -> Tensor:
         """The view of these images, (B, C, H, W) uint8."""
+        import torch
+
         index = as_rows(rows, len(self))
         unit = self._source.load(index).float() / 255
         changed = self._views.apply(unit, self._numbers[index], np.full(len(index), self._view))

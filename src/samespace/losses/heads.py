@@ -8,14 +8,16 @@ from torch.nn import functional
 
 from samespace.errors import InputError
 from samespace.losses.checks import check_batch, check_range, full_precision, widen
-from samespace.losses.margins import Margin, check_margin, check_scale, margin_loss
+from samespace.losses.chunked import Softmax, classification_loss
+from samespace.losses.margins import Margin, check_margin, check_scale
 
 
 class MarginHead(nn.Module):
     """Classifier with a margin: BCT Eq. 4, UniBCT Eq. 3-4.
 
     `head(embeddings, labels)` is the training loss; `head.weight` (num_classes, embedding_dim) is what a successor of
-    this model needs as its old classifier. The head is a module: give its parameters to the optimiser too.
+    this model needs as its old classifier. The head is a module: give its parameters to the optimiser too. A batch of
+    many classes is computed in chunks, and can then be differentiated once only; see `losses.chunked`.
 
     Args:
         num_classes: classes of the training set.
@@ -66,8 +68,10 @@ class MarginHead(nn.Module):
         check_batch(embeddings, labels)
         check_range(labels, len(self.weight), "the head")
         with full_precision(embeddings):
-            logits = self.logits(embeddings)
-            return margin_loss(logits, labels.long(), margin=self.margin, scale=self.scale, value=self.margin_value)
+            vectors = self._vectors(embeddings)
+            weight, bias = self._widened(vectors.dtype)
+            kind = Softmax(self.margin, self.scale, self.margin_value, normalized=self.margin != "softmax")
+            return classification_loss(vectors, weight, bias, labels.long(), kind)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Responses without a margin, (B, num_classes): scaled cosines, or W x + b for plain `softmax`.
@@ -75,16 +79,24 @@ class MarginHead(nn.Module):
         Raises:
             InputError: the embeddings are not of the head's dimension.
         """
+        with full_precision(embeddings):
+            vectors = self._vectors(embeddings)
+            weight, bias = self._widened(vectors.dtype)
+            return functional.linear(
+                vectors, weight if self.margin == "softmax" else functional.normalize(weight), bias
+            )
+
+    def _vectors(self, embeddings: Tensor) -> Tensor:
+        """What is multiplied by the weight: scaled unit vectors, or the embeddings for plain `softmax`."""
         if embeddings.ndim != 2 or embeddings.shape[1] != self.weight.shape[1]:
             raise InputError(
                 f"embeddings have shape {tuple(embeddings.shape)}; the head takes (batch, {self.weight.shape[1]})"
             )
-        with full_precision(embeddings):
-            vectors = widen(embeddings)
-            weight = self.weight.to(vectors.dtype)
-            if self.margin == "softmax":
-                return functional.linear(vectors, weight, None if self.bias is None else self.bias.to(vectors.dtype))
-            return functional.linear(self.scale * functional.normalize(vectors), functional.normalize(weight))
+        vectors = widen(embeddings)
+        return vectors if self.margin == "softmax" else self.scale * functional.normalize(vectors)
+
+    def _widened(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        return self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
 
     def extra_repr(self) -> str:
         """Sizes and settings, for print."""

@@ -16,7 +16,8 @@ from samespace.losses.checks import (
     old_part,
     widen,
 )
-from samespace.losses.margins import Margin, check_margin, check_scale, margin_loss
+from samespace.losses.chunked import Softmax, classification_loss
+from samespace.losses.margins import Margin, check_margin, check_scale
 from samespace.prototypes.rows import Vectors, check_class_map, check_vectors
 
 
@@ -144,8 +145,9 @@ class InfluenceLoss(nn.Module):
             vectors = widen(old_part(embeddings, self.weight.shape[1], self.prefix))
             if self.margin != "softmax":
                 vectors = self.scale * functional.normalize(vectors)
-            logits = functional.linear(vectors, self.weight.to(vectors.dtype), self.offset.to(vectors.dtype))
-            return margin_loss(logits, targets, margin=self.margin, scale=self.scale, value=self.margin_value)
+            weight, offset = self.weight.to(vectors.dtype), self.offset.to(vectors.dtype)
+            kind = Softmax(self.margin, self.scale, self.margin_value, normalized=False)
+            return classification_loss(vectors, weight, offset, targets, kind)
 
     def counts(self, labels: Tensor) -> Tensor:
         """How many samples of a batch have a target: scalar float32 tensor on the device of labels (B,).

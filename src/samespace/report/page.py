@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from samespace.errors import InputError
@@ -18,6 +17,8 @@ from samespace.report import wording
 from samespace.report.figures import plots
 
 if TYPE_CHECKING:
+    import jinja2
+
     from samespace.evaluate.certificate import Certificate
     from samespace.report.pictures import ImageLookup
 
@@ -92,6 +93,8 @@ def inline(svg: str) -> Markup:
 
 @cache
 def _environment() -> jinja2.Environment:
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE / "templates"),
         autoescape=True,

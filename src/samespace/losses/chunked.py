@@ -1,0 +1,186 @@
+"""Margin softmax over many classes with its gradients in closed form, a few rows of the batch at a time."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from samespace.losses.checks import full_precision
+from samespace.losses.margins import MARGINS, Margin, margin_loss
+
+LEAST: float = 2**17
+"""Logits from which on the loss is computed in chunks."""
+ROWS = 128
+"""Samples in a chunk."""
+BLOCK = 2**19
+"""Values that a CPU takes through all elementwise steps while they are in its cache."""
+EPSILON = 1e-12
+"""Least length of a row that is normalised, as in `torch.nn.functional.normalize`."""
+
+
+class Softmax(NamedTuple):
+    """What kind of margin softmax it is.
+
+    Attributes:
+        margin: its form.
+        scale: what the vectors were multiplied by.
+        value: margin value.
+        normalized: whether the rows of the weight are taken at unit length.
+    """
+
+    margin: Margin
+    scale: float
+    value: float
+    normalized: bool
+
+
+class Gradients(NamedTuple):
+    """Of the mean loss, each of its tensor's shape; None where it is not wanted."""
+
+    vectors: Tensor | None
+    weight: Tensor | None
+    offset: Tensor | None
+
+
+def classification_loss(
+    vectors: Tensor, weight: Tensor, offset: Tensor | None, targets: Tensor, kind: Softmax
+) -> Tensor:
+    """`margin_loss` of `vectors @ weight.T + offset`, from `LEAST` logits on in chunks, which is then faster.
+
+    Below that, and within `torch.compile`, the whole matrix of logits is made and PyTorch differentiates it.
+    Arguments as of `chunked_margin_loss`.
+    """
+    if len(vectors) * len(weight) >= LEAST and not torch.compiler.is_compiling():
+        return chunked_margin_loss(vectors, weight, offset, targets, kind)
+    logits = functional.linear(vectors, functional.normalize(weight) if kind.normalized else weight, offset)
+    return margin_loss(logits, targets, margin=kind.margin, scale=kind.scale, value=kind.value)
+
+
+def chunked_margin_loss(
+    vectors: Tensor, weight: Tensor, offset: Tensor | None, targets: Tensor, kind: Softmax
+) -> Tensor:
+    """`margin_loss` of `vectors @ weight.T + offset` for many classes, to the rounding of its type.
+
+    The forward pass computes the gradients too, `ROWS` samples at a time, so that the largest temporary has
+    `ROWS` × C values and no normalised copy of the weight is made: three products in all, where keeping only the
+    log-sum-exp would need a fourth. It can be differentiated once; a second backward pass computes anew.
+
+    Args:
+        vectors: (B, D) float32 or float64; scaled unit vectors where the kind is normalised.
+        weight: (C, D) of the same type, rows of any length.
+        offset: (C,), None = zero; -inf takes a class out.
+        targets: (B,) int64; -1 = no target, the sample contributes nothing.
+        kind: of softmax.
+    """
+    loss: Tensor = _Chunked.apply(vectors, weight, offset, targets, kind)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, vectors: Tensor, weight: Tensor, offset: Tensor | None, targets: Tensor, kind: Softmax
+    ) -> Tensor:
+        loss, ctx.gradients = _loss_and_gradients(vectors, weight, offset, targets, kind, ctx.needs_input_grad[:3])
+        ctx.save_for_backward(vectors, weight, offset, targets)
+        ctx.kind = kind
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_loss: Tensor) -> tuple[Tensor | None, ...]:
+        # Scaled in place and handed over: the weight's gradient is as large as the weight.
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            _, gradients = _loss_and_gradients(*ctx.saved_tensors, ctx.kind, ctx.needs_input_grad[:3])
+        return (*(None if one is None else one.mul_(of_loss) for one in gradients), None, None)
+
+
+def _loss_and_gradients(
+    vectors: Tensor,
+    weight: Tensor,
+    offset: Tensor | None,
+    targets: Tensor,
+    kind: Softmax,
+    wanted: tuple[bool, ...],
+) -> tuple[Tensor, Gradients]:
+    inverse = torch.linalg.vector_norm(weight, dim=1).clamp_(min=EPSILON).reciprocal_() if kind.normalized else None
+    by_vectors, by_weight, by_offset = (
+        torch.zeros_like(tensor) if tensor is not None and want else None
+        for tensor, want in zip((vectors, weight, offset), wanted, strict=True)
+    )
+    total = vectors.new_zeros(())
+    share = 1 / (targets >= 0).sum().clamp(min=1).to(vectors.dtype)
+    buffer = vectors.new_empty(min(ROWS, len(vectors)), len(weight))
+    with full_precision(vectors):
+        for start in range(0, len(vectors), ROWS):
+            rows = slice(start, start + ROWS)
+            some, own = vectors[rows], targets[rows]
+            logits = torch.mm(some, weight.T, out=buffer[: len(some)])
+            losses, factor = _to_gradient(logits, own, inverse, offset, kind)
+            total += losses.sum()
+            factor = (factor * share)[:, None]
+            if by_vectors is not None:
+                torch.mm(logits, weight, out=by_vectors[rows]).mul_(factor)
+            if by_weight is not None:
+                by_weight.addmm_(logits.T, some * factor)
+            if by_offset is not None:
+                by_offset.addmv_(logits.T, factor[:, 0])
+    if by_weight is not None and inverse is not None:
+        _project(by_weight, weight, inverse)
+    return total * share, Gradients(by_vectors, by_weight, by_offset)
+
+
+def _to_gradient(
+    logits: Tensor, targets: Tensor, inverse: Tensor | None, offset: Tensor | None, kind: Softmax
+) -> tuple[Tensor, Tensor]:
+    """Losses (b,) of some rows; turns their products (b, C) into gradients but for the factors (b,), given too.
+
+    The gradients are by the products of vectors and weight, so they hold the inverse lengths of the weight's rows.
+    """
+    losses, factors = [], []
+    step = max(1, BLOCK // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    for start in range(0, len(logits), step):
+        block, own = logits[start : start + step], targets[start : start + step]
+        counted = (own >= 0).to(block.dtype)
+        if inverse is not None:
+            block.mul_(inverse)
+        if offset is not None:
+            block.add_(offset)
+        columns = own.clamp(min=0)[:, None]
+        target, slope = _lowered(block.gather(1, columns).masked_fill(own[:, None] < 0, 0), kind)
+        block.scatter_(1, columns, target)
+        top = block.amax(dim=1, keepdim=True)
+        likely = block.sub_(top).exp_()
+        normalizer = likely.sum(dim=1, keepdim=True)
+        losses.append(((normalizer.log() + top - target)[:, 0]).mul_(counted))
+        block.scatter_(1, columns, (likely.gather(1, columns) - normalizer) * slope)
+        if inverse is not None:
+            block.mul_(inverse)
+        factors.append(counted / normalizer[:, 0])
+    return torch.cat(losses), torch.cat(factors)
+
+
+def _lowered(target: Tensor, kind: Softmax) -> tuple[Tensor, Tensor]:
+    """Logits of the samples' own classes with the margin, and their slope by those without."""
+    lower = MARGINS[kind.margin].lower
+    if lower is None:
+        return target, torch.ones_like(target)
+    with torch.enable_grad():
+        cosine = (target / kind.scale).requires_grad_()
+        lowered = lower(cosine, kind.value)
+        (slope,) = torch.autograd.grad(lowered.sum(), cosine)
+    return kind.scale * lowered.detach(), slope
+
+
+def _project(gradient: Tensor, weight: Tensor, inverse: Tensor) -> None:
+    """Take from the weight's gradient (C, D), in place, its part along each row, whose length plays no role."""
+    step = max(1, BLOCK // weight.shape[1]) if weight.device.type == "cpu" else len(weight)
+    for start in range(0, len(weight), step):
+        mine, rows, length = gradient[start : start + step], weight[start : start + step], inverse[start : start + step]
+        along = (mine * rows).sum(dim=1) * length.square()
+        mine.addcmul_(rows, along.masked_fill(length >= 1 / EPSILON, 0)[:, None], value=-1)

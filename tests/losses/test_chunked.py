@@ -1,0 +1,151 @@
+"""The margin softmax in chunks is the one of `margin_loss`, and keeps little memory."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from samespace.losses import MARGINS, InfluenceLoss, Margin, MarginHead, chunked
+from samespace.losses.chunked import Softmax, chunked_margin_loss
+from samespace.losses.margins import margin_loss
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything in chunks, of 5 rows and of blocks of 3."""
+    monkeypatch.setattr(chunked, "LEAST", 0)
+    monkeypatch.setattr(chunked, "ROWS", 5)
+    monkeypatch.setattr(chunked, "BLOCK", 40)
+
+
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "LEAST", math.inf)
+
+
+def gradients(loss: Tensor, *of: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, of, retain_graph=True))
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("margin", MARGINS)
+def test_loss_and_gradients_equal_those_of_the_whole_matrix(margin: Margin, normalized: bool) -> None:
+    torch.manual_seed(0)
+    linear = margin == "softmax"
+    x, w = (torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (17, 13))
+    offset = torch.randn(13, dtype=torch.float64).index_fill(0, torch.tensor([0, 3]), -torch.inf)
+    targets = torch.randint(4, 13, (17,)).index_fill(0, torch.tensor([2, 9]), -1)
+    scale, value = 1.0 if linear else 8.0, MARGINS[margin].default
+    vectors = x if linear else scale * functional.normalize(x)
+    unit = w if linear else functional.normalize(w)
+    kind = Softmax(margin, scale, value, normalized and not linear)
+    expected = margin_loss(functional.linear(vectors, unit, offset), targets, margin=margin, scale=scale, value=value)
+    loss = chunked_margin_loss(vectors, w if kind.normalized else unit, offset, targets, kind)
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
+    for ours, theirs in zip(gradients(loss, x, w), gradients(expected, x, w), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("margin", sorted(set(MARGINS) - {"arcface-straight-through"}))
+def test_gradients_pass_the_numeric_check(margin: Margin) -> None:
+    torch.manual_seed(1)
+    head = MarginHead(4, 3, margin=margin, scale=8.0, bias=margin == "softmax").double()
+    names = [name for name, _ in head.named_parameters()]
+    embeddings, labels = torch.randn(7, 3, dtype=torch.float64, requires_grad=True), torch.tensor([0, 1, 2, 3, 0, 0, 1])
+
+    def loss(embeddings: Tensor, *values: Tensor) -> Tensor:
+        result: Tensor = torch.func.functional_call(head, dict(zip(names, values, strict=True)), (embeddings, labels))
+        return result
+
+    assert torch.autograd.gradcheck(loss, (embeddings, *head.parameters()))
+
+
+@pytest.mark.parametrize("scale", [16.0, 64.0])
+def test_in_float32_it_is_as_near_the_truth_as_the_whole_matrix(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    torch.manual_seed(2)
+    head, exact = MarginHead(300, 32, scale=scale), MarginHead(300, 32, scale=scale).double()
+    exact.load_state_dict(head.state_dict())
+    embeddings, labels = torch.randn(40, 32), torch.randint(0, 300, (40,))
+
+    def error(head: MarginHead) -> list[float]:
+        x, true = embeddings.clone().requires_grad_(), embeddings.double().requires_grad_()
+        ours, theirs = head(x, labels), exact(true, labels)
+        pairs = zip(
+            [ours, *gradients(ours, x, head.weight)], [theirs, *gradients(theirs, true, exact.weight)], strict=True
+        )
+        return [float(((a.double() - b).norm() / b.norm()).detach()) for a, b in pairs]
+
+    chunks = error(head)
+    whole(monkeypatch)
+    for mine, theirs in zip(chunks, error(head), strict=True):
+        assert mine <= 3 * theirs + 1e-6
+
+
+def test_a_second_backward_pass_and_a_factor_on_the_loss() -> None:
+    torch.manual_seed(3)
+    head, x, labels = MarginHead(9, 4), torch.randn(6, 4, requires_grad=True), torch.arange(6)
+    once = gradients(head(x, labels), x, head.weight)
+    loss = 3 * head(x, labels)
+    for _ in range(2):
+        again = torch.autograd.grad(loss, (x, head.weight), retain_graph=True)
+        torch.testing.assert_close([one / 3 for one in again], once)
+
+
+def test_a_row_of_no_length_gets_the_gradient_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    head, x, labels = MarginHead(9, 4, scale=4.0).double(), torch.randn(6, 4).double(), torch.arange(6)
+    with torch.no_grad():
+        head.weight[2], head.weight[3] = 0.0, 1e-14
+        x[1] = 0.0
+    ours = gradients(head(x, labels), head.weight)[0]
+    whole(monkeypatch)
+    torch.testing.assert_close(ours, gradients(head(x, labels), head.weight)[0])
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_the_influence_loss_with_missing_prototypes(monkeypatch: pytest.MonkeyPatch, prefix: bool) -> None:
+    torch.manual_seed(5)
+    prototypes = torch.randn(20, 6).index_fill(0, torch.tensor([0, 7]), torch.nan)
+    loss = InfluenceLoss(prototypes, prefix=prefix, scale=16.0)
+    x = torch.randn(12, 8 if prefix else 6, requires_grad=True)
+    for labels in (torch.arange(12), torch.tensor([0, 7] * 6)):
+        monkeypatch.setattr(chunked, "LEAST", 0)
+        value = loss(x, labels)
+        (ours,) = gradients(value, x)
+        whole(monkeypatch)
+        expected = loss(x, labels)
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(ours, gradients(expected, x)[0])
+
+
+def test_without_gradients_none_are_computed() -> None:
+    head, x, labels = MarginHead(9, 4), torch.randn(6, 4), torch.arange(6)
+    with torch.no_grad():
+        loss = head(x, labels)
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, head(x, labels).detach())
+    assert head(torch.empty(0, 4, requires_grad=True), labels[:0]).item() == 0
+
+
+def test_repeated_steps_are_equal_bit_by_bit() -> None:
+    torch.manual_seed(6)
+    head, x, labels = MarginHead(50, 16), torch.randn(12, 16, requires_grad=True), torch.arange(12)
+    first, second = (gradients(head(x, labels), x, head.weight) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_no_matrix_of_all_logits_is_kept_for_the_backward_pass() -> None:
+    head, x, labels = MarginHead(50, 16), torch.randn(12, 16, requires_grad=True), torch.arange(12)
+    sizes: list[torch.Size] = []
+
+    def keep(saved: Tensor) -> Tensor:
+        sizes.append(saved.shape)
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, keep):
+        head(x, labels)
+    assert sizes
+    assert (12, 50) not in sizes
