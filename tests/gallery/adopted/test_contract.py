@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,11 @@ from .applications import NEW, OLD, STORES, PostgresApplication, World, colour, 
 @pytest.fixture(params=STORES)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """An application with 160 rows, adopted, on each kind of store in turn."""
+    # the second form of a collection differs in how it is searched and released; all of it with SAMESPACE_EXAMPLES
+    differs = ("slow_search", "next_search", "added_when", "release")
+    short = not any(part in request.node.name for part in differs) and "SAMESPACE_EXAMPLES" not in os.environ
+    if request.param == STORES[-1] and short:
+        pytest.skip("runs with SAMESPACE_EXAMPLES set: the other form of a collection does the same here")
     yield from made_world(request, tmp_path / "ledger")
 
 
