@@ -49,6 +49,7 @@ class Augment:
 
     Example:
         >>> augment = Augment(rotate=10, translate=0.1, flip=True)
+        >>> import torch
         >>> draws = augment.draw(4, torch.Generator().manual_seed(0))
         >>> augment.apply(torch.rand(4, 1, 8, 8), draws).shape
         torch.Size([4, 1, 8, 8])
