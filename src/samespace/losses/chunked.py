@@ -96,7 +96,8 @@ class _Chunked(torch.autograd.Function):
         # Scaled in place and handed over: the weight's gradient is as large as the weight.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
-            _, gradients = _loss_and_gradients(*ctx.saved_tensors, ctx.kind, ctx.needs_input_grad[:3])
+            vectors, weight, offset, targets = ctx.saved_tensors
+            _, gradients = _loss_and_gradients(vectors, weight, offset, targets, ctx.kind, ctx.needs_input_grad[:3])
         return (*(None if one is None else one.mul_(of_loss) for one in gradients), None, None)
 
 
