@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= samespace-demo
+WORKERS ?= 2
 
 .PHONY: setup demo test check bench docs clean
 
@@ -19,7 +20,7 @@ demo: setup
 	$(BIN)/samespace demo --out $(OUT)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .
