@@ -129,13 +129,15 @@ class CountingSource:
 
 def test_a_vector_index_is_a_line_in_indexes(monkeypatch, tmp_path):
     checked = []
-    monkeypatch.setitem(INDEXES, "toy", Index(lambda ledger, address: CountingSource(ledger), checked.append))
+    monkeypatch.setitem(
+        INDEXES, "toy", Index(lambda ledger, *server: CountingSource(ledger), lambda *server: checked.append(server[0]))
+    )
     space = Space(weights="00" * 32, preprocessing="none", dim=4, normalized=True, name="v1")
     vectors = VectorSet.from_arrays(np.eye(4, dtype=np.float32), ids=["a", "b", "c", "d"], space=space)
     with Gallery.create(tmp_path / "g", space, index="toy://somewhere") as gallery:
         gallery.add(vectors)
     assert checked == ["toy://somewhere"]
-    with Gallery.open(tmp_path / "g") as gallery:
+    with Gallery.open(tmp_path / "g", index="toy://somewhere") as gallery:
         answer = gallery.search(vectors.subset(np.array([2])), k=1)
     assert [hit.item for hit in answer.hits[0]] == ["c"]
     assert CountingSource.snapshots

@@ -19,7 +19,8 @@ from samespace.gallery.ledger.ledger import Ledger
 INDEX = "index"
 NAMED_VARIABLE, KEY_VARIABLE = "SAMESPACE_INDEX", "QDRANT_API_KEY"
 
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\-\[\]:_]+(/[A-Za-z0-9._~/\-]*)?")
+_ADDRESS = re.compile(r"([a-z]+)://[A-Za-z0-9.\-\[\]:_]+(/[A-Za-z0-9._~/\-]*)?")
+_OF_STORES = ("file", "postgresql", "postgres")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def open_source_of(ledger: Ledger, index: str | None = None, key: str | None = N
             raise InputError(f"{ledger.location} was made without an index on a server; open it without one")
         scheme, marker, _ = ledger.location.partition("://")
         return INDEXES[scheme if marker and scheme in INDEXES else "file"].open(ledger, ledger.location, None)
-    if not isinstance(made_with, str) or not _ADDRESS.fullmatch(made_with):
+    if not isinstance(made_with, str) or not _is_address(made_with):
         raise GalleryError(
             f"{ledger.location}: its index is at no address ({made_with!r:.80}); the database was altered"
         )
@@ -124,8 +125,14 @@ def require_index(address: str, key: str | None = None) -> None:
     INDEXES[address.partition("://")[0]].check(address, key)
 
 
+def _is_address(text: str) -> bool:
+    """Whether it is the address of an index on a server of its own, beside the ledger."""
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and found[1] in INDEXES and found[1] not in _OF_STORES
+
+
 def _require_address(address: str) -> None:
-    if _ADDRESS.fullmatch(address):
+    if _is_address(address):
         return
     shown = re.sub(r"//[^/@]*@", "//…@", address)
     raise InputError(
