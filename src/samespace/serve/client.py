@@ -76,6 +76,12 @@ class Client:
             import httpx
         except ImportError:
             raise InputError("samespace.Client needs httpx: pip install 'samespace[serve]'") from None
+        if not address.startswith(("http://", "https://")):
+            raise InputError(f"the address of a service is http://HOST:PORT or https://HOST, got {address!r}")
+        if not gallery:
+            raise InputError("name the gallery of the service; GET /v1 lists them")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise InputError("a key of the service is one line of plain letters and digits, as 'serve key add' gave it")
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._unreachable = httpx.TransportError
         self._path = f"/v1/{quote(gallery, safe='')}"
@@ -370,6 +376,8 @@ def _refusal(status: int, content: bytes) -> SamespaceError:
 
 def _wire(vectors: VectorSet) -> dict[str, Any]:
     """Vectors as a request has them."""
+    if not isinstance(vectors, VectorSet):
+        raise InputError(f"vectors go to the service as a VectorSet, got {type(vectors).__name__}")
     if vectors.space is None:
         raise undeclared(vectors.name)
     held = np.ascontiguousarray(vectors.vectors, dtype="<f4")

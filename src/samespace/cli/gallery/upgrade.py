@@ -93,8 +93,13 @@ def upgrade(
     with Gallery.open(location) as gallery:
         read = prepare_upgrade(gallery, given, certificates, pairs, options["accept_uncertified"])
         found = gallery.upgrade(given, read, **options)
+        state = gallery.state
     if write_result(found.to_dict(), json_to):
-        print_switched(found, console(), f"next: samespace gallery backfill {quote(gallery.location)}")
+        place = quote(gallery.location)
+        step = f"next: samespace gallery backfill {place}"
+        if not all(map(state.calibrated, state.servable)):
+            step = f"next: samespace gallery calibrate {place} QUERIES ITEMS"
+        print_switched(found, console(), step)
 
 
 def _begin_behind(

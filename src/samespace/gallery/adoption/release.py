@@ -23,7 +23,7 @@ from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
-from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, end_upgrades, require_unused
+from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, end_upgrades, nothing_to_seal, require_unused
 from samespace.progress import Advance, silent
 from samespace.space import Space
 from samespace.typed import plain
@@ -314,7 +314,7 @@ def _require_upgraded(
     """`among`: only rows of these items are asked for; None is a row that is no item yet."""
     upgrade = state.upgrade
     if upgrade is None or upgrade.state != "open" or upgrade.new != state.query:
-        raise GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
+        raise nothing_to_seal(state, where)
     lacking = reader.session.all(
         "SELECT COUNT(*) FROM adopted_rows v LEFT JOIN adopted a ON a.key = v.key "
         f"WHERE {'TRUE' if among is None else 'a.item = ANY(?)'} AND NOT {superseded((state.query,))}",

@@ -20,7 +20,7 @@ from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.schema import sqlite_vectors
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
-from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, end_upgrades, require_unused
+from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, end_upgrades, nothing_to_seal, require_unused
 from samespace.progress import Advance, silent
 from samespace.typed import plain
 
@@ -156,7 +156,7 @@ def _handed(writer: LedgerWriter, release: CollectionRelease, where: str) -> Sea
 def _require_upgraded(reader: LedgerReader, state: State, where: str) -> None:
     upgrade = state.upgrade
     if upgrade is None or upgrade.state != "open" or upgrade.new != state.query:
-        raise GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
+        raise nothing_to_seal(state, where)
     lacking = len(reader.unserved([state.query]))
     if lacking:
         raise GalleryError(

@@ -138,7 +138,7 @@ def being_filled(state: State, where: str) -> Upgrade:
     if state.filling is None:
         raise GalleryError(
             f"{where}: no upgrade is being filled, so there is nothing to switch to; begin one with 'samespace gallery "
-            f"upgrade {quote(where)} --behind --model DIR'"
+            "upgrade GALLERY --behind --model DIR'"
         )
     return state.filling
 

@@ -144,12 +144,22 @@ def _abandoned(state: State) -> list[int]:
     ]
 
 
+def nothing_to_seal(state: State, where: str) -> GalleryError:
+    """Why there is no upgrade to seal."""
+    if state.filling is not None:
+        return GalleryError(
+            f"{where}: an upgrade is being filled; seal after the switch: 'samespace gallery backfill GALLERY', then "
+            "'samespace gallery switch GALLERY'"
+        )
+    return GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
+
+
 def _under_way(state: State, where: str) -> Upgrade:
     if state.upgrade is not None:
         return state.upgrade
     sealed = next((one for one in state.upgrades if one.state == "sealed" and one.new == state.query), None)
     if sealed is None:
-        raise GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
+        raise nothing_to_seal(state, where)
     if len(state.ancestry) == 1 and not _abandoned(state):
         raise GalleryError(f"{where}: the upgrade to {state.spaces[state.query].space} is sealed already")
     # a partial seal left old vectors for items that may have been embedded since
