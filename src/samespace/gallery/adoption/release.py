@@ -23,7 +23,14 @@ from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
-from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, end_upgrades, nothing_to_seal, require_unused
+from samespace.gallery.upgrade.seal import (
+    UNUSED_SECONDS,
+    Sealed,
+    end_upgrades,
+    require_complete,
+    require_switched,
+    require_unused,
+)
 from samespace.progress import Advance, silent
 from samespace.space import Space
 from samespace.typed import plain
@@ -312,21 +319,14 @@ def _require_upgraded(
     reader: LedgerReader, state: State, table: AdoptedTable, where: str, *, among: Sequence[int | None] | None = None
 ) -> None:
     """`among`: only rows of these items are asked for; None is a row that is no item yet."""
-    upgrade = state.upgrade
-    if upgrade is None or upgrade.state != "open" or upgrade.new != state.query:
-        raise nothing_to_seal(state, where)
+    require_switched(state, where)
     lacking = reader.session.all(
         "SELECT COUNT(*) FROM adopted_rows v LEFT JOIN adopted a ON a.key = v.key "
         f"WHERE {'TRUE' if among is None else 'a.item = ANY(?)'} AND NOT {superseded((state.query,))}",
         [] if among is None else [[item for item in among if item is not None]],
     )[0][0]
     lacking += 0 if among is None else sum(item is None for item in among)
-
-    if lacking:
-        raise GalleryError(
-            f"{where}: {lacking:,} rows have no vector of {state.spaces[state.query].space}, or have changed since "
-            "they got it; carry on with 'samespace gallery backfill GALLERY', then seal again"
-        )
+    require_complete(state, where, lacking, "rows")
 
 
 def _indexes(reader: LedgerReader, table: AdoptedTable, space: Space, measure: str) -> tuple[_Index, ...]:

@@ -20,7 +20,14 @@ from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.schema import sqlite_vectors
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
-from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, end_upgrades, nothing_to_seal, require_unused
+from samespace.gallery.upgrade.seal import (
+    UNUSED_SECONDS,
+    Sealed,
+    end_upgrades,
+    require_complete,
+    require_switched,
+    require_unused,
+)
 from samespace.progress import Advance, silent
 from samespace.typed import plain
 
@@ -154,12 +161,5 @@ def _handed(writer: LedgerWriter, release: CollectionRelease, where: str) -> Sea
 
 
 def _require_upgraded(reader: LedgerReader, state: State, where: str) -> None:
-    upgrade = state.upgrade
-    if upgrade is None or upgrade.state != "open" or upgrade.new != state.query:
-        raise nothing_to_seal(state, where)
-    lacking = len(reader.unserved([state.query]))
-    if lacking:
-        raise GalleryError(
-            f"{where}: {lacking:,} points have no vector of {state.spaces[state.query].space}, or have changed since "
-            "they got it; carry on with 'samespace gallery backfill GALLERY', then seal again"
-        )
+    require_switched(state, where)
+    require_complete(state, where, len(reader.unserved([state.query])), "points")

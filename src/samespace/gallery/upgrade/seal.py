@@ -154,6 +154,30 @@ def nothing_to_seal(state: State, where: str) -> GalleryError:
     return GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
 
 
+def require_switched(state: State, where: str) -> None:
+    """Refuse to hand over vectors of an application while queries do not use the newer ones, or no longer can go back.
+
+    Raises:
+        GalleryError: no upgrade is open.
+    """
+    upgrade = state.upgrade
+    if upgrade is None or upgrade.state != "open" or upgrade.new != state.query:
+        raise nothing_to_seal(state, where)
+
+
+def require_complete(state: State, where: str, lacking: int, what: str) -> None:
+    """Refuse to hand over vectors of an application that are not all there; `what` it calls its items.
+
+    Raises:
+        GalleryError: some are `lacking`.
+    """
+    if lacking:
+        raise GalleryError(
+            f"{where}: {lacking:,} {what} have no vector of {state.spaces[state.query].space}, or have changed since "
+            "they got it; carry on with 'samespace gallery backfill GALLERY', then seal again"
+        )
+
+
 def _under_way(state: State, where: str) -> Upgrade:
     if state.upgrade is not None:
         return state.upgrade
