@@ -15,6 +15,7 @@ import numpy as np
 
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery import doctor
+from samespace.gallery.adoption.handing_over import hand_over, release_lines
 from samespace.gallery.backfill import run
 from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.order import Custom, Order
@@ -34,7 +35,6 @@ from samespace.gallery.ingest.store import Added
 from samespace.gallery.items import StoredItem, stored_item
 from samespace.gallery.ledger.filters import Where
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.sqlite import SqliteEngine
 from samespace.gallery.ledger.state import State, Upgrade
 from samespace.gallery.models import absolute, embedder_of, embedders_at_hand, job_of, new_space
 from samespace.gallery.quality import Quality, Queries, measure, require_known
@@ -678,13 +678,12 @@ class Gallery:
                 raise GalleryError(
                     f"{self.location}: an adopted table is handed over whole; backfill what is left first"
                 )
-            options = self._release_options(drop_index)
-            sealed: Sealed = self._release().hand_over(
-                store, unused_for=unused_for, end_grace=end_grace, advance=advance, **options
-            )
-            self._compact(advance)
-            return sealed
-        sealed = seal(self.ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
+            sealed = hand_over(
+                self.ledger, store,
+                unused_for=unused_for, end_grace=end_grace, drop_index=drop_index, advance=advance,
+            )  # fmt: skip
+        else:
+            sealed = seal(self.ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
         self._compact(advance)
         return sealed
 
@@ -712,10 +711,7 @@ class Gallery:
             GalleryError: the vectors cannot be handed over now.
         """
         store = store_of(self.source)
-        if store is None:
-            return []
-        lines: list[str] = self._release().plan_release(store, **self._release_options(drop_index)).lines()
-        return lines
+        return [] if store is None else release_lines(self.ledger, store, drop_index=drop_index)
 
     def status(self) -> Status:
         """Spaces, items, upgrade, work, workers, rate and time left."""
@@ -803,21 +799,6 @@ class Gallery:
             require_same_model(self.ledger, generation, embedder)
             self._trusted = (asked, embedder)
         return self._trusted[1]
-
-    def _release(self) -> Any:
-        """How what the gallery has adopted is handed over."""
-        if isinstance(self.ledger.engine, SqliteEngine):
-            from samespace.gallery.adoption import release_collection
-
-            return release_collection
-        from samespace.gallery.adoption import release
-
-        return release
-
-    def _release_options(self, drop_index: bool) -> dict[str, bool]:
-        if drop_index and isinstance(self.ledger.engine, SqliteEngine):
-            raise InputError(f"{self.location} has adopted no table; --drop-index is about the indexes of one")
-        return {"drop_index": True} if drop_index else {}
 
     def _require_own_items(self) -> None:
         store = store_of(self.source)

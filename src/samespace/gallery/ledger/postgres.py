@@ -57,6 +57,9 @@ class PostgresEngine:
         GalleryError: there is no gallery, or the server cannot be reached or used.
     """
 
+    elsewhere: None = None
+    """All vectors are in the database, an application's too."""
+
     def __init__(
         self,
         location: str,

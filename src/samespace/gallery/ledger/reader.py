@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args
 
 import numpy as np
 
@@ -45,6 +45,14 @@ _AT_ONCE = 500
 _MOST_UNUSED = 2**24
 _ALTERED = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 _PAGE = 50_000
+
+
+class Elsewhere(Protocol):
+    """Where the vectors of a space lie that an engine's own tables do not hold."""
+
+    def get(self, reader: LedgerReader, items: Ints) -> Rows:
+        """Those of these items as they are now, as far as they are there."""
+        ...
 
 
 class LedgerReader:
@@ -358,9 +366,9 @@ class LedgerReader:
             yield Item(number, name, content, label, bool(deleted))
 
     def _rows(self, generation: int, sql: str, values: Sequence[Any]) -> Rows:
-        elsewhere = getattr(self.engine, "elsewhere", None)
+        elsewhere = self.engine.elsewhere
         if elsewhere is not None and self.engine.written(generation) is None:
-            return cast("Rows", elsewhere.get(self, _column(self.session.all(sql, values), 1)))
+            return elsewhere.get(self, _column(self.session.all(sql, values), 1))
         rows, vectors = self.vectors(sql, values, self._dim(generation))
         return Rows(_column(rows, 0), _column(rows, 1), vectors, _column(rows, 2), tuple(row[3] for row in rows))
 

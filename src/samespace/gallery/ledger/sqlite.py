@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -23,6 +23,9 @@ from samespace.gallery.ledger.schema import SQLITE, sqlite_vectors
 from samespace.gallery.ledger.state import Ints, Vectors
 from samespace.text import Scalar
 from samespace.typed import read
+
+if TYPE_CHECKING:
+    from samespace.gallery.ledger.reader import Elsewhere
 
 FILE = "gallery.db"
 
@@ -86,7 +89,7 @@ class SqliteEngine:
         adopted: for a new one, the application's collection with the vectors of its first space.
 
     Attributes:
-        elsewhere: the `AdoptedStore` that reads the vectors which lie in a collection, once it was opened.
+        elsewhere: reads the vectors which lie in an adopted collection, once it was opened.
 
     Raises:
         InputError: there is a database already (`create`).
@@ -107,7 +110,7 @@ class SqliteEngine:
         self.skip_locked = ""
         self.described = "item"
         self.adopted = adopted
-        self.elsewhere: Any = None
+        self.elsewhere: Elsewhere | None = None
         self._change = OneChange()
         self._pool = Pool(self._connect, lambda connection: not connection.in_transaction, keep=_KEPT_OPEN)
         if create:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from samespace.errors import GalleryError
-from samespace.gallery.index.base import Source
+from samespace.gallery.index.base import Advance, Source
 from samespace.gallery.index.open import open_source_of
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import QueryCount, add_counts
@@ -92,11 +92,11 @@ class Earlier:
                     self._counts[generation] = replace(later, queries=later.queries + one.queries)
             raise
 
-    def maintain(self, state: State, advance: object) -> None:
+    def maintain(self, state: State, advance: Advance) -> None:
         """Bring the indexes of the spaces up to date that are filled, or searched by earlier queries."""
         others = [*state.graced, *([] if state.filling is None else [state.filling.new])]
         for generation in others:
-            self.source(generation).maintain(advance)  # type: ignore[arg-type]
+            self.source(generation).maintain(advance)
 
     def close(self) -> None:
         """Write down what is left, if it can be, and let go of files and connections."""

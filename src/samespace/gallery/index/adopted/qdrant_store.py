@@ -89,8 +89,8 @@ class QdrantStore:
         assert isinstance(ledger.engine, SqliteEngine)
         self.ledger, self.engine, self.few = ledger, ledger.engine, few
         # a folder of Qdrant's client can be opened once
-        other: QdrantStore | None = self.engine.elsewhere
-        if client is None and other is not None:
+        other = self.engine.elsewhere
+        if client is None and isinstance(other, QdrantStore):
             client = other.points.client
         place = self.adopted.address if client is None else client
         self.points: Points = Points(place, self.adopted.collection, "", api_key=None, timeout=60, written=False)

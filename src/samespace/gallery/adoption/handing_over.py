@@ -1,0 +1,54 @@
+"""Handing an application its vectors back, in the terms of the store that they lie in."""
+
+from __future__ import annotations
+
+from samespace.errors import InputError
+from samespace.gallery.index.adopted.store import AdoptedStore
+from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.sqlite import SqliteEngine
+from samespace.gallery.upgrade.seal import Sealed
+from samespace.progress import Advance, silent
+
+
+def release_lines(ledger: Ledger, store: AdoptedStore, *, drop_index: bool = False) -> list[str]:
+    """What handing the vectors over would do, as SQL or as calls; nothing is changed.
+
+    Raises:
+        InputError: `drop_index` of what is no table.
+        GalleryError: they cannot be handed over now.
+    """
+    if _in_collection(ledger, drop_index):
+        from samespace.gallery.adoption import release_collection
+
+        return release_collection.plan_release(store).lines()
+    from samespace.gallery.adoption import release
+
+    return release.plan_release(store, drop_index=drop_index).lines()
+
+
+def hand_over(
+    ledger: Ledger,
+    store: AdoptedStore,
+    *,
+    unused_for: float,
+    end_grace: bool,
+    drop_index: bool = False,
+    advance: Advance = silent,
+) -> Sealed:
+    """Do it. Arguments and errors as of `Gallery.seal`."""
+    if _in_collection(ledger, drop_index):
+        from samespace.gallery.adoption import release_collection
+
+        return release_collection.hand_over(store, unused_for=unused_for, end_grace=end_grace, advance=advance)
+    from samespace.gallery.adoption import release
+
+    return release.hand_over(store, unused_for=unused_for, end_grace=end_grace, drop_index=drop_index, advance=advance)
+
+
+def _in_collection(ledger: Ledger, drop_index: bool) -> bool:
+    """Whether the vectors lie in a collection of Qdrant, whose ledger lies in a folder, rather than in a table."""
+    if not isinstance(ledger.engine, SqliteEngine):
+        return False
+    if drop_index:
+        raise InputError(f"{ledger.location} has adopted no table; --drop-index is about the indexes of one")
+    return True
