@@ -22,7 +22,6 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from processes import forked
 from samespace.errors import SpaceError
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.upgrade import seal as seal_module
@@ -118,7 +118,7 @@ class Story:
     def tell(self) -> None:
         """Tell it, with a process that searches from the beginning to the end."""
         self._create()
-        searcher = self._fork(self._search)
+        searcher = forked(self._search)
         try:
             self._step("begin", [self._begin])
             before = self._answers()
@@ -149,7 +149,7 @@ class Story:
 
     def _step(self, name: str, roles: list[Callable[[], None]]) -> None:
         """Run the processes of a step until each has ended by itself."""
-        running = {self._fork(role): role for role in roles}
+        running = {forked(role): role for role in roles}
         while running:
             killing = sum(self.tally.kills.values()) < self.most and self.draw.random() < 0.7
             moment = time.monotonic() + self.draw.expovariate(1 / 0.25) if killing else None
@@ -158,7 +158,7 @@ class Story:
                 if done in running:
                     role = running.pop(done)
                     if os.WIFSIGNALED(status):
-                        running[self._fork(role)] = role
+                        running[forked(role)] = role
                     elif os.WEXITSTATUS(status):
                         raise SystemExit(f"{name}: {role.__name__} failed, see above")
                 elif done:
@@ -168,20 +168,6 @@ class Story:
                     self.tally.kills[name] += 1
                     break
                 time.sleep(0.002)
-
-    def _fork(self, role: Callable[[], None]) -> int:
-        sys.stdout.flush()
-        child = os.fork()
-        if child:
-            return child
-        status = 1
-        try:
-            role()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
 
     def _begin(self) -> None:
         with Gallery.open(self.place) as gallery:

@@ -39,7 +39,8 @@ import numpy as np
 
 from kill_checks import BATCH, Look
 from kill_world import NEW, OLD, SlowVectors, Told, World
-from samespace.errors import GalleryError, SamespaceError
+from processes import forked
+from samespace.errors import GalleryError
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill.run import list_work
 from samespace.gallery.backfill.worker import Worker
@@ -97,7 +98,7 @@ class Story:
     def tell(self) -> str:
         """Tell the story; the digest of what is in the gallery at its end."""
         Ledger.create(self.place, OLD, model=None, settings={}).close()
-        self._await([self._fork(self._prepare)], None)
+        self._await([forked(self._prepare)], None)
         self._step("add", [self._add])
         before = self._answers(self.world.old_queries, OLD)
         self._step("upgrade", [self._upgrade])
@@ -114,7 +115,7 @@ class Story:
         """Run the processes of a step until all of them end by themselves, killing them on the way."""
         self.phase, self.turn = phase, self.turn + 1
         while True:
-            children = [self._fork(role) for role in roles]
+            children = [forked(role) for role in roles]
             kill_after = self.pace * self.draw.expovariate(1 / _TYPICAL[phase]) if self._killing() else None
             killed = self._await(children, kill_after)
             self._check()
@@ -149,22 +150,6 @@ class Story:
                 self.tally.kills[self.phase] += 1
             time.sleep(0.001)
         return killed
-
-    def _fork(self, role: Callable[[], None]) -> int:
-        sys.stdout.flush()
-        child = os.fork()
-        if child:
-            return child
-        status = 1
-        try:
-            role()
-            status = 0
-        except SamespaceError as error:
-            print(f"{role.__name__}: {error}", file=sys.stderr, flush=True)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
 
     # what the processes do
 
