@@ -18,6 +18,8 @@ from samespace.gallery.serving import Generations, serving_generations
 from samespace.progress import silent
 
 Float64s = npt.NDArray[np.float64]
+QDRANT_KEY = "QDRANT_API_KEY"
+"""The environment variable that has the key of a Qdrant server that asks for one; a key is never stored."""
 Coverage = dict[int, dict[str, int | str]]
 Advance = Callable[[int, str], None]
 """Called with how many more vectors are done, and a note of what is going on."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.index.base import Source
+from samespace.gallery.index.base import QDRANT_KEY, Source
 from samespace.gallery.ledger.ledger import Ledger
 
 INDEX = "index"
-NAMED_VARIABLE, KEY_VARIABLE = "SAMESPACE_INDEX", "QDRANT_API_KEY"
+NAMED_VARIABLE = "SAMESPACE_INDEX"
 
 _ADDRESS = re.compile(r"([a-z]+)://[A-Za-z0-9.\-\[\]:_]+(/[A-Za-z0-9._~/\-]*)?")
 _OF_STORES = ("file", "postgresql", "postgres")
@@ -60,18 +60,14 @@ def _pgvector(ledger: Ledger, location: str, key: str | None) -> Source:
 def _qdrant(ledger: Ledger, address: str, key: str | None) -> Source:
     from samespace.gallery.index.qdrant import QdrantSource
 
-    return QdrantSource(ledger, address, api_key=_key(key))
+    return QdrantSource(ledger, address, api_key=key)
 
 
 def _check_qdrant(address: str, key: str | None) -> None:
     from samespace.gallery.index.qdrant_points import Points
 
     # asking for the version is what the constructor does
-    Points(address, "samespace", "", api_key=_key(key), timeout=30).close()
-
-
-def _key(given: str | None) -> str | None:
-    return given or os.environ.get(KEY_VARIABLE) or None
+    Points(address, "samespace", "", api_key=key, timeout=30).close()
 
 
 INDEXES: dict[str, Index] = {
@@ -137,5 +133,5 @@ def _require_address(address: str) -> None:
     shown = re.sub(r"//[^/@]*@", "//…@", address)
     raise InputError(
         f"'{shown}' is no address of a Qdrant server; write http://HOST:6333 or https://HOST, and put a key into the "
-        f"environment variable {KEY_VARIABLE}"
+        f"environment variable {QDRANT_KEY}"
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samespace.errors import GalleryError, InputError, SamespaceError
+from samespace.gallery.index.base import QDRANT_KEY
 from samespace.gallery.index.qdrant_wire import MISSING, Mark, Near, answered, condition, q, revision_of
 from samespace.gallery.ledger.state import Ints, Vectors
 
@@ -27,8 +28,6 @@ _MARK = 0
 _OLDEST = (1, 18)
 _PAGE = 1000
 _FOLDER = "qdrant:"
-KEY = "QDRANT_API_KEY"
-"""The environment variable that has the key of a server that asks for one; a key is never stored."""
 # in-process collections are plain arrays, which threads must not change under each other
 _TURNS = threading.RLock()
 
@@ -289,7 +288,7 @@ def _connect(place: str | QdrantClient, api_key: str | None, timeout: int) -> tu
         return _opened(QdrantClient, place), True
     if not place.startswith(("http://", "https://")):
         raise InputError(f"'{place}' is no address of a Qdrant server; write http://HOST:6333 or https://HOST")
-    api_key = api_key or os.environ.get(KEY)
+    api_key = api_key or os.environ.get(QDRANT_KEY) or None
     # the client's own version check warns from a thread; `Points` refuses instead
     return QdrantClient(url=place, api_key=api_key, timeout=timeout, check_compatibility=False), True
 
@@ -312,6 +311,6 @@ def _line(error: BaseException) -> str:
             told = json.loads(error.content)["status"]["error"]  # type: ignore[attr-defined]
         except (ValueError, KeyError, TypeError):
             told = getattr(error, "reason_phrase", "")
-        hint = f"; is {KEY} set, and right?" if status in (401, 403) else ""
+        hint = f"; is {QDRANT_KEY} set, and right?" if status in (401, 403) else ""
         return f"{status} {' '.join(str(told).split())}"[:300].strip() + hint
     return " ".join(str(error).split())[:300] or "no reason given"

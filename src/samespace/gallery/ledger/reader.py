@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 
@@ -45,14 +45,6 @@ _AT_ONCE = 500
 _MOST_UNUSED = 2**24
 _ALTERED = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 _PAGE = 50_000
-
-
-class Elsewhere(Protocol):
-    """Where the vectors of a space lie that an engine's own tables do not hold."""
-
-    def get(self, reader: LedgerReader, items: Ints) -> Rows:
-        """Those of these items as they are now, as far as they are there."""
-        ...
 
 
 class LedgerReader:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import numpy as np
@@ -20,12 +20,9 @@ from samespace.errors import GalleryError, InputError
 from samespace.gallery.ledger.adopted_collection import TABLE, AdoptedCollection
 from samespace.gallery.ledger.pool import OneChange, Pool
 from samespace.gallery.ledger.schema import SQLITE, sqlite_vectors
-from samespace.gallery.ledger.state import Ints, Vectors
+from samespace.gallery.ledger.state import Ints, Rows, Vectors
 from samespace.text import Scalar
 from samespace.typed import read
-
-if TYPE_CHECKING:
-    from samespace.gallery.ledger.reader import Elsewhere
 
 FILE = "gallery.db"
 
@@ -77,6 +74,14 @@ class SqliteSession:
         if len(joined) != 4 * dim * len(rows):
             raise ValueError
         return rows, np.frombuffer(joined, dtype="<f4").astype(np.float32).reshape(len(rows), dim)
+
+
+class Elsewhere(Protocol):
+    """Where the vectors of a space lie that an engine's own tables do not hold."""
+
+    def get(self, reader: Any, items: Ints) -> Rows:
+        """Those of these items as they are now, as far as they are there; `reader` is the `LedgerReader` that asks."""
+        ...
 
 
 class SqliteEngine:
