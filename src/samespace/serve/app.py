@@ -27,6 +27,7 @@ from samespace.serve.service import Service, routes
 from samespace.serve.wire import reply
 
 _CONNECTIONS = 1000
+_BACKLOG = 2048
 _PAGE = jinja2.Template(
     """<!doctype html><html lang="en"><meta charset="utf-8"><title>samespace</title>
 <meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
@@ -142,9 +143,12 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # connections inherit it: an answer's body would wait 40 ms for the client's word that it has the head
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise InputError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from None
+    return listening
 
 
 def require_tls(certificate: Path, private_key: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -75,18 +76,38 @@ class Pool:
         Raises:
             HTTPException: 429, all places are taken.
         """
-        if not self._places.acquire(blocking=False):
-            raise HTTPException(
-                429, "the service is working on as many requests as it takes; try again", {"Retry-After": "1"}
-            )
+        self._take()
         try:
-            future = self._threads.submit(function)
+            future = self.submit(function)
         except BaseException:
             self._places.release()
             raise
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for as long as the block runs.
+
+        Raises:
+            HTTPException: 429, all are taken.
+        """
+        self._take()
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Call a function in one of the threads, for a caller that holds a place."""
+        return self._threads.submit(function)
+
     def close(self) -> None:
         """Wait for the calls under way; those that wait are dropped."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _take(self) -> None:
+        if not self._places.acquire(blocking=False):
+            raise HTTPException(
+                429, "the service is working on as many requests as it takes; try again", {"Retry-After": "1"}
+            )

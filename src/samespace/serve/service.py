@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -14,17 +15,20 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from samespace.errors import InputError, SamespaceError
-from samespace.gallery import Gallery
+from samespace.gallery import Answer, Gallery
 from samespace.names import one_line
+from samespace.serve.batches import Batches
 from samespace.serve.encoders import Encoders
 from samespace.serve.jobs import Jobs
 from samespace.serve.keys import KeyRing, Scope
 from samespace.serve.limits import Limits, Pool
 from samespace.serve.metrics import Metrics
+from samespace.serve.wire import Vectors
 from samespace.vectors import VectorSet
 
 LOG = logging.getLogger("samespace.serve")
 T = TypeVar("T")
+_SEARCHED_AT_ONCE = 2**17  # numbers of the queries of one search: 128 queries of 1,024 dimensions
 
 
 class Service:
@@ -50,6 +54,8 @@ class Service:
         self.keys = keys
         self.limits = limits or Limits()
         self.pool = Pool(self.limits.threads, self.limits.waiting)
+        at_once = min(self.limits.threads, os.cpu_count() or 1)
+        self.searches: Batches[Vectors, Answer] = Batches(self.pool, at_once=at_once, most=_SEARCHED_AT_ONCE)
         self.jobs = Jobs()
         self.metrics = Metrics()
         self.ready = False

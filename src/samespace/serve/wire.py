@@ -51,6 +51,10 @@ class Vectors(Body):
     ids: list[Text] | None = None
     labels: list[Text] | None = None
 
+    def numbers(self) -> int:
+        """About how many numbers the vectors have."""
+        return len(self.base64) * 3 // 16 if self.base64 is not None else sum(map(len, self.vectors or ()))
+
     def vector_set(self, state: State, name: str) -> VectorSet:
         """The vectors as a set; `name` stands for them in messages."""
         space = known_space(state, self.space).space

@@ -39,7 +39,7 @@ class LocalSource:
         self.graph_from = graph_from
         self._latest = LatestState(ledger, folder)
         self._compacting, self._filtering = threading.Lock(), threading.Lock()
-        self._filters: OrderedDict[tuple[int, tuple[Condition, ...]], Ints] = OrderedDict()
+        self._filters: OrderedDict[tuple[int, str], Ints] = OrderedDict()
 
     @contextmanager
     def snapshot(self, where: Sequence[Condition] = ()) -> Iterator[LocalSnapshot]:
@@ -110,7 +110,8 @@ class LocalSource:
 
     def _select(self, reader: LedgerReader, revision: int, where: tuple[Condition, ...]) -> Ints:
         """Items that meet conditions, remembered for the searches to come."""
-        key = (revision, where)
+        # 1 and True are equal, and unlike conditions
+        key = (revision, repr(where))
         with self._filtering:
             if key in self._filters:
                 self._filters.move_to_end(key)
