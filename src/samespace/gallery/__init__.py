@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.run import Backfilled
+from samespace.gallery.canary_curve import CanaryCurve
 from samespace.gallery.doctor import Diagnosis, Finding
 from samespace.gallery.gallery import Gallery
 from samespace.gallery.ingest.store import Added
@@ -21,6 +22,7 @@ __all__ = [
     "Answer",
     "Backfilled",
     "BehindSwitch",
+    "CanaryCurve",
     "Diagnosis",
     "Finding",
     "Gallery",

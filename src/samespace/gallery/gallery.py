@@ -23,6 +23,7 @@ from samespace.gallery.backfill.ray import run_on_ray
 from samespace.gallery.backfill.rerank import rerank as rerank_hits
 from samespace.gallery.backfill.run import Backfilled
 from samespace.gallery.backfill.vector_source import FromImages, FromVectors, VectorSource
+from samespace.gallery.canary_curve import CanaryCurve, canary_curve
 from samespace.gallery.doctor import Diagnosis
 from samespace.gallery.index.adopted.store import store_of
 from samespace.gallery.index.adopted.sync import Synced, sync
@@ -529,6 +530,11 @@ class Gallery:
                     if one.number == under_way.number:
                         writer.set_upgrade(one, plan={**one.plan, "quality": found.to_dict()})
         return found
+
+    def canary_curve(self) -> CanaryCurve:
+        """How well the canaries find their own class at every share of the backfill so far, beside the plan's curve."""
+        with self.ledger.read() as reader:
+            return canary_curve(reader)
 
     def switch(
         self,

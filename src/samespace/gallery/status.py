@@ -17,6 +17,7 @@ from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade, Work, WorkerStatus
 from samespace.gallery.quality import Quality, quality_so_far
 from samespace.gallery.upgrade.behind import dropped
+from samespace.gallery.upgrade.steps import Counts, Step, steps
 from samespace.space import Score, Space
 
 _ALIVE_SECONDS = 30.0
@@ -95,6 +96,7 @@ class Status:
         adopted: of a gallery that serves an application's table.
         dropped: items that the switch of a behind upgrade left out of searches.
         quality: what was measured last of a behind upgrade's new side; None where nothing was.
+        steps: those of an upgrade, each with whether it is possible now.
     """
 
     location: str
@@ -113,6 +115,7 @@ class Status:
     adopted: AdoptedStatus | None = None
     dropped: int = 0
     quality: Quality | None = None
+    steps: tuple[Step, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -144,7 +147,6 @@ def status(ledger: Ledger, source: Source) -> Status:
         left_out = len(dropped(state, reader))
         counts = query_counts(reader, state)
         adopted = _adopted(reader, source)
-        adopted = _adopted(reader, source)
         # an adopted row has its old vector as long as it is there
         only_new = items - sum(reader.served(earlier).values()) if mixed and adopted is None else 0
         audit = tuple(reader.audit(10))
@@ -168,6 +170,7 @@ def status(ledger: Ledger, source: Source) -> Status:
         adopted=adopted,
         dropped=left_out,
         quality=None if upgrade is None else quality_so_far(upgrade),
+        steps=steps(state, Counts(items, stored, todo - left_out, work.failed, only_new, counts), now),
     )
 
 

@@ -20,6 +20,16 @@ STATE_WORDS: dict[State, str] = {"compatible": "compatible", "unproven": "not pr
 MARKS: dict[State, str] = {"compatible": "✓", "unproven": "?", "fails": "✗"}
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What of a certificate its verdict is told from, as of `Certificate`."""
+
+    compatible: bool
+    confidence: float
+    metrics: Mapping[str, MetricResult]
+    fusion: object
+
+
 def percent(value: float | None, digits: int = 2) -> str:
     """A share as percent, without the sign of percent.
 
@@ -115,7 +125,7 @@ def model_names(certificate: Certificate) -> tuple[str, str]:
     return (old or "the old model", new or "the new model") if old != new else ("the old model", "the new model")
 
 
-def confidence(certificate: Certificate) -> str:
+def confidence(certificate: Certificate | Judged) -> str:
     """The level of the intervals, for instance '95 %'."""
     return f"{100 * certificate.confidence:g}\u00a0%"
 
@@ -169,7 +179,7 @@ class Verdict:
     metric: str
 
 
-def verdict(certificate: Certificate) -> Verdict:
+def verdict(certificate: Certificate | Judged) -> Verdict:
     """Put the outcome into one sentence, led by the first metric that decides it."""
     passed = certificate.compatible
     states = {name: state(metric) for name, metric in certificate.metrics.items()}

@@ -94,7 +94,7 @@ def make_app(service: Service, *, hosts: Collection[str] | None = None) -> FastA
         app.include_router(router)
     app.add_api_route("/healthz", health, summary="Whether the process answers")
     app.add_api_route("/readyz", ready, summary="Whether it has warmed up")
-    app.add_api_route("/docs", page, include_in_schema=False)
+    app.add_api_route("/docs", described, include_in_schema=False)
     app.add_exception_handler(SamespaceError, on_samespace_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
@@ -114,17 +114,24 @@ async def ready(request: Request) -> Response:
     return problem(503, "not ready yet", request.scope["samespace.id"])
 
 
-async def page(request: Request) -> HTMLResponse:
+async def described(request: Request) -> HTMLResponse:
     """The OpenAPI for people; it loads nothing from elsewhere."""
     return HTMLResponse(_PAGE.render(api=request.app.openapi()))
 
 
-@_general.get("/v1", summary="The galleries of this service, its models and its limits")
+@_general.get("/v1", summary="The galleries of this service, its models, its limits, and the scope of the key")
 async def galleries(request: Request) -> Response:
-    """By the names that addresses give them."""
+    """Galleries by the names that addresses give them; without keys the scope is admin."""
     service: Service = request.app.state.service
     spaces = await service.pool.run(lambda: {name: gallery.space for name, gallery in service.galleries.items()})
-    return reply({"galleries": spaces, "models": list(service.encoders.named), "limits": service.limits})
+    return reply(
+        {
+            "galleries": spaces,
+            "models": list(service.encoders.named),
+            "limits": service.limits,
+            "scope": request.scope.get("samespace.scope", "admin"),
+        }
+    )
 
 
 @_general.get("/metrics", summary="For Prometheus", response_class=Response)

@@ -19,6 +19,7 @@ from samespace.gallery import (
     Added,
     Answer,
     BehindSwitch,
+    CanaryCurve,
     Limits,
     Plan,
     Quality,
@@ -322,8 +323,12 @@ class Client:
         """Spaces, items, upgrade, work, workers, rate and time left."""
         return self._ask("GET", "/status", Status)
 
+    def canary_curve(self) -> CanaryCurve:
+        """How well the canaries find their own class at every share of the backfill so far."""
+        return self._ask("GET", "/canary-curve", CanaryCurve)
+
     def certificates(self) -> list[dict[str, Any]]:
-        """For each pair of spaces that may be compared: `query`, `gallery` and the `certificate`, perhaps None."""
+        """For each pair of spaces that may be compared: `query`, `gallery`, `certificate`, `verdict`, perhaps None."""
         return self._ask("GET", "/certificates", list[dict[str, Any]])
 
     def _ask(self, method: str, path: str, kind: type[T], body: Any = None, *, whole: bool = False) -> T:

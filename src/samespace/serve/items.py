@@ -34,6 +34,15 @@ async def get(at: At, item: str) -> Response:
     return reply(found)
 
 
+@reads.get("/pictures/{item:path}", summary="See an item", response_class=Response)
+async def picture(at: At, item: str) -> Response:
+    """A PNG of up to 160 pixels a side, where the gallery remembers the items' images."""
+    found = await at.run(lambda: at.service.pictures.png(at.gallery, item))
+    if found is None:
+        raise HTTPException(404, f"there is no picture of '{item}' at hand")
+    return Response(found, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+
 @writes.delete("/items/{item:path}", summary="Remove an item")
 async def remove(at: At, item: str) -> dict[str, int]:
     """How many were removed, 1."""

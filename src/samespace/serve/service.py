@@ -23,6 +23,7 @@ from samespace.serve.jobs import Jobs
 from samespace.serve.keys import KeyRing, Scope
 from samespace.serve.limits import Limits, Pool
 from samespace.serve.metrics import Metrics
+from samespace.serve.pictures import Pictures
 from samespace.serve.wire import Vectors
 from samespace.vectors import VectorSet
 
@@ -57,6 +58,7 @@ class Service:
         at_once = min(self.limits.threads, os.cpu_count() or 1)
         self.searches: Batches[Vectors, Answer] = Batches(self.pool, at_once=at_once, most=_SEARCHED_AT_ONCE)
         self.jobs = Jobs()
+        self.pictures = Pictures()
         self.metrics = Metrics()
         self.ready = False
 
@@ -93,7 +95,7 @@ class Service:
             raise HTTPException(
                 401, "send a valid key: 'Authorization: Bearer KEY'", {"WWW-Authenticate": 'Bearer realm="samespace"'}
             )
-        request.scope["samespace.key"] = key.name
+        request.scope["samespace.key"], request.scope["samespace.scope"] = key.name, key.scope
         if not key.allows(scope):
             raise HTTPException(403, f"the key '{key.name}' has the scope {key.scope}; this needs {scope}")
 

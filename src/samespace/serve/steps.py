@@ -9,10 +9,11 @@ from fastapi import HTTPException, Response
 
 from samespace.errors import InputError
 from samespace.evaluate import Certificate
-from samespace.gallery import BehindSwitch, Limits, Plan, Quality, Sealed, Status, Switched
+from samespace.gallery import BehindSwitch, CanaryCurve, Limits, Plan, Quality, Sealed, Status, Switched
 from samespace.gallery.ledger.state import Upgrade
 from samespace.metrics.calibration import Calibration
 from samespace.progress import Bar
+from samespace.serve.certificates import verdict_of
 from samespace.serve.encoders import Loaded
 from samespace.serve.jobs import Job
 from samespace.serve.service import At, Place, routes
@@ -30,7 +31,9 @@ async def status(at: At) -> Response:
 
 @reads.get("/certificates", summary="What allows each pair of spaces")
 async def certificates(at: At) -> Response:
-    """For each pair of spaces that may be compared: both, and the certificate; null where it was accepted without."""
+    """For each pair of spaces that may be compared: both, the certificate, null where it was accepted without, and its
+    verdict in words.
+    """  # noqa: D205
     state = await at.run(lambda: at.gallery.state)
     return reply(
         [
@@ -38,10 +41,17 @@ async def certificates(at: At) -> Response:
                 "query": state.spaces[link.query].space,
                 "gallery": state.spaces[link.gallery].space,
                 "certificate": link.certificate,
+                "verdict": None if link.certificate is None else verdict_of(link.certificate),
             }
             for link in state.links.values()
         ]
     )
+
+
+@reads.get("/canary-curve", response_model=CanaryCurve, summary="How well the canaries search, over the backfill")
+async def canary_curve(at: At) -> Response:
+    """Beside the expected curve in the plan of `status`: measured on the gallery itself, at every share so far."""
+    return reply(await at.run(at.gallery.canary_curve))
 
 
 @admin.post("/plan", response_model=Plan, summary="Work out an upgrade")

@@ -20,6 +20,7 @@ _KEPT = (
     "format",
     "created",
     "compatible",
+    "confidence",
     "old_space",
     "new_space",
     "metrics",

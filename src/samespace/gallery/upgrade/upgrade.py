@@ -198,15 +198,23 @@ def set_paused(ledger: Ledger, paused: bool) -> Upgrade:
 
 
 def planned(state: State, where: str) -> StoredSpace:
-    """The space of the upgrade that was planned, or rolled back, last from the present query space.
+    """The space of `planned_upgrade`.
 
     Raises:
         GalleryError: there is none.
     """
-    for upgrade in reversed(state.upgrades):
-        if upgrade.state in ("planned", "rolled-back") and upgrade.old == state.query:
-            return state.spaces[upgrade.new]
-    raise GalleryError(f"{where}: no upgrade is planned; name the new model with --model, or run plan first")
+    upgrade = planned_upgrade(state)
+    if upgrade is None:
+        raise GalleryError(f"{where}: no upgrade is planned; name the new model with --model, or run plan first")
+    return state.spaces[upgrade.new]
+
+
+def planned_upgrade(state: State) -> Upgrade | None:
+    """The upgrade that was planned, or rolled back, last from the present query space."""
+    found = (
+        one for one in reversed(state.upgrades) if one.state in ("planned", "rolled-back") and one.old == state.query
+    )
+    return next(found, None)
 
 
 def require_order(order: str | None) -> None:
