@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,7 +14,8 @@ import numpy as np
 from samespace.errors import GalleryError
 from samespace.gallery.index.base import Advance
 from samespace.gallery.index.exact import Part
-from samespace.gallery.index.hnsw import available, grown, lacked, save_graph
+from samespace.gallery.index.graph_files import graph_whole, save_graph
+from samespace.gallery.index.hnsw import available, grown, lacked
 from samespace.gallery.index.local_state import LatestState, LocalState, SpaceVectors
 from samespace.gallery.index.segments import Segment, SegmentFolder, joined, most_rows
 
@@ -24,6 +26,7 @@ _GONE = 0.3
 _SMALL = 16_384
 _TOGETHER = 4
 _LAG = 0.05
+_CHECKED_AT_ONCE = 256 * 2**20
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -122,17 +125,23 @@ class Compaction:
                     ) from None
 
     def _drop_damaged(self, generation: int, folder: SegmentFolder) -> None:
-        """Drop segments of which a byte is not what was written; each is looked at once."""
+        """Drop files of which a byte is not what was written; each is looked at once, 256 MiB in one round."""
         state = self.latest.known
         if state is None or generation not in state.vectors:
             return
-        vectors = state.vectors[generation]
-        entries = {entry["name"]: entry for entry in vectors.manifest.segments}
-        damaged = {
-            segment.name
-            for segment in vectors.segments
-            if segment.name not in folder.sound and not folder.whole(segment, entries[segment.name])
-        }
+        vectors, read = state.vectors[generation], 0
+        entries = {str(entry["name"]): entry for entry in vectors.manifest.segments}
+        damaged = set()
+        # by chance, so that commands that end after one round look at all files in the long run
+        for segment in random.sample(vectors.segments, len(vectors.segments)):
+            if segment.name in folder.sound or read >= _CHECKED_AT_ONCE:
+                continue
+            read += segment.values.nbytes
+            if not folder.whole(segment, entries[segment.name]):
+                damaged.add(segment.name)
+        graph = vectors.manifest.graph
+        if vectors.graph and graph and vectors.graph.name not in folder.sound and read < _CHECKED_AT_ONCE:
+            damaged |= set() if graph_whole(folder, graph) else {vectors.graph.name}
         if damaged:
             self.latest.drop(generation, damaged)
 

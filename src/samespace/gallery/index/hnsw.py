@@ -13,19 +13,16 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
-from samespace.files import replacing
 from samespace.gallery.index.base import Neighbours
 from samespace.gallery.index.exact import Bools, Candidates, Part, best, candidates
-from samespace.gallery.index.segments import UNREADABLE, Segment, SegmentFolder
+from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.state import Ints, Vectors
 from samespace.space import Score
 
@@ -50,12 +47,39 @@ class Graph:
         numbers: (N,) ledger row number of each row of the index, ascending.
         items: (N,) item numbers.
         name: of the files; empty where it is in memory only.
+        file: that the index's vectors are mapped from; None where they are in memory.
     """
 
     index: Any
     numbers: Ints
     items: Ints
     name: str = ""
+    file: Path | None = None
+
+    def cut_short(self) -> bool:
+        """Whether the mapped file has lost its end, so that to read there would end the process (SIGBUS)."""
+        try:
+            return (
+                self.file is not None
+                and self.file.stat().st_size < len(self.numbers) * self.index.storage.sa_code_size()
+            )
+        except FileNotFoundError:
+            # what is mapped outlives its name
+            return False
+
+    def copied(self, score: Score) -> Any:
+        """The index in memory alone, to add rows to that are searched by `score`."""
+        faiss = faiss_module()
+        index = faiss.clone_index(self.index)
+        if self.file is None:
+            return index
+        mapped = faiss.downcast_index(self.index.storage)
+        codes = faiss.rev_swig_ptr(mapped.codes.data(), mapped.ntotal * mapped.sa_code_size())
+        empty = _empty_index(self.index.d, score)
+        empty.own_fields = False
+        faiss.downcast_index(empty.storage).add_sa_codes(codes.reshape(mapped.ntotal, -1))
+        index.storage, index.own_fields = empty.storage, True
+        return index
 
     def beyond(self, segment: Segment) -> int:
         """The first row of a segment that the graph does not cover."""
@@ -67,7 +91,7 @@ class Graph:
 
     def proposed(self, queries: Vectors, k: int, mask: Bools) -> tuple[Ints, Ints]:
         """Query and row number of rows that may be among the `k` nearest of those in `mask`."""
-        faiss = _faiss()
+        faiss = faiss_module()
         count = min(2 * k + 10, len(mask))
         live = int(np.count_nonzero(mask))
         # rows that may not be found take up room in the walk, so it is made wider; the root kept recall above 0.99
@@ -81,7 +105,7 @@ class Graph:
 def available() -> bool:
     """Whether FAISS is installed."""
     try:
-        _faiss()
+        faiss_module()
     except ImportError:
         return False
     return True
@@ -90,8 +114,10 @@ def available() -> bool:
 def approximate(graph: Graph, parts: Sequence[Part], queries: Vectors, k: int, mask: Bools) -> list[Neighbours] | None:
     """The `k` nearest of each query: of the graph's rows in `mask` by way of the graph, of all others by a scan.
 
-    None where the graph comes back with fewer than it should.
+    None where the graph comes back with fewer than it should, or its file was cut short.
     """
+    if graph.cut_short():
+        return None
     query, numbers = graph.proposed(queries, k, mask)
     inside = _located(parts, query, numbers)
     enough = min(k, int(np.count_nonzero(mask)))
@@ -137,7 +163,7 @@ def grown(
     if old is None:
         index, last = _empty_index(dim, segments[0][0].score), 0
     else:
-        index, last = _faiss().clone_index(old.index), int(old.numbers[-1])
+        index, last = old.copied(segments[0][0].score), int(old.numbers[-1])
     rows = [(segment, np.flatnonzero(mask & (segment.numbers > last))) for segment, mask in segments]
     numbers = np.concatenate([segment.numbers[places] for segment, places in rows])
     items = np.concatenate([segment.items[places] for segment, places in rows])
@@ -160,66 +186,26 @@ def grown(
     return Graph(index, numbers, items)
 
 
-def _metric(score: Score) -> Any:
-    return _faiss().METRIC_L2 if score == "l2" else _faiss().METRIC_INNER_PRODUCT
+def metric(score: Score) -> Any:
+    """What FAISS compares by where searches go by a score."""
+    return faiss_module().METRIC_L2 if score == "l2" else faiss_module().METRIC_INNER_PRODUCT
 
 
 def _empty_index(dim: int, score: Score) -> Any:
-    faiss = _faiss()
+    faiss = faiss_module()
     if score == "cosine":
-        index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, _NEIGHBOURS, _metric(score))
+        index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, _NEIGHBOURS, metric(score))
         index.hnsw.efConstruction = _BUILD_WIDTH
     else:
         # half precision ends at 65,504, and loses what distances between long vectors are made of
-        index = faiss.IndexHNSWFlat(dim, _NEIGHBOURS_BY_LENGTH, _metric(score))
+        index = faiss.IndexHNSWFlat(dim, _NEIGHBOURS_BY_LENGTH, metric(score))
         index.hnsw.efConstruction, index.hnsw.efSearch = _BUILD_WIDTH_BY_LENGTH, _WIDTH_BY_LENGTH
     index.train(np.zeros((1, dim), dtype=np.float32))
     return index
 
 
-def save_graph(folder: SegmentFolder, graph: Graph) -> tuple[Graph, dict[str, Any]]:
-    """Write a graph; itself by its new name, and its entry for the manifest."""
-    name = f"graph-{uuid4().hex[:12]}"
-    rows_crc = folder.save_rows(name, np.stack([graph.numbers, graph.items]))
-    with replacing(folder.path / f"{name}.faiss") as temporary:
-        try:
-            _faiss().write_index(graph.index, str(temporary))
-        except RuntimeError as error:
-            temporary.touch()
-            raise OSError(28, "the approximate index could not be written") from error
-        crc = _file_checksum(temporary)
-    return replace(graph, name=name), {"name": name, "rows": len(graph.numbers), "crc": [rows_crc, crc]}
-
-
-def load_graph(folder: SegmentFolder, entry: dict[str, Any] | None) -> Graph | None:
-    """Read a graph; None where there is none, FAISS is not installed, or a byte of it is not what was written."""
-    if entry is None or not available():
-        return None
-    try:
-        name, count, (rows_crc, crc) = str(entry["name"]), int(entry["rows"]), entry["crc"]
-        rows, path = folder.load_rows(name, rows_crc), folder.path / f"{name}.faiss"
-        # FAISS believes what it reads, lengths included
-        if _file_checksum(path) != crc:
-            return None
-        index = _faiss().read_index(str(path))
-    except (*UNREADABLE, RuntimeError):
-        return None
-    if rows.shape != (2, count) or index.ntotal != count or index.d != folder.space.dim or not count:
-        return None
-    if index.metric_type != _metric(folder.score):
-        return None
-    return Graph(index, rows[0], rows[1], name)
-
-
-def _file_checksum(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            crc = zlib.crc32(block, crc)
-    return crc
-
-
-def _faiss() -> Any:
+def faiss_module() -> Any:
+    """The module, imported where it is first used."""
     if sys.modules.get("faiss") is not None:
         return sys.modules["faiss"]
     with warnings.catch_warnings():

@@ -14,6 +14,7 @@ import numpy as np
 from samespace.gallery.index.base import Advance, Coverage, Neighbours, ids_of
 from samespace.gallery.index.compaction import Compaction
 from samespace.gallery.index.exact import DamagedFile, Part, nearest
+from samespace.gallery.index.graph_files import graph_whole
 from samespace.gallery.index.hnsw import LEAST_SHARE, approximate, available, lacked
 from samespace.gallery.index.local_state import LatestState, LocalState
 from samespace.gallery.ledger.filters import Condition
@@ -99,8 +100,11 @@ class LocalSource:
                 if folder is not None
                 and ((name := str(entry["name"])) not in loaded or not folder.whole(loaded[name], entry))
             ]
-            if vectors.manifest.graph is not None and vectors.graph is None and available():
-                found[generation].append(str(vectors.manifest.graph.get("name")))
+            graph = vectors.manifest.graph
+            if graph is None or folder is None or not available():
+                continue
+            if vectors.graph is None or not graph_whole(folder, graph):
+                found[generation].append(str(graph.get("name")))
         return {generation: names for generation, names in found.items() if names}
 
     def close(self) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from samespace.gallery.index.base import ServedRows
 from samespace.gallery.index.exact import Bools, Part
-from samespace.gallery.index.hnsw import Graph, load_graph
+from samespace.gallery.index.graph_files import load_graph
+from samespace.gallery.index.hnsw import Graph
 from samespace.gallery.index.segments import Manifest, Segment, SegmentFolder, joined, most_rows, read_segments
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -47,7 +48,9 @@ class SpaceVectors:
 
     def without(self, names: Collection[str]) -> SpaceVectors:
         """The same but for the files of these names."""
-        return replace(self, segments=tuple(segment for segment in self.segments if segment.name not in names))
+        segments = tuple(segment for segment in self.segments if segment.name not in names)
+        graph = None if self.graph is not None and self.graph.name in names else self.graph
+        return replace(self, segments=segments, graph=graph)
 
     def entries(self) -> list[dict[str, object]]:
         """The manifest's entries of the segments that could be read."""
@@ -341,7 +344,8 @@ class LatestState:
         if folder is not None and not self.ledger.read_only:
             with suppress(OSError), folder.locked():
                 manifest = folder.read()
-                folder.write([entry for entry in manifest.segments if entry["name"] not in names], manifest.graph)
+                graph = manifest.graph if manifest.graph and manifest.graph.get("name") not in names else None
+                folder.write([entry for entry in manifest.segments if entry["name"] not in names], graph)
         self.use(generation, known.vectors[generation].without(names), dropped=names)
 
     def forget(self) -> None:
