@@ -59,7 +59,9 @@ class InProcess(httpx.BaseTransport):
         self._loop.close()
 
     async def _handled(self, request: Any) -> Any:
-        asked = httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
+        # the body goes in one piece, so it has a length
+        headers = [(key, value) for key, value in request.headers.raw if key.lower() != b"transfer-encoding"]
+        asked = httpx.Request(request.method, request.url, headers=headers, content=request.read())
         answer = await self._app.handle_async_request(asked)
         return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
 

@@ -53,8 +53,8 @@ def test_a_search_in_plain_json(shop: Gallery, start: Start) -> None:
 
 WRONG = [
     ("search", b"{", 422, "JSON decode error"),
-    ("search", b"[" * 100_000, 400, "parsing the body"),
-    ("search", b'{"k": ' + b"1" * 5000 + b"}", 400, "parsing the body"),
+    ("search", b"[" * 100_000, 400, "parsing the body: it is nested too deep"),
+    ("search", b'{"k": ' + b"1" * 5000 + b"}", 400, "parsing the body: a number has too many digits"),
     ("search", b"{}", 400, "one of the three"),
     ("search", {"queries": ONE["queries"], "k": 1001}, 400, "1,001 are more than this service takes"),
     ("search", ONE | {"kk": 1}, 422, "body.kk: Extra inputs are not permitted"),
@@ -62,7 +62,7 @@ WRONG = [
     ("search", ONE | {"where": ["a\0=1"]}, 422, "NUL"),
     ("search", b'{"where": ["\\ud800=1"]}', 422, "where"),
     ("search", ONE | {"where": [{"key": "n", "value": 10**400}]}, 422, "body.where"),
-    ("search", b'{"queries": {"space": "x", "vectors": [[NaN]]}}', 422, "finite number"),
+    ("search", b'{"queries": {"space": "x", "vectors": [[NaN]]}}', 400, "finite number"),
     ("search", ONE | {"where": ["a=1"] * 101}, 400, "filter's conditions"),
     ("search", {"queries": {"space": "none", "vectors": [[1.0]]}}, 409, "has no space 'none'"),
     ("search", {"queries": {"space": OLD.id, "vectors": [[1.0]]}}, 400, "has 8 numbers"),
@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_in_one_line_and_changes_nothing(shop: Gallery, st
     require_problem(http.get("/v1/shop/items/..%2F..%2Fgallery.db"), 404, "no item")
     require_problem(http.put("/v1/shop/search"), 405, "Method Not Allowed")
     require_problem(http.get("/v1/none/status"), 404, "there is no gallery 'none'; legal: shop")
-    require_problem(http.post("/v1/shop/search", content=b"x" * 9), 422, "body")
+    require_problem(http.post("/v1/shop/search", content=b"x" * 9), 415, "send the body as JSON")
     require_problem(
         http.post("/v1/shop/search", content=b"", headers={"Content-Encoding": "gzip"}), 415, "Content-Encoding"
     )
@@ -136,7 +136,7 @@ def test_keys_open_what_their_scope_says(tmp_path: Path, shop: Gallery, start: S
     keys = {scope: add_key(file, scope, scope) for scope in ("read", "write", "admin")}
     old = add_key(file, "old", "admin", days=1e-9)
     assert file.stat().st_mode & 0o777 == 0o600
-    assert not any(key.split("_")[2] in file.read_text() for key in keys.values())
+    assert not any(key.split("_", 2)[2] in file.read_text() for key in keys.values())
     http = start(Service({"shop": shop}, keys=KeyRing(file))).http
 
     def status(method: str, path: str, key: str | None, **body: Any) -> int:

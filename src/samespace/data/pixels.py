@@ -99,7 +99,7 @@ def look(file: Path | BinaryIO, channels: int) -> Seen:
     A plain JPEG is decoded only where its end is not in place, to find out whether it is cut short; other kinds
     always.
     """
-    with Image.open(file, formats=_formats()) as opened:
+    with Image.open(file, formats=formats()) as opened:
         if opened.format in JPEG and opened.mode in ("L", "RGB", "CMYK") and JPEG_END in _tail(file):
             turn = _turn(opened)
             return Seen(_turned(opened.size, turn), _changes(opened, channels, turn, ""))
@@ -120,7 +120,7 @@ def read(file: Path | BinaryIO, channels: int, size: Size | Fit | None) -> tuple
     Raises:
         ValueError: pixels whose range is not known. On damaged bytes Pillow raises nearly anything.
     """
-    with Image.open(file, formats=_formats()) as opened:
+    with Image.open(file, formats=formats()) as opened:
         fit = as_fit(size)
         # other ways than the plain one are those of networks trained elsewhere, on pixels decoded in full
         image, seen = _upright(opened, channels, 2 * max(fit.size) if fit is not None and fit.plain else None)
@@ -176,7 +176,7 @@ def prepare_pillow() -> None:
 
 
 @cache
-def _formats() -> tuple[str, ...]:
+def formats() -> tuple[str, ...]:
     """Those of `FORMATS` that the installed libraries can read."""
     _prepare_libraries()
     Image.init()

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 
 from samespace.errors import InputError, SamespaceError
 from samespace.serve import items, search, steps
+from samespace.serve.connections import hurried
 from samespace.serve.requests import JsonLines, Requests, on_http_error, on_invalid, on_samespace_error, problem
 from samespace.serve.service import Service, routes
 from samespace.serve.wire import reply
@@ -87,6 +88,7 @@ def make_app(service: Service, *, hosts: Collection[str] | None = None) -> FastA
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses={"4XX": _PROBLEM, "5XX": _PROBLEM},
     )
     app.state.service = service
@@ -185,6 +187,8 @@ def serve(
         logger.setLevel(logging.INFO)
     config = uvicorn.Config(
         make_app(service, hosts=hosts),
+        http=hurried(service.limits.deadline),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

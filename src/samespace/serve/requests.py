@@ -25,6 +25,8 @@ from samespace.serve.metrics import Metrics
 
 LOG = logging.getLogger("samespace.serve")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# a route's pattern would pass over a line break at the end
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 
 
@@ -53,6 +55,11 @@ def on_invalid(request: Request, error: Exception) -> Response:
     """A request that does not fit its description: the first fault in one line."""
     assert isinstance(error, RequestValidationError)
     faults: Sequence[Any] = error.errors()
+    if faults[0]["loc"] == ("body",) and isinstance(
+        faults[0]["input"], bytes
+    ):  # left unread, for it is not said to be JSON
+        detail = "send the body as JSON, with the header 'Content-Type: application/json'"
+        return problem(415, detail, request.scope["samespace.id"])
     place = ".".join(str(part) for part in faults[0]["loc"])
     more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
     return problem(422, f"{place}: {faults[0]['msg']}{more}", request.scope["samespace.id"], error="InputError")
@@ -61,8 +68,9 @@ def on_invalid(request: Request, error: Exception) -> Response:
 def on_http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses, such as an unknown path, and what handlers refuse by status."""
     assert isinstance(error, HTTPException)
+    name = "InputError" if error.status_code == 400 else None
     headers = dict(error.headers or {})
-    return problem(error.status_code, str(error.detail), request.scope["samespace.id"], headers=headers)
+    return problem(error.status_code, str(error.detail), request.scope["samespace.id"], error=name, headers=headers)
 
 
 class Requests:
@@ -104,7 +112,7 @@ class Requests:
                 MutableHeaders(scope=message).update({"x-request-id": name, "x-content-type-options": "nosniff"})
             await send(message)
 
-        refused = self._refusal(headers, name)
+        refused = self._refusal(scope["path"], headers, name)
         with self._metrics.in_flight.track_inprogress():
             if refused is not None:
                 await refused(scope, receive, sending)
@@ -126,17 +134,28 @@ class Requests:
             },
         )
 
-    def _refusal(self, headers: Headers, name: str) -> Response | None:
+    def _refusal(self, path: str, headers: Headers, name: str) -> Response | None:
         """What is refused before anything is read."""
-        host = re.sub(r":\d*$", "", headers.get("host", "")).lower()
-        if self._hosts is not None and host not in self._hosts:
+        if self._hosts is not None and not self._own(headers):
             return problem(403, "without --keys the service answers to its own address only", name)
+        if _CONTROL.search(path):
+            return problem(400, "the path of the address holds a control character", name, error="InputError")
         length = headers.get("content-length", "0")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            detail = "Content-Length and Transfer-Encoding exclude each other"
+            return problem(400, detail, name, error="InputError", headers={"Connection": "close"})
         if not length.isdecimal() or len(length) > 18 or int(length) > self._limits.body:
             return problem(413, self._too_long(), name)
         if headers.get("content-encoding", "identity").lower() != "identity":
             return problem(415, "send the body without Content-Encoding", name)
         return None
+
+    def _own(self, headers: Headers) -> bool:
+        """Whether a request names the service by one of its own names, and comes from no page of another place."""
+        address = headers.get("host", "").lower()
+        origin = headers.get("origin")
+        foreign = origin is not None and origin.lower().partition("://")[2] != address
+        return not foreign and self._hosts is not None and re.sub(r":\d*$", "", address) in self._hosts
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """Let the app answer; what to say where it did not."""

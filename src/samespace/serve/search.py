@@ -63,14 +63,14 @@ def images_of(given: Sequence[tuple[str, str]], limits: Limits) -> dict[str, byt
     """
     from PIL import Image
 
-    from samespace.data.pixels import prepare_pillow
+    from samespace.data.pixels import formats, prepare_pillow
 
     prepare_pillow()
     found: dict[str, bytes] = {}
     for name, text in given:
         held = decoded(text, f"the image '{name}'")
         try:
-            with Image.open(io.BytesIO(held)) as image:
+            with Image.open(io.BytesIO(held), formats=formats()) as image:
                 pixels = image.width * image.height
         except Image.DecompressionBombError:
             pixels = limits.pixels + 1

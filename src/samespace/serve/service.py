@@ -24,7 +24,7 @@ from samespace.serve.keys import KeyRing, Scope
 from samespace.serve.limits import Limits, Pool
 from samespace.serve.metrics import Metrics
 from samespace.serve.pictures import Pictures
-from samespace.serve.wire import Vectors
+from samespace.serve.wire import Vectors, parsed
 from samespace.vectors import VectorSet
 
 LOG = logging.getLogger("samespace.serve")
@@ -140,6 +140,17 @@ At = Annotated[Place, Depends(_place)]
 _BEARER = HTTPBearer(auto_error=False, description="A key made by 'samespace serve key add'.")
 
 
+class JsonRequest(Request):
+    """A request whose body is read by `wire.parsed`."""
+
+    async def json(self) -> Any:
+        """The body's value. Raises HTTPException: 400, it has none."""
+        try:
+            return parsed(await self.body())
+        except InputError as error:
+            raise HTTPException(400, str(error)) from None
+
+
 def routes(scope: Scope, prefix: str = "/v1/{gallery}") -> APIRouter:
     """A router whose requests need a scope; the key is looked at before the body is read."""
 
@@ -149,7 +160,7 @@ def routes(scope: Scope, prefix: str = "/v1/{gallery}") -> APIRouter:
 
             async def guarded(request: Request) -> Response:
                 request.app.state.service.require(request, scope)
-                return await handle(request)
+                return await handle(JsonRequest(request.scope, request.receive))
 
             return guarded
 

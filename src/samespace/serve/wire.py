@@ -6,6 +6,7 @@ import base64
 import binascii
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -37,9 +38,9 @@ OrderName = Literal["random", "centre", "distance", "traffic", "both"]
 
 
 class Body(BaseModel):
-    """Part of a request; a key that it does not know is refused."""
+    """Part of a request; a key that it does not know is refused, and so is `true` or `"1"` where a number belongs."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Vectors(Body):
@@ -68,9 +69,9 @@ class Vectors(Body):
             values = np.frombuffer(held, dtype="<f4").reshape(-1, space.dim)
         elif any(len(row) != space.dim for row in self.vectors or ()):
             raise InputError(f"{name}: every vector of space {space} has {space.dim} numbers")
-        return VectorSet.from_arrays(
-            np.asarray(values, dtype=np.float32), ids=self.ids, labels=self.labels, space=space, name=name
-        )
+        with np.errstate(over="ignore"):  # numbers too large for float32 are refused as infinite
+            vectors = np.asarray(values, dtype=np.float32)
+        return VectorSet.from_arrays(vectors, ids=self.ids, labels=self.labels, space=space, name=name)
 
 
 class ConditionBody(Body):
@@ -186,6 +187,37 @@ class JobBody(Body):
     p95: FiniteFloat | None = None
     epsilon: FiniteFloat | None = None
     retry: bool = False
+
+
+def parsed(body: bytes) -> Any:
+    """The value of a JSON text, in which no key comes twice: whoever stands in front may have read the other one.
+
+    Raises:
+        json.JSONDecodeError: it is no JSON.
+        InputError: it is, but means nothing certain.
+    """
+    try:
+        return json.loads(body, object_pairs_hook=_once, parse_constant=_no_number)
+    except RecursionError:
+        raise InputError("parsing the body: it is nested too deep") from None
+    except (json.JSONDecodeError, InputError):
+        raise
+    except UnicodeDecodeError:
+        raise InputError("parsing the body: it is not UTF-8") from None
+    except ValueError:
+        raise InputError("parsing the body: a number has too many digits") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise InputError(f"the body names the key '{twice[:40]}' twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise InputError(f"the body holds {text}, which is not a finite number")
 
 
 def known_space(state: State, space: str) -> StoredSpace:
