@@ -32,7 +32,7 @@ from samespace.gallery.ledger.filters import Where, conditions
 from samespace.gallery.ledger.state import Upgrade
 from samespace.gallery.search.search import Merge
 from samespace.metrics.calibration import Calibration, Scale
-from samespace.serve.jobs import Job
+from samespace.serve.job import Job
 from samespace.space import Score, Space, undeclared
 from samespace.vectors import VectorSet
 
@@ -291,7 +291,7 @@ class Client:
         return self._ask("POST", "/jobs", Job, body)
 
     def jobs(self) -> tuple[Job, ...]:
-        """The backfills of the service's process, newest first."""
+        """The backfills of the gallery, newest first."""
         return self._ask("GET", "/jobs", tuple[Job, ...])
 
     def job(self, name: str) -> Job:

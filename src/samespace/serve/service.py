@@ -57,7 +57,7 @@ class Service:
         self.pool = Pool(self.limits.threads, self.limits.waiting)
         at_once = min(self.limits.threads, os.cpu_count() or 1)
         self.searches: Batches[Vectors, Answer] = Batches(self.pool, at_once=at_once, most=_SEARCHED_AT_ONCE)
-        self.jobs = Jobs()
+        self.jobs = Jobs(self.galleries)
         self.pictures = Pictures()
         self.metrics = Metrics()
         self.ready = False
@@ -66,6 +66,7 @@ class Service:
         """Load models and bring each gallery's vectors into memory, so that the first request is as fast as others."""
         for name, gallery in self.galleries.items():
             await asyncio.to_thread(self._warm, name, gallery)
+        self.jobs.watch()
         self.ready = True
         LOG.info("ready", extra={"galleries": list(self.galleries)})
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from fastapi import HTTPException, Response
 
 from samespace.errors import InputError
 from samespace.evaluate import Certificate
-from samespace.gallery import BehindSwitch, CanaryCurve, Limits, Plan, Quality, Sealed, Status, Switched
+from samespace.gallery import BehindSwitch, CanaryCurve, Plan, Quality, Sealed, Status, Switched
 from samespace.gallery.ledger.state import Upgrade
 from samespace.metrics.calibration import Calibration
-from samespace.progress import Bar
 from samespace.serve.certificates import verdict_of
 from samespace.serve.encoders import Loaded
-from samespace.serve.jobs import Job
+from samespace.serve.job import Job
 from samespace.serve.service import At, Place, routes
 from samespace.serve.wire import CalibrateBody, JobBody, SealBody, SwitchBody, UpgradeBody, reply
 from samespace.space import Space
@@ -120,31 +118,33 @@ async def sync(at: At) -> Response:
 
 @admin.post("/jobs", response_model=Job, status_code=202, summary="Start a backfill")
 async def start(at: At, body: JobBody) -> Response:
-    """In a thread of the service; without vectors by the remembered model and images."""
+    """In a thread of the service, by the remembered model and images; another process carries it on where this one
+    ends. One with `vectors` ends with its process.
+    """  # noqa: D205
     return reply(await at.run(lambda: _started(at, body)), 202)
 
 
-@reads.get("/jobs", response_model=list[Job], summary="Backfills of this process")
+@reads.get("/jobs", response_model=list[Job], summary="Backfills of the gallery")
 async def jobs(at: At) -> Response:
-    """Newest first; the last hundred."""
-    return reply(at.service.jobs.list(at.name))
+    """Of all processes that serve it, newest first; the last hundred."""
+    return reply(await at.run(lambda: at.service.jobs.list(at.name)))
 
 
 @reads.get("/jobs/{job}", response_model=Job, summary="Watch a backfill")
 async def watch(at: At, job: str) -> Response:
     """How far it is, or what it did."""
-    return reply(_known(at.service.jobs.get(at.name, job), job))
+    return reply(_known(await at.run(lambda: at.service.jobs.get(at.name, job)), job))
 
 
 @admin.delete("/jobs/{job}", response_model=Job, summary="Stop a backfill")
 async def stop(at: At, job: str) -> Response:
-    """After the batch in hand; another job carries on."""
-    return reply(_known(at.service.jobs.stop(at.name, job), job))
+    """After the batch in hand, whichever process runs it; another job carries on."""
+    return reply(_known(await at.run(lambda: at.service.jobs.stop(at.name, job)), job))
 
 
 def _known(job: Job | None, name: str) -> Job:
     if job is None:
-        raise HTTPException(404, f"there is no job '{name}'; jobs of another process are not known here")
+        raise HTTPException(404, f"there is no job '{name}' of this gallery")
     return job
 
 
@@ -194,15 +194,7 @@ def _upgraded(at: Place, body: UpgradeBody) -> Switched | Plan:
 
 
 def _started(at: Place, body: JobBody) -> Job:
-    limits = Limits(batch_size=body.batch_size, items=body.items, seconds=body.seconds, rate=body.rate, p95=body.p95)
     vectors = None if body.vectors is None else body.vectors.vector_set(at.gallery.state, "vectors")
     if vectors is not None and not vectors.has_ids:
         raise InputError("vectors: a backfill finds items by 'ids'")
-
-    def work(advance: Bar, stop: threading.Event) -> Any:
-        return at.gallery.backfill(
-            order=body.order, vectors=vectors, limits=limits, epsilon=body.epsilon, retry=body.retry,
-            advance=advance, stop=stop,
-        )  # fmt: skip
-
-    return at.service.jobs.start(at.name, work)
+    return at.service.jobs.start(at.name, body, vectors)
