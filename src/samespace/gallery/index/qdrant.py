@@ -215,10 +215,7 @@ def _changed(reader: LedgerReader, state: State, after: tuple[int, int]) -> tupl
     """The next items by (revision, number) as points, and whether there are no more; as many as a request may carry."""
     floats = sum(params.size for params in _params(state).values())
     limit = max(1, min(_POINTS, _FLOATS // max(1, floats)))
-    changed = reader.session.all(
-        "SELECT no, epoch, content, deleted FROM item WHERE (epoch, no) > (?, ?) ORDER BY epoch, no LIMIT ?",
-        [*after, limit],
-    )
+    changed = reader.changes(after, limit)
     live = [row[0] for row in changed if not row[3]]
     vectors: dict[int, dict[str, tuple[int, int, list[float]]]] = {}
     for generation, kept in state.spaces.items():
@@ -231,4 +228,4 @@ def _changed(reader: LedgerReader, state: State, after: tuple[int, int]) -> tupl
         ):
             vectors.setdefault(item, {})[vector_name(kept.space.id)] = (number, checksum, value)
     points = [item_point(no, revision, content, vectors.get(no, {})) for no, revision, content, _ in changed]
-    return points, len(changed) < limit
+    return points, not changed

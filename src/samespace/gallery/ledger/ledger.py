@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samespace.errors import GalleryError
 from samespace.gallery.ledger.adopted import AdoptedTable
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
+from samespace.gallery.ledger.migrations import brought_up
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import Engine, LedgerReader
-from samespace.gallery.ledger.schema import FORMAT, FORMAT_ADOPTED, FORMATS
+from samespace.gallery.ledger.schema import FORMAT
 from samespace.gallery.ledger.sqlite import SqliteEngine
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
@@ -61,7 +61,7 @@ class Ledger:
                 writer = LedgerWriter(engine, session)
                 engine.create_tables(session)
                 session.run("INSERT INTO clock VALUES (1, 0, 0, 1, 1, 1)")
-                writer.put_meta("format", FORMAT if adopted is None else FORMAT_ADOPTED)
+                writer.put_meta("format", FORMAT)
                 if adopted is not None:
                     writer.put_meta("adopted", json.dumps(plain(adopted)))
                 writer.put_meta("gallery", uuid.uuid4().hex)
@@ -75,18 +75,19 @@ class Ledger:
 
     @classmethod
     def open(cls, location: str | Path, *, read_only: bool = False) -> Ledger:
-        """Open a ledger. Raises GalleryError: there is none, it is damaged or of another format."""
+        """Open a ledger; one of an earlier version is brought to the present format, see `migrations`.
+
+        Raises:
+            GalleryError: there is none, it is damaged, of a later version, or of an earlier one and cannot be written.
+        """
         engine = _engine(str(location), read_only=read_only)
         try:
             ledger = cls(engine)
             with ledger.read() as reader:
                 written = reader.meta("format")
-                if written == FORMAT_ADOPTED:
-                    engine.refresh(reader.session)
-            if written not in FORMATS:
-                raise GalleryError(
-                    f"{engine.location} has format {written!r}; this version reads {', '.join(map(repr, FORMATS))}"
-                )
+            brought_up(ledger, written)
+            with ledger.read() as reader:
+                engine.refresh(reader.session)
         except BaseException:
             engine.close()
             raise

@@ -75,6 +75,7 @@ class PostgresEngine:
         self.read_only = read_only
         self._path = f'"{self.address.schema}"'
         self._fresh = create
+        self.dialect = "postgres"
         self.skip_locked = "FOR UPDATE SKIP LOCKED"
         self._change = OneChange()
         self._pool = Pool(self._connect, _reusable, keep=_KEPT_OPEN)
@@ -127,6 +128,11 @@ class PostgresEngine:
         session.run(f"SET LOCAL search_path TO {self._path}")
         for statement in [POSTGRES, *(self.adopted.tables() if self.adopted else ())]:
             session.run(statement)
+
+    def unbounded(self, session: Any) -> None:
+        """Let the statements of a transaction take any time."""
+        session.run("SET LOCAL statement_timeout = 0")
+        session.connection.bounded = False
 
     def vector_table(self, generation: int, dim: int) -> list[str]:
         """Statements that make the table of a space's vectors."""
@@ -255,6 +261,7 @@ class PostgresEngine:
                     connection.rollback()
                 raise
             finally:
+                connection.bounded = True
                 self._pool.give(connection)
 
     def _session(self, connection: Connection) -> PostgresSession:

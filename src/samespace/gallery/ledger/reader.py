@@ -43,6 +43,7 @@ DROPPED = "dropped at the switch"
 
 _AT_ONCE = 500
 _MOST_UNUSED = 2**24
+_NO_END = 2**62
 _ALTERED = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 _PAGE = 50_000
 
@@ -125,17 +126,44 @@ class LedgerReader:
 
     def items_since(self, revision: int) -> tuple[Ints, list[str], Ints]:
         """Numbers, ids and deleted marks (0, 1) of the items that changed after `revision`, by number."""
+        sql, values = self._moved(revision)
         # sorted here: asked for the order, SQLite walks the whole table rather than the index on revisions
-        rows = sorted(self.session.all("SELECT no, id, deleted FROM item WHERE epoch > ?", [revision]))
+        rows = sorted(self.session.all(f"SELECT no, id, deleted FROM item WHERE no IN ({sql})", values))
         return _column(rows, 0), [row[1] for row in rows], _column(rows, 2)
+
+    def changes(self, after: tuple[int, int], limit: int) -> list[tuple[int, int, str, int]]:
+        """Up to `limit` of the next changes after (revision, item), in this order: item, revision, content, deleted.
+
+        None are left where there are none; an item that changed several times may come again.
+        """
+        while True:
+            fills = self.session.all(
+                "SELECT space, revision, first FROM filled WHERE revision = "
+                "(SELECT MIN(revision) FROM filled WHERE revision >= ?)",
+                [after[0]],
+            )
+            upto = fills[0][1] if fills else _NO_END
+            found = self.session.all(
+                "SELECT no, epoch, content, deleted FROM item WHERE (epoch, no) > (?, ?) AND epoch <= ? "
+                "ORDER BY epoch, no LIMIT ?",
+                [*after, upto, limit],
+            )
+            for space, revision, first in fills:
+                stop = self.session.all("SELECT MIN(first) FROM filled WHERE first > ?", [first])[0][0] or _NO_END
+                found += self.session.all(
+                    f"SELECT i.no, {revision}, i.content, i.deleted FROM vector_{space} v JOIN item i ON i.no = v.item "
+                    "WHERE v.no >= ? AND v.no < ? AND i.no > ? ORDER BY i.no LIMIT ?",
+                    [first, stop, after[1] if after[0] == revision else 0, limit],
+                )
+            if found or not fills:
+                return sorted(set(found), key=lambda row: (row[1], row[0]))[:limit]
+            after = (upto + 1, 0)
 
     def row_numbers(self, generation: int, since: int = -1) -> tuple[Ints, Ints]:
         """Items and the number of their vector row in a space, for items that changed after a revision."""
         if since >= 0:
-            rows = self.session.all(
-                f"SELECT v.item, v.no FROM item i JOIN vector_{generation} v ON v.item = i.no WHERE i.epoch > ?",
-                [since],
-            )
+            sql, values = self._moved(since)
+            rows = self.session.all(f"SELECT item, no FROM vector_{generation} WHERE item IN ({sql})", values)
             return _column(rows, 0), _column(rows, 1)
         items, numbers = [_none()], [_none()]
         # a page at a time: rows as Python objects take ten times the memory of the arrays
@@ -214,7 +242,8 @@ class LedgerReader:
 
     def live(self) -> int:
         """How many items there are."""
-        return self._count("SELECT COUNT(*) FROM item WHERE deleted = 0")
+        # two counts of an index each: the marks themselves lie all over the table
+        return self._count("SELECT COUNT(*) FROM item") - self._count("SELECT COUNT(*) FROM item WHERE deleted = 1")
 
     def stored(self, generation: int) -> int:
         """How many vectors a space holds."""
@@ -345,6 +374,15 @@ class LedgerReader:
         """Execute a statement that holds `IN (LISTED)`; see `all_listed`."""
         for part in parts_of(listed):
             self.session.run(_listing(sql, part), [*before, *part])
+
+    def _moved(self, revision: int) -> tuple[str, list[Any]]:
+        """SQL of the numbers of the items that changed after a revision or got vectors since, with its values."""
+        filled = self.session.all("SELECT space, MIN(first) FROM filled WHERE revision > ? GROUP BY space", [revision])
+        # rows that were handed over to an application since are numbered by it
+        tables = [(self.engine.written(space), space, first) for space, first in filled]
+        parts = [f"SELECT item FROM {table or f'vector_{space}'} WHERE no >= ?" for table, space, _ in tables]
+        values = [revision, *(first if table else 0 for table, _, first in tables)]
+        return " UNION ".join(["SELECT no FROM item WHERE epoch > ?", *parts]), values
 
     def _count(self, sql: str) -> int:
         return int(self.session.all(sql)[0][0])

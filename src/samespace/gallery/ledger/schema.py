@@ -1,21 +1,29 @@
 """The tables of a ledger on SQLite and on PostgreSQL: a file format, so columns never change their meaning.
 
 In the columns `rank` is a space's generation and `epoch` a revision. Each space has a table `vector_<generation>`, and
-its description names its score where that is not the cosine.
+its description names its score where that is not the cosine. How an older ledger gets these tables is in `migrations`.
 """
 
 from __future__ import annotations
 
-FORMAT = "samespace.gallery/1"
-FORMAT_WITH_SCORES = "samespace.gallery/2"
-"""The same with a space that is not searched by cosine, which readers of the first format would do."""
+FORMAT = "samespace.gallery/4"
+"""What a ledger says that it is: the number is that of its tables, which rises with every change to them."""
 
-FORMAT_ADOPTED = "samespace.gallery/3"
-"""With a space whose vectors lie in a table or collection of an application, which readers of the others would try to
-write to."""
-FORMATS = (FORMAT, FORMAT_WITH_SCORES, FORMAT_ADOPTED)
+SQLITE_FILLED = """
+CREATE TABLE filled (space INTEGER NOT NULL, revision INTEGER NOT NULL, first INTEGER NOT NULL,
+    PRIMARY KEY (space, revision)) WITHOUT ROWID;
+CREATE INDEX item_deleted ON item (no) WHERE deleted = 1
+"""
+"""Revisions that gave stored items vectors: the number of the first of these rows. No row of `item` changes with them,
+as those of a backfill lie all over that table."""
 
-SQLITE = """
+POSTGRES_FILLED = """
+CREATE TABLE filled (space BIGINT NOT NULL, revision BIGINT NOT NULL, first BIGINT NOT NULL,
+    PRIMARY KEY (space, revision));
+CREATE INDEX item_deleted ON item (no) WHERE deleted = 1
+"""
+
+SQLITE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, config INTEGER NOT NULL,
     query INTEGER NOT NULL, next_item INTEGER NOT NULL, next_vector INTEGER NOT NULL);
@@ -39,10 +47,10 @@ CREATE TABLE canary (space INTEGER NOT NULL, item INTEGER NOT NULL, value BLOB N
 CREATE TABLE worker (owner TEXT PRIMARY KEY, space INTEGER NOT NULL, started REAL NOT NULL, seen REAL NOT NULL,
     done INTEGER NOT NULL, failed INTEGER NOT NULL, note TEXT NOT NULL);
 CREATE TABLE audit (no INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, actor TEXT NOT NULL,
-    action TEXT NOT NULL, detail TEXT NOT NULL)
-"""
+    action TEXT NOT NULL, detail TEXT NOT NULL);
+{SQLITE_FILLED}"""
 
-POSTGRES = """
+POSTGRES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE clock (id BIGINT PRIMARY KEY CHECK (id = 1), epoch BIGINT NOT NULL, config BIGINT NOT NULL,
     query BIGINT NOT NULL, next_item BIGINT NOT NULL, next_vector BIGINT NOT NULL);
@@ -67,8 +75,8 @@ CREATE TABLE canary (space BIGINT NOT NULL, item BIGINT NOT NULL, value BYTEA NO
 CREATE TABLE worker (owner TEXT PRIMARY KEY, space BIGINT NOT NULL, started DOUBLE PRECISION NOT NULL,
     seen DOUBLE PRECISION NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, note TEXT NOT NULL);
 CREATE TABLE audit (no BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at DOUBLE PRECISION NOT NULL,
-    actor TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL)
-"""
+    actor TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL);
+{POSTGRES_FILLED}"""
 
 
 _ON_PAGE = 1_900  # longer rows do not fit on a page of 8 KiB

@@ -112,6 +112,7 @@ class SqliteEngine:
         self.path = folder / FILE
         self.location = self.secret_location = str(folder)
         self.read_only = read_only
+        self.dialect = "sqlite"
         self.skip_locked = ""
         self.described = "item"
         self.adopted = adopted
@@ -155,6 +156,9 @@ class SqliteEngine:
         """The fixed tables."""
         for statement in [*SQLITE.split(";"), *([TABLE] if self.adopted else [])]:
             session.run(statement)
+
+    def unbounded(self, session: Any) -> None:
+        """Let the statements of a transaction take any time, as they may on SQLite anyway."""
 
     def vector_table(self, generation: int, dim: int) -> list[str]:
         """Statements that make the table of a space's vectors."""

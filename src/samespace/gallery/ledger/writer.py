@@ -12,7 +12,6 @@ import numpy as np
 
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import Engine, Session
-from samespace.gallery.ledger.schema import FORMAT_WITH_SCORES
 from samespace.gallery.ledger.state import Claim, Completed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
 from samespace.gallery.serving import has_vector_sql
 from samespace.metrics.calibration import Calibration
@@ -35,7 +34,6 @@ class LedgerWriter(WorkQueue):
         description = space.to_dict()
         if score != "cosine":
             description["score"] = score
-            self.put_meta("format", max(FORMAT_WITH_SCORES, self.meta("format") or ""))
         self.session.run(
             "INSERT INTO space VALUES (?, ?, ?, ?, 0, ?)",
             [generation, space.id, json.dumps(description), model, time.time()],
@@ -49,8 +47,10 @@ class LedgerWriter(WorkQueue):
         """Remove a space that was planned and never used, with its plan."""
         for statement in self.engine.drop_vectors(generation):
             self.session.run(statement)
-        for table, column in (("space", "rank"), ("work", "space"), ("canary", "space"), ("upgrade", "new")):
-            self.session.run(f"DELETE FROM {table} WHERE {column} = ?", [generation])
+        for table in ("work", "canary", "filled"):
+            self.session.run(f"DELETE FROM {table} WHERE space = ?", [generation])
+        self.session.run("DELETE FROM space WHERE rank = ?", [generation])
+        self.session.run("DELETE FROM upgrade WHERE new = ?", [generation])
         for table in ("link", "calibration"):
             self.session.run(f"DELETE FROM {table} WHERE query = ? OR gallery = ?", [generation, generation])
         of_it = [f"fusion {generation} %", f"fusion % {generation} %"]
@@ -220,7 +220,7 @@ class LedgerWriter(WorkQueue):
         revision = self._tick()
         if fresh:
             return
-        self.run_listed("UPDATE item SET epoch = ? WHERE epoch < ? AND no IN (LISTED)", items, [revision, revision])
+        self.session.insert("filled", [(generation, revision, first)], "ON CONFLICT (space, revision) DO NOTHING")
         self.run_listed("DELETE FROM work WHERE space = ? AND item IN (LISTED)", items, [generation])
 
     def drop_superseded(self, generation: int, by: int, limit: int, *, after: int = 0) -> list[int]:

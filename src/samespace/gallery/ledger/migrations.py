@@ -1,0 +1,69 @@
+"""Forward migrations: what brings a ledger of an earlier version to the present tables, one transaction each.
+
+`samespace.gallery/1` to `/3` are the first release's: the same tables, numbered for what a ledger holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from samespace.errors import GalleryError
+from samespace.gallery.ledger.schema import FORMAT, POSTGRES_FILLED, SQLITE_FILLED
+
+if TYPE_CHECKING:
+    from samespace.gallery.ledger.ledger import Ledger
+
+LOG = logging.getLogger("samespace.gallery")
+
+MIGRATIONS: dict[int, tuple[str, str]] = {4: (SQLITE_FILLED, POSTGRES_FILLED)}
+"""Statements on SQLite and on PostgreSQL that bring a ledger to a number from the one before; never changed later."""
+
+
+def brought_up(ledger: Ledger, written: str | None) -> None:
+    """Bring a ledger with this format to the present one; of several processes that open it, one does.
+
+    Killed half way, each step is whole or not there, and the next opening goes on.
+
+    Raises:
+        GalleryError: it is of a later version, or of an earlier one and cannot be written.
+    """
+    number, present = _number(written), _number(FORMAT)
+    assert present is not None
+    if number is None or number > present:
+        raise GalleryError(
+            f"{ledger.location} has format {written!r}; this version reads 'samespace.gallery/1' to {FORMAT!r}"
+        )
+    if number == present:
+        return
+    if ledger.read_only:
+        raise GalleryError(
+            f"{ledger.location} has format {written!r} of an earlier version, and cannot be written here; bring it to "
+            f"{FORMAT!r} once with 'samespace gallery status GALLERY' where it can be"
+        )
+    for step in range(number + 1, present + 1):
+        _step(ledger, step)
+    LOG.warning("%s: brought from format %s to %s", ledger.location, written, FORMAT)
+
+
+def _step(ledger: Ledger, step: int) -> None:
+    statements = MIGRATIONS.get(step)
+    if statements is None:
+        return
+    with ledger.write() as writer:
+        before = writer.meta("format")
+        # another process may have done it meanwhile
+        if (_number(before) or step) >= step:
+            return
+        writer.engine.unbounded(writer.session)
+        for statement in statements[writer.engine.dialect == "postgres"].split(";"):
+            writer.session.run(statement)
+        now = FORMAT.rpartition("/")[0] + f"/{step}"
+        writer.put_meta("format", now)
+        writer.note("migrate", before=before, now=now)
+
+
+def _number(written: str | None) -> int | None:
+    found = re.fullmatch(r"samespace\.gallery/([1-9][0-9]{0,5})", written or "")
+    return None if found is None else int(found[1])
