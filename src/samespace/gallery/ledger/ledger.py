@@ -85,7 +85,7 @@ class Ledger:
             ledger = cls(engine)
             with ledger.read() as reader:
                 written = reader.meta("format")
-            brought_up(ledger, written)
+            brought_up(engine, written)
             with ledger.read() as reader:
                 engine.refresh(reader.session)
         except BaseException:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
 
 from samespace.errors import GalleryError
+from samespace.gallery.ledger.reader import Engine
 from samespace.gallery.ledger.schema import FORMAT, POSTGRES_FILLED, SQLITE_FILLED
-
-if TYPE_CHECKING:
-    from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.writer import LedgerWriter
 
 LOG = logging.getLogger("samespace.gallery")
 
@@ -21,7 +19,7 @@ MIGRATIONS: dict[int, tuple[str, str]] = {4: (SQLITE_FILLED, POSTGRES_FILLED)}
 """Statements on SQLite and on PostgreSQL that bring a ledger to a number from the one before; never changed later."""
 
 
-def brought_up(ledger: Ledger, written: str | None) -> None:
+def brought_up(engine: Engine, written: str | None) -> None:
     """Bring a ledger with this format to the present one; of several processes that open it, one does.
 
     Killed half way, each step is whole or not there, and the next opening goes on.
@@ -33,32 +31,33 @@ def brought_up(ledger: Ledger, written: str | None) -> None:
     assert present is not None
     if number is None or number > present:
         raise GalleryError(
-            f"{ledger.location} has format {written!r}; this version reads 'samespace.gallery/1' to {FORMAT!r}"
+            f"{engine.location} has format {written!r}; this version reads 'samespace.gallery/1' to {FORMAT!r}"
         )
     if number == present:
         return
-    if ledger.read_only:
+    if engine.read_only:
         raise GalleryError(
-            f"{ledger.location} has format {written!r} of an earlier version, and cannot be written here; bring it to "
+            f"{engine.location} has format {written!r} of an earlier version, and cannot be written here; bring it to "
             f"{FORMAT!r} once with 'samespace gallery status GALLERY' where it can be"
         )
     for step in range(number + 1, present + 1):
-        _step(ledger, step)
-    LOG.warning("%s: brought from format %s to %s", ledger.location, written, FORMAT)
+        _step(engine, step)
+    LOG.warning("%s: brought from format %s to %s", engine.location, written, FORMAT)
 
 
-def _step(ledger: Ledger, step: int) -> None:
+def _step(engine: Engine, step: int) -> None:
     statements = MIGRATIONS.get(step)
     if statements is None:
         return
-    with ledger.write() as writer:
+    with engine.writing() as session:
+        writer = LedgerWriter(engine, session)
         before = writer.meta("format")
         # another process may have done it meanwhile
         if (_number(before) or step) >= step:
             return
-        writer.engine.unbounded(writer.session)
-        for statement in statements[writer.engine.dialect == "postgres"].split(";"):
-            writer.session.run(statement)
+        engine.unbounded(session)
+        for statement in statements[engine.dialect == "postgres"].split(";"):
+            session.run(statement)
         now = FORMAT.rpartition("/")[0] + f"/{step}"
         writer.put_meta("format", now)
         writer.note("migrate", before=before, now=now)
