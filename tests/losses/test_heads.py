@@ -8,6 +8,7 @@ from torch import Tensor
 
 from samespace.errors import InputError
 from samespace.losses import MARGINS, Margin, MarginHead, apply_margin
+from samespace.losses.heads import sampled_classes
 
 
 def slow_loss(
@@ -143,3 +144,47 @@ def test_batches_that_do_not_fit_are_refused(embeddings: Tensor, labels: Tensor,
 def test_impossible_heads_are_refused(options, message: str) -> None:
     with pytest.raises(InputError, match=message):
         MarginHead(**{"num_classes": 3, "embedding_dim": 4, **options})
+
+
+def test_a_sample_of_all_classes_is_the_whole_loss() -> None:
+    torch.manual_seed(0)
+    whole = MarginHead(20, 8)
+    sampled = MarginHead(20, 8, sample=1.0)
+    sampled.load_state_dict(whole.state_dict())
+    labels = torch.randint(0, 20, (12,))
+    found = []
+    for head in (whole, sampled):
+        embeddings = torch.randn(12, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        loss = head(embeddings, labels)
+        found.append([loss, *torch.autograd.grad(loss, (embeddings, head.weight))])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_sample_holds_the_classes_of_the_batch_and_others() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([3, 90, 3, -1])
+    chosen = [sampled_classes(labels, 100, 0.2) for _ in range(20)]
+    assert all(len(set(some.tolist())) == 20 and {3, 90} <= set(some.tolist()) for some in chosen)
+    assert all(bool((some.diff() > 0).all()) for some in chosen)
+    assert len(torch.cat(chosen).unique()) > 90
+    assert len(sampled_classes(torch.arange(50), 100, 0.01)) == 50
+    assert sampled_classes(torch.arange(3), 3, 0.5).tolist() == [0, 1, 2]
+
+
+def test_a_sample_leaves_the_other_classes_without_gradient_and_ends_with_the_training() -> None:
+    torch.manual_seed(0)
+    head, whole = MarginHead(100, 8, sample=0.2), MarginHead(100, 8)
+    head.load_state_dict(whole.state_dict())
+    embeddings, labels = torch.randn(4, 8), torch.tensor([3, 90, 3, 7])
+    (gradient,) = torch.autograd.grad(head(embeddings, labels), head.weight)
+    touched = gradient.abs().sum(dim=1).nonzero()[:, 0].tolist()
+    assert len(touched) == 20
+    assert {3, 90, 7} <= set(touched)
+    assert torch.equal(head.eval()(embeddings, labels), whole(embeddings, labels))
+
+
+@pytest.mark.parametrize("sample", [0.0, -0.1, 1.5])
+def test_a_sample_out_of_range_is_refused(sample: float) -> None:
+    with pytest.raises(InputError, match="expected a share of the classes above 0 and at most 1"):
+        MarginHead(10, 4, sample=sample)

@@ -58,11 +58,17 @@ def test_two_processes_give_the_model_of_one(tmp_path):
     }
     train(tied, tmp_path / "one", 1)
     train(tied, tmp_path / "two", 2)
-    one, _ = load_tensors(tmp_path / "one" / "model" / "model.safetensors", "weights")
-    two, _ = load_tensors(tmp_path / "two" / "model" / "model.safetensors", "weights")
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+    shared = {**tied, "head": {**RECIPE["head"], "class_parallel": True}}
+    train(shared, tmp_path / "shared", 2)
+    for kind in ("model", "classifier"):
+        one, two, parallel = (
+            load_tensors(tmp_path / name / "model" / f"{kind}.safetensors", "weights")[0]
+            for name in ("one", "two", "shared")
+        )
+        assert one.keys() == two.keys() == parallel.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(parallel[name], value, rtol=1e-3, atol=1e-4)
     lines = [measurements(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
     assert [line.keys() for line in lines[0]] == [line.keys() for line in lines[1]]
     assert [line["global_step"] for line in lines[1]] == [2, 4, 6]

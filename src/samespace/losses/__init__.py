@@ -9,6 +9,7 @@ input.
 
 from __future__ import annotations
 
+from samespace.losses.class_share import ClassShare
 from samespace.losses.contrast import ContrastiveLoss
 from samespace.losses.distillation import BctDistillationLoss, DistillationLoss, LwFLoss
 from samespace.losses.every_gallery import EveryGalleryLoss
@@ -26,6 +27,7 @@ from samespace.losses.tail import TailLoss
 __all__ = [
     "MARGINS",
     "BctDistillationLoss",
+    "ClassShare",
     "ContrastiveLoss",
     "DistillationLoss",
     "EveryGalleryLoss",

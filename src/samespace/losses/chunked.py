@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from samespace.losses.checks import full_precision
+from samespace.losses.class_share import ClassShare
 from samespace.losses.margins import MARGINS, Margin, margin_loss
 
 LEAST: float = 2**17
@@ -30,12 +31,14 @@ class Softmax(NamedTuple):
         scale: what the vectors were multiplied by.
         value: margin value.
         normalized: whether the rows of the weight are taken at unit length.
+        share: the part of the classes that this process holds, where several hold them together.
     """
 
     margin: Margin
     scale: float
     value: float
     normalized: bool
+    share: ClassShare | None = None
 
 
 class Gradients(NamedTuple):
@@ -51,10 +54,11 @@ def classification_loss(
 ) -> Tensor:
     """`margin_loss` of `vectors @ weight.T + offset`, from `LEAST` logits on in chunks, which is then faster.
 
-    Below that, and within `torch.compile`, the whole matrix of logits is made and PyTorch differentiates it.
-    Arguments as of `chunked_margin_loss`.
+    Below that, and within `torch.compile`, the whole matrix of logits is made and PyTorch differentiates it, unless
+    several processes share the classes. Arguments as of `chunked_margin_loss`.
     """
-    if len(vectors) * len(weight) >= LEAST and not torch.compiler.is_compiling():
+    many = len(vectors) * len(weight) >= LEAST and not torch.compiler.is_compiling()
+    if many or kind.share is not None:
         return chunked_margin_loss(vectors, weight, offset, targets, kind)
     logits = functional.linear(vectors, functional.normalize(weight) if kind.normalized else weight, offset)
     return margin_loss(logits, targets, margin=kind.margin, scale=kind.scale, value=kind.value)
@@ -73,8 +77,12 @@ def chunked_margin_loss(
         vectors: (B, D) float32 or float64; scaled unit vectors where the kind is normalised.
         weight: (C, D) of the same type, rows of any length.
         offset: (C,), None = zero; -inf takes a class out.
-        targets: (B,) int64; -1 = no target, the sample contributes nothing.
+        targets: (B,) int64; -1 = no target, the sample contributes nothing. Where processes share the classes, rows of
+            this process's part of the weight, -1 = the target is another's.
         kind: of softmax.
+
+    Where processes share the classes, all call it with the same vectors: the loss is that over all classes, the
+    gradient of the weight that of the part at hand, and that of the vectors what this part adds to it.
     """
     loss: Tensor = _Chunked.apply(vectors, weight, offset, targets, kind)  # type: ignore[no-untyped-call]
     return loss
@@ -115,16 +123,17 @@ def _loss_and_gradients(
         for tensor, want in zip((vectors, weight, offset), wanted, strict=True)
     )
     total = vectors.new_zeros(())
-    share = 1 / (targets >= 0).sum().clamp(min=1).to(vectors.dtype)
+    counted = targets >= 0 if kind.share is None else torch.ones_like(targets, dtype=torch.bool)
+    each = 1 / counted.sum().clamp(min=1).to(vectors.dtype)
     buffer = vectors.new_empty(min(ROWS, len(vectors)), len(weight))
     with full_precision(vectors):
         for start in range(0, len(vectors), ROWS):
             rows = slice(start, start + ROWS)
             some, own = vectors[rows], targets[rows]
             logits = torch.mm(some, weight.T, out=buffer[: len(some)])
-            losses, factor = _to_gradient(logits, own, inverse, offset, kind)
-            total += losses.sum()
-            factor = (factor * share)[:, None]
+            losses, normalizer = _to_gradient(logits, own, inverse, offset, kind)
+            total += (losses * counted[rows]).sum()
+            factor = (counted[rows] * each / normalizer)[:, None]
             if by_vectors is not None:
                 torch.mm(logits, weight, out=by_vectors[rows]).mul_(factor)
             if by_weight is not None:
@@ -133,37 +142,45 @@ def _loss_and_gradients(
                 by_offset.addmv_(logits.T, factor[:, 0])
     if by_weight is not None and inverse is not None:
         _project(by_weight, weight, inverse)
-    return total * share, Gradients(by_vectors, by_weight, by_offset)
+    return total * each, Gradients(by_vectors, by_weight, by_offset)
 
 
 def _to_gradient(
     logits: Tensor, targets: Tensor, inverse: Tensor | None, offset: Tensor | None, kind: Softmax
 ) -> tuple[Tensor, Tensor]:
-    """Losses (b,) of some rows; turns their products (b, C) into gradients but for the factors (b,), given too.
+    """Losses (b,) of some rows; turns their products (b, C) into gradients but for the divisors (b,), given too.
 
-    The gradients are by the products of vectors and weight, so they hold the inverse lengths of the weight's rows.
+    The gradients are by the products of vectors and weight, so they hold the inverse lengths of the weight's rows. A
+    row whose target is not here has no margin.
     """
-    losses, factors = [], []
-    step = max(1, BLOCK // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    losses, normalizers = [], []
+    width = logits.shape[1] if kind.share is None else kind.share.most
+    step = max(1, BLOCK // width) if logits.device.type == "cpu" else len(logits)
     for start in range(0, len(logits), step):
-        block, own = logits[start : start + step], targets[start : start + step]
-        counted = (own >= 0).to(block.dtype)
+        block, own = logits[start : start + step], targets[start : start + step, None]
         if inverse is not None:
             block.mul_(inverse)
         if offset is not None:
             block.add_(offset)
-        columns = own.clamp(min=0)[:, None]
-        target, slope = _lowered(block.gather(1, columns).masked_fill(own[:, None] < 0, 0), kind)
-        block.scatter_(1, columns, target)
+        here, columns = own >= 0, own.clamp(min=0)
+        plain = block.gather(1, columns)
+        target, slope = _lowered(plain.masked_fill(~here, 0), kind)
+        block.scatter_(1, columns, target.where(here, plain))
         top = block.amax(dim=1, keepdim=True)
+        if kind.share is not None:
+            kind.share.maximum(top)
         likely = block.sub_(top).exp_()
         normalizer = likely.sum(dim=1, keepdim=True)
-        losses.append(((normalizer.log() + top - target)[:, 0]).mul_(counted))
-        block.scatter_(1, columns, (likely.gather(1, columns) - normalizer) * slope)
+        target = target.masked_fill(~here, 0)
+        if kind.share is not None:
+            kind.share.sum(normalizer, target)
+        losses.append((normalizer.log() + top - target)[:, 0])
+        likely_own = likely.gather(1, columns)
+        block.scatter_(1, columns, ((likely_own - normalizer) * slope).where(here, likely_own))
         if inverse is not None:
             block.mul_(inverse)
-        factors.append(counted / normalizer[:, 0])
-    return torch.cat(losses), torch.cat(factors)
+        normalizers.append(normalizer[:, 0])
+    return torch.cat(losses), torch.cat(normalizers)
 
 
 def _lowered(target: Tensor, kind: Softmax) -> tuple[Tensor, Tensor]:

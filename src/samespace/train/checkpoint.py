@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from samespace.errors import InputError
 from samespace.files import replacing
+from samespace.losses.class_share import ClassShare
 from samespace.models.tensors import load_tensors, misfit, save_tensors
 from samespace.train.task import CompatibleTask
 
@@ -77,17 +78,26 @@ def _of_model(task: CompatibleTask) -> dict[str, Tensor]:
 
 
 def save_checkpoint(
-    path: Path, task: nn.Module, optimizer: torch.optim.Optimizer, position: Position, texts: dict[str, str]
+    path: Path,
+    task: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    texts: dict[str, str],
+    *,
+    first: bool = True,
 ) -> None:
     """Write weights, buffers, the state of SGD or AdamW over the task's parameters, and position as one file, or none.
 
-    `texts` are `recipe`, the resolved recipe, and `source`, the fingerprint of the images.
+    `texts` are `recipe`, the resolved recipe, and `source`, the fingerprint of the images. Where processes share the
+    head's classes all call it, and the `first` writes the rows of all.
     """
-    tensors = {_TASK + key: value for key, value in task.state_dict().items()}
+    tensors = {_TASK + key: _whole(task, key, value) for key, value in task.state_dict().items()}
     for name, parameter in task.named_parameters():
         for kind, prefix in _kept(optimizer).items():
             if (value := optimizer.state[parameter].get(kind)) is not None:
-                tensors[prefix + name] = value
+                tensors[prefix + name] = value if kind == "step" else _whole(task, name, value)
+    if not first:
+        return
     with replacing(path) as temporary:
         save_tensors(tensors, temporary, {"position": json.dumps(asdict(position)), **texts})
 
@@ -102,7 +112,8 @@ def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimize
     if metadata["source"] != source:
         raise InputError(f"{path} was written while training on other images than are there now; choose another --out")
     _refuse_other_optimizer(path, tensors, optimizer)
-    held = {key.removeprefix(_TASK): value for key, value in tensors.items() if key.startswith(_TASK)}
+    stored = {key.removeprefix(_TASK): value for key, value in tensors.items() if key.startswith(_TASK)}
+    held = {key: _own(task, key, value) for key, value in stored.items()}
     try:
         task.load_state_dict(held)
     except RuntimeError as error:
@@ -111,9 +122,24 @@ def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimize
         for kind, prefix in _kept(optimizer).items():
             if (value := tensors.get(prefix + name)) is not None:
                 # the layout in memory decides the order of sums in a convolution, and so the last bit
-                like = value if kind == "step" else torch.empty_like(parameter).copy_(value)
+                like = value if kind == "step" else torch.empty_like(parameter).copy_(_own(task, name, value))
                 optimizer.state[parameter][kind] = like
     return Position(**json.loads(metadata["position"]))
+
+
+def _share(task: nn.Module, name: str) -> ClassShare | None:
+    """Which rows of a tensor of the task this process holds, where it is one of a head that processes share."""
+    return getattr(getattr(task, "head", None), "share", None) if name.startswith("head.") else None
+
+
+def _whole(task: nn.Module, name: str, value: Tensor) -> Tensor:
+    share = _share(task, name)
+    return value if share is None else share.whole(value)
+
+
+def _own(task: nn.Module, name: str, value: Tensor) -> Tensor:
+    share = _share(task, name)
+    return value if share is None else share.own(value)
 
 
 def _kept(optimizer: torch.optim.Optimizer) -> dict[str, str]:

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from samespace.errors import InputError
+from samespace.losses.class_share import ClassShare
 from samespace.vectors import Floats
 
 
@@ -40,6 +41,16 @@ class Processes:
         """First and one-past-last of `total` rows that are this process's to do."""
         size = -(-total // self.count)
         return min(self.rank * size, total), min((self.rank + 1) * size, total)
+
+    def classes(self, total: int) -> ClassShare | None:
+        """The part of `total` classes that is this process's to hold; None where it is alone.
+
+        Raises:
+            InputError: there are fewer classes than processes.
+        """
+        if total < self.count:
+            raise InputError(f"head.class_parallel shares {total} classes among {self.count} processes; use fewer")
+        return ClassShare(self.rank, self.count, total) if self.count > 1 else None
 
     @contextmanager
     def gathered(self, part: Floats, start: int, total: int, file: Path) -> Iterator[Floats]:

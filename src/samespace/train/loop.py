@@ -122,6 +122,9 @@ class Training:
         if self.processes.count > 1:
             synchronize_batch_norm(self.task, self.device)
             ids = [self.device.index] if self.device.type == "cuda" else None
+            if getattr(self.task.head, "share", None) is not None:
+                own = [f"head.{name}" for name, _ in self.task.head.named_parameters()]
+                DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.task, own)
             self.module = DistributedDataParallel(self.task, device_ids=ids, broadcast_buffers=False)
         self.optimizer = optimizer_of(self.task, recipe.optim)
         self.steps = steps_per_epoch(len(source), recipe.optim.batch_size)
@@ -323,12 +326,13 @@ class Training:
         )
 
     def _save(self, position: Position) -> None:
-        if not all(bool(value.isfinite().all()) for value in self.task.parameters()):
+        broken = not all(bool(value.isfinite().all()) for value in self.task.parameters())
+        if self.processes.any(broken, self.device):
             group = self.optimizer.param_groups[0]
             raise TrainingError(self._why(dict.fromkeys(_PARTS, math.nan), position, group["lr"] / group["share"]))
-        if self.processes.first:
-            texts = {"recipe": dump_recipe(self.recipe), "source": self.source.fingerprint()}
-            save_checkpoint(self.checkpoint, self.task, self.optimizer, position, texts)
+        texts = {"recipe": dump_recipe(self.recipe), "source": self.source.fingerprint()}
+        first = self.processes.first
+        save_checkpoint(self.checkpoint, self.task, self.optimizer, position, texts, first=first)
         self.processes.wait()
 
     def _open_loggers(self, position: Position) -> list[Log]:

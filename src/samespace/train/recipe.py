@@ -55,6 +55,9 @@ class Recipe:
                 "set some, or views: stored"
             )
         check_validation(self.validation, section)
+        if self.head.class_parallel and (self.validation.keep_best or self.optim.clip_norm is not None):
+            which = "validation.keep_best" if self.validation.keep_best else "optim.clip_norm"
+            raise InputError(f"{which} is not offered with head.class_parallel: leave one of them out")
         if section.method == "none":
             return
         if section.warmup_epochs is not None and section.warmup_epochs >= epochs:

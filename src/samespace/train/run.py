@@ -103,8 +103,7 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
             processes=group,
             quiet=quiet,
         )
-        if group.first:
-            _finish(task, source, recipe, out, position.seconds, validation)
+        _finish(task, source, recipe, out, position.seconds, validation, group)
         group.wait()
     training = read_json(out / "training.json", "a finished training") if group.first else {}
     return Trained(out / "model", True, position.seconds, training.get("validation"), training.get("unreadable", {}))
@@ -175,6 +174,8 @@ def build_task(
         margin=recipe.head.margin,
         scale=recipe.head.scale,
         margin_value=recipe.head.margin_value,
+        sample=recipe.head.sample,
+        share=group.classes(len(source.classes)) if recipe.head.class_parallel else None,
     )
     old = old_side(recipe, source, out, device, group, quiet, embed=embed)
     with patience(f"preparing {recipe.compatibility.method}", quiet=quiet or not group.first):
@@ -244,18 +245,22 @@ def _finish(
     out: Path,
     seconds: float,
     validation: Validation | None,
+    group: Processes,
 ) -> None:
     summary: dict[str, Any] = {}
+    if validation is not None and validation.best is not None:
+        load_best(validation.file, task)
+    head = task.head
+    assert isinstance(head, MarginHead)
+    weight = head.weight.detach() if head.share is None else head.share.whole(head.weight)
+    if not group.first:
+        return
     if unreadable := read_notes(out / UNREADABLE):
         summary["unreadable"] = unreadable
     if validation is not None:
-        if validation.best is not None:
-            load_best(validation.file, task)
         summary["validation"] = validation.summary(recipe.compatibility.old_model or recipe.validation.old_model)
-    head = task.head
-    assert isinstance(head, MarginHead)
     classifier = Classifier(
-        weight=head.weight.detach().cpu().float(),
+        weight=weight.cpu().float(),
         classes=source.classes,
         margin=recipe.head.margin,
         scale=recipe.head.scale,

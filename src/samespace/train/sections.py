@@ -134,14 +134,21 @@ class HeadSection:
         margin: which margin softmax.
         scale: of the cosines; unused by plain softmax.
         margin_value: radians for arcface, cosine for cosface; null takes the margin's default.
+        sample: share of the classes that a step compares with, such as 0.1: those of the batch and others drawn anew
+            (PartialFC); null takes all. It pays from hundreds of thousands of classes on.
+        class_parallel: under torchrun, each process holds its part of the classes in place of all of them.
     """
 
     margin: Margin = "arcface"
     scale: float = 64.0
     margin_value: float | None = None
+    sample: float | None = None
+    class_parallel: bool = False
 
     def __post_init__(self) -> None:
         one_of("head.margin", self.margin, MARGINS)
+        if self.sample is not None and not 0 < self.sample <= 1:
+            raise InputError(f"head.sample is a share of the classes above 0 and at most 1, got {self.sample}")
         if MARGINS[self.margin].lower is None and self.margin_value is not None:
             raise InputError(f"head.margin={self.margin} has no margin: remove head.margin_value")
         above_zero("head.scale", self.scale)
