@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-class ClassShare(NamedTuple):
+@dataclass(frozen=True)
+class ClassShare:
     """Which of all classes this process holds: `start` to `stop - 1`, about as many as every other.
 
     Attributes:
@@ -47,7 +49,7 @@ class ClassShare(NamedTuple):
         padded[: len(values)] = values.detach()
         parts = [torch.empty_like(padded) for _ in range(self.count)] if self.rank == 0 else []
         dist.gather(padded, parts or None)
-        shares = [self._replace(rank=rank) for rank in range(len(parts))]
+        shares = [replace(self, rank=rank) for rank in range(len(parts))]
         rows = [part[: share.stop - share.start].cpu() for part, share in zip(parts, shares, strict=True)]
         return torch.cat([padded[:0].cpu(), *rows])
 

@@ -124,7 +124,8 @@ class Training:
             ids = [self.device.index] if self.device.type == "cuda" else None
             if getattr(self.task.head, "share", None) is not None:
                 own = [f"head.{name}" for name, _ in self.task.head.named_parameters()]
-                DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.task, own)
+                ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+                ignore(self.task, own)
             self.module = DistributedDataParallel(self.task, device_ids=ids, broadcast_buffers=False)
         self.optimizer = optimizer_of(self.task, recipe.optim)
         self.steps = steps_per_epoch(len(source), recipe.optim.batch_size)
