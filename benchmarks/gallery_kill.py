@@ -44,7 +44,7 @@ from samespace.errors import GalleryError
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill.run import list_work
 from samespace.gallery.backfill.worker import Worker
-from samespace.gallery.index import compaction, local_state
+from samespace.gallery.index import compaction, loading
 from samespace.gallery.index.open import INDEX
 from samespace.gallery.ingest.add import add_vectors
 from samespace.gallery.ledger.ledger import Ledger
@@ -339,7 +339,7 @@ def run(
 ) -> Tally:
     """Tell stories until so many processes or servers were killed; the last one to its end."""
     # few items fill an index file
-    compaction.FLUSH, compaction._SMALL, local_state._SPILL = items // 10, items // 20, items // 3
+    compaction.FLUSH, compaction._SMALL, loading._SPILL = items // 10, items // 20, items // 3
     world, tally, draw = World.of(items, seed), Tally(), random.Random(seed)
     expected = Story(world, places(0), random.Random(0), Tally(), 0).tell()
     began = time.monotonic()

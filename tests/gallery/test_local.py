@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samespace.gallery.index import compaction, local_state, segments
+from samespace.gallery.index import compaction, loading, segments
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.search.search import search
@@ -31,9 +31,9 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of a few dozen rows, so that small galleries have several."""
     monkeypatch.setattr(segments, "_SEGMENT_ROWS", 64)
     monkeypatch.setattr(segments, "_SEGMENT_BYTES", 1)
-    monkeypatch.setattr(local_state, "most_rows", lambda dim: 64)
+    monkeypatch.setattr(loading, "most_rows", lambda dim: 64)
     monkeypatch.setattr(compaction, "most_rows", lambda dim: 64)
-    monkeypatch.setattr(local_state, "_SPILL", 100)
+    monkeypatch.setattr(loading, "_SPILL", 100)
     monkeypatch.setattr(segments, "_FEW", 10)
     monkeypatch.setattr(segments, "_PAGE", 32)
     monkeypatch.setattr(compaction, "FLUSH", 40)

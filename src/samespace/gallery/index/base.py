@@ -14,7 +14,6 @@ from samespace.errors import GalleryError
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
-from samespace.gallery.serving import Generations, serving_generations
 from samespace.progress import silent
 
 Float64s = npt.NDArray[np.float64]
@@ -36,55 +35,6 @@ class Neighbours:
 
     items: Ints
     raw: Float64s
-
-
-@dataclass(frozen=True, eq=False)
-class ServedRows:
-    """Which vector each item has in each servable space, and which space serves it, as of one revision.
-
-    Attributes:
-        revision: of the ledger.
-        rows: for each servable generation the vector row number of each item, by item number; 0 where it has none.
-        serving: the generation that serves each item, by item number; 0 where none does.
-    """
-
-    revision: int
-    rows: dict[int, Ints]
-    serving: Generations
-
-    @classmethod
-    def read(cls, reader: LedgerReader, state: State, before: ServedRows | None, changed: Ints) -> ServedRows:
-        """Read them from the ledger, only as far as items changed since an earlier reading.
-
-        `before`: an earlier reading, if there is one. `changed`: numbers of the items that changed since then.
-        """
-        count = reader.next_numbers()[0]
-        _require_below(count, changed)
-        rows = {generation: _rows(reader, generation, before, changed, count) for generation in state.servable}
-        return cls(state.revision, rows, serving_generations(rows, state.servable, count))
-
-
-def _rows(reader: LedgerReader, generation: int, before: ServedRows | None, changed: Ints, count: int) -> Ints:
-    known = None if before is None else before.rows.get(generation)
-    if known is not None and not len(changed) and len(known) == count:
-        return known
-    rows, since = np.zeros(count, dtype=np.int64), -1
-    if known is not None and before is not None:
-        rows[: len(known)] = known
-        rows[changed] = 0
-        since = before.revision
-    items, numbers = reader.row_numbers(generation, since)
-    _require_below(count, items)
-    rows[items] = numbers
-    return rows
-
-
-def _require_below(count: int, items: Ints) -> None:
-    if len(items) and not 0 <= int(items.min()) <= int(items.max()) < count:
-        raise GalleryError(
-            f"the gallery's database names items between {items.min()} and {items.max()}, but has given numbers below "
-            f"{count} only: it is damaged or was altered; restore it from a backup"
-        )
 
 
 class Snapshot(Protocol):

@@ -16,7 +16,8 @@ from samespace.gallery.index.base import Advance
 from samespace.gallery.index.exact import Part
 from samespace.gallery.index.graph_files import graph_whole, save_graph
 from samespace.gallery.index.hnsw import available, grown, lacked
-from samespace.gallery.index.local_state import LatestState, LocalState, SpaceVectors
+from samespace.gallery.index.loading import SpaceVectors
+from samespace.gallery.index.local_state import LatestState, LocalState
 from samespace.gallery.index.segments import Segment, SegmentFolder, joined, most_rows
 
 FLUSH = 8_192
@@ -53,7 +54,7 @@ def plan(state: LocalState, generation: int) -> Plan:
     become a segment when they are many, and small segments of one kind are joined.
     """
     vectors, listed = state.vectors[generation], len(state.vectors[generation].segments)
-    flush = sum(int(np.count_nonzero(mask)) for mask in state.current[generation][listed:]) >= FLUSH
+    flush = sum(int(np.count_nonzero(mask)) for _, mask in state.rows(generation)[listed:]) >= FLUSH
     kept: list[Segment] = []
     loose: dict[bool, list[Part]] = {True: [], False: []}
     small: dict[bool, list[Part]] = {True: [], False: []}

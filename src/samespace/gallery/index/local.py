@@ -154,7 +154,7 @@ class LocalSnapshot:
             raise DamagedFile(cut)
         mask = None
         if allowed is not None:
-            mask = np.zeros(len(contents.served.serving), dtype=np.bool_)
+            mask = np.zeros(contents.served.count, dtype=np.bool_)
             mask[allowed] = True
             parts = tuple(part.restricted(mask) for part in parts)
         graph = contents.vectors[generation].graph if parts else None

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from samespace.errors import GalleryError
-from samespace.gallery.index.base import Advance, Coverage, ServedRows
+from samespace.gallery.index.base import Advance, Coverage
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_search import QdrantSnapshot
 from samespace.gallery.index.qdrant_wire import item_point, q, revision_of, vector_name, vector_params
 from samespace.gallery.index.segments import compared
+from samespace.gallery.index.served import ServedRows
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -81,7 +82,7 @@ class QdrantSource:
                 reader = stack.enter_context(self.ledger.read())
                 self._state = state = reader.state(self._state)
                 self._served = served = self._read_served(reader, state)
-            covered = np.zeros(len(served.serving), dtype=bool)
+            covered = np.zeros(served.count, dtype=bool)
             if mark is not None and mark.revision <= state.revision:
                 covered[:] = True
                 covered[reader.items_since(mark.revision)[0]] = False
@@ -90,9 +91,8 @@ class QdrantSource:
 
     def _read_served(self, reader: LedgerReader, state: State) -> ServedRows:
         before = self._served
-        if before is None or before.revision > state.revision:
-            return ServedRows.read(reader, state, None, np.empty(0, dtype=np.int64))
-        return ServedRows.read(reader, state, before, reader.items_since(before.revision)[0])
+        known = {} if before is None or before.revision > state.revision else before.known()
+        return ServedRows.read(reader, state, known)
 
     def maintain(self, advance: Advance = silent) -> None:
         """Write what changed to the collection, and make it anew if it has lost or altered anything.

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samespace.gallery.index.base import Neighbours, ServedRows, ids_of
+from samespace.gallery.index.base import Neighbours, ids_of
 from samespace.gallery.index.exact import Bools, better_of, nearest_in, no_neighbours, slack
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_wire import Near, vector_name
 from samespace.gallery.index.segments import Segment, read_segments
+from samespace.gallery.index.served import ServedRows
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
 from samespace.gallery.serving import newer
@@ -111,7 +112,7 @@ class _CollectionSearch:
         self._lacking = [
             snapshot.name(higher)
             for higher in newer(generation, snapshot.state.servable)
-            if (rows[higher][covered] > 0).any()
+            if (rows[higher].all()[covered] > 0).any()
         ]
 
     def run(self) -> bool:
@@ -156,7 +157,7 @@ class _CollectionSearch:
         items, first = items[fresh], first[fresh]
         numbers = np.concatenate([near.rows for near in answers])[first]
         checksums = np.concatenate([near.checksums for near in answers])[first]
-        if (numbers != self.snapshot.served.rows[self.generation][items]).any():
+        if (numbers != self.snapshot.served.rows[self.generation].of(items)).any():
             return False
         rows = self.snapshot.reader.rows_of(self.generation, np.union1d(items, self._rest[~self._seen[self._rest]]))
         place = np.searchsorted(rows.numbers, numbers)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from samespace import files
 from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing, write_json
+from samespace.gallery.index.served import RowNumbers
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, StoredSpace, Vectors
 from samespace.space import Score, Space
@@ -138,20 +139,20 @@ def _unit_checksums(segments: Sequence[Segment]) -> Ints:
     return np.concatenate([np.asarray(segment.unit_checksums, dtype=np.int64) for segment in segments])
 
 
-def read_segments(reader: LedgerReader, kept: StoredSpace, items: Ints, rows: Ints) -> Iterator[Segment]:
+def read_segments(reader: LedgerReader, kept: StoredSpace, items: Ints, rows: RowNumbers) -> Iterator[Segment]:
     """The vectors of some items from the ledger, in segments of up to 4,096 rows.
 
-    `items`: numbers of items that have a vector of the space. `rows`: see `base.ServedRows`.
+    `items`: numbers of items that have a vector of the space. `rows`: of its items.
     """
     generation, space, score = kept.generation, kept.space, kept.score
     if not len(items):
         return
-    first = int(rows[items].min())
-    if len(items) <= _FEW or 2 * len(items) < np.count_nonzero(rows >= first):
+    first = int(rows.of(items).min())
+    if len(items) <= _FEW or 2 * len(items) < np.count_nonzero(rows.all() >= first):
         for start in range(0, len(items), _PAGE):
             yield Segment.of(reader.rows_of(generation, items[start : start + _PAGE]), space, score)
         return
-    wanted = np.zeros(len(rows), dtype=np.bool_)
+    wanted = np.zeros(rows.count, dtype=np.bool_)
     wanted[items] = True
     last = first - 1
     while len((page := reader.rows_after(generation, last, _PAGE)).numbers):

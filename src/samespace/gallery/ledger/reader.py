@@ -41,6 +41,9 @@ Session: TypeAlias = "SqliteSession | PostgresSession"
 DROPPED = "dropped at the switch"
 """How the reason of an item on a work list begins that a switch left out of the new space."""
 
+ROWS_DELETED = "rows deleted"
+"""The key under which the gallery keeps `rows_deleted`."""
+
 _AT_ONCE = 500
 _MOST_UNUSED = 2**24
 _NO_END = 2**62
@@ -172,6 +175,10 @@ class LedgerReader:
             items.append(_column(rows, 0))
             numbers.append(_column(rows, 1))
         return np.concatenate(items), np.concatenate(numbers)
+
+    def rows_deleted(self) -> int:
+        """Until which revision vectors went whose items did not change, which `row_numbers` since does not tell."""
+        return int(self.meta(ROWS_DELETED) or 0)
 
     def next_numbers(self) -> tuple[int, int]:
         """Numbers that the next item and the next vector row will have; every number given so far is lower."""

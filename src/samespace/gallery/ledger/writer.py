@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from samespace.gallery.ledger.queue import WorkQueue
-from samespace.gallery.ledger.reader import Engine, Session
+from samespace.gallery.ledger.reader import ROWS_DELETED, Engine, Session
 from samespace.gallery.ledger.state import Claim, Completed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
 from samespace.gallery.serving import has_vector_sql
 from samespace.metrics.calibration import Calibration
@@ -240,6 +240,10 @@ class LedgerWriter(WorkQueue):
         numbers = [row[0] for row in rows]
         self.run_listed(f"DELETE FROM {self.engine.written(generation)} WHERE no IN (LISTED)", numbers)
         return numbers
+
+    def note_rows_deleted(self) -> None:
+        """Let whoever remembers row numbers read them anew, as `drop_superseded` changes no item."""
+        self.put_meta(ROWS_DELETED, str(self._tick()))
 
     def lacking(self, generation: int, items: Sequence[int] | Ints) -> Ints:
         """Those of these items that are live and have no vector of a space, ascending."""

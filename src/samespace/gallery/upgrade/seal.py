@@ -120,6 +120,8 @@ def _finish(ledger: Ledger, state: State, upgrade: Upgrade, older: list[int], de
     with ledger.write() as writer:
         empty = [generation for generation in older if not writer.stored(generation)]
         kept = sum(writer.stored(generation) for generation in older)
+        if deleted:
+            writer.note_rows_deleted()
         for generation in empty:
             writer.retire(generation)
         for one in writer.state().upgrades:
