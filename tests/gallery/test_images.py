@@ -15,7 +15,7 @@ from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery import Added, Gallery, Limits
 from samespace.gallery.ingest.add import add_images
 from samespace.gallery.ingest.images import Images, ItemEmbedder, another_image, content_of
-from samespace.gallery.upgrade.model_check import require_lineage, require_same_model
+from samespace.gallery.upgrade.model_check import canary_drift, require_lineage, require_same_model
 
 from .world import CLASSES, EACH, NEW, OLD, THIRD, Projection, certificate, items, pixels, queries, source
 
@@ -99,6 +99,14 @@ class TestCanaries:
         impostor = Projection(OLD, seed=5)
         with pytest.raises(SpaceError, match="is not the one that made its vectors"):
             require_same_model(gallery.ledger, 1, ItemEmbedder(impostor, Images(source())))
+
+    def test_drift_is_how_far_the_worst_is_off(self, gallery: Gallery) -> None:
+        images = Images(source())
+        assert canary_drift(gallery.ledger, 1, ItemEmbedder(Projection(OLD), images)) == pytest.approx(0, abs=1e-6)
+        impostor = ItemEmbedder(Projection(OLD, seed=1), images)
+        made = impostor.vectors(torch.from_numpy(pixels()[0])[:, None])
+        cosines = (made * items(OLD).take(np.arange(COUNT))).sum(axis=1)
+        assert 1 - cosines.max() < canary_drift(gallery.ledger, 1, impostor) <= 1 - cosines.min() + 1e-6
 
     def test_a_model_of_another_space_is_refused_by_name(self, gallery: Gallery) -> None:
         with pytest.raises(SpaceError, match="expected the model of space"):

@@ -234,6 +234,7 @@ def test_metrics_tell_what_is_served(shop: Gallery, start: Start) -> None:
         'samespace_items{gallery="shop"} 39.0',
         'samespace_commit_seconds_count{gallery="shop",operation="remove"} 1.0',
         'samespace_backfill_lag_items{gallery="shop"} 0.0',
+        'samespace_lease_age_seconds{gallery="shop"} 0.0',
     ):
         assert line in text.splitlines()
 

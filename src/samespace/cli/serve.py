@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from samespace.cli.output import PATH, device_option, json_option, say, write_result
 from samespace.errors import InputError
-
-if TYPE_CHECKING:
-    from samespace.gallery import Gallery
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -60,6 +57,13 @@ class _Galleries(click.Argument):
 )
 @click.option("--tls-certificate", type=PATH, metavar="FILE", help="Answer over HTTPS: the certificate, PEM.")
 @click.option("--tls-key", type=PATH, metavar="FILE", help="Its private key, PEM.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes that answer, for more cores than searches in one can use; the limits below hold in each.",
+)
 @click.option("--threads", type=click.IntRange(1), default=8, show_default=True, help="Requests worked on at once.")
 @click.option(
     "--waiting", type=click.IntRange(1), default=64, show_default=True, help="Requests that wait; others get 429."
@@ -80,6 +84,7 @@ def serve(
     max_body: int,
     max_k: int,
     max_batch: int,
+    workers: int,
     device: str,
     **limits: Any,
 ) -> None:
@@ -106,29 +111,28 @@ def serve(
     except ImportError as error:
         raise InputError(f"the service needs {error.name}: pip install 'samespace[serve]'") from None
     from samespace.serve.app import listen, require_tls
-    from samespace.serve.app import serve as answer
-    from samespace.serve.encoders import Encoders
-    from samespace.serve.keys import KeyRing
     from samespace.serve.limits import Limits
-    from samespace.serve.service import Service
+    from samespace.serve.workers import Serving
+    from samespace.serve.workers import serve as answer
 
     tls = None
     if tls_certificate is not None and tls_key is not None:
         require_tls(tls_certificate, tls_key)
         tls = tls_certificate, tls_key
-    ring = None if keys is None else KeyRing(keys)
     chosen = Limits(body=max_body * 2**20, k=max_k, batch=max_batch, **limits)
+    serving = Serving(_places(locations), named, device, keys, chosen, _HOSTS if keys is None else None, tls)
     with listen(host, port) as listening:
-        service = Service(_opened(locations), encoders=Encoders(named, device), keys=ring, limits=chosen)
-        if ring is None:
+        # what cannot be used is said before anybody is told an address
+        serving.open().close()
+        if keys is None:
             click.echo("without --keys everybody on this machine may do everything", err=True)
         at = f"[{host}]" if ":" in host else host
         address = f"{'https' if tls else 'http'}://{at}:{listening.getsockname()[1]}"
-        click.echo(f"serving {', '.join(service.galleries)} at {address} (described at {address}/docs)", err=True)
+        click.echo(f"serving {', '.join(serving.galleries)} at {address} (described at {address}/docs)", err=True)
         try:
-            answer(service, listening, hosts=_HOSTS if ring is None else None, tls=tls)
+            answer(serving, listening, workers=workers)
         except KeyboardInterrupt:
-            # uvicorn has finished what was under way, and raises the signal again
+            # what was under way is finished
             return
 
 
@@ -204,10 +208,8 @@ def _named(models: tuple[str, ...]) -> dict[str, str]:
     return named
 
 
-def _opened(locations: tuple[str, ...]) -> dict[str, Gallery]:
-    """The galleries by the names that addresses give them."""
-    from samespace.gallery import Gallery
-
+def _places(locations: tuple[str, ...]) -> dict[str, str]:
+    """Where galleries lie, by the names that addresses give them."""
     places: dict[str, str] = {}
     for text in locations:
         name, equals, place = text.partition("=")
@@ -220,12 +222,4 @@ def _opened(locations: tuple[str, ...]) -> dict[str, Gallery]:
         if name in places:
             raise click.UsageError(f"Two galleries are called '{name}'; give one another name: NAME={text}.")
         places[name] = place
-    opened: dict[str, Gallery] = {}
-    try:
-        for name, place in places.items():
-            opened[name] = Gallery.open(place)
-    except BaseException:
-        for gallery in opened.values():
-            gallery.close()
-        raise
-    return opened
+    return places

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from samespace.errors import GalleryError, InputError, SpaceError
+from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError
 from samespace.gallery import doctor
 from samespace.gallery.adoption.handing_over import hand_over, release_lines
 from samespace.gallery.backfill import run
@@ -47,7 +47,7 @@ from samespace.gallery.search.traffic import Traffic
 from samespace.gallery.status import Status, status
 from samespace.gallery.upgrade import behind, upgrade
 from samespace.gallery.upgrade.behind import BehindSwitch
-from samespace.gallery.upgrade.model_check import Canaries, require_same_model
+from samespace.gallery.upgrade.model_check import Canaries, canary_drift, require_same_model
 from samespace.gallery.upgrade.plan import Plan, items_worth
 from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, seal
 from samespace.gallery.upgrade.upgrade import NewSpace, Switched
@@ -419,6 +419,20 @@ class Gallery:
         state = self.state
         generation = state.query if space is None else generation_of(state, space)
         return require_same_model(self.ledger, generation, embedder_of(state, generation, None, None, device))
+
+    def canary_drift(self, loaded: Mapping[str, ModelLike]) -> dict[str, float]:
+        """How far models are from those that made the stored vectors: 1 − the lowest cosine of a canary, by space.
+
+        `loaded`: models in memory, by the id of their space; those without canaries, or without images, are left out.
+        """
+        state, found = self.state, {}
+        for generation, kept in state.spaces.items():
+            if kept.space.id in loaded:
+                with suppress(SamespaceError):
+                    embedder = embedder_of(state, generation, loaded[kept.space.id], None, "auto")
+                    if (drift := canary_drift(self.ledger, generation, embedder)) is not None:
+                        found[kept.space.id] = drift
+        return found
 
     def plan(
         self,

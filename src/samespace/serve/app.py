@@ -66,15 +66,18 @@ _PROBLEM = {
 _general = routes("read", prefix="")
 
 
-def make_app(service: Service, *, hosts: Collection[str] | None = None) -> FastAPI:
+def make_app(service: Service, *, hosts: Collection[str] | None = None, warm: bool = False) -> FastAPI:
     """The application; it closes the service at its end.
 
-    `hosts`: the only names by which it may be addressed; None for any.
+    `hosts`: the only names by which it may be addressed; None for any. `warm`: answer nothing before it has warmed up,
+    where others answer meanwhile.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(service.warm_up())
+        if warm:
+            await asyncio.wait([warming])
         try:
             yield
         finally:
@@ -138,7 +141,7 @@ async def galleries(request: Request) -> Response:
 
 @_general.get("/metrics", summary="For Prometheus", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Latency by space and mode, queries by space, served shares, lags, time of changes."""
+    """Of all workers together: latency by space and mode, queries by space, served shares, lags, time of changes."""
     service: Service = request.app.state.service
     text = await service.pool.run(lambda: service.metrics.text(service.galleries))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
@@ -168,25 +171,41 @@ def require_tls(certificate: Path, private_key: Path) -> None:
         raise InputError(f"{certificate} and {private_key} are no certificate and its key in PEM: {error}") from None
 
 
-def serve(
-    service: Service,
-    listening: socket.socket,
-    *,
-    hosts: Collection[str] | None = None,
-    tls: tuple[Path, Path] | None = None,
-) -> None:
-    """Answer until SIGTERM or Ctrl-C; requests under way are finished, jobs end after the batch in hand.
-
-    `tls`: certificate and private key. `hosts` as of `make_app`.
-    """
+def log_as_json() -> None:
+    """Let the log of the service go to standard error, a JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name in ("samespace.serve", "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
+
+
+class _Server(uvicorn.Server):
+    """Takes one connection at a time, so that processes which listen together get about as many each."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # asyncio takes as many at once as may wait, and has told the kernel that this is one
+        for listening in sockets or ():
+            listening.listen(_BACKLOG)
+
+
+def answer(
+    service: Service,
+    listening: socket.socket,
+    *,
+    hosts: Collection[str] | None = None,
+    tls: tuple[Path, Path] | None = None,
+    warm: bool = False,
+) -> None:
+    """Answer until SIGTERM or Ctrl-C; requests under way are finished, jobs end after the batch in hand.
+
+    `tls`: certificate and private key. `hosts` and `warm` as of `make_app`.
+    """
     config = uvicorn.Config(
-        make_app(service, hosts=hosts),
+        make_app(service, hosts=hosts, warm=warm),
+        backlog=1,
         http=hurried(service.limits.deadline),
         ws="none",
         log_config=None,
@@ -197,4 +216,4 @@ def serve(
         ssl_certfile=None if tls is None else tls[0],
         ssl_keyfile=None if tls is None else tls[1],
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config).run(sockets=[listening])

@@ -40,6 +40,7 @@ class Service:
         encoders: models at hand.
         keys: who may do what; None lets everybody do everything.
         limits: of requests.
+        processes: how many serve the same on this machine.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class Service:
         encoders: Encoders | None = None,
         keys: KeyRing | None = None,
         limits: Limits | None = None,
+        processes: int = 1,
     ) -> None:
         self.galleries = dict(galleries)
         self.encoders = encoders or Encoders({})
         self.keys = keys
         self.limits = limits or Limits()
         self.pool = Pool(self.limits.threads, self.limits.waiting)
-        at_once = min(self.limits.threads, os.cpu_count() or 1)
+        at_once = max(1, min(self.limits.threads, (os.cpu_count() or 1) // processes))
         self.searches: Batches[Vectors, Answer] = Batches(self.pool, at_once=at_once, most=_SEARCHED_AT_ONCE)
         self.jobs = Jobs(self.galleries)
         self.pictures = Pictures()
@@ -102,7 +104,9 @@ class Service:
 
     def _warm(self, name: str, gallery: Gallery) -> None:
         state = gallery.state
-        self.encoders.images_by_space({one: kept for one, kept in state.spaces.items() if kept.model is not None})
+        remembered = {one: kept for one, kept in state.spaces.items() if kept.model is not None}
+        for space_id, drift in gallery.canary_drift(self.encoders.images_by_space(remembered)).items():
+            self.metrics.drift(name, space_id, drift)
         space = gallery.space
         query = np.ones((1, space.dim), dtype=np.float32) / np.sqrt(space.dim, dtype=np.float32)
         try:
@@ -125,8 +129,12 @@ class Place:
 
     async def change(self, operation: str, function: Callable[[], T]) -> T:
         """The same for a function that changes the gallery; how long it takes is measured under this name."""
-        with self.service.metrics.committing(self.name, operation):
-            return await self.run(function)
+
+        def measured() -> T:
+            with self.service.metrics.committing(self.name, operation):
+                return function()
+
+        return await self.run(measured)
 
 
 async def _place(gallery: str, request: Request) -> Place:

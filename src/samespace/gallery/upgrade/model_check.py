@@ -11,6 +11,7 @@ from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Vectors
+from samespace.space import Space
 
 _COUNT = 32
 _SAME = 0.999
@@ -41,6 +42,57 @@ def require_same_model(ledger: Ledger, generation: int, embedder: ItemEmbedder) 
     Raises:
         SpaceError: the model is of another space, or its vectors are not those that are stored.
     """
+    kept, again = _again(ledger, generation, embedder)
+    worst = again.worst()
+    if worst is not None and worst < _SAME:
+        name = again.ids[int(np.nanargmin(again.cosines))]
+        raise SpaceError(
+            f"the model given for space {kept} is not the one that made its vectors: for '{name}' the two agree "
+            f"only to a cosine of {worst:.3f} (at least {_SAME} is expected); use the model that the gallery was made "
+            "with, or register this one as a space of its own"
+        )
+    recorded = 0
+    if not again.known and len(again.items) and not ledger.read_only:
+        with ledger.write() as writer:
+            writer.put_canaries(generation, again.items, again.now)
+        recorded = len(again.items)
+    return Canaries(checked=int(np.isfinite(again.cosines).sum()), worst=worst, recorded=recorded)
+
+
+def canary_drift(ledger: Ledger, generation: int, embedder: ItemEmbedder) -> float | None:
+    """1 − the lowest cosine of an earlier vector of a canary with the one that the model makes now; None without any.
+
+    Raises:
+        SpaceError: the model is of another space.
+    """
+    worst = _again(ledger, generation, embedder)[1].worst()
+    return None if worst is None else max(0.0, 1.0 - worst)
+
+
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """The canaries of a space as a model embeds them now.
+
+    Attributes:
+        items: (C,) their numbers.
+        ids: what users call them.
+        now: (C, D) their vectors.
+        cosines: (C,) the lower of those with the recorded and the stored vector; NaN where there is neither.
+        known: whether they were recorded before.
+    """
+
+    items: Ints
+    ids: list[str]
+    now: Vectors
+    cosines: Vectors
+    known: bool
+
+    def worst(self) -> float | None:
+        """The lowest cosine; None where nothing could be compared."""
+        return float(np.nanmin(self.cosines)) if np.isfinite(self.cosines).any() else None
+
+
+def _again(ledger: Ledger, generation: int, embedder: ItemEmbedder) -> tuple[Space, _Again]:
     with ledger.read() as reader:
         state = reader.state()
         kept = state.spaces[generation]
@@ -59,23 +111,9 @@ def require_same_model(ledger: Ledger, generation: int, embedder: ItemEmbedder) 
     items, before, stored = items[present], before[present], stored[present]
     now, places = _embed(embedder, [ids[number] for number in items.tolist()])
     items = items[places]
-    # the lower of the two cosines; NaN where there is neither a canary nor a stored vector
     cosines = np.fmin(_cosines(before[places], now), _cosines(stored[places], now))
-    had = np.isfinite(cosines)
-    worst = float(cosines[had].min()) if had.any() else None
-    if worst is not None and worst < _SAME:
-        name = ids[int(items[had][int(np.argmin(cosines[had]))])][0]
-        raise SpaceError(
-            f"the model given for space {kept.space} is not the one that made its vectors: for '{name}' the two agree "
-            f"only to a cosine of {worst:.3f} (at least {_SAME} is expected); use the model that the gallery was made "
-            "with, or register this one as a space of its own"
-        )
-    recorded = 0
-    if not known and len(items) and not ledger.read_only:
-        with ledger.write() as writer:
-            writer.put_canaries(generation, items, now)
-        recorded = len(items)
-    return Canaries(checked=int(had.sum()), worst=worst, recorded=recorded)
+    names = [ids[number][0] for number in items.tolist()]
+    return kept.space, _Again(items, names, now, cosines, bool(known))
 
 
 def require_lineage(ledger: Ledger, old: int, embedder: ItemEmbedder, dims: int) -> float | None:
