@@ -82,6 +82,7 @@ def run_python(block: Block, names: dict[str, Any], where: str) -> None:
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, request):
     if page.stem in ("pgvector", "adopt"):
         monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres"))
+    monkeypatch.setenv("SAMESPACE_INDEX", "")  # a page may set it
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     names: dict[str, Any] = {"__name__": "page"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.space import Space
 
 from .servers import Server, start
+
+if TYPE_CHECKING:
+    from samespace.gallery.backfill.run import Job
 
 OLD = Space(weights="00", preprocessing="resize 32", dim=8, normalized=True, name="old")
 NEW = Space(weights="01", preprocessing="resize 32", dim=12, normalized=True, name="new")
@@ -63,3 +67,36 @@ def opened() -> Iterator[Callable[..., Ledger]]:
 def ledger(place: str, opened: Callable[..., Ledger]) -> Ledger:
     """A new ledger with one space."""
     return opened(place, create=True)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """A gallery of glyphs with two models on disk, upgraded without a certificate, calibrated."""
+    import torch
+
+    from samespace.data import open_source
+    from samespace.gallery import Gallery, Limits
+    from samespace.gallery.backfill.run import Job, list_work
+    from samespace.models import Embedder, EmbedderConfig, Preprocessing
+    from samespace.models.extract import embed
+
+    spec = "glyphs:classes=24,images=4,size=16"
+    preprocessing = Preprocessing(size=16, channels=1)
+    models = []
+    for name, seed in (("old", 0), ("new", 0)):
+        torch.manual_seed(seed)
+        model = Embedder(EmbedderConfig("convnet16", 16, preprocessing), name=name)
+        if name == "new":
+            with torch.no_grad():
+                model.projection[0].weight.mul_(1.01)
+                model.projection[0].bias.add_(0.01)
+        model.save(tmp_path / name)
+        models.append(Embedder.load(tmp_path / name))
+    sets = [embed(model, open_source(spec)) for model in models]
+    with Gallery.create(tmp_path / "gallery", model=tmp_path / "old", images=spec) as gallery:
+        gallery.add_images()
+        gallery.upgrade(tmp_path / "new", accept_uncertified=True)
+        for query, other in ((0, 0), (1, 0), (1, 1)):
+            gallery.calibrate(sets[query], sets[other])
+        list_work(gallery.ledger, "random")
+    return Job(str(tmp_path / "gallery"), str(tmp_path / "new"), spec, Limits(batch_size=8), "cpu")

@@ -25,7 +25,6 @@ from samespace.gallery.backfill.worker import Worker, release_dead
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Claim, WorkerStatus
 from samespace.gallery.ledger.writer import LedgerWriter
-from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 
 from .world import NEW, OLD, certificate, items, queries
@@ -449,35 +448,6 @@ class TestThrottle:
 
 
 class TestProcesses:
-    @pytest.fixture
-    def job(self, tmp_path: Path) -> Job:
-        """A gallery of glyphs with two models on disk, upgraded without a certificate, calibrated."""
-        import torch
-
-        from samespace.data import open_source
-        from samespace.models.extract import embed
-
-        spec = "glyphs:classes=24,images=4,size=16"
-        preprocessing = Preprocessing(size=16, channels=1)
-        models = []
-        for name, seed in (("old", 0), ("new", 0)):
-            torch.manual_seed(seed)
-            model = Embedder(EmbedderConfig("convnet16", 16, preprocessing), name=name)
-            if name == "new":
-                with torch.no_grad():
-                    model.projection[0].weight.mul_(1.01)
-                    model.projection[0].bias.add_(0.01)
-            model.save(tmp_path / name)
-            models.append(Embedder.load(tmp_path / name))
-        sets = [embed(model, open_source(spec)) for model in models]
-        with Gallery.create(tmp_path / "gallery", model=tmp_path / "old", images=spec) as gallery:
-            gallery.add_images()
-            gallery.upgrade(tmp_path / "new", accept_uncertified=True)
-            for query, other in ((0, 0), (1, 0), (1, 1)):
-                gallery.calibrate(sets[query], sets[other])
-            list_work(gallery.ledger, "random")
-        return Job(str(tmp_path / "gallery"), str(tmp_path / "new"), spec, Limits(batch_size=8), "cpu")
-
     def test_share_the_work_and_end_with_the_same_gallery(self, job: Job) -> None:
         with Gallery.open(job.location) as gallery:
             done = run_many(gallery.ledger, job, 2, source=gallery.source)

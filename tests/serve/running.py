@@ -46,14 +46,15 @@ class InProcess(httpx.BaseTransport):
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._app = httpx.ASGITransport(app)
+        self.app = app
         self._life = app.router.lifespan_context(app)
-        self._wait(self._life.__aenter__())
+        self.wait(self._life.__aenter__())
 
     def handle_request(self, request: Any) -> Any:
-        return self._wait(self._handled(request))
+        return self.wait(self._handled(request))
 
     def end(self) -> None:
-        self._wait(self._life.__aexit__(None, None, None))
+        self.wait(self._life.__aexit__(None, None, None))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -65,7 +66,7 @@ class InProcess(httpx.BaseTransport):
         answer = await self._app.handle_async_request(asked)
         return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
 
-    def _wait(self, coroutine: Any) -> Any:
+    def wait(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
 

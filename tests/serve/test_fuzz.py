@@ -1,14 +1,19 @@
 """Requests that schemathesis makes up from the OpenAPI: none is answered by a fault or a traceback, or changes much.
 
-Runs where SAMESPACE_EXAMPLES is set and schemathesis installed; examples for each kind of request are 25 times it.
+Runs where SAMESPACE_EXAMPLES is set and schemathesis installed; examples for each kind of request are 25 times it. Each
+is sent in fourteen forms: as made up, with ids that the gallery has, with something exchanged, and without a fit key.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import random
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,68 +23,152 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from samespace.gallery import Gallery
+from samespace.serve.keys import KeyRing, add_key
 
-from .running import NEW, OLD, Limits, Running, Service, made
+from .running import NEW, OLD, Limits, Running, Service, httpx, made
 
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))
 if EXAMPLES < 2:
     pytest.skip("a recorded run: set SAMESPACE_EXAMPLES", allow_module_level=True)
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
+EXCHANGED = 8
+ODD: list[Any] = [
+    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 10**400, 0.5, -0.0, 1e308, 5e-324, float("nan"),
+    float("inf"), "", " ", "\0", "\ud800", "\r\nX: 1", "..", "a" * 5000, "\u202e", "item-1", OLD.id, NEW.id, "=", "a=1",
+    [], [[]], [None], {}, {"": {}}, {"a": {"b": {"c": []}}}, [0.0] * 8, [[0.0] * 8], ["item-1"] * 2,
+]  # fmt: skip
 
-def sent(running: Running, case: Any) -> Any:
-    """The answer to a made-up request, mostly to the gallery and to spaces and items that there are."""
-    path = case.path
+
+@dataclass(frozen=True)
+class Sent:
+    """A request: `fit` where its ids are such as the gallery has."""
+
+    method: str
+    path: str
+    content: bytes | None
+    key: str | None
+    fit: bool = False
+
+
+def forms(case: Any, keys: dict[str, str]) -> Iterator[Sent]:
+    """A made-up request in fourteen forms."""
+    chance, admin = random.Random(repr(case.body)), keys["admin"]
+    places = [path_of(case, known=known) for known in (True, False)]
+    body = None if isinstance(case.body, schemathesis.core.NotSet) else case.body
+    fit = with_known(body)
+    yield Sent(case.method, places[0], encoded(fit), admin, fit=True)
+    yield Sent(case.method, places[1], encoded(body), admin)
+    for key in (None, keys["expired"], keys["read"]):
+        yield Sent(case.method, places[0], encoded(fit), key)
+    for _ in range(EXCHANGED):
+        yield Sent(case.method, places[0], encoded(exchanged(fit, chance)), admin)
+    whole = encoded(fit) or b"{}"
+    yield Sent(case.method, places[0], whole[: chance.randrange(len(whole))], admin)
+
+
+def path_of(case: Any, *, known: bool) -> str:
+    """The path, mostly to the gallery and to an item that there are."""
+    path: str = case.path
     for name, value in (case.path_parameters or {}).items():
-        value = "shop" if name == "gallery" and len(str(value)) % 4 else value
-        path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
-    if isinstance(case.body, schemathesis.core.NotSet):
-        return running.http.request(case.method, path)
-    content = case.body if isinstance(case.body, bytes) else json.dumps(_known(case.body), default=repr)
-    headers = {"Content-Type": "application/json"}
-    return running.http.request(case.method, path, content=content, headers=headers)
+        held = {"gallery": "shop", "item": "item-1"}.get(name) if known else None
+        path = path.replace(f"{{{name}}}", held or quote(str(value), safe="", errors="surrogatepass"))
+    return path
 
 
-def _known(body: Any) -> Any:
-    """The same body, with most ids of spaces and vectors ones that the gallery has."""
+def encoded(body: Any) -> bytes | None:
+    """The bytes of a body."""
+    if body is None or isinstance(body, bytes):
+        return body
+    return json.dumps(body, default=repr).encode()
+
+
+def with_known(body: Any) -> Any:
+    """The same body, with ids of spaces and vectors that the gallery has."""
     if isinstance(body, list):
-        return [_known(part) for part in body]
+        return [with_known(part) for part in body]
     if not isinstance(body, dict):
         return body
-    found = {key: _known(part) for key, part in body.items()}
-    if isinstance(found.get("space"), str) and len(found["space"]) % 3:
+    found = {key: with_known(part) for key, part in body.items()}
+    if isinstance(found.get("space"), str):
         found["space"] = OLD.id if len(found["space"]) % 2 else NEW.id
-        if isinstance(found.get("vectors"), list) and len(found["vectors"]) % 2:
+        if isinstance(found.get("vectors"), list):
             found["vectors"] = made(2).vectors.tolist()
             found["ids"] = ["item-1", "another"] if found.get("ids") else None
+            found.pop("base64", None)
     return found
+
+
+def exchanged(body: Any, chance: random.Random) -> Any:
+    """The same body with one thing somewhere in it exchanged for something odd, left out, or doubled."""
+    if not isinstance(body, (dict, list)) or not body or chance.random() < 0.1:
+        return chance.choice(ODD)
+    place = chance.choice(list(body)) if isinstance(body, dict) else chance.randrange(len(body))
+    deeper = isinstance(body[place], (dict, list)) and chance.random() < 0.7
+    new = exchanged(body[place], chance) if deeper else chance.choice(ODD)
+    left_out = not deeper and chance.random() < 0.15
+    if isinstance(body, dict):
+        rest = {key: part for key, part in body.items() if key != place}
+        return rest if left_out else rest | {place: new}
+    doubled = [body[place]] if chance.random() < 0.1 else []
+    return [*body[:place], *([] if left_out else [new]), *doubled, *body[place + 1 :]]
 
 
 def test_made_up_requests_are_answered(tmp_path: Path, start: Callable[..., Running]) -> None:
     gallery = Gallery.create(tmp_path / "shop", OLD)
     gallery.add(made(40))
     gallery.upgrade(NEW, accept_uncertified=True, grace=True)
-    running = start(Service({"shop": gallery}, limits=Limits(deadline=30)))
+    file = tmp_path / "keys.json"
+    keys = {name: add_key(file, name, name) for name in ("read", "admin")}  # type: ignore[arg-type]
+    keys["expired"] = add_key(file, "expired", "admin", days=1e-9)
+    running = start(Service({"shop": gallery}, keys=KeyRing(file), limits=Limits(deadline=30)))
     schema = schemathesis.openapi.from_dict(running.http.get("/openapi.json").json())
-    statuses: Counter[int] = Counter()
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(running.transport.app), base_url="http://localhost")
+    statuses, fitting_statuses = Counter[int](), Counter[int]()
     faults: list[str] = []
+    slowest = 0.0
+
+    async def ask_one(sent: Sent) -> None:
+        nonlocal slowest
+        headers = {"Content-Type": "application/json"}
+        if sent.key is not None:
+            headers["Authorization"] = f"Bearer {sent.key}"
+        began = time.monotonic()
+        answer = await client.request(sent.method, sent.path, content=sent.content, headers=headers)
+        slowest = max(slowest, time.monotonic() - began)
+        statuses[answer.status_code] += 1
+        fitting_statuses[answer.status_code] += sent.fit
+        why = fault_of(answer, sent, keys)
+        if why is not None:
+            faults.append(f"{why}: {sent.method} {sent.path} {sent.content!r}: {answer.text}")
+
+    async def ask_all(case: Any) -> None:
+        await asyncio.gather(*(ask_one(sent) for sent in forms(case, keys)))
+
     for operation in schema.get_all_operations():
         made_up = operation.ok()
         fitting, unfitting = (made_up.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)
 
         @given(case=st.one_of(fitting, unfitting))
-        @settings(max_examples=25 * EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=25 * EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         def ask(case: Any) -> None:
-            answer = sent(running, case)
-            statuses[answer.status_code] += 1
-            if answer.status_code in (500, 504) or "Traceback" in answer.text:
-                faults.append(f"{case.method} {case.path} {case.body!r}: {answer.text}")
-            elif answer.status_code >= 400:
-                assert answer.headers["content-type"] == "application/problem+json", answer.text
-                assert "\n" not in answer.json()["detail"]
+            running.transport.wait(ask_all(case))
 
         ask()
-    print(f"{statuses.total():,} requests: {dict(statuses)}")
+    print(f"{statuses.total():,} requests, the slowest {slowest:.2f} s: {dict(sorted(statuses.items()))}")
     assert not faults, faults[:5]
-    assert statuses[200] > statuses.total() / 20
+    assert fitting_statuses[200] > fitting_statuses.total() / 20
     assert not [one for one in gallery.doctor().findings if one.level == "error"]
+
+
+def fault_of(answer: Any, sent: Sent, keys: dict[str, str]) -> str | None:
+    """What is wrong with an answer."""
+    if answer.status_code in (500, 504) or "Traceback" in answer.text:
+        return "a fault"
+    if sent.key in (None, keys["expired"]) and sent.path not in ("/healthz", "/readyz") and answer.status_code != 401:
+        return "a way in without a key"
+    if answer.status_code < 400:
+        return None
+    if answer.headers["content-type"] != "application/problem+json" or "\n" in answer.json()["detail"]:
+        return "no problem in one line"
+    return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -198,7 +200,9 @@ def test_nothing_that_answers(locked: str, tmp_path: Path, capsys: pytest.Captur
 
 # the client leaves its lock file open where it could not take it
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-def test_a_folder_that_another_process_has_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_another_process_has_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "qdrant"
     other = qdrant_client.QdrantClient(path=str(folder))
     other.create_collection("shop", vectors_config=params())
@@ -210,4 +214,35 @@ def test_a_folder_that_another_process_has_open(tmp_path: Path, capsys: pytest.C
     arguments = [f"qdrant:{folder}", "shop", "--ledger", str(tmp_path / "ledger"), "--space-name", "m", "--quiet"]
     assert run(["gallery", "adopt", *arguments]) == 0
     assert "1 points of shop are items now, no vector was copied" in capsys.readouterr().out
+    monkeypatch.setenv("SAMESPACE_INDEX", f"qdrant:{folder}")
     assert run(["gallery", "status", str(tmp_path / "ledger")]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+def test_nothing_is_connected_to_that_a_ledger_alone_names(
+    client: Any, locked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopt(client, tmp_path / "ledger")
+    with closing(sqlite3.connect(tmp_path / "ledger" / "gallery.db")) as ledger, ledger:
+        (text,) = ledger.execute("SELECT value FROM meta WHERE key = 'adopted'").fetchone()
+        altered = json.dumps({**json.loads(text), "address": locked})
+        ledger.execute("UPDATE meta SET value = ? WHERE key = 'adopted'", (altered,))
+    asked: list[str] = []
+    monkeypatch.setattr(Locked, "do_GET", lambda self: asked.append(self.headers.get("api-key")))
+    monkeypatch.setenv("QDRANT_API_KEY", KEY)
+    monkeypatch.delenv("SAMESPACE_INDEX", raising=False)
+    for command in (["status"], ["sync"], ["doctor"], ["seal", "--yes"]):
+        assert run(["gallery", command[0], str(tmp_path / "ledger"), *command[1:]]) == 2
+        said = capsys.readouterr().err
+        assert (
+            f"serves the collection shop at {locked}; if that is right, name it: set SAMESPACE_INDEX={locked}" in said
+        )
+        assert said.count("\n") == 1
+    for wrong in ("127.0.0.1:9", "ftp://x", "postgresql://x/y"):
+        monkeypatch.setenv("SAMESPACE_INDEX", wrong)
+        assert run(["gallery", "status", str(tmp_path / "ledger")]) == 2
+        assert "is no address of a Qdrant server" in capsys.readouterr().err
+    monkeypatch.setenv("SAMESPACE_INDEX", "http://127.0.0.1:9")
+    assert run(["gallery", "status", str(tmp_path / "ledger")]) == 2
+    assert "Qdrant at http://127.0.0.1:9 cannot be reached" in capsys.readouterr().err
+    assert asked == []

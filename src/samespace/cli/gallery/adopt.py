@@ -88,10 +88,10 @@ def adopt(
 
             columns = Columns(str(id_column), str(vector), label, names)
             found = adopt_table(address, table, columns, **given, advance=advance)
-    _print(found, rows, json_to)
+    _print(found, rows, address if qdrant else None, json_to)
 
 
-def _print(found: Adopted, rows: str, json_to: str | None) -> None:
+def _print(found: Adopted, rows: str, server: str | None, json_to: str | None) -> None:
     value = {
         "gallery": found.location,
         "table": found.table,
@@ -110,6 +110,8 @@ def _print(found: Adopted, rows: str, json_to: str | None) -> None:
         click.echo(f"the ledger takes {found.bytes / 2**20:.1f} MiB in {found.ledger}")
         if found.without:
             click.echo(f"note: {found.without:,} {rows} have no vector; they become items when they get one")
+        if server is not None:
+            click.echo(f"later commands connect only where you name it: export SAMESPACE_INDEX={quote(server)}")
         click.echo(f"next: samespace gallery plan {where} --model NEW --certificate FILE")
 
 

@@ -100,7 +100,7 @@ def adopt_collection(
         ledger, chosen, model=absolute(folder), settings=settings, adopted=found.collection, score=score or found.score
     )
     try:
-        store = QdrantStore(made, None if isinstance(address, str) else address)
+        store = QdrantStore(made, address)
         try:
             done = sync(made, store, advance=advance)
         finally:

@@ -17,6 +17,8 @@ from samespace.gallery.ledger.state import Ints, State, Vectors
 from samespace.progress import silent
 
 Float64s = npt.NDArray[np.float64]
+QDRANT_FOLDER = "qdrant:"
+"""What the address of a folder of Qdrant's client begins with."""
 QDRANT_KEY = "QDRANT_API_KEY"
 """The environment variable that has the key of a Qdrant server that asks for one; a key is never stored."""
 Coverage = dict[int, dict[str, int | str]]

@@ -1,7 +1,7 @@
 """Which index answers searches for which store: `INDEXES`, the one table of vector indexes.
 
-The ledger remembers the address of an index, but a file is no reason to connect to anything: whoever opens the gallery
-names the address as well. Keys of servers are never stored.
+The ledger remembers the address of an index, or of an application's collection that it serves, but a file is no reason
+to connect to anything: whoever opens the gallery names the address as well. Keys of servers are never stored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.index.base import QDRANT_KEY, Source
+from samespace.gallery.index.base import QDRANT_FOLDER, QDRANT_KEY, Source
+from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.ledger import Ledger
 
 INDEX = "index"
@@ -38,10 +39,6 @@ class Index:
 
 
 def _local(ledger: Ledger, location: str, key: str | None) -> Source:
-    if ledger.engine.adopted is not None:
-        from samespace.gallery.index.adopted.qdrant import AdoptedQdrantSource
-
-        return AdoptedQdrantSource(ledger, Path(location) / INDEX)
     from samespace.gallery.index.local import LocalSource
 
     return LocalSource(ledger, Path(location) / INDEX)
@@ -81,15 +78,18 @@ INDEXES: dict[str, Index] = {
 
 
 def open_source_of(ledger: Ledger, index: str | None = None, key: str | None = None) -> Source:
-    """The source of snapshots for a ledger: by where it is, or on the server of the index that it was made with.
+    """The source of snapshots for a ledger: by where it is, or on the server of its index or of the adopted collection.
 
     `index`: the address of that server, by default that of the environment variable SAMESPACE_INDEX; `key`: what it
     asks for, by default QDRANT_API_KEY.
 
     Raises:
-        GalleryError: the gallery has an index on a server that was not named, or its address was altered.
+        GalleryError: its index or collection is on a server that was not named, or the address was altered.
         InputError: an index was named, and the gallery has none.
     """
+    adopted = ledger.engine.adopted
+    if isinstance(adopted, AdoptedCollection):
+        return _adopted_collection(ledger, adopted, index, key)
     made_with = ledger.state().settings.get("index")
     if made_with is None:
         if index is not None:
@@ -108,6 +108,20 @@ def open_source_of(ledger: Ledger, index: str | None = None, key: str | None = N
         )
     _require_address(named)
     return INDEXES[named.partition("://")[0]].open(ledger, named, key)
+
+
+def _adopted_collection(ledger: Ledger, adopted: AdoptedCollection, index: str | None, key: str | None) -> Source:
+    named = index or os.environ.get(NAMED_VARIABLE)
+    if not named:
+        raise GalleryError(
+            f"{ledger.location} serves the collection {adopted.collection} at {adopted.address}; if that is right, "
+            f"name it: set {NAMED_VARIABLE}={adopted.address}, or give index to Gallery.open"
+        )
+    if not named.startswith(QDRANT_FOLDER):
+        _require_address(named)
+    from samespace.gallery.index.adopted.qdrant import AdoptedQdrantSource
+
+    return AdoptedQdrantSource(ledger, Path(ledger.location) / INDEX, named, key=key)
 
 
 def require_index(address: str, key: str | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samespace.errors import GalleryError, InputError, SamespaceError
-from samespace.gallery.index.base import QDRANT_KEY
+from samespace.gallery.index.base import QDRANT_FOLDER, QDRANT_KEY
 from samespace.gallery.index.qdrant_wire import MISSING, Mark, Near, answered, condition, q, revision_of
 from samespace.gallery.ledger.state import Ints, Vectors
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _MARK = 0
 _OLDEST = (1, 18)
 _PAGE = 1000
-_FOLDER = "qdrant:"
 # in-process collections are plain arrays, which threads must not change under each other
 _TURNS = threading.RLock()
 
@@ -284,7 +283,7 @@ def _connect(place: str | QdrantClient, api_key: str | None, timeout: int) -> tu
         return place, False
     if place == ":memory:":
         return QdrantClient(":memory:"), True
-    if place.startswith(_FOLDER):
+    if place.startswith(QDRANT_FOLDER):
         return _opened(QdrantClient, place), True
     if not place.startswith(("http://", "https://")):
         raise InputError(f"'{place}' is no address of a Qdrant server; write http://HOST:6333 or https://HOST")
@@ -295,9 +294,9 @@ def _connect(place: str | QdrantClient, api_key: str | None, timeout: int) -> tu
 
 def _opened(client: type[QdrantClient], place: str) -> QdrantClient:
     """A folder of the client's own, which one process at a time can open."""
-    folder = place.removeprefix(_FOLDER)
+    folder = place.removeprefix(QDRANT_FOLDER)
     if not (Path(folder) / "meta.json").is_file():
-        raise InputError(f"{folder} is no folder of Qdrant's client; write {_FOLDER}FOLDER, or http://HOST:6333")
+        raise InputError(f"{folder} is no folder of Qdrant's client; write {QDRANT_FOLDER}FOLDER, or http://HOST:6333")
     try:
         return client(path=folder, force_disable_check_same_thread=True)
     except (RuntimeError, ValueError) as error:

@@ -41,12 +41,14 @@ _TRIES = 100
 class AdoptedQdrantSource:
     """See `base.Source`; safe to use from several threads.
 
-    `folder`: where index files of new vectors go, where the server keeps no collection of them. `client` and `few`: see
-    `QdrantStore`.
+    `folder`: where index files of new vectors go, where the server keeps no collection of them. `place`, `key` and
+    `few`: see `QdrantStore`.
     """
 
-    def __init__(self, ledger: Ledger, folder: Path, client: QdrantClient | None = None, *, few: int = FEW) -> None:
-        self.ledger, self.adopted = ledger, QdrantStore(ledger, client, few=few)
+    def __init__(
+        self, ledger: Ledger, folder: Path, place: str | QdrantClient, *, key: str | None = None, few: int = FEW
+    ) -> None:
+        self.ledger, self.adopted = ledger, QdrantStore(ledger, place, key=key, few=few)
         points, newer = self.adopted.collection.points, _NewerSpaces(ledger)
         # a folder of the client has no index, and is slow to write to
         kept = points.writable and not points.in_folder

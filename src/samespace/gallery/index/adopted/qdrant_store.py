@@ -81,19 +81,19 @@ class Judged:
 class QdrantStore:
     """See `store.AdoptedStore`.
 
-    `client`: to be used, and left open, instead of one for the address that the ledger keeps. `few`: up to so many
-    items that no newer space serves are looked for among themselves only.
+    `place`: the address as the caller names it, for the ledger's own is no reason to connect; or a client, which is
+    left open. `key`: what the server asks for, by default QDRANT_API_KEY. `few`: up to so many items that no newer
+    space serves are looked for among themselves only.
     """
 
-    def __init__(self, ledger: Ledger, client: QdrantClient | None = None, *, few: int = FEW) -> None:
+    def __init__(self, ledger: Ledger, place: str | QdrantClient, *, key: str | None = None, few: int = FEW) -> None:
         assert isinstance(ledger.engine, SqliteEngine)
         self.ledger, self.engine, self.few = ledger, ledger.engine, few
         # a folder of Qdrant's client can be opened once
         other = self.engine.elsewhere
-        if client is None and isinstance(other, QdrantStore):
-            client = other.points.client
-        place = self.adopted.address if client is None else client
-        self.points: Points = Points(place, self.adopted.collection, "", api_key=None, timeout=60, written=False)
+        if isinstance(place, str) and isinstance(other, QdrantStore):
+            place = other.points.client
+        self.points: Points = Points(place, self.adopted.collection, "", api_key=key, timeout=60, written=False)
         self._rest: _Rest | None = None
         self.engine.elsewhere = other or self
 
