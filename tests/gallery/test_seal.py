@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,8 @@ from samespace.errors import GalleryError
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.gallery.upgrade import seal as seal_module
+from samespace.space import Space
+from samespace.vectors import VectorSet
 
 from .world import NEW, OLD, THIRD, certificate, items, queries
 
@@ -96,3 +102,39 @@ def test_each_batch_begins_where_the_last_ended(gallery: Gallery, monkeypatch: p
     seal_module.seal(gallery.ledger, advance=said.append)
     assert said == [50] * 4
     assert begun == np.arange(0, COUNT + 1, 50).tolist()
+
+
+@pytest.mark.parametrize("incremental", [True, False], ids=["new", "of an earlier version"])
+def test_the_room_of_old_vectors_is_given_back(tmp_path: Path, incremental: bool) -> None:
+    spaces = [Space(weights=name * 64, preprocessing="none", dim=1024, normalized=True, name=name) for name in "ab"]
+    values = np.random.default_rng(0).standard_normal((600, 1024)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    ids = [f"item-{place:03d}" for place in range(600)]
+    sets = [VectorSet.from_arrays(values, ids=ids, space=space) for space in spaces]
+    Gallery.create(tmp_path / "g", spaces[0]).close()
+    database = tmp_path / "g" / "gallery.db"
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        if not incremental:
+            connection.executescript("PRAGMA auto_vacuum = 0; VACUUM")
+    with Gallery.open(tmp_path / "g") as gallery:
+        gallery.add(sets[0])
+        gallery.begin_behind(spaces[1])
+        gallery.backfill(vectors=sets[1])
+        gallery.switch()
+        before = sum(file.stat().st_size for file in (tmp_path / "g").rglob("*"))
+        sealed = gallery.seal()
+        after = sum(file.stat().st_size for file in (tmp_path / "g").rglob("*"))
+        assert sealed.deleted == 600
+        assert abs(sealed.freed - (before - after)) < 65_536
+        assert gallery.doctor().healthy
+        found = gallery.search(sets[1].subset(np.arange(3)), k=1)
+    assert [hits[0].item for hits in found.hits] == ids[:3]
+    if incremental:
+        assert sealed.freed > 2_000_000
+        assert sealed.advice == ""
+    else:
+        command = f"sqlite3 {database} 'PRAGMA auto_vacuum = 2; VACUUM'"
+        assert re.fullmatch(f"[23] MiB are kept for new rows; to give them back, run {command}", sealed.advice)
+    with closing(sqlite3.connect(database)) as connection:
+        assert (connection.execute("PRAGMA freelist_count").fetchone() == (0,)) is incremental

@@ -692,6 +692,7 @@ class Gallery:
             GalleryError: no upgrade is under way, items lack the new vector, or queries of an earlier space still come.
         """
         self._earlier.write()
+        before = self._size()
         store = store_of(self.source)
         if store is not None:
             if partial:
@@ -705,7 +706,7 @@ class Gallery:
         else:
             sealed = seal(self.ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
         self._compact(advance)
-        return sealed
+        return replace(sealed, freed=max(0, before - self._size()))
 
     def sync(self, *, advance: Bar = silent) -> Synced:
         """List what an application has added, changed or deleted in its own table since the last time.
@@ -819,6 +820,15 @@ class Gallery:
             require_same_model(self.ledger, generation, embedder)
             self._trusted = (asked, embedder)
         return self._trusted[1]
+
+    def _size(self) -> int:
+        """Bytes of all files, of a gallery in a folder."""
+        total = 0
+        for file in Path(self.location).rglob("*"):
+            # files come and go under another process
+            with suppress(OSError):
+                total += file.stat().st_size
+        return total
 
     def _require_own_items(self) -> None:
         store = store_of(self.source)

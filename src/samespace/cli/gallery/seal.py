@@ -85,9 +85,15 @@ def seal(
         "kept": found.kept,
         "retired": [space.to_dict() for space in found.retired],
         "removed": found.removed,
+        "freed_bytes": found.freed,
+        "advice": found.advice,
     }
     if write_result(value, json_to):
         click.echo(f"{location}: sealed; {found.deleted:,} old vectors deleted, {found.space} serves")
+        if found.freed >= 2**20:
+            click.echo(f"given back to the file system: {found.freed / 2**20:,.0f} MiB")
+        if found.advice:
+            click.echo(f"note: {found.advice}")
         if found.removed:
             click.echo(f"removed: {found.removed:,} items that the switch had dropped")
         if found.kept:

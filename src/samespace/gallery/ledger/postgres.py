@@ -189,6 +189,11 @@ class PostgresEngine:
             [key, key, given if several else given[0]],
         )
 
+    def reclaim(self, generations: Sequence[int]) -> str:
+        """See `SqliteEngine.reclaim`: PostgreSQL keeps the room for new rows until it is told otherwise."""
+        tables = ", ".join(f"{self.address.schema}.{self.written(one)}" for one in generations if self.written(one))
+        return f"PostgreSQL keeps the room for new rows; to give it back, run VACUUM FULL {tables}" if tables else ""
+
     def size(self) -> int:
         """Bytes that the gallery's tables and indexes take."""
         with self.reading() as session:

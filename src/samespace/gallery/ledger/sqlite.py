@@ -30,6 +30,9 @@ _BUSY_SECONDS = 60.0
 _HOLDS_ALREADY = "holds a gallery already; choose another folder, or add to it"
 _SHARED_BYTES = 65536
 _KEPT_OPEN = 4
+_INCREMENTAL = 2
+_PAGES_AT_ONCE = 1_000
+_PATIENCE = 2_000  # milliseconds that searches under way may hold up the end of the log
 
 
 class SqliteSession:
@@ -216,6 +219,37 @@ class SqliteEngine:
             for kind, name in connection.execute(foreign, [own]):
                 yield f"the {kind} {name!r} is none of the gallery's, and can change what is read or written"
 
+    def reclaim(self, generations: Sequence[int]) -> str:
+        """Give the room of deleted rows back to the file system, a part at a time so that others may write between.
+
+        Args:
+            generations: of the spaces whose vectors were deleted.
+
+        Returns:
+            What to do where the file cannot be made smaller so; empty where it was.
+        """
+        with self._explained(), self._borrowed() as connection:
+
+            def pragma(text: str) -> int:
+                return int(connection.execute(f"PRAGMA {text}").fetchall()[0][0])
+
+            left = pragma("freelist_count") if pragma("auto_vacuum") == _INCREMENTAL else 0
+            while left:
+                with self._change.begun(self.location):
+                    # a script, as `execute` stops after one page
+                    connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+                before, left = left, pragma("freelist_count")
+                if left >= before:
+                    break
+            connection.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_SECONDS)}")
+            free = pragma("freelist_count") * pragma("page_size") / 2**20
+        vacuum = f"sqlite3 {shlex.quote(str(self.path))} 'PRAGMA auto_vacuum = 2; VACUUM'"
+        return f"{free:,.0f} MiB are kept for new rows; to give them back, run {vacuum}" if free >= 1 else ""
+
     def close(self) -> None:
         """Close every connection; the last one out folds the write-ahead log into the file."""
         self._pool.close()
@@ -278,8 +312,9 @@ class SqliteEngine:
         try:
             # no function that a foreign view or trigger names may do anything outside the database
             connection.execute("PRAGMA trusted_schema = OFF")
-            # counts in a file that is empty yet
-            connection.execute("PRAGMA page_size = 16384")
+            if not self.path.stat().st_size:
+                connection.execute("PRAGMA page_size = 16384")
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             if not self.read_only:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")

@@ -238,7 +238,12 @@ class LedgerWriter(WorkQueue):
             [after, limit],
         )
         numbers = [row[0] for row in rows]
-        self.run_listed(f"DELETE FROM {self.engine.written(generation)} WHERE no IN (LISTED)", numbers)
+        if numbers:
+            self.session.run(
+                f"DELETE FROM {self.engine.written(generation)} AS v WHERE no BETWEEN ? AND ? "
+                f"AND {has_vector_sql([by], 'v.item')}",
+                [numbers[0], numbers[-1]],
+            )
         return numbers
 
     def note_rows_deleted(self) -> None:
