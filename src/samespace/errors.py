@@ -26,6 +26,19 @@ class TrainingError(SamespaceError, RuntimeError):
     """Training cannot go on, for instance because the loss is no longer finite."""
 
 
+def short(value: object, most: int = 80) -> str:
+    """A value as Python writes it, for a message: in one line, cut where it is long.
+
+    Example:
+        >>> short("a" * 100, 10), short(2**300)
+        ("'aaaaaaaaa…", 'a number of 301 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    written = repr(value)
+    return written if len(written) <= most else written[:most] + "…"
+
+
 def suggest(given: str, legal: Iterable[str], *, meant: str | None = None) -> str:
     """Say which legal name was probably meant, and list what is legal.
 

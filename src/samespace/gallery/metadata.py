@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from samespace import text
-from samespace.errors import InputError
+from samespace.errors import InputError, short
 from samespace.text import Scalar
 
 _WHAT = "metadata: JSON lines or a CSV, with an id and columns"
@@ -62,9 +62,9 @@ def read_metadata_file(path: str | Path) -> MetadataFile:
     for number, row in rows:
         name = row.pop("id", None)
         if not isinstance(name, str) or not name:
-            raise InputError(f"{place}, line {number}: expected an id, a string, got {name!r}")
+            raise InputError(f"{place}, line {number}: expected an id, a string, got {short(name)}")
         if name in items:
-            raise InputError(f"{place}, line {number}: the id '{name}' comes twice")
+            raise InputError(f"{place}, line {number}: the id {short(name)} comes twice")
         for key, value in row.items():
             kind = type(value)
             if not (kind is str or kind is bool or _is_number(value)):
@@ -91,13 +91,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _unusable(value: Any, key: str, name: str, where: str) -> str:
+    of = f"{where}: {short(key)} of {short(name)}"
     if isinstance(value, int):
-        return f"{where}: '{key}' of '{name}' has more than 64 bits; write it as text, in quotes"
-    shown = repr(value)
-    return (
-        f"{where}: '{key}' of '{name}' should be a string, a finite number, true or false, "
-        f"got {shown if len(shown) <= 80 else shown[:80] + '…'}"
-    )
+        return f"{of} has more than 64 bits; write it as text, in quotes"
+    return f"{of} should be a string, a finite number, true or false, got {short(value)}"
 
 
 def _table(path: Path, notes: list[str]) -> Numbered:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from samespace.errors import InputError, SpaceError
+from samespace.errors import InputError, SpaceError, short
 from samespace.gallery.ingest.checks import require_calibrated
 from samespace.gallery.ingest.images import same_content
 from samespace.gallery.ledger.ledger import Ledger
@@ -174,13 +174,13 @@ def _by_content(item: NewItem, old: Item | None) -> Verdict:
 def _conflict(name: str, verdict: Verdict, state: State) -> str:
     if verdict == "changed":
         return (
-            f"the gallery holds '{name}' already, with another content; leave it out, remove it, or replace it with "
-            "update (--update)"
+            f"the gallery holds {short(name)} already, with another content; leave it out, remove it, or replace it "
+            "with update (--update)"
         )
     return (
-        f"the gallery holds '{name}' already, without a vector of {state.spaces[state.query].space} to compare; give "
-        "items that are there their vectors with 'samespace gallery backfill --vectors VECTORS GALLERY', or their old "
-        "ones as well (--also)"
+        f"the gallery holds {short(name)} already, without a vector of {state.spaces[state.query].space} to compare; "
+        "give items that are there their vectors with 'samespace gallery backfill --vectors VECTORS GALLERY', or their "
+        "old ones as well (--also)"
     )
 
 
@@ -236,25 +236,30 @@ def _require_storable(item: NewItem) -> None:
     try:
         item.id.encode()
     except UnicodeEncodeError:
-        raise InputError(f"the id {item.id!r} is no valid text; ids are strings that UTF-8 can hold") from None
+        raise InputError(f"the id {short(item.id)} is no valid text; ids are strings that UTF-8 can hold") from None
     if not item.id or "\0" in item.id:
-        raise InputError(f"an id should be a text that is not empty and without NUL, got {item.id!r}")
+        raise InputError(f"an id should be a text that is not empty and without NUL, got {short(item.id)}")
     if len(item.id.encode()) > _ID_BYTES:
-        raise InputError(f"the id '{item.id[:40]}…' takes {len(item.id.encode()):,} bytes, at most {_ID_BYTES:,} fit")
+        raise InputError(
+            f"the id {short(item.id, 40)} takes {len(item.id.encode()):,} bytes, at most {_ID_BYTES:,} fit"
+        )
     if item.label is not None and not _is_text(item.label, _METADATA_BYTES):
-        raise InputError(f"the label of '{item.id}' is no text of up to 16 KiB without NUL: {item.label[:40]!r}")
+        raise InputError(
+            f"the label of {short(item.id)} is no text of up to 16 KiB without NUL: {short(item.label, 40)}"
+        )
     for key, value in item.metadata.items():
         fine = _is_text(value) or isinstance(value, bool) or (isinstance(value, int) and -(2**63) <= value < 2**63)
         if not _is_text(key) or not (fine or (isinstance(value, float) and math.isfinite(value))):
-            shown = repr(value) if not isinstance(value, int) or abs(value) < 2**256 else "more than 64 bits"
             raise InputError(
-                f"metadata {key!r} of '{item.id}' should be a string without NUL, a finite number of up to 64 bits, "
-                f"true or false, got {shown if len(shown) <= 80 else shown[:80] + '…'}"
+                f"metadata {short(key)} of {short(item.id)} should be a string without NUL, a finite number of up to "
+                f"64 bits, true or false, got {short(value)}"
             )
         if key == "label":
-            raise InputError(f"metadata 'label' of '{item.id}': filters on 'label' mean the class; name it otherwise")
+            raise InputError(
+                f"metadata 'label' of {short(item.id)}: filters on 'label' mean the class; name it otherwise"
+            )
     if (size := len(json.dumps(dict(item.metadata)))) > _METADATA_BYTES:
-        raise InputError(f"the metadata of '{item.id}' takes {size:,} bytes as JSON; at most 16 KiB fit")
+        raise InputError(f"the metadata of {short(item.id)} takes {size:,} bytes as JSON; at most 16 KiB fit")
 
 
 def _is_text(value: Any, most: int | None = None) -> bool:

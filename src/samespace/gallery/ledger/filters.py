@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from samespace.errors import InputError
+from samespace.errors import InputError, short
 from samespace.text import Scalar, number
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
@@ -66,7 +66,9 @@ def _require_storable(found: tuple[Condition, ...]) -> None:
         listed += len(options)
         for part in (condition.key, *options):
             if isinstance(part, str) and ("\0" in part or _SURROGATE.search(part)):
-                raise InputError(f"the filter on {condition.key!r} holds {part!r}, which is no text: NUL, or no UTF-8")
+                raise InputError(
+                    f"the filter on {short(condition.key)} holds {short(part)}, which is no text: NUL, or no UTF-8"
+                )
     if listed > MOST_OPTIONS:
         raise InputError(f"the filter lists {listed:,} values; at most {MOST_OPTIONS:,} are compared in one search")
 
@@ -77,9 +79,11 @@ def _from_value(key: str, value: Any) -> Condition:
     else:
         operator = "in" if isinstance(value, (list, tuple, set, frozenset)) else "="
     if operator == "in":
+        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+            raise InputError(f"the filter on {short(key)} with 'in' takes a list of values, got {short(value)}")
         options = tuple(sorted(value, key=str)) if isinstance(value, (set, frozenset)) else tuple(value)
         if not options:
-            raise InputError(f"the filter on '{key}' lists no value; give at least one")
+            raise InputError(f"the filter on {short(key)} lists no value; give at least one")
         return Condition(key, "in", tuple(_scalar(key, option) for option in options))
     return Condition(key, operator, _scalar(key, value))
 
@@ -92,18 +96,22 @@ def _scalar(key: str, value: Any) -> Scalar:
         return float(value) if abs(value) < 2**1023 else math.copysign(math.inf, 1 if value > 0 else -1)
     if isinstance(value, (str, bool, int)) or (isinstance(value, float) and value == value):
         return value
-    raise InputError(f"the filter on '{key}' has the value {value!r}; legal: a string, a number, true, false, a list")
+    raise InputError(
+        f"the filter on {short(key)} has the value {short(value)}; legal: a string, a number, true, false, a list"
+    )
 
 
 def _from_words(words: str) -> Condition:
     match = _WRITTEN.fullmatch(words.strip())
     if match is None:
-        raise InputError(f"the filter {words!r} is not understood; write key=value, key!=value, key>=number or key=a|b")
+        raise InputError(
+            f"the filter {short(words)} is not understood; write key=value, key!=value, key>=number or key=a|b"
+        )
     key, operator = match["key"], match["operator"]
     options = [text.strip() for text in match["value"].split("|")]
     if len(options) > 1:
         if operator != "=":
-            raise InputError(f"the filter {words!r} gives a choice; that goes with '=' only")
+            raise InputError(f"the filter {short(words)} gives a choice; that goes with '=' only")
         return Condition(key, "in", tuple(value for text in options for value in _meant(key, text)))
     if operator in ("=", "!="):
         values = _meant(key, options[0])
