@@ -13,8 +13,10 @@ from typing import get_args
 import numpy as np
 
 from samespace.gallery.index.exact import Part, nearest
-from samespace.gallery.index.hnsw import approximate, grown
+from samespace.gallery.index.hnsw import grown
 from samespace.gallery.index.segments import Segment
+from samespace.gallery.index.together import SpaceSearch, nearest_of_all
+from samespace.gallery.index.walk import Places, Walk
 from samespace.space import Score
 
 CENTRES, QUERIES, K = 2_000, 200, 10
@@ -42,11 +44,15 @@ def measured(rows: int, dim: int, spread: float, score: Score) -> tuple[float, f
     for mask in (np.ones(rows, dtype=np.bool_), np.random.default_rng(3).random(rows) < 0.5):
         parts = [Part.of(segment, mask)]
         start = time.process_time()
-        found = approximate(graph, parts, queries, K, mask)
+        walk = Walk.of(Places.of(graph, (segment,)), mask, parts)
+        space = SpaceSearch(1, queries, tuple(parts), walk)
+        found = nearest_of_all([space], K, lambda _, raw: raw, exact=False)
         asked = asked or (time.process_time() - start) / QUERIES
         truth = nearest(parts, queries, K)
-        assert found is not None
-        shares = [len(np.intersect1d(a.items[:K], b.items[:K])) / K for a, b in zip(found, truth, strict=True)]
+        shares = [
+            len(np.intersect1d(found.items[found.query == query][:K], one.items[:K])) / K
+            for query, one in enumerate(truth)
+        ]
         recalls.append(float(np.mean(shares)))
     return recalls[0], recalls[1], built, asked
 

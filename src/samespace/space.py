@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from samespace.errors import InputError, SpaceError
@@ -65,7 +66,7 @@ class Space:
         """The space of the leading `dim` values of its vectors, scaled to length one again where they have that."""
         return self if dim == self.dim else replace(self, dim=dim, name=f"{self.name or 'unnamed'}[:{dim}]")
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Twelve hex digits that stand for this identity."""
         identity = [self.weights, self.preprocessing, self.dim, self.normalized]

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from samespace.gallery.index import compaction, hnsw, local
+from samespace.gallery.index.exact import Candidates
 from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.walk import Walk
 from samespace.gallery.search.search import Answer, search
 
 from .made import Made, as_rows, half_way, made_vectors, prefix
@@ -131,13 +133,13 @@ def test_filters_and_small_minorities_are_scanned(tmp_path: Path, monkeypatch: p
     source = LocalSource(made.ledger, None, graph_from=100)
     source.maintain()
     walked: list[int] = []
-    proposed = hnsw.Graph.proposed
+    proposed = Walk.proposed
 
-    def watched(graph: hnsw.Graph, queries: np.ndarray, k: int, mask: np.ndarray) -> object:
-        walked.append(len(graph.numbers))
-        return proposed(graph, queries, k, mask)
+    def watched(walk: Walk, queries: np.ndarray, k: int, share: float) -> Candidates:
+        walked.append(len(walk.mask))
+        return proposed(walk, queries, k, share)
 
-    monkeypatch.setattr(hnsw.Graph, "proposed", watched)
+    monkeypatch.setattr(Walk, "proposed", watched)
     # of the old graph a tenth is served, which is too little to walk
     search(source, QUERIES, made.spaces[2])
     assert walked == [1350]

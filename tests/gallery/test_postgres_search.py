@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'samespace[postgres]'")
 
 from samespace.gallery.index import pgvector
-from samespace.gallery.index.base import Neighbours, Source
+from samespace.gallery.index.base import Source
+from samespace.gallery.index.found import Neighbours
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.index.pgvector import PgvectorSource
 from samespace.gallery.ledger.filters import conditions

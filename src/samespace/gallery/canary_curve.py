@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samespace.gallery.index.base import Float64s
+from samespace.gallery.index.found import Float64s
 from samespace.gallery.index.segments import compared
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Upgrade, Vectors

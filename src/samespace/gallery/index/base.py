@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from samespace.errors import GalleryError
+from samespace.gallery.index.found import Found, Key, Neighbours
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
 from samespace.progress import silent
 
-Float64s = npt.NDArray[np.float64]
 QDRANT_FOLDER = "qdrant:"
 """What the address of a folder of Qdrant's client begins with."""
 QDRANT_KEY = "QDRANT_API_KEY"
@@ -24,19 +22,6 @@ QDRANT_KEY = "QDRANT_API_KEY"
 Coverage = dict[int, dict[str, int | str]]
 Advance = Callable[[int, str], None]
 """Called with how many more vectors are done, and a note of what is going on."""
-
-
-@dataclass(frozen=True, eq=False)
-class Neighbours:
-    """The nearest items of one query in one space, best first.
-
-    Attributes:
-        items: (n,) item numbers.
-        raw: (n,) scores, float64; the same vectors give the same bits, whatever lies beside them.
-    """
-
-    items: Ints
-    raw: Float64s
 
 
 class Snapshot(Protocol):
@@ -67,6 +52,17 @@ class Snapshot(Protocol):
             k: at least 1.
             allowed: item numbers to choose from; all where None.
             exact: look at every vector; otherwise an approximate index may be used where there is one.
+        """
+        ...
+
+    def best(self, asked: Mapping[int, Vectors], k: int, key: Key, *, exact: bool) -> Found:
+        """For each query the `k` items with the highest key among those that all spaces serve, and all that tie.
+
+        Args:
+            asked: the queries that the items of each generation are compared with, as of `top`; as many for each.
+            k: at least 1.
+            key: what items are sorted by.
+            exact: see `top`.
         """
         ...
 
@@ -108,11 +104,21 @@ class Source(Protocol):
 
 def ids_of(reader: LedgerReader, items: Ints) -> list[str]:
     """Ids of items by number."""
-    known = reader.items(items)
+    known = reader.ids(items)
     if len(known) < len(np.unique(items)):
         gone = next(number for number in items.tolist() if number not in known)
         raise GalleryError(
             f"the gallery's database has a vector of an item {gone} that it does not have: it is damaged or was "
             "altered; run 'samespace gallery doctor GALLERY'"
         )
-    return [known[number].id for number in items.tolist()]
+    return [known[number] for number in items.tolist()]
+
+
+def best_of_each(snapshot: Snapshot, asked: Mapping[int, Vectors], k: int, key: Key, *, exact: bool) -> Found:
+    """`Snapshot.best` of a store that is searched space by space."""
+    lists = {
+        generation: snapshot.top(generation, queries, k, allowed=snapshot.allowed, exact=exact)
+        for generation, queries in asked.items()
+    }
+    found = Found.listed(lists, key)
+    return found.take(found.best(k))

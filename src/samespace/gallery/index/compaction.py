@@ -164,14 +164,14 @@ class Compaction:
     def _build_graph(self, generation: int, folder: SegmentFolder | None) -> None:
         """Build or extend the approximate index of a space that is large enough for one."""
         state = self.latest.now()
-        if generation not in state.vectors or not available() or state.stored(generation) < self.graph_from:
+        if generation not in state.vectors or not available() or not state.large(generation, self.graph_from):
             return
         vectors, rows, stored = state.vectors[generation], state.rows(generation), state.stored(generation)
         old, space = vectors.graph, state.gallery.spaces[generation].space
         if old is not None:
             lag = lacked(old, rows)
             gone = len(old.numbers) + lag - stored
-            if lag < max(FLUSH, _LAG * stored) and gone < _GONE * len(old.numbers):
+            if lag < max(FLUSH // 8, _LAG * stored) and gone < _GONE * len(old.numbers):
                 return
             old = None if gone >= _GONE * len(old.numbers) else old
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import GalleryError
-from samespace.gallery.index.base import Float64s, Neighbours
+from samespace.gallery.index.found import Float64s, Neighbours
 from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.state import Ints, Vectors
 from samespace.space import Score
@@ -93,8 +94,19 @@ class Candidates:
     @classmethod
     def joined(cls, some: Sequence[Candidates]) -> Candidates:
         """Those of several together."""
+        if len(some) == 1:
+            return some[0]
         columns = ([getattr(one, name) for one in some] for name in ("query", "part", "place"))
         return cls(*(np.concatenate([np.empty(0, dtype=np.int64), *column]) for column in columns))
+
+    def take(self, places: Any) -> Candidates:
+        """Some of them, by place or mask."""
+        return Candidates(self.query[places], self.part[places], self.place[places])
+
+    def by_part(self) -> Iterator[tuple[int, Ints]]:
+        """Each part that has candidates, and which these are."""
+        for number in np.unique(self.part).tolist():
+            yield number, np.flatnonzero(self.part == number)
 
 
 def nearest(parts: Sequence[Part], queries: Vectors, k: int) -> list[Neighbours]:
@@ -221,15 +233,20 @@ def best(parts: Sequence[Part], queries: Vectors, chosen: Candidates, k: int) ->
     ends = np.searchsorted(chosen.query[order], np.arange(len(queries) + 1)).tolist()
     found = [_cut(items[start:end], raw[start:end], k) for start, end in pairwise(ends)]
     answered = [order[start : start + len(one.items)] for one, start in zip(found, ends, strict=False)]
-    _require_whole(parts, chosen, np.concatenate([np.empty(0, dtype=np.int64), *answered]))
+    require_whole(parts, chosen.take(np.concatenate([np.empty(0, dtype=np.int64), *answered])))
     return found
 
 
-def _require_whole(parts: Sequence[Part], chosen: Candidates, which: Ints) -> None:
+def require_whole(parts: Sequence[Part], chosen: Candidates) -> None:
+    """Refuse candidates of index files that are not what was written.
+
+    Raises:
+        DamagedFile: with the names of the files.
+    """
     damaged = []
-    for number in np.unique(chosen.part[which]).tolist():
+    for number, which in chosen.by_part():
         segment = parts[number].segment
-        if segment.name and segment.damaged(np.unique(chosen.place[which[chosen.part[which] == number]])):
+        if segment.name and segment.damaged(np.unique(chosen.place[which])):
             damaged.append(segment.name)
     if damaged:
         raise DamagedFile(damaged)
@@ -240,14 +257,15 @@ def rescored(parts: Sequence[Part], queries: Vectors, chosen: Candidates) -> tup
     raw = np.empty(len(chosen.query))
     items = np.empty(len(chosen.query), dtype=np.int64)
     step = max(1, _RESCORED_BYTES // (8 * max(1, queries.shape[1])))
-    for number in np.unique(chosen.part).tolist():
-        segment = parts[number].segment
-        which = np.flatnonzero(chosen.part == number)
-        items[which] = segment.items[chosen.place[which]]
-        for start in range(0, len(which), step):
-            some = which[start : start + step]
-            rows = segment.values[chosen.place[some]].astype(np.float64)
-            raw[some] = compare(rows, queries[chosen.query[some]].astype(np.float64), segment.score)
+    score = parts[0].segment.score if parts else "cosine"
+    for start in range(0, len(raw), step):
+        some = chosen.take(slice(start, start + step))
+        rows = np.empty((len(some.query), queries.shape[1]), dtype=np.float32)
+        for number, which in some.by_part():
+            segment, place = parts[number].segment, some.place[which]
+            rows[which], items[start + which] = segment.values[place], segment.items[place]
+        asked = queries[some.query] if len(queries) > 1 else queries
+        raw[start : start + step] = compare(rows.astype(np.float64), asked.astype(np.float64), score)
     return raw, items
 
 

@@ -20,14 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from samespace.gallery.index.base import Neighbours
-from samespace.gallery.index.exact import Bools, Candidates, Part, best, candidates
+from samespace.gallery.index.exact import Bools
 from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.state import Ints, Vectors
 from samespace.space import Score
-
-LEAST_SHARE = 0.2
-"""Below this share of served rows in a graph every served row is looked at: walking past the others costs more."""
 
 _NEIGHBOURS = 16
 _BUILD_WIDTH = 40
@@ -89,18 +85,6 @@ class Graph:
         """Whether the ledger has given all its row numbers."""
         return bool(self.numbers[-1] < next_vector)
 
-    def proposed(self, queries: Vectors, k: int, mask: Bools) -> tuple[Ints, Ints]:
-        """Query and row number of rows that may be among the `k` nearest of those in `mask`."""
-        faiss = faiss_module()
-        count = min(2 * k + 10, len(mask))
-        live = int(np.count_nonzero(mask))
-        # rows that may not be found take up room in the walk, so it is made wider; the root kept recall above 0.99
-        width = int(max(_WIDTH, self.index.hnsw.efSearch, 1.5 * count) * (len(mask) / live) ** 0.5)
-        options = {} if live == len(mask) else {"sel": faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))}
-        _, labels = self.index.search(queries, count, params=faiss.SearchParametersHNSW(efSearch=width, **options))
-        query, column = np.nonzero(labels >= 0)
-        return query, self.numbers[labels[query, column]]
-
 
 def available() -> bool:
     """Whether FAISS is installed."""
@@ -111,37 +95,40 @@ def available() -> bool:
     return True
 
 
-def approximate(graph: Graph, parts: Sequence[Part], queries: Vectors, k: int, mask: Bools) -> list[Neighbours] | None:
-    """The `k` nearest of each query: of the graph's rows in `mask` by way of the graph, of all others by a scan.
+def few_rows(graph_from: int) -> int:
+    """How many rows a space must have for a graph where others serve with it, and all together have `graph_from`."""
+    return graph_from // 50
 
-    None where the graph comes back with fewer than it should, or its file was cut short.
+
+def walked(
+    graph: Graph, queries: Vectors, k: int, live: int, chosen: Any = None, share: float = 1.0
+) -> tuple[Ints, Ints]:
+    """Query and row, by place in the graph, of rows that may be among the `k` nearest.
+
+    Args:
+        graph: to walk.
+        queries: (Q, D) float32.
+        k: at least 1.
+        live: how many rows may be found.
+        chosen: which they are, see `selector`; all where None.
+        share: of the width that a search of this space alone walks with.
     """
-    if graph.cut_short():
-        return None
-    query, numbers = graph.proposed(queries, k, mask)
-    inside = _located(parts, query, numbers)
-    enough = min(k, int(np.count_nonzero(mask)))
-    if (np.bincount(inside.query, minlength=len(queries)) < enough).any():
-        return None
-    starts = np.array([graph.beyond(part.segment) for part in parts], dtype=np.int64)
-    rest = [part.beyond(start) for part, start in zip(parts, starts.tolist(), strict=True)]
-    outside = candidates(rest, queries, k)
-    outside = Candidates(outside.query, outside.part, outside.place + starts[outside.part])
-    return best(parts, queries, Candidates.joined([inside, outside]), k)
+    count = min(2 * k + 10, live)
+    # rows that may not be found take up room in the walk, so it is made wider; the root kept recall above 0.99
+    spread = (len(graph.numbers) / max(1, live)) ** 0.5
+    width = int(max(_WIDTH, graph.index.hnsw.efSearch, 1.5 * count) * spread * share)
+    options = {} if chosen is None else {"sel": chosen}
+    count = min(count, width)
+    _, labels = graph.index.search(
+        queries, count, params=faiss_module().SearchParametersHNSW(efSearch=width, **options)
+    )
+    query, column = np.nonzero(labels >= 0)
+    return query, labels[query, column]
 
 
-def _located(parts: Sequence[Part], query: Ints, numbers: Ints) -> Candidates:
-    """Where rows lie, by row number; those that may not be found are left out."""
-    located = []
-    for number, part in enumerate(parts):
-        if not part.live:
-            continue
-        place = np.minimum(np.searchsorted(part.segment.numbers, numbers), len(part.segment) - 1)
-        hit = part.segment.numbers[place] == numbers
-        if part.mask is not None:
-            hit &= part.mask[place]
-        located.append(Candidates(query[hit], np.full(int(np.count_nonzero(hit)), number), place[hit]))
-    return Candidates.joined(located)
+def selector(mask: Bools) -> Any:
+    """What `walked` takes for the rows of a mask."""
+    return faiss_module().IDSelectorBitmap(np.packbits(mask, bitorder="little"))
 
 
 def lacked(graph: Graph, rows: Sequence[tuple[Segment, Bools]]) -> int:

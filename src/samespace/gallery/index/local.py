@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from samespace.gallery.index.base import Advance, Coverage, Neighbours, ids_of
+from samespace.gallery.index.base import Advance, Coverage, ids_of
 from samespace.gallery.index.compaction import Compaction
-from samespace.gallery.index.exact import DamagedFile, Part, nearest
+from samespace.gallery.index.exact import Bools, DamagedFile
+from samespace.gallery.index.found import Found, Key, Neighbours
 from samespace.gallery.index.graph_files import graph_whole
-from samespace.gallery.index.hnsw import LEAST_SHARE, approximate, available, lacked
+from samespace.gallery.index.hnsw import available, few_rows, lacked
 from samespace.gallery.index.local_state import LatestState, LocalState
+from samespace.gallery.index.together import SpaceSearch, nearest_of_all
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -24,6 +27,8 @@ from samespace.gallery.ledger.state import Ints, State, Vectors
 from samespace.progress import silent
 
 GRAPH_FROM = 50_000
+LEAST_SHARE = 0.2
+"""Below this share of served rows in a graph every served row is looked at: walking past the others costs more."""
 
 _FILTERS = 32
 
@@ -81,7 +86,7 @@ class LocalSource:
 
     def _covered(self, state: LocalState, generation: int) -> dict[str, int | str]:
         total, graph = state.stored(generation), state.vectors[generation].graph
-        if total < self.graph_from or not available():
+        if not state.large(generation, self.graph_from) or not available():
             return {"indexed": total, "lag": 0, "kind": "exact"}
         if graph is None:
             return {"indexed": 0, "lag": total, "kind": "exact"}
@@ -148,37 +153,40 @@ class LocalSnapshot:
 
     def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
         """See `base.Snapshot`."""
-        contents = self.contents
-        parts = contents.parts.get(generation, ())
-        if cut := [part.segment.name for part in parts if part.segment.cut_short()]:
-            raise DamagedFile(cut)
+        found = replace(self, allowed=allowed).best({generation: queries}, k, lambda _, raw: raw, exact=exact)
+        ends = np.searchsorted(found.query, np.arange(len(queries) + 1)).tolist()
+        return [Neighbours(found.items[start:end], found.raw[start:end]) for start, end in pairwise(ends)]
+
+    def best(self, asked: Mapping[int, Vectors], k: int, key: Key, *, exact: bool) -> Found:
+        """See `base.Snapshot`."""
         mask = None
+        if self.allowed is not None:
+            mask = np.zeros(self.contents.served.count, dtype=np.bool_)
+            mask[self.allowed] = True
+        spaces = [self._space(generation, queries, mask) for generation, queries in asked.items()]
+        least = max(self.graph_from, 20 * k)
+        if exact or sum(one.live for one in spaces) < least:
+            return nearest_of_all(spaces, k, key, exact=True)
+        return nearest_of_all([self._walked(one, mask) for one in spaces], k, key, exact=False)
+
+    def _space(self, generation: int, queries: Vectors, allowed: Bools | None) -> SpaceSearch:
+        parts = self.contents.parts.get(generation, ())
+        if cut := [part.segment.name for part in parts if part.live and part.segment.cut_short()]:
+            raise DamagedFile(cut)
         if allowed is not None:
-            mask = np.zeros(contents.served.count, dtype=np.bool_)
-            mask[allowed] = True
-            parts = tuple(part.restricted(mask) for part in parts)
-        graph = contents.vectors[generation].graph if parts else None
-        if graph is not None and not exact:
-            rows = contents.graph_mask(generation)
-            rows = rows if mask is None else rows & mask[np.minimum(graph.items, len(mask) - 1)]
-            live = int(np.count_nonzero(rows))
-            if live >= max(self.graph_from, LEAST_SHARE * len(rows), 20 * k):
-                neighbours = approximate(graph, parts, queries, k, rows)
-                if neighbours is not None:
-                    return neighbours
-        return _complete(parts, nearest(parts, queries, k), k)
+            parts = tuple(part.restricted(allowed) for part in parts)
+        return SpaceSearch(generation, queries, parts, None)
+
+    def _walked(self, one: SpaceSearch, allowed: Bools | None) -> SpaceSearch:
+        """The search by way of the graph, where there is one with enough rows that may be found."""
+        walk = self.contents.walk(one.generation) if one.live else None
+        if walk is None or walk.places.graph.cut_short():
+            return one
+        walk = walk if allowed is None else walk.restricted(allowed)
+        few = walk.live < max(few_rows(self.graph_from), LEAST_SHARE * len(walk.mask))
+        return one if few else replace(one, walk=walk)
 
     def ids(self, items: Ints) -> list[str]:
         """Ids of items by number."""
         with self.ledger.read() as reader:
             return ids_of(reader, items)
-
-
-def _complete(parts: Sequence[Part], found: list[Neighbours], k: int) -> list[Neighbours]:
-    """What was found, unless it is less than there is: a damaged row that is no number hides others."""
-    enough = min(k, sum(part.live for part in parts))
-    if any(len(one.items) < enough for one in found):
-        files = [part.segment for part in parts if part.segment.name]
-        if damaged := [segment.name for segment in files if segment.damaged(np.arange(len(segment)))]:
-            raise DamagedFile(damaged)
-    return found

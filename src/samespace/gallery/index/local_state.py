@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from samespace.gallery.index.exact import Bools, Part
+from samespace.gallery.index.hnsw import few_rows
 from samespace.gallery.index.loading import Loader, SpaceVectors
 from samespace.gallery.index.placing import Change, Placed, current_rows
 from samespace.gallery.index.segments import Segment, SegmentFolder
 from samespace.gallery.index.served import ServedRows
+from samespace.gallery.index.walk import Places, Walk, placed_rows
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, StoredSpace
@@ -40,6 +42,8 @@ class LocalState:
     vectors: Mapping[int, SpaceVectors]
     placed: Mapping[int, tuple[Placed, ...]]
     _graph_masks: dict[int, Bools] = field(default_factory=dict)
+    _places: dict[int, Places] = field(default_factory=dict)
+    _walks: dict[int, Walk | None] = field(default_factory=dict)
 
     def live(self, generation: int) -> int:
         """How many items a space serves."""
@@ -53,6 +57,11 @@ class LocalState:
     def stored(self, generation: int) -> int:
         """How many items have a current vector in a space."""
         return sum(int(np.count_nonzero(one.current)) for one in self.placed[generation])
+
+    def large(self, generation: int, graph_from: int) -> bool:
+        """Whether a space gets an approximate index: where it has `graph_from` rows, or a fair share of so many."""
+        rows = max(self.stored(generation), sum(self.live(one) for one in self.placed))
+        return rows >= graph_from and self.stored(generation) >= few_rows(graph_from)
 
     def rows(self, generation: int) -> list[tuple[Segment, Bools]]:
         """Segments of a space with their current rows."""
@@ -71,6 +80,17 @@ class LocalState:
             mask[mask] = self.served.serving_of(graph.items[mask]) == generation
             self._graph_masks[generation] = mask
         return self._graph_masks[generation]
+
+    def walk(self, generation: int) -> Walk | None:
+        """The approximate index of a space over the rows that serve items; None where there is none that has them."""
+        if generation not in self._walks:
+            graph, parts = self.vectors[generation].graph, self.parts[generation]
+            self._walks[generation] = None
+            if graph is not None:
+                places = placed_rows(graph, parts, self._places.get(generation))
+                self._places[generation] = places
+                self._walks[generation] = Walk.over(places, self.graph_mask(generation), parts)
+        return self._walks[generation]
 
 
 class LatestState:
@@ -134,7 +154,8 @@ class LatestState:
             mask, graph = None if base is None else base._graph_masks.get(generation), vectors[generation].graph
             if mask is not None and change is not None and old is not None and graph is not None and graph is old.graph:
                 masks[generation] = change.in_mask(mask, graph.numbers)
-        return LocalState(gallery, served, vectors, placed, masks)
+        places = {} if base is None else {one: kept for one, kept in base._places.items() if one in vectors}
+        return LocalState(gallery, served, vectors, placed, masks, places)
 
     def segment_folder(self, kept: StoredSpace) -> SegmentFolder | None:
         """Where index files of a space lie; None where everything is in memory."""

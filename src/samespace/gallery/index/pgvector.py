@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from samespace.gallery.index.base import Advance, Coverage, Neighbours, ids_of
+from samespace.gallery.index.base import Advance, Coverage, best_of_each, ids_of
 from samespace.gallery.index.exact import margin, nearest_in, slack
+from samespace.gallery.index.found import Found, Key, Neighbours
 from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, build, indexes, operator
 from samespace.gallery.index.segments import Segment, compared
 from samespace.gallery.ledger.filters import Condition
@@ -161,6 +162,10 @@ class PgvectorSnapshot:
     def ids(self, items: Ints) -> list[str]:
         """Ids of items by number."""
         return ids_of(self._reader, items)
+
+    def best(self, asked: Mapping[int, Vectors], k: int, key: Key, *, exact: bool) -> Found:
+        """See `base.Snapshot`."""
+        return best_of_each(self, asked, k, key, exact=exact)
 
     def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
         """See `base.Snapshot`."""

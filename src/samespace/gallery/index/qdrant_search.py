@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from samespace.gallery.index.base import Neighbours, ids_of
+from samespace.gallery.index.base import best_of_each, ids_of
 from samespace.gallery.index.exact import Bools, better_of, nearest_in, no_neighbours, slack
+from samespace.gallery.index.found import Found, Key, Neighbours
 from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_wire import Near, vector_name
 from samespace.gallery.index.segments import Segment, read_segments
@@ -46,6 +47,10 @@ class QdrantSnapshot:
     def ids(self, items: Ints) -> list[str]:
         """Ids of items by number."""
         return ids_of(self.reader, items)
+
+    def best(self, asked: Mapping[int, Vectors], k: int, key: Key, *, exact: bool) -> Found:
+        """See `base.Snapshot`."""
+        return best_of_each(self, asked, k, key, exact=exact)
 
     def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
         """See `base.Snapshot`.

@@ -218,6 +218,14 @@ class LedgerReader:
         """Items by number."""
         return {item.number: item for item in self._items("no", numbers)}
 
+    def ids(self, numbers: Sequence[int] | Ints) -> dict[int, str]:
+        """Ids of items by number."""
+        rows = dict(self.all_listed("SELECT no, id FROM item WHERE no IN (LISTED)", numbers))
+        with self._as_written("the id of an item"):
+            if wrong := [name for name in rows.values() if not isinstance(name, str)]:
+                raise TypeError(f"no text: {wrong[0]!r}")
+        return rows
+
     def metadata(self, numbers: Sequence[int] | Ints) -> dict[int, dict[str, Any]]:
         """Metadata of items by number."""
         rows = self.all_listed(f"SELECT no, metadata FROM {self.engine.described} WHERE no IN (LISTED)", numbers)

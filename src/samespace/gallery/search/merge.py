@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from samespace.gallery.index.base import Float64s, Neighbours
-from samespace.gallery.ledger.state import Ints
+from samespace.gallery.index.found import Float64s, Found
 from samespace.metrics.calibration import Calibration, Scale
 
 Merge = Literal["calibrated", "raw"]
@@ -33,72 +33,64 @@ class Hit:
 
 
 @dataclass(frozen=True, eq=False)
-class Ranked:
-    """What one space contributes to the list of one query; (n,) each.
+class Order:
+    """What items of several spaces are sorted by.
 
     Attributes:
-        place: of the space among those that met the query.
-        items: item numbers.
-        raw: as `Hit.raw`.
-        score: calibrated, NaN where the pair has no calibration.
-    """
-
-    place: Ints
-    items: Ints
-    raw: Float64s
-    score: Float64s
-
-
-def ranked(
-    place: int,
-    neighbours: Neighbours,
-    calibration: Calibration | None,
-    *,
-    scale: Scale,
-    min_score: float | None = None,
-    min_level: float | None = None,
-) -> Ranked:
-    """One space's part of a list, on the scale, without what a threshold leaves out.
-
-    Both maps of a calibration are increasing, so a threshold cuts the end off a space's k best: leaving out before
-    merging gives the k best of all that pass.
-
-    Args:
-        place: of the space.
-        neighbours: its k best.
-        calibration: of the pair; needed for thresholds.
+        calibrations: of queries on the items of each generation; None where there is none.
         scale: of the scores.
+        by: calibrated scores or raw ones.
         min_score: lowest score on the scale.
         min_level: lowest −log10 of the pair's false-match rate.
     """
-    if calibration is None:
-        score = np.full(len(neighbours.raw), np.nan)
-        keep = np.ones(len(neighbours.raw), dtype=np.bool_)
-    else:
-        score = calibration.apply(neighbours.raw, scale)
-        keep = np.ones(len(score), dtype=np.bool_) if min_score is None else score >= min_score
-        if min_level is not None:
-            keep &= calibration.level(neighbours.raw) >= min_level
-    count = int(np.count_nonzero(keep))
-    return Ranked(np.full(count, place, dtype=np.int64), neighbours.items[keep], neighbours.raw[keep], score[keep])
+
+    calibrations: Mapping[int, Calibration | None]
+    scale: Scale
+    by: Merge
+    min_score: float | None = None
+    min_level: float | None = None
+
+    def score(self, generation: int, raw: Float64s) -> Float64s:
+        """Scores on the scale, NaN where the pair has no calibration."""
+        calibration = self.calibrations[generation]
+        return np.full(len(raw), np.nan) if calibration is None else calibration.apply(raw, self.scale)
+
+    def key(self, generation: int, raw: Float64s) -> Float64s:
+        """What items are sorted by, NaN where a threshold leaves one out; thresholds need a calibration.
+
+        All maps of a calibration are increasing, so the `k` best by this key are among the `k` best of their spaces.
+        """
+        calibration = self.calibrations[generation]
+        score = self.score(generation, raw)
+        left_out = np.zeros(len(raw), dtype=np.bool_)
+        if calibration is not None and self.min_score is not None:
+            left_out |= score < self.min_score
+        if calibration is not None and self.min_level is not None:
+            left_out |= calibration.level(raw) < self.min_level
+        return np.where(left_out, np.nan, raw if self.by == "raw" else score)
 
 
-def merged(lists: Sequence[Ranked], k: int, *, by: Merge, ids: Callable[[Ints], list[str]]) -> tuple[Ranked, list[str]]:
-    """The `k` best of all lists with their ids, best first, ties by id.
+def merged(
+    found: Found, k: int, order: Order, *, queries: int, ids: Mapping[int, str], spaces: Mapping[int, str]
+) -> tuple[tuple[Hit, ...], ...]:
+    """The `k` best of each query, best first, ties by id.
 
     Args:
-        lists: of the spaces; their items are distinct.
+        found: all that may be among them; an item comes once for a query.
         k: at least 1.
-        by: calibrated scores, which must not be NaN, or raw ones.
-        ids: ids of items by number.
+        order: of the items.
+        queries: how many there are.
+        ids: of items by number.
+        spaces: ids of spaces by generation.
     """
-    place, items, raw, score = (
-        np.concatenate([getattr(one, name) for one in lists]) for name in ("place", "items", "raw", "score")
-    )
-    key = raw if by == "raw" else score
-    if len(key) > k:
-        keep = key >= np.partition(key, len(key) - k)[len(key) - k]
-        place, items, raw, score, key = place[keep], items[keep], raw[keep], score[keep], key[keep]
-    names = ids(items)
-    order = sorted(range(len(names)), key=lambda number: (-key[number], names[number]))[:k]
-    return Ranked(place[order], items[order], raw[order], score[order]), [names[number] for number in order]
+    score = np.empty(len(found.raw))
+    for generation in spaces:
+        mine = found.generation == generation
+        score[mine] = order.score(generation, found.raw[mine])
+    columns = (column.tolist() for column in (found.query, -found.key, found.items, score, found.raw, found.generation))
+    rows = sorted((query, key, ids[item], *rest) for query, key, item, *rest in zip(*columns, strict=True))
+    lists: list[list[Hit]] = [[] for _ in range(queries)]
+    for query, _, name, value, raw, generation in rows:
+        if len(lists[query]) < k:
+            lists[query].append(Hit(name, None if math.isnan(value) else value, raw, spaces[generation]))
+    return tuple(map(tuple, lists))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, ParamSpec, get_args
 
 import numpy as np
@@ -17,7 +17,7 @@ from samespace.gallery.ledger.filters import Where, conditions
 from samespace.gallery.ledger.pool import Unreachable
 from samespace.gallery.ledger.state import State, Vectors
 from samespace.gallery.search.earlier import Earlier
-from samespace.gallery.search.merge import Hit, Merge, Ranked, merged, ranked
+from samespace.gallery.search.merge import Hit, Merge, Order, merged
 from samespace.gallery.search.query_vectors import (
     Fusion,
     checked,
@@ -192,15 +192,18 @@ def _answer(snapshot: Snapshot, queries: Vectors, space: Space, options: _Option
     _require_calibrations(state, calibrations, merge, threshold=threshold)
     scale = _scale(options.scale, state)
     level = None if options.max_fmr is None else -math.log10(options.max_fmr)
-    rank = partial(ranked, scale=scale, min_score=options.min_score, min_level=level)
+    # one space without a calibration has no scores, and raw ones sort it the same
+    by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
+    order = Order(calibrations, scale, by, options.min_score, level)
     asked = {
         one: _asked(vectors, pair.dims, by_score, fusion if one == meeting else None)
         for one, pair in zip(generations, pairs, strict=True)
     }
-    lists = _lists(snapshot, asked, calibrations, len(vectors), options.k, exact=options.exact, rank=rank)
-    # one space without a calibration has no scores, and raw ones sort it the same
-    by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
-    hits = _hits(snapshot, lists, options.k, by, pairs)
+    found = snapshot.best(asked, options.k, order.key, exact=options.exact)
+    items = np.unique(found.items)
+    ids = dict(zip(items.tolist(), snapshot.ids(items), strict=True))
+    spaces = {one: pair.space for one, pair in zip(generations, pairs, strict=True)}
+    hits = merged(found, options.k, order, queries=len(vectors), ids=ids, spaces=spaces)
     notes = (*_notes(state, generations, pairs, merge), *fusion_notes)
     return Answer(hits, state.revision, space.id, pairs, scale, merge, notes, by_score)
 
@@ -210,43 +213,6 @@ def _asked(vectors: Vectors, dims: int, score: Score, fusion: Fusion | None) -> 
     if fusion is None or fusion.old is None or fusion.space is None:
         return leading(vectors, dims, score)
     return fused(checked(fusion.old, fusion.space), vectors, dims, fusion.alpha)
-
-
-def _lists(
-    snapshot: Snapshot,
-    asked: Mapping[int, Vectors],
-    calibrations: Mapping[int, Calibration | None],
-    count: int,
-    k: int,
-    *,
-    exact: bool,
-    rank: Callable[..., Ranked],
-) -> list[list[Ranked]]:
-    """For each query the best of each space, searched with the queries for it."""
-    lists: list[list[Ranked]] = [[] for _ in range(count)]
-    for place, (generation, calibration) in enumerate(calibrations.items()):
-        neighbours = snapshot.top(generation, asked[generation], k, allowed=snapshot.allowed, exact=exact)
-        for per_space, one in zip(lists, neighbours, strict=True):
-            per_space.append(rank(place, one, calibration))
-    return lists
-
-
-def _hits(
-    snapshot: Snapshot, lists: Sequence[Sequence[Ranked]], k: int, by: Merge, pairs: Sequence[Pair]
-) -> tuple[tuple[Hit, ...], ...]:
-    """The merged hits of each query."""
-    if not pairs:
-        return tuple(() for _ in lists)
-    parts = [one.items for per_space in lists for one in per_space]
-    items = np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
-    ids = dict(zip(items.tolist(), snapshot.ids(items), strict=True))
-    hits = []
-    for per_space in lists:
-        best, names = merged(per_space, k, by=by, ids=lambda items: [ids[number] for number in items.tolist()])
-        scores = [None if math.isnan(score) else score for score in best.score.tolist()]
-        spaces = [pairs[place].space for place in best.place.tolist()]
-        hits.append(tuple(map(Hit, names, scores, best.raw.tolist(), spaces)))
-    return tuple(hits)
 
 
 def _check_options(k: Any, min_score: Any, max_fmr: Any, merge: Any) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from samespace.gallery.index.adopted.lacking import Lacking, lacking
 from samespace.gallery.index.adopted.store import Asked, Differences, SeenRow
 from samespace.gallery.index.adopted.sync import Lister
-from samespace.gallery.index.base import Advance, Coverage, Neighbours
+from samespace.gallery.index.base import Advance, Coverage
 from samespace.gallery.index.exact import better_of
+from samespace.gallery.index.found import Neighbours
 from samespace.gallery.index.pgvector import EXACT_ROWS, PgvectorSnapshot, PgvectorSource, ServedVectors, wanted
 from samespace.gallery.index.pgvector import following_index as following
 from samespace.gallery.index.pgvector_hnsw import indexes

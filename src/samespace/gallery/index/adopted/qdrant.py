@@ -7,7 +7,7 @@ point first: one that is gone, or has another vector by now, is not answered by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -21,8 +21,9 @@ from samespace.gallery.index.adopted.payload import meets, prefilter
 from samespace.gallery.index.adopted.qdrant_store import FEW, QdrantStore, points_of
 from samespace.gallery.index.adopted.store import Asked
 from samespace.gallery.index.adopted.sync import Lister
-from samespace.gallery.index.base import Advance, Coverage, Neighbours, Snapshot, Source
+from samespace.gallery.index.base import Advance, Coverage, Snapshot, Source, best_of_each
 from samespace.gallery.index.exact import better_of, no_neighbours
+from samespace.gallery.index.found import Found, Key, Neighbours
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.index.qdrant import QdrantSource
 from samespace.gallery.ledger.filters import Condition
@@ -119,6 +120,10 @@ class AdoptedQdrantSnapshot:
         """See `base.Snapshot`; the application may have added a point at any time, so its own space is always asked."""
         own = [self._own] if self._own in self.state.servable else []
         return sorted({*self._newer.generations(), *own})
+
+    def best(self, asked: Mapping[int, Vectors], k: int, key: Key, *, exact: bool) -> Found:
+        """See `base.Snapshot`."""
+        return best_of_each(self, asked, k, key, exact=exact)
 
     def top(self, generation: int, queries: Vectors, k: int, *, allowed: Ints | None, exact: bool) -> list[Neighbours]:
         """See `base.Snapshot`."""

@@ -13,8 +13,8 @@ import numpy as np
 from samespace.gallery.index.adopted.collection import Collection, Point, point_id
 from samespace.gallery.index.adopted.payload import meets, prefilter
 from samespace.gallery.index.adopted.store import Asked, Differences, SeenRow
-from samespace.gallery.index.base import Neighbours
 from samespace.gallery.index.exact import Bools, better_of, nearest_in, no_neighbours
+from samespace.gallery.index.found import Neighbours
 from samespace.gallery.index.qdrant_points import Points
 from samespace.gallery.index.qdrant_wire import q
 from samespace.gallery.index.segments import Segment, compared

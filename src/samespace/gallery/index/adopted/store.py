@@ -20,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from samespace.gallery.index.base import Neighbours, Source, ids_of
+from samespace.gallery.index.base import Source, ids_of
+from samespace.gallery.index.found import Neighbours
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, State, Vectors
