@@ -105,3 +105,33 @@ def test_many_queries_are_answered_as_each_alone(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(together, "_QUERIES", 7)
     assert list(search(source, QUERIES, made.spaces[2]).hits) == alone
     assert SpaceSearch(1, QUERIES, (), None).live == 0
+
+
+def test_few_rows_that_still_serve_get_a_graph_of_their_own_and_a_rollback_finds_the_old_one(tmp_path: Path) -> None:
+    made = half_way(tmp_path, count=COUNT, share=0.0, dims=(32, 32))
+    source = LocalSource(made.ledger, tmp_path / "index", graph_from=1_000)
+    source.maintain()
+    ids = sorted(made.metadata)
+    new = made_vectors(COUNT, 32, seed=1)
+    sizes = []
+    for share in (0.4, 0.7, 0.9, 0.98):
+        done = len(made.vectors[2])
+        made.backfill(2, ids[done : round(share * COUNT)], new[done : round(share * COUNT)])
+        source.maintain()
+        walk = source.state().walk(1)
+        assert walk is not None
+        sizes.append(len(walk.mask))
+        again = LocalSource(made.ledger, tmp_path / "index", graph_from=1_000)
+        assert min(recalls(again, QUERIES, made).values()) >= 0.97
+    assert sizes == [COUNT, 600, 200, 40]
+    assert not source.damaged()
+    made.switch(1)
+    walk = source.state().walk(1)
+    assert walk is not None
+    assert len(walk.mask) == walk.live == COUNT
+    source.maintain()
+    graph = source.state().vectors[1].graph
+    assert graph is not None
+    assert graph.served is None
+    folder = tmp_path / "index" / made.spaces[1].id
+    assert {file.name.split(".")[0] for file in folder.glob("graph-*")} == {graph.name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -15,10 +15,10 @@ from samespace.errors import GalleryError
 from samespace.gallery.index.base import Advance
 from samespace.gallery.index.exact import Part
 from samespace.gallery.index.graph_files import graph_whole, save_graph
-from samespace.gallery.index.hnsw import available, grown, lacked
+from samespace.gallery.index.hnsw import Graph, available, few_rows, grown, lacked
 from samespace.gallery.index.loading import SpaceVectors
 from samespace.gallery.index.local_state import LatestState, LocalState
-from samespace.gallery.index.segments import Segment, SegmentFolder, joined, most_rows
+from samespace.gallery.index.segments import Segment, SegmentFolder, graph_entries, joined, most_rows, with_served
 
 FLUSH = 8_192
 
@@ -140,9 +140,9 @@ class Compaction:
             read += segment.values.nbytes
             if not folder.whole(segment, entries[segment.name]):
                 damaged.add(segment.name)
-        graph = vectors.manifest.graph
-        if vectors.graph and graph and vectors.graph.name not in folder.sound and read < _CHECKED_AT_ONCE:
-            damaged |= set() if graph_whole(folder, graph) else {vectors.graph.name}
+        for graph in graph_entries(vectors.manifest.graph) if vectors.graph else ():
+            if str(graph["name"]) not in folder.sound and read < _CHECKED_AT_ONCE:
+                damaged |= set() if graph_whole(folder, graph) else {str(graph["name"])}
         if damaged:
             self.latest.drop(generation, damaged)
 
@@ -166,27 +166,55 @@ class Compaction:
         state = self.latest.now()
         if generation not in state.vectors or not available() or not state.large(generation, self.graph_from):
             return
-        vectors, rows, stored = state.vectors[generation], state.rows(generation), state.stored(generation)
-        old, space = vectors.graph, state.gallery.spaces[generation].space
+        old, rows, stored = state.vectors[generation].graph, state.rows(generation), state.stored(generation)
         if old is not None:
             lag = lacked(old, rows)
             gone = len(old.numbers) + lag - stored
             if lag < max(FLUSH // 8, _LAG * stored) and gone < _GONE * len(old.numbers):
+                self._build_served(state, old, generation, folder)
                 return
             old = None if gone >= _GONE * len(old.numbers) else old
+        # the lock is not held while the graph is built, which may take minutes
+        graph = grown(old, rows, state.gallery.spaces[generation].space.dim, self._told(state, generation))
+        self._put(state, generation, folder, graph)
 
-        def advance(more: int, done: int, total: int) -> None:
+    def _build_served(self, state: LocalState, graph: Graph, generation: int, folder: SegmentFolder | None) -> None:
+        """Build a graph of the rows that serve where the others are more: to walk past these would cost too much.
+
+        The graph of all rows stays, for a rollback. Where it lacks rows that serve again, or none do, it is dropped.
+        """
+        walk, live = state.walk(generation), state.live(generation)
+        used = graph if walk is None else walk.places.graph
+        if live >= few_rows(self.graph_from) and 2 * live < len(used.numbers):
+            rows = [(part.segment, part.alive()) for part in state.parts[generation] if part.live]
+            dim, told = state.gallery.spaces[generation].space.dim, self._told(state, generation)
+            self._put(state, generation, folder, replace(graph, served=grown(None, rows, dim, told)))
+        elif graph.served is not None and (used is graph or not live):
+            self._put(state, generation, folder, replace(graph, served=None))
+
+    def _told(self, state: LocalState, generation: int) -> Callable[[int, int, int], None]:
+        space = state.gallery.spaces[generation].space
+
+        def told(more: int, done: int, total: int) -> None:
             self.advance(more, f"building the index of {space.name or space.id}: {done:,} of {total:,} vectors")
 
-        # the lock is not held while the graph is built, which may take minutes
-        graph = grown(old, rows, space.dim, advance)
+        return told
+
+    def _put(self, state: LocalState, generation: int, folder: SegmentFolder | None, graph: Graph) -> None:
+        """Let searches use a graph; what of it is not in files is written, unless another process came first."""
+        vectors = state.vectors[generation]
         if folder is not None:
             with folder.locked():
-                manifest = folder.read()
-                if manifest.graph != vectors.manifest.graph:
+                manifest, entry, served = folder.read(), vectors.manifest.graph, None
+                if manifest.graph != entry:
                     return
-                graph, entry = save_graph(folder, graph)
-                folder.write(manifest.segments, entry)
+                made = graph.served
+                if made is not None:
+                    made, served = save_graph(folder, made)
+                if not graph.name or entry is None:
+                    graph, entry = save_graph(folder, graph)
+                graph = replace(graph, served=made)
+                folder.write(manifest.segments, with_served(entry, served))
         self.latest.use(generation, replace(vectors, graph=graph))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from samespace.files import replacing
 from samespace.gallery.index.hnsw import Graph, available, faiss_module, metric
-from samespace.gallery.index.segments import UNREADABLE, SegmentFolder
+from samespace.gallery.index.segments import UNREADABLE, SegmentFolder, served_entry
 
 _BLOCK = 2**22
 
@@ -68,7 +68,8 @@ def load_graph(folder: SegmentFolder, entry: dict[str, Any] | None) -> Graph | N
         return None
     if index.metric_type != metric(folder.score):
         return None
-    return Graph(index, rows[0], rows[1], name, _vectors(folder, name) if apart else None)
+    served = load_graph(folder, served_entry(entry))
+    return Graph(index, rows[0], rows[1], name, _vectors(folder, name) if apart else None, served)
 
 
 def graph_whole(folder: SegmentFolder, entry: dict[str, Any]) -> bool:

@@ -5,7 +5,8 @@ the segments in float64, just as those of a scan do. It covers every row of its 
 row is served or not, so that neither an upgrade nor a rollback touches it; a bitmap tells which rows are served now.
 Rows beyond that number are scanned.
 
-One graph per space: a filter on a minority within a graph of all spaces loses half of the neighbours or more.
+One graph per space: a filter on a minority within a graph of all spaces loses half of the neighbours or more. For the
+same reason the rows of a space that serve get a graph of their own where they are less than half.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Graph:
         items: (N,) item numbers.
         name: of the files; empty where it is in memory only.
         file: that the index's vectors are mapped from; None where they are in memory.
+        served: a graph of the rows alone that served items when it was made, where these were less than half.
     """
 
     index: Any
@@ -51,6 +53,11 @@ class Graph:
     items: Ints
     name: str = ""
     file: Path | None = None
+    served: Graph | None = None
+
+    def both(self) -> list[Graph]:
+        """Itself, and the one of served rows."""
+        return [self] if self.served is None else [self, self.served]
 
     def cut_short(self) -> bool:
         """Whether the mapped file has lost its end, so that to read there would end the process (SIGBUS)."""

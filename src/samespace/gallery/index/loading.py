@@ -11,7 +11,15 @@ from samespace.gallery.index.exact import Bools
 from samespace.gallery.index.graph_files import load_graph
 from samespace.gallery.index.hnsw import Graph
 from samespace.gallery.index.placing import Change, Placed, current_rows, place_after, place_anew
-from samespace.gallery.index.segments import Manifest, Segment, SegmentFolder, joined, most_rows, read_segments
+from samespace.gallery.index.segments import (
+    Manifest,
+    Segment,
+    SegmentFolder,
+    graph_entries,
+    joined,
+    most_rows,
+    read_segments,
+)
 from samespace.gallery.index.served import ServedRows
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, StoredSpace
@@ -43,8 +51,10 @@ class SpaceVectors:
     def without(self, names: Collection[str]) -> SpaceVectors:
         """The same but for the files of these names."""
         segments = tuple(segment for segment in self.segments if segment.name not in names)
-        graph = None if self.graph is not None and self.graph.name in names else self.graph
-        return replace(self, segments=segments, graph=graph)
+        graph = self.graph
+        if graph is not None and graph.served is not None and graph.served.name in names:
+            graph = replace(graph, served=None)
+        return replace(self, segments=segments, graph=None if graph is None or graph.name in names else graph)
 
     def entries(self) -> list[dict[str, object]]:
         """The manifest's entries of the segments that could be read."""
@@ -99,7 +109,8 @@ class Loader:
         loaded = [known.get(entry.get("name", "")) or self.folder.load(entry) for entry in manifest.segments]
         segments = tuple(segment for segment in loaded if segment is not None)
         graph = old.graph if old else None
-        if graph is None or manifest.graph is None or graph.name != manifest.graph.get("name"):
+        graphs = [entry.get("name") for entry in graph_entries(manifest.graph)]
+        if graph is None or [one.name for one in graph.both()] != graphs:
             graph = load_graph(self.folder, manifest.graph)
         # a ledger that was restored from a backup may have given a number to another vector since
         if manifest.upto >= self.reader.next_numbers()[1] or not self._as_in_ledger(segments):

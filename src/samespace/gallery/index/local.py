@@ -19,6 +19,7 @@ from samespace.gallery.index.found import Found, Key, Neighbours
 from samespace.gallery.index.graph_files import graph_whole
 from samespace.gallery.index.hnsw import available, few_rows, lacked
 from samespace.gallery.index.local_state import LatestState, LocalState
+from samespace.gallery.index.segments import graph_entries
 from samespace.gallery.index.together import SpaceSearch, nearest_of_all
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
@@ -105,11 +106,11 @@ class LocalSource:
                 if folder is not None
                 and ((name := str(entry["name"])) not in loaded or not folder.whole(loaded[name], entry))
             ]
-            graph = vectors.manifest.graph
-            if graph is None or folder is None or not available():
+            if folder is None or not available():
                 continue
-            if vectors.graph is None or not graph_whole(folder, graph):
-                found[generation].append(str(graph.get("name")))
+            for graph in graph_entries(vectors.manifest.graph):
+                if vectors.graph is None or not graph_whole(folder, graph):
+                    found[generation].append(str(graph.get("name")))
         return {generation: names for generation, names in found.items() if names}
 
     def close(self) -> None:

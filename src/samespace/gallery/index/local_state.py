@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from samespace.gallery.index.exact import Bools, Part
-from samespace.gallery.index.hnsw import few_rows
+from samespace.gallery.index.hnsw import Graph, few_rows
 from samespace.gallery.index.loading import Loader, SpaceVectors
 from samespace.gallery.index.placing import Change, Placed, current_rows
-from samespace.gallery.index.segments import Segment, SegmentFolder
+from samespace.gallery.index.segments import Segment, SegmentFolder, graph_entries, with_served
 from samespace.gallery.index.served import ServedRows
 from samespace.gallery.index.walk import Places, Walk, placed_rows
 from samespace.gallery.ledger.ledger import Ledger
@@ -41,8 +41,8 @@ class LocalState:
     served: ServedRows
     vectors: Mapping[int, SpaceVectors]
     placed: Mapping[int, tuple[Placed, ...]]
-    _graph_masks: dict[int, Bools] = field(default_factory=dict)
-    _places: dict[int, Places] = field(default_factory=dict)
+    _graph_masks: dict[Graph, Bools] = field(default_factory=dict)
+    _places: dict[Graph, Places] = field(default_factory=dict)
     _walks: dict[int, Walk | None] = field(default_factory=dict)
 
     def live(self, generation: int) -> int:
@@ -71,26 +71,22 @@ class LocalState:
         """What became of the rows of each space until a later reading."""
         return {one: Change.between(self.served.rows[one], served, one) for one in self.placed}
 
-    def graph_mask(self, generation: int) -> Bools:
-        """Which rows of the approximate index of a space serve an item."""
-        graph = self.vectors[generation].graph
-        assert graph is not None
-        if generation not in self._graph_masks:
-            mask = current_rows(self.served.rows[generation], graph.numbers, graph.items)
-            mask[mask] = self.served.serving_of(graph.items[mask]) == generation
-            self._graph_masks[generation] = mask
-        return self._graph_masks[generation]
-
     def walk(self, generation: int) -> Walk | None:
         """The approximate index of a space over the rows that serve items; None where there is none that has them."""
         if generation not in self._walks:
-            graph, parts = self.vectors[generation].graph, self.parts[generation]
-            self._walks[generation] = None
-            if graph is not None:
-                places = placed_rows(graph, parts, self._places.get(generation))
-                self._places[generation] = places
-                self._walks[generation] = Walk.over(places, self.graph_mask(generation), parts)
+            graph = self.vectors[generation].graph
+            walks = (self._walk(one, generation) for one in (graph.both()[::-1] if graph else ()))
+            self._walks[generation] = next((walk for walk in walks if walk is not None), None)
         return self._walks[generation]
+
+    def _walk(self, graph: Graph, generation: int) -> Walk | None:
+        parts = self.parts[generation]
+        if graph not in self._graph_masks:
+            mask = current_rows(self.served.rows[generation], graph.numbers, graph.items)
+            mask[mask] = self.served.serving_of(graph.items[mask]) == generation
+            self._graph_masks[graph] = mask
+        self._places[graph] = placed_rows(graph, parts, self._places.get(graph))
+        return Walk.over(self._places[graph], self._graph_masks[graph], parts)
 
 
 class LatestState:
@@ -144,17 +140,20 @@ class LatestState:
         ):
             base = replace(base, placed={})
         changes = {} if base is None else base.changes(served)
-        vectors, placed, masks = {}, {}, {}
+        vectors, placed = {}, {}
+        masks: dict[Graph, Bools] = {}
+        places: dict[Graph, Places] = {}
         for generation in gallery.servable:
             kept, change = gallery.spaces[generation], changes.get(generation)
             old = None if base is None else base.vectors.get(generation)
             known = None if base is None or change is None else (base.placed[generation], change)
             loader = Loader(reader, kept, self.segment_folder(kept), served)
             vectors[generation], placed[generation] = loader.load(old, known, spill=spill)
-            mask, graph = None if base is None else base._graph_masks.get(generation), vectors[generation].graph
-            if mask is not None and change is not None and old is not None and graph is not None and graph is old.graph:
-                masks[generation] = change.in_mask(mask, graph.numbers)
-        places = {} if base is None else {one: kept for one, kept in base._places.items() if one in vectors}
+            graph = vectors[generation].graph
+            if base is not None and change is not None and graph is not None:
+                taken = [one for one in graph.both() if one in base._places]
+                places |= {one: base._places[one] for one in taken}
+                masks |= {one: change.in_mask(base._graph_masks[one], one.numbers) for one in taken}
         return LocalState(gallery, served, vectors, placed, masks, places)
 
     def segment_folder(self, kept: StoredSpace) -> SegmentFolder | None:
@@ -189,7 +188,8 @@ class LatestState:
         if folder is not None and not self.ledger.read_only:
             with suppress(OSError), folder.locked():
                 manifest = folder.read()
-                graph = manifest.graph if manifest.graph and manifest.graph.get("name") not in names else None
+                graphs = [entry for entry in graph_entries(manifest.graph) if entry.get("name") not in names]
+                graph = None if graphs[:1] != [manifest.graph] else with_served(*graphs)
                 folder.write([entry for entry in manifest.segments if entry["name"] not in names], graph)
         self.use(generation, known.vectors[generation].without(names), dropped=names)
 

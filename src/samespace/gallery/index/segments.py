@@ -196,6 +196,22 @@ class Manifest:
     stamp: tuple[int, int, int] | None = None
 
 
+def served_entry(graph: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest's entry of the graph of served rows, which lies within that of all; None where there is none."""
+    served = graph.get("served")
+    return served if isinstance(served, dict) else None
+
+
+def graph_entries(graph: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The manifest's entries of all graphs of a space."""
+    return [] if graph is None else [graph, *graph_entries(served_entry(graph))]
+
+
+def with_served(graph: dict[str, Any], served: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The manifest's entry of a graph with that of the one of served rows, or without."""
+    return {key: value for key, value in graph.items() if key != "served"} | ({"served": served} if served else {})
+
+
 class SegmentFolder:
     """The folder of one space's index files.
 
@@ -244,7 +260,7 @@ class SegmentFolder:
         if self.score != "cosine":
             values["score"] = self.score
         write_json(self._manifest, values | {"segments": list(entries), "graph": graph})
-        self._sweep({entry["name"] for entry in entries} | ({graph["name"]} if graph else set()))
+        self._sweep({str(entry["name"]) for entry in [*entries, *graph_entries(graph)]})
         return Manifest(upto, tuple(entries), graph, self.stamp())
 
     @contextmanager
