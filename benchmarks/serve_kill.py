@@ -4,7 +4,7 @@ Two processes answer at one address, as `samespace serve --workers 2` lets them;
 story: items are added and removed while an upgrade with grace is opened, filled by jobs of the service, rolled back,
 opened again and sealed; clients search by the old model until before the seal, then by the new one. What a client does
 when its connection breaks is to ask again. Of every answer it asks what `serve_load.py` asks. Of every acknowledged
-change: is it there, in the next search and in the end? Of every job whose process was killed: do the jobs say so, and
+change: is it there, at once and in the end? Of every job whose process was killed: do the jobs say so, and
 does the next one do the rest? In the end the gallery is looked through, and each item has its new vector and no other.
 """
 
@@ -23,6 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,9 +33,11 @@ import numpy as np
 from processes import forked
 from samespace import Client, Gallery
 from samespace.errors import GalleryError, SpaceError
+from samespace.gallery import Limits
 from samespace.serve.app import answer, listen
-from samespace.serve.limits import Limits
+from samespace.serve.limits import Limits as RequestLimits
 from samespace.serve.workers import Serving
+from samespace.vectors import VectorSet
 from serve_world import Clients, World
 
 T = TypeVar("T")
@@ -97,8 +100,12 @@ def _story(options: argparse.Namespace, draw: random.Random, most: int) -> dict[
 
 def _serve(folder: Path, listening: socket.socket) -> None:
     sys.stderr = (folder / "log").open("a")
-    serving = Serving({"shop": str(folder / "shop")}, {}, "cpu", None, Limits(), None, None)
+    serving = Serving({"shop": str(folder / "shop")}, {}, "cpu", None, RequestLimits(), None, None)
     answer(serving.open(processes=2), listening, warm=True)
+
+
+class NotYet(Exception):
+    """The upgrade is open and its calibrations are not there yet."""
 
 
 class _Story:
@@ -118,22 +125,27 @@ class _Story:
             try:
                 return change()
             except GalleryError as error:
+                if "without calibrations" in str(error):
+                    raise NotYet from None
                 if "cannot be reached" not in str(error):
                     raise
             self.count["again"] += 1
             time.sleep(0.02)
 
     def write(self) -> None:
-        """Add items and remove others; each acknowledged change has to show in the next search."""
+        """Add items and remove others; each acknowledged change has to show at once."""
+        try:
+            self._write()
+        except Exception as error:
+            self.faults.append(f"the writer failed: {type(error).__name__} {error}")
+
+    def _write(self) -> None:
         draw = random.Random(1)
         with Client(self.address, "shop") as client:
             for start in range(self.options.items, 2 * self.options.items, _BATCH):
                 end = min(start + _BATCH, 2 * self.options.items)
                 old, new = (self.world.set_of(space, start, end) for space in self.world.spaces)
-                try:
-                    self.again(partial(client.add, old))
-                except SpaceError:
-                    self.again(partial(client.add, new, also=[old]))
+                self._add(client, old, new)
                 gone = draw.choice(sorted(self.ids))
                 # removed before the answer was lost is what was asked for
                 if self.again(partial(client.get, gone)) is not None:
@@ -147,6 +159,17 @@ class _Story:
                     if there != (name in self.ids):
                         self.faults.append(f"{name}: the acknowledged change is not there")
                 time.sleep(0.05)
+
+    def _add(self, client: Client, old: VectorSet, new: VectorSet) -> None:
+        while True:
+            try:
+                self.again(partial(client.add, old))
+                return
+            except SpaceError:
+                # the upgrade is open
+                with suppress(SpaceError, NotYet):
+                    self.again(partial(client.add, new, also=[old]))
+                    return
 
     def _removed(self, client: Client, name: str) -> None:
         try:
@@ -187,7 +210,8 @@ class _Story:
         vectors = self.world.set_of(self.world.spaces[1], 0, 2 * self.options.items)
         while True:
             try:
-                job = self.again(partial(client.backfill, vectors=vectors))
+                limits = Limits(batch_size=16, rate=self.options.items / 2)
+                job = self.again(partial(client.backfill, vectors=vectors, limits=limits))
             except GalleryError as error:
                 if "fills 'shop' already" not in str(error):
                     raise
