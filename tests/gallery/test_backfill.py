@@ -241,7 +241,7 @@ class TestLoop:
         assert [result.completed.stored for result in results] == [90, 90]
         assert results[1].ended.startswith("of the items that are left, 20 have no vector in")
         with gallery.ledger.read() as reader:
-            assert reader.session.all("SELECT COUNT(*), SUM(tries) FROM work") == [(20, 0)]
+            assert reader.session.all("SELECT SUM(last - first + 1), MAX(tries) FROM work_range") == [(20, 0)]
 
     def test_vectors_that_another_worker_lets_go_of_are_taken_in_the_end(self, gallery: Gallery) -> None:
         list_work(gallery.ledger, "random")

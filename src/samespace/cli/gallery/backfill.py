@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="What they are: processes of this machine, or actors of a Ray cluster.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Items embedded at once.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N",
+              help="Items embedded at once.  [default: 256; 16 MiB of ready vectors]")  # fmt: skip
 @click.option("--lease", type=float, default=300.0, show_default=True, metavar="SECONDS",
               help="After which other machines take over what a dead worker had claimed.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Embed N items, then end.")
@@ -59,7 +60,7 @@ def backfill(
     vectors: Path | None,
     space_name: str | None,
     revision: str | None,
-    batch_size: int,
+    batch_size: int | None,
     lease: float,
     limit: int | None,
     seconds: float | None,

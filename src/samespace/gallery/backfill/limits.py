@@ -22,7 +22,7 @@ class Limits:
     """When a worker ends or waits.
 
     Attributes:
-        batch_size: items claimed, read and embedded at once.
+        batch_size: items claimed, read and embedded at once; by default 256 of images, and 16 MiB of ready vectors.
         lease: seconds after which the claims of a worker that has died are free for others; a live one renews its own.
         items: most items to claim in this run, those that turn out to be broken, changed or gone included.
         seconds: longest time this run may take.
@@ -30,7 +30,7 @@ class Limits:
         p95: most milliseconds that the 95th percentile of searches may take while this worker claims work.
     """
 
-    batch_size: int = 256
+    batch_size: int | None = None
     lease: float = 300.0
     items: int | None = None
     seconds: float | None = None

@@ -69,27 +69,28 @@ def list_work(ledger: Ledger, order: Order | Custom | None, *, generation: int |
     with ledger.read() as reader:
         state = reader.state()
         target = state.query if generation is None else generation
+        lacking, work = reader.lacking_count(target), reader.work(target, 0.0)
+        if not lacking or (order is None and work.open + work.failed >= lacking):
+            return lacking
         items = reader.unserved([target])
         listed = reader.listed(target)
     upgrade = state.upgrade_to(target)
-    if not len(items) or (order is None and len(listed) >= len(items)):
-        return len(items)
     upgrade_order: Any = upgrade.order if upgrade is not None else "random"
     values = priorities(ledger, state, items, upgrade_order if order is None else order, target=target, seed=seed)
-    if order is None:
-        new = ~np.isin(items, listed)
-        items, values = items[new], values[new]
-    for start in range(0, len(items), _LISTED_AT_ONCE):
-        part = slice(start, start + _LISTED_AT_ONCE)
-        with ledger.write() as writer:
-            # an item that was embedded or removed since needs no work
-            still = np.isin(items[part], writer.lacking(target, items[part]))
-            writer.put_work(target, items[part][still], values[part][still].tolist())
-    if upgrade is not None and isinstance(order, str) and order != upgrade.order:
-        with ledger.write() as writer:
+    with ledger.write() as writer:
+        # an item that was embedded or removed since needs no work
+        parts = [items[start : start + _LISTED_AT_ONCE] for start in range(0, len(items), _LISTED_AT_ONCE)]
+        still = np.isin(items, np.concatenate([writer.lacking(target, part) for part in parts]))
+        items, values = items[still], values[still]
+        if order is None and len(listed):
+            by_value = items[np.lexsort([items, -values])]
+            writer.append_work(target, by_value[~np.isin(by_value, listed)])
+        else:
+            writer.put_work(target, items, values.tolist())
+        if upgrade is not None and isinstance(order, str) and order != upgrade.order:
             writer.set_upgrade(upgrade, order=order)
     with ledger.read() as reader:
-        return len(reader.unserved([target]))
+        return reader.lacking_count(target)
 
 
 def run_one(
@@ -294,8 +295,12 @@ def maintained(source: Source, advance: Bar) -> Iterator[None]:
             source.maintain(progress)
 
     def repeat() -> None:
-        while not over.wait(_MAINTAIN_SECONDS):
+        took = 0.0
+        # a large index takes long to extend, and is written whole: a quarter of the time at most
+        while not over.wait(max(_MAINTAIN_SECONDS, 3 * took)):
+            began = time.monotonic()
             maintain(silent)
+            took = time.monotonic() - began
 
     thread = threading.Thread(target=repeat, daemon=True)
     thread.start()

@@ -29,6 +29,8 @@ _WAIT_SECONDS = 0.05
 _OTHERS_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 2.0
 _AHEAD = 2
+_IMAGES = 256
+_VECTORS_BYTES, _MOST_VECTORS = 16 * 2**20, 16_384
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _PATIENCE_SECONDS = 3600.0
@@ -71,6 +73,7 @@ class Worker:
         self._budget = LatencyBudget(limits.p95, probe)
         self._speed = RateLimit(limits.rate)
         self._listed = Listed(ledger, generation, vector_source) if isinstance(vector_source, FromVectors) else None
+        self._batch = limits.batch_size or _batch_of(vector_source, limits)
         self._progress = Progress()
         self._claimed = 0
         self._at_work: set[int] = set()
@@ -225,7 +228,7 @@ class Worker:
         if self.limits.seconds is not None and time.monotonic() - self._began >= self.limits.seconds:
             self._progress.ended = f"the {self.limits.seconds:g} seconds of this run are over"
             return 0
-        count = self.limits.batch_size
+        count = self._batch
         if self.limits.items is not None:
             count = min(count, self.limits.items - self._claimed)
             if count <= 0:
@@ -281,15 +284,13 @@ class Worker:
 
     def _heartbeat(self) -> None:
         now = time.time()
-        with self._at_work_lock:
-            claimed = sorted(self._at_work)
         worker = WorkerStatus(
             self.owner, self.generation, self._started, now, self._progress.completed.stored,
             len(self._progress.failed), self._note,
         )  # fmt: skip
         with self.ledger.claiming() as writer:
             writer.heartbeat(worker)
-            writer.renew(self.generation, self.owner, claimed, now + self.limits.lease)
+            writer.renew(self.generation, self.owner, now + self.limits.lease)
 
     def _release(self) -> None:
         """Free what was claimed and not embedded; the claims of a worker that was killed end with their lease."""
@@ -305,6 +306,13 @@ class Worker:
         with suppress(queue.Empty):
             while self._loaded.get_nowait() is not None:
                 pass
+
+
+def _batch_of(vector_source: VectorSource, limits: Limits) -> int:
+    """Items at once: of ready vectors many, as each commit writes pages all over an index; few where a limit is set."""
+    if not isinstance(vector_source, FromVectors) or limits.rate is not None or limits.p95 is not None:
+        return _IMAGES
+    return max(_IMAGES, min(_MOST_VECTORS, _VECTORS_BYTES // (4 * vector_source.space.dim)))
 
 
 def release_dead(ledger: Ledger, generation: int) -> int:

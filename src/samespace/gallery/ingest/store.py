@@ -138,7 +138,7 @@ def _store_batch(writer: LedgerWriter, state: State, batch: Batch, update: bool)
         )
     listed = {}
     for generation in set(state.sides) - set(vectors):
-        writer.put_work(generation, numbers, [0.0] * len(numbers))
+        writer.append_work(generation, numbers)
         listed[str(state.spaces[generation].space)] = len(numbers)
     upgrade = state.upgrade
     bare = upgrade is not None and upgrade.state == "open" and not upgrade.behind and upgrade.old not in vectors

@@ -10,12 +10,28 @@ import re
 
 from samespace.errors import GalleryError
 from samespace.gallery.ledger.reader import Engine
-from samespace.gallery.ledger.schema import FORMAT, POSTGRES_FILLED, SQLITE_FILLED
+from samespace.gallery.ledger.schema import FORMAT, POSTGRES_FILLED, POSTGRES_WORK, SQLITE_FILLED, SQLITE_WORK
 from samespace.gallery.ledger.writer import LedgerWriter
 
 LOG = logging.getLogger("samespace.gallery")
 
-MIGRATIONS: dict[int, tuple[str, str]] = {4: (SQLITE_FILLED, POSTGRES_FILLED)}
+_BEFORE_RANGES = "ALTER TABLE work RENAME TO work_before"
+_RANGES = """;
+INSERT INTO work SELECT space, ROW_NUMBER() OVER (PARTITION BY space ORDER BY priority DESC, item), item
+    FROM work_before;
+INSERT INTO work_failed SELECT space, item, error FROM work_before WHERE error IS NOT NULL;
+INSERT INTO work_range SELECT space, MIN(place), MAX(place), owner, lease, tries FROM (
+        SELECT w.space, w.place, b.owner, b.lease, b.tries, w.place - ROW_NUMBER() OVER (
+            PARTITION BY w.space, b.owner, b.lease, b.tries ORDER BY w.place) AS island
+        FROM work w JOIN work_before b ON b.space = w.space AND b.item = w.item WHERE b.error IS NULL) islands
+    GROUP BY space, owner, lease, tries, island, CASE WHEN owner IS NULL THEN place / 1000 END;
+DROP TABLE work_before
+"""
+
+MIGRATIONS: dict[int, tuple[str, str]] = {
+    4: (SQLITE_FILLED, POSTGRES_FILLED),
+    5: (f"{_BEFORE_RANGES};{SQLITE_WORK}{_RANGES}", f"{_BEFORE_RANGES};{POSTGRES_WORK}{_RANGES}"),
+}
 """Statements on SQLite and on PostgreSQL that bring a ledger to a number from the one before; never changed later."""
 
 

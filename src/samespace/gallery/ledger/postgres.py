@@ -76,6 +76,7 @@ class PostgresEngine:
         self._path = f'"{self.address.schema}"'
         self._fresh = create
         self.dialect = "postgres"
+        self.lock = "FOR UPDATE"
         self.skip_locked = "FOR UPDATE SKIP LOCKED"
         self._change = OneChange()
         self._pool = Pool(self._connect, _reusable, keep=_KEPT_OPEN)

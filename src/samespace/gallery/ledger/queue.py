@@ -2,131 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from samespace.gallery.ledger.reader import DROPPED, LedgerReader, parts_of
+from samespace.gallery.ledger.reader import DROPPED
 from samespace.gallery.ledger.state import Claim, Ints, WorkerStatus
+from samespace.gallery.ledger.work_list import Range, WorkList, runs
 
 _TRIES = 10
 _FORGOTTEN = 24 * 3600.0
 _BEFORE = "; before: "
 
 
-class WorkQueue(LedgerReader):
-    """One transaction that changes only claims, workers and traffic: it takes no revision, and waits for no writer."""
+@dataclass
+class _Taking:
+    """A claim while it is put together: at most `count` items, on these terms."""
 
-    def put_work(self, generation: int, items: Ints, priorities: Sequence[float]) -> None:
-        """Put items on the work list of a space, or give them new priorities; claims and failures stay."""
-        self.session.insert(
-            "work",
-            [
-                (generation, item, float(value), None, None, 0, None)
-                for item, value in zip(items.tolist(), priorities, strict=True)
-            ],
-            "ON CONFLICT (space, item) DO UPDATE SET priority = excluded.priority",
-        )
+    count: int
+    terms: Range
+    claims: list[Claim] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+    old: list[Range] = field(default_factory=list)
+    new: list[Range] = field(default_factory=list)
+    over: bool = False
+
+    @property
+    def wanted(self) -> int:
+        """How many items are still wanted."""
+        return self.count - len(self.claims)
+
+
+class WorkQueue(WorkList):
+    """One transaction that changes only claims, workers and traffic: it takes no revision, and waits for no writer."""
 
     def retry(self, generation: int) -> int:
         """Put failed items back on the list; how many."""
-        return self.session.run(
-            "UPDATE work SET error = NULL, tries = 0, owner = NULL, lease = NULL WHERE space = ? AND error IS NOT NULL",
-            [generation],
-        )
+        failed = self._failed_items(generation)
+        self.session.run("DELETE FROM work_failed WHERE space = ?", [generation])
+        self.append_work(generation, failed)
+        return len(failed)
 
     def claim(
         self, generation: int, owner: str, count: int, *, now: float, lease: float, among: Sequence[int] | None = None
     ) -> list[Claim]:
-        """Claim up to `count` items of the work list, highest priority first, for `lease` seconds from `now`.
+        """Claim up to `count` items of the work list, in its order, for `lease` seconds from `now`.
 
         Items whose lease ran out are claimed again, but not by the worker that holds them, which may be embedding them
-        yet. An item that was claimed ten times and never completed counts as failed: it may be what kills the workers.
+        yet. What was claimed together ten times and never completed may be what kills the workers: it is halved, and
+        each half claimed alone, until the item that does is alone and counts as failed.
 
         Times are in seconds since 1970; `among` are the numbers of the only items to claim, at most `count`.
         """
-        taken: list[int] = []
-        for part in [None] if among is None else parts_of(among):
-            while len(taken) < count:
-                rows = self._free(generation, owner, now, count - len(taken), part)
-                hopeless = [item for item, tries in rows if tries >= _TRIES]
-                fresh = [item for item, tries in rows if tries < _TRIES]
-                self._give_up(generation, hopeless)
-                self.run_listed(
-                    "UPDATE work SET owner = ?, lease = ?, tries = tries + 1 WHERE space = ? AND item IN (LISTED)",
-                    fresh,
-                    [owner, now + lease, generation],
-                )
-                taken += fresh
-                if not hopeless:
+        places = None if among is None else self._placed(generation, among)
+        taking = _Taking(count, Range(0, 0, owner, now + lease))
+        for free in self._free(generation, owner, now, taking, places):
+            for one in free:
+                if taking.over or not self._claim_range(generation, taking, one, places):
                     break
-        known = self.items(taken)
-        return [Claim(number, known[number].id, known[number].content) for number in taken]
+        self._rewrite(generation, taking.old, taking.new)
+        self._change(generation, np.array(taking.gone, dtype=np.int64), lambda one: None)
+        return taking.claims
 
-    def renew(self, generation: int, owner: str, items: Sequence[int], until: float) -> None:
-        """Hold claims for longer; those that went to others stay there."""
+    def renew(self, generation: int, owner: str, until: float) -> None:
+        """Hold the claims of a worker for longer; those that went to others stay there."""
         # rows that another transaction is about to change are passed over: nobody waits for a renewal
-        self.run_listed(
-            "UPDATE work SET lease = ? WHERE space = ? AND item IN (SELECT item FROM work WHERE space = ? "
-            f"AND owner = ? AND item IN (LISTED) {self.engine.skip_locked})",
-            items,
+        self.session.run(
+            "UPDATE work_range SET lease = ? WHERE space = ? AND first IN "
+            f"(SELECT first FROM work_range WHERE space = ? AND owner = ? {self.engine.skip_locked})",
             [until, generation, generation, owner],
         )
 
     def release(self, generation: int, owner: str, items: Sequence[int]) -> None:
         """Give claimed items back unembedded, without counting the try."""
-        self.run_listed(
-            "UPDATE work SET owner = NULL, lease = NULL, tries = tries - 1 "
-            "WHERE space = ? AND owner = ? AND item IN (LISTED)",
-            items,
-            [generation, owner],
+        self._change(
+            generation,
+            self._placed(generation, items),
+            lambda one: replace(one, owner=None, lease=None, tries=one.tries - 1),
+            of=lambda one: one.owner == owner,
         )
 
     def release_owned(self, generation: int, owner: str) -> None:
         """Take back every claim of one worker."""
         self.session.run(
-            "UPDATE work SET owner = NULL, lease = NULL WHERE space = ? AND owner = ?",
-            [generation, owner],
+            "UPDATE work_range SET owner = NULL, lease = NULL WHERE space = ? AND owner = ?", [generation, owner]
         )
 
     def release_others(self, generation: int, owner: str, kept: Sequence[int]) -> None:
         """Take back the claims of one worker but those that it keeps."""
-        rows = self.session.all("SELECT item FROM work WHERE space = ? AND owner = ?", [generation, owner])
-        self.release(generation, owner, sorted({row[0] for row in rows} - set(kept)))
+        own = self._ranges(generation, "AND owner = ?", [owner])
+        rows = self._in_order(generation, [(one.first, one.last) for one in own])
+        self.release(generation, owner, sorted({item for _, item in rows} - set(kept)))
 
     def release_all(self, generation: int) -> None:
         """Take back every claim on the work list of a space."""
-        # by the index on claims: the list may hold a row for every item
         self.session.run(
-            "UPDATE work SET owner = NULL, lease = NULL, tries = 0 WHERE space = ? AND owner IS NOT NULL", [generation]
+            "UPDATE work_range SET owner = NULL, lease = NULL, tries = 0 WHERE space = ? AND owner IS NOT NULL",
+            [generation],
         )
 
     def fail(self, generation: int, owner: str, reasons: Mapping[int, str]) -> None:
         """Mark claimed items as impossible to embed; they stay listed until they are retried or removed."""
-        self.session.many(
-            "UPDATE work SET error = ?, owner = NULL, lease = NULL WHERE space = ? AND item = ? AND owner = ?",
-            [(reason, generation, item, owner) for item, reason in sorted(reasons.items())],
-        )
+        items = dict(self._places(generation, list(reasons)))
+        places = np.array(sorted(items), dtype=np.int64)
+        failed = self._change(generation, places, lambda one: None, of=lambda one: one.owner == owner)
+        self._put_failed(generation, {items[place]: reasons[items[place]] for place in failed.tolist()})
 
     def drop(self, generation: int, items: Ints) -> None:
         """Mark items as left out of a space; they stay on its work list, with the reason that they had."""
-        listed = set(self.listed(generation).tolist())
-        new = np.array([item for item in items.tolist() if item not in listed], dtype=np.int64)
-        self.put_work(generation, new, [0.0] * len(new))
-        self.run_listed(
-            "UPDATE work SET error = ? || COALESCE(? || error, ''), owner = NULL, lease = NULL "
-            "WHERE space = ? AND item IN (LISTED)",
-            items,
-            [DROPPED, _BEFORE, generation],
-        )
+        before = dict(self.session.all("SELECT item, error FROM work_failed WHERE space = ?", [generation]))
+        self.append_work(generation, items)
+        self._change(generation, self._placed(generation, items), lambda one: None)
+        reasons = {item: DROPPED + (_BEFORE + before[item] if item in before else "") for item in items.tolist()}
+        self._put_failed(generation, reasons)
 
     def take_back(self, generation: int) -> None:
         """Undo `drop` for a space: its items wait for a vector again, or have the reason that they had."""
+        of_it = "WHERE space = ? AND error LIKE ?"
+        before = DROPPED + _BEFORE
         self.session.run(
-            f"UPDATE work SET error = NULLIF(SUBSTR(error, {len(DROPPED + _BEFORE) + 1}), '') "
-            "WHERE space = ? AND error LIKE ?",
-            [generation, f"{DROPPED}%"],
+            f"UPDATE work_failed SET error = SUBSTR(error, {len(before) + 1}) {of_it}", [generation, f"{before}%"]
         )
+        waiting = self.dropped(generation)
+        self.session.run(f"DELETE FROM work_failed {of_it}", [generation, f"{DROPPED}%"])
+        self.append_work(generation, waiting)
 
     def count_hits(self, hits: Mapping[int, int]) -> None:
         """Add to how often searches returned each item."""
@@ -147,30 +148,74 @@ class WorkQueue(LedgerReader):
         self.session.run("DELETE FROM worker WHERE owner = ?", [owner])
 
     def _free(
-        self, generation: int, owner: str, now: float, count: int, among: Sequence[int] | None
-    ) -> list[tuple[int, int]]:
-        """Items that a worker can claim, and how often they were claimed before."""
-        if among is not None:
-            # a CASE is met by no partial index: with a long list a planner would walk the whole work list in order
-            free = "CASE WHEN error IS NOT NULL THEN 0 WHEN owner IS NULL OR (lease < ? AND owner <> ?) THEN 1 END = 1"
-            sql = f"SELECT -priority, item, tries FROM work WHERE space = ? AND {free} AND item IN (LISTED)"
-            listed = self.all_listed(f"{sql} {self.engine.skip_locked}", among, [generation, now, owner])
-            return [(row[1], row[2]) for row in sorted(listed)[:count]]
-        tail = f"ORDER BY priority DESC, item LIMIT ? {self.engine.skip_locked}"
-        # two questions, one index each: what is nobody's, and what was left by others, of which there is little
-        what = "SELECT -priority, item, tries FROM work WHERE space = ? AND error IS NULL AND owner"
-        rows = self.session.all(f"{what} IS NULL {tail}", [generation, count])
-        rows += self.session.all(
-            f"{what} IS NOT NULL AND lease < ? AND owner <> ? {tail}", [generation, now, owner, count]
-        )
-        return [(row[1], row[2]) for row in sorted(rows)[:count]]
+        self, generation: int, owner: str, now: float, taking: _Taking, places: Ints | None
+    ) -> Iterator[list[Range]]:
+        """Ranges that a worker can claim, locked, in order: those with any of these places, or as many as it needs."""
+        if places is not None:
+            held = self._holding(generation, places, wait=False)
+            yield [one for one in held if one.owner is None or ((one.lease or 0.0) < now and one.owner != owner)]
+            return
+        free = "AND first > ? AND (owner IS NULL OR (lease < ? AND owner <> ?)) ORDER BY first LIMIT ?"
+        last, limit = -1, 1
+        # ever more at once, so that little is locked that other workers could claim
+        while not taking.over:
+            some = self._ranges(
+                generation, free, [last, now, owner, min(limit, taking.wanted)], self.engine.skip_locked
+            )
+            if not some:
+                return
+            yield some
+            last, limit = some[-1].first, 2 * limit
 
-    def _give_up(self, generation: int, items: Sequence[int]) -> None:
-        self.session.many(
-            "UPDATE work SET error = ?, owner = NULL, lease = NULL WHERE space = ? AND item = ?",
-            [(f"given up after {_TRIES} claims that came to nothing", generation, item) for item in items],
-        )
+    def _claim_range(self, generation: int, taking: _Taking, one: Range, places: Ints | None) -> bool:
+        """Claim what is wanted of a free range; False where it is to be claimed alone, and something was before it."""
+        if one.tries >= _TRIES:
+            if len(one) == 1:
+                self._give_up(generation, one)
+                return True
+            again = replace(one, owner=None, lease=None, tries=_TRIES - 1)
+            middle = (one.first + one.last) // 2
+            halves = [replace(again, last=middle), replace(again, first=middle + 1)]
+            self._rewrite(generation, [one], halves)
+            one = halves[0]
+        wanted = (np.arange(one.first, one.last + 1) if places is None else one.of(places))[: taking.wanted]
+        doubtful = one.tries >= _TRIES - 1
+        if doubtful and len(wanted) and taking.claims:
+            taking.over = True
+            return False
+        taking.old.append(one)
+        taking.new += one.split(wanted, replace(taking.terms, tries=one.tries + 1))
+        for place, item, name, content, deleted in self._items_at(generation, runs(wanted)):
+            if name is None or deleted:
+                taking.gone.append(place)
+            else:
+                taking.claims.append(Claim(item, name, content))
+        taking.over = taking.wanted == 0 or (doubtful and len(taking.claims) > 0)
+        return True
 
-    def _owners(self, generation: int, items: Sequence[int]) -> dict[int, str]:
-        sql = "SELECT item, owner FROM work WHERE space = ? AND item IN (LISTED)"
-        return dict(self.all_listed(sql, items, [generation]))
+    def _items_at(self, generation: int, stretches: Sequence[tuple[int, int]]) -> list[tuple[Any, ...]]:
+        """Place, item, id, content and deleted mark of places from first to last, in order."""
+        sql = (
+            "SELECT w.place, w.item, i.id, i.content, i.deleted FROM work w LEFT JOIN item i ON i.no = w.item "
+            "WHERE w.space = ? AND w.place BETWEEN ? AND ? ORDER BY w.place"
+        )
+        return [row for one in stretches for row in self.session.all(sql, [generation, *one])]
+
+    def _held(self, generation: int, owner: str, items: Sequence[int]) -> set[int]:
+        """Which of these items a worker holds claims on."""
+        at = dict(self._places(generation, items))
+        places = np.array(sorted(at), dtype=np.int64)
+        own = self._ranges(generation, "AND owner = ?", [owner])
+        return {at[place] for one in own for place in one.of(places).tolist()}
+
+    def _give_up(self, generation: int, one: Range) -> None:
+        ((_, item),) = self._in_order(generation, [(one.first, one.last)])
+        self._rewrite(generation, [one], [])
+        self._put_failed(generation, {item: f"given up after {one.tries} claims that came to nothing"})
+
+    def _put_failed(self, generation: int, reasons: Mapping[int, str]) -> None:
+        self.session.insert(
+            "work_failed",
+            [(generation, item, reason) for item, reason in sorted(reasons.items())],
+            "ON CONFLICT (space, item) DO UPDATE SET error = excluded.error",
+        )

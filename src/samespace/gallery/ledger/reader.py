@@ -276,8 +276,23 @@ class LedgerReader:
 
     def unserved(self, generations: Sequence[int]) -> Ints:
         """Numbers of the live items that have a vector in none of these spaces, ascending."""
+        if any(self.lacking_count(generation) == 0 for generation in generations if self.engine.adopted is None):
+            return _none()
         served = has_vector_sql(generations, "i.no")
         return _column(self.session.all(f"SELECT no FROM item i WHERE deleted = 0 AND NOT {served} ORDER BY no"), 0)
+
+    def lacking(self, generation: int, items: Sequence[int] | Ints) -> Ints:
+        """Those of these items that are live and have no vector of a space, ascending."""
+        without = f"NOT {has_vector_sql([generation], 'i.no')}"
+        rows = self.all_listed(f"SELECT no FROM item i WHERE deleted = 0 AND no IN (LISTED) AND {without}", items)
+        return np.array(sorted(row[0] for row in rows), dtype=np.int64)
+
+    def lacking_count(self, generation: int) -> int:
+        """How many live items have no vector of a space."""
+        if self.engine.adopted is None:
+            return self.live() - self.stored(generation)
+        # an application's rows come and go without the ledger
+        return len(self.unserved([generation]))
 
     def with_vector(self, generation: int, items: Sequence[int] | Ints) -> set[int]:
         """Which of these items have a vector in a space."""
@@ -294,31 +309,34 @@ class LedgerReader:
     def work(self, generation: int, now: float) -> Work:
         """How far the work list of a space has come."""
         row = self.session.all(
-            "SELECT COUNT(*), SUM(CASE WHEN error IS NULL AND owner IS NOT NULL AND lease >= ? THEN 1 ELSE 0 END), "
-            "SUM(CASE WHEN error IS NOT NULL THEN 1 ELSE 0 END) FROM work WHERE space = ?",
-            [now, generation],
+            "SELECT SUM(last - first + 1), SUM(CASE WHEN owner IS NOT NULL AND lease >= ? THEN last - first + 1 END), "
+            "(SELECT COUNT(*) FROM work_failed WHERE space = ?) FROM work_range WHERE space = ?",
+            [now, generation, generation],
         )[0]
-        total, claimed, failed = (int(value or 0) for value in row)
-        return Work(open=total - failed, claimed=claimed, failed=failed)
+        return Work(*(int(value or 0) for value in row))
 
     def listed(self, generation: int) -> Ints:
         """Numbers of the items on the work list of a space, failed ones included, ascending."""
-        return _column(self.session.all("SELECT item FROM work WHERE space = ? ORDER BY item", [generation]), 0)
+        failed = self.session.all("SELECT item FROM work_failed WHERE space = ?", [generation])
+        return np.sort(np.concatenate([self.open_work(generation), _column(failed, 0)]))
 
     def open_work(self, generation: int) -> Ints:
         """Numbers of the items on the work list of a space that did not fail, in its order."""
-        sql = "SELECT item FROM work WHERE space = ? AND error IS NULL ORDER BY priority DESC, item"
+        sql = (
+            "SELECT w.item FROM work_range r CROSS JOIN work w WHERE r.space = ? AND w.space = r.space "
+            "AND w.place BETWEEN r.first AND r.last ORDER BY r.first, w.place"
+        )
         return _column(self.session.all(sql, [generation]), 0)
 
     def owners(self, generation: int) -> list[str]:
         """Workers that hold claims on the work list of a space."""
-        sql = "SELECT DISTINCT owner FROM work WHERE space = ? AND owner IS NOT NULL ORDER BY owner"
+        sql = "SELECT DISTINCT owner FROM work_range WHERE space = ? AND owner IS NOT NULL ORDER BY owner"
         return [row[0] for row in self.session.all(sql, [generation])]
 
     def failures(self, generation: int, limit: int) -> list[tuple[str, str]]:
         """Ids and reasons of items that could not be embedded for a space."""
         rows = self.session.all(
-            "SELECT i.id, w.error FROM work w JOIN item i ON i.no = w.item WHERE w.space = ? AND w.error IS NOT NULL "
+            "SELECT i.id, w.error FROM work_failed w JOIN item i ON i.no = w.item WHERE w.space = ? "
             "ORDER BY i.no LIMIT ?",
             [generation, limit],
         )
@@ -326,7 +344,7 @@ class LedgerReader:
 
     def dropped(self, generation: int) -> Ints:
         """Numbers of the items that a switch has left out of a space and that have no vector of it since, ascending."""
-        sql = "SELECT item FROM work WHERE space = ? AND error LIKE ? ORDER BY item"
+        sql = "SELECT item FROM work_failed WHERE space = ? AND error LIKE ? ORDER BY item"
         return _column(self.session.all(sql, [generation, f"{DROPPED}%"]), 0)
 
     def failed(self, generation: int) -> int:

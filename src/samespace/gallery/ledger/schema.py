@@ -6,7 +6,7 @@ its description names its score where that is not the cosine. How an older ledge
 
 from __future__ import annotations
 
-FORMAT = "samespace.gallery/4"
+FORMAT = "samespace.gallery/5"
 """What a ledger says that it is: the number is that of its tables, which rises with every change to them."""
 
 SQLITE_FILLED = """
@@ -23,6 +23,27 @@ CREATE TABLE filled (space BIGINT NOT NULL, revision BIGINT NOT NULL, first BIGI
 CREATE INDEX item_deleted ON item (no) WHERE deleted = 1
 """
 
+SQLITE_WORK = """
+CREATE TABLE work (space INTEGER NOT NULL, place INTEGER NOT NULL, item INTEGER NOT NULL,
+    PRIMARY KEY (space, place)) WITHOUT ROWID;
+CREATE INDEX work_item ON work (space, item);
+CREATE TABLE work_range (space INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, owner TEXT,
+    lease REAL, tries INTEGER NOT NULL, PRIMARY KEY (space, first)) WITHOUT ROWID;
+CREATE TABLE work_failed (space INTEGER NOT NULL, item INTEGER NOT NULL, error TEXT NOT NULL,
+    PRIMARY KEY (space, item)) WITHOUT ROWID
+"""
+"""Work lists: an order of items, the ranges of it that are left, and what failed. See `work_list`."""
+
+POSTGRES_WORK = """
+CREATE TABLE work (space BIGINT NOT NULL, place BIGINT NOT NULL, item BIGINT NOT NULL,
+    PRIMARY KEY (space, place));
+CREATE INDEX work_item ON work (space, item);
+CREATE TABLE work_range (space BIGINT NOT NULL, first BIGINT NOT NULL, last BIGINT NOT NULL, owner TEXT,
+    lease DOUBLE PRECISION, tries BIGINT NOT NULL, PRIMARY KEY (space, first));
+CREATE TABLE work_failed (space BIGINT NOT NULL, item BIGINT NOT NULL, error TEXT NOT NULL,
+    PRIMARY KEY (space, item))
+"""
+
 SQLITE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, config INTEGER NOT NULL,
@@ -37,10 +58,6 @@ CREATE TABLE item (no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, content TEXT
     metadata TEXT, deleted INTEGER NOT NULL, epoch INTEGER NOT NULL);
 CREATE INDEX item_epoch ON item (epoch);
 CREATE TABLE traffic (item INTEGER PRIMARY KEY, hits INTEGER NOT NULL);
-CREATE TABLE work (space INTEGER NOT NULL, item INTEGER NOT NULL, priority REAL NOT NULL, owner TEXT, lease REAL,
-    tries INTEGER NOT NULL, error TEXT, PRIMARY KEY (space, item)) WITHOUT ROWID;
-CREATE INDEX work_order ON work (space, priority DESC, item) WHERE error IS NULL AND owner IS NULL;
-CREATE INDEX work_lease ON work (space, lease) WHERE owner IS NOT NULL;
 CREATE TABLE upgrade (no INTEGER PRIMARY KEY, old INTEGER NOT NULL, new INTEGER NOT NULL, state TEXT NOT NULL,
     paused INTEGER NOT NULL, ordering TEXT NOT NULL, plan TEXT NOT NULL, started REAL, ended REAL);
 CREATE TABLE canary (space INTEGER NOT NULL, item INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (space, item));
@@ -48,7 +65,8 @@ CREATE TABLE worker (owner TEXT PRIMARY KEY, space INTEGER NOT NULL, started REA
     done INTEGER NOT NULL, failed INTEGER NOT NULL, note TEXT NOT NULL);
 CREATE TABLE audit (no INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, actor TEXT NOT NULL,
     action TEXT NOT NULL, detail TEXT NOT NULL);
-{SQLITE_FILLED}"""
+{SQLITE_FILLED};
+{SQLITE_WORK}"""
 
 POSTGRES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -64,10 +82,6 @@ CREATE TABLE item (no BIGINT PRIMARY KEY, id TEXT NOT NULL UNIQUE, content TEXT 
     metadata JSONB, deleted BIGINT NOT NULL, epoch BIGINT NOT NULL);
 CREATE INDEX item_epoch ON item (epoch);
 CREATE TABLE traffic (item BIGINT PRIMARY KEY, hits BIGINT NOT NULL);
-CREATE TABLE work (space BIGINT NOT NULL, item BIGINT NOT NULL, priority DOUBLE PRECISION NOT NULL, owner TEXT,
-    lease DOUBLE PRECISION, tries BIGINT NOT NULL, error TEXT, PRIMARY KEY (space, item));
-CREATE INDEX work_order ON work (space, priority DESC, item) WHERE error IS NULL AND owner IS NULL;
-CREATE INDEX work_lease ON work (space, lease) WHERE owner IS NOT NULL;
 CREATE TABLE upgrade (no BIGINT PRIMARY KEY, old BIGINT NOT NULL, new BIGINT NOT NULL, state TEXT NOT NULL,
     paused BIGINT NOT NULL, ordering TEXT NOT NULL, plan TEXT NOT NULL, started DOUBLE PRECISION,
     ended DOUBLE PRECISION);
@@ -76,7 +90,8 @@ CREATE TABLE worker (owner TEXT PRIMARY KEY, space BIGINT NOT NULL, started DOUB
     seen DOUBLE PRECISION NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, note TEXT NOT NULL);
 CREATE TABLE audit (no BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at DOUBLE PRECISION NOT NULL,
     actor TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL);
-{POSTGRES_FILLED}"""
+{POSTGRES_FILLED};
+{POSTGRES_WORK}"""
 
 
 _ON_PAGE = 1_900  # longer rows do not fit on a page of 8 KiB

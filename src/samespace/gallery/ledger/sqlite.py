@@ -116,7 +116,7 @@ class SqliteEngine:
         self.location = self.secret_location = str(folder)
         self.read_only = read_only
         self.dialect = "sqlite"
-        self.skip_locked = ""
+        self.lock = self.skip_locked = ""
         self.described = "item"
         self.adopted = adopted
         self.elsewhere: Elsewhere | None = None

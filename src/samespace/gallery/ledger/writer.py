@@ -47,7 +47,8 @@ class LedgerWriter(WorkQueue):
         """Remove a space that was planned and never used, with its plan."""
         for statement in self.engine.drop_vectors(generation):
             self.session.run(statement)
-        for table in ("work", "canary", "filled"):
+        self.clear_work(generation)
+        for table in ("canary", "filled"):
             self.session.run(f"DELETE FROM {table} WHERE space = ?", [generation])
         self.session.run("DELETE FROM space WHERE rank = ?", [generation])
         self.session.run("DELETE FROM upgrade WHERE new = ?", [generation])
@@ -66,7 +67,7 @@ class LedgerWriter(WorkQueue):
     def retire(self, generation: int) -> None:
         """Serve a space no more, for good."""
         self.session.run("UPDATE space SET retired = 1 WHERE rank = ?", [generation])
-        self.session.run("DELETE FROM work WHERE space = ?", [generation])
+        self.clear_work(generation)
         self._configured()
 
     def set_query(self, generation: int) -> None:
@@ -221,7 +222,7 @@ class LedgerWriter(WorkQueue):
         if fresh:
             return
         self.session.insert("filled", [(generation, revision, first)], "ON CONFLICT (space, revision) DO NOTHING")
-        self.run_listed("DELETE FROM work WHERE space = ? AND item IN (LISTED)", items, [generation])
+        self.strike(generation, items)
 
     def drop_superseded(self, generation: int, by: int, limit: int, *, after: int = 0) -> list[int]:
         """Delete up to `limit` vectors of a space whose items have one in a later space.
@@ -250,12 +251,6 @@ class LedgerWriter(WorkQueue):
         """Let whoever remembers row numbers read them anew, as `drop_superseded` changes no item."""
         self.put_meta(ROWS_DELETED, str(self._tick()))
 
-    def lacking(self, generation: int, items: Sequence[int] | Ints) -> Ints:
-        """Those of these items that are live and have no vector of a space, ascending."""
-        without = f"NOT {has_vector_sql([generation], 'i.no')}"
-        rows = self.all_listed(f"SELECT no FROM item i WHERE deleted = 0 AND no IN (LISTED) AND {without}", items)
-        return np.array(sorted(row[0] for row in rows), dtype=np.int64)
-
     def complete(self, generation: int, claims: Sequence[Claim], vectors: Vectors, *, owner: str | None) -> Completed:
         """Store what was embedded, item by item only if it still holds.
 
@@ -264,7 +259,7 @@ class LedgerWriter(WorkQueue):
         """
         numbers = [claim.item for claim in claims]
         known = self.items(numbers)
-        owners = self._owners(generation, numbers)
+        held = set(numbers) if owner is None else self._held(generation, owner, numbers)
         having = self.with_vector(generation, numbers)
         counts = {"stored": 0, "present": 0, "changed": 0, "gone": 0, "lost": 0}
         taken, free = [], []
@@ -278,7 +273,7 @@ class LedgerWriter(WorkQueue):
                 free.append(claim.item)
             elif claim.item in having:
                 outcome = "present"
-            elif owner is not None and owners.get(claim.item) != owner:
+            elif claim.item not in held:
                 outcome = "lost"
             counts[outcome] += 1
             if outcome == "stored":
@@ -314,7 +309,7 @@ class LedgerWriter(WorkQueue):
         for generation in generations:
             if table := self.engine.written(generation):
                 self.run_listed(f"DELETE FROM {table} WHERE item IN (LISTED)", numbers)
-            self.run_listed("DELETE FROM work WHERE space = ? AND item IN (LISTED)", numbers, [generation])
+            self.strike(generation, numbers)
         self.run_listed("DELETE FROM canary WHERE item IN (LISTED)", numbers)
 
     def _take(self, counter: str, count: int) -> int:

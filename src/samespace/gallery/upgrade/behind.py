@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from shlex import quote
 from typing import Any
 
-import numpy as np
-
 from samespace.errors import GalleryError, InputError
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import begin_counting
@@ -153,7 +151,7 @@ def backfill_target(reader: LedgerReader, state: State) -> int:
         # what lacks its model is named by the error that this brings
         sides.append(state.filling.new)
     for generation in sides:
-        if len(reader.unserved([generation])) > reader.failed(generation):
+        if reader.lacking_count(generation) > reader.failed(generation):
             return generation
     return state.query if state.filling is None else state.filling.new
 
@@ -164,7 +162,7 @@ def dropped(state: State, reader: LedgerReader) -> Ints:
     for upgrade in state.upgrades:
         if upgrade.state in ("open", "sealing") and upgrade.behind and upgrade.new in state.ancestry:
             left |= set(reader.dropped(upgrade.new).tolist())
-    return np.intersect1d(np.array(sorted(left), dtype=np.int64), reader.unserved([state.query]))
+    return reader.lacking(state.query, sorted(left))
 
 
 def _names(reader: LedgerReader, items: Ints) -> tuple[str, ...]:

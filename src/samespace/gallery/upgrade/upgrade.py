@@ -164,7 +164,7 @@ def rollback(ledger: Ledger) -> Switched:
         after = writer.state()
         unserved = writer.unserved(after.servable)
         hidden = len(unserved)
-        writer.put_work(upgrade.old, unserved, [0.0] * hidden)
+        writer.append_work(upgrade.old, unserved)
         writer.note("rollback", upgrade=upgrade.number, hidden=hidden)
     notes = []
     if hidden:

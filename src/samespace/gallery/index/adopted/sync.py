@@ -135,8 +135,7 @@ def _list_work(writer: LedgerWriter, items: Ints) -> None:
     if state.filling is not None:
         target = state.filling.new
     if target is not None:
-        lacking = writer.lacking(target, items)
-        writer.put_work(target, lacking, [0.0] * len(lacking))
+        writer.append_work(target, writer.lacking(target, items))
 
 
 def _numbers(rows: Sequence[SeenRow]) -> Ints:
