@@ -34,7 +34,7 @@ def _kept(text: str) -> str:
 Text = Annotated[str, AfterValidator(_kept)]
 Whole = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 Scalar = StrictBool | Whole | Annotated[StrictFloat, Field(allow_inf_nan=False)] | Text
-OrderName = Literal["random", "centre", "distance", "traffic", "both"]
+OrderName = Literal["random", "centre", "traffic", "both"]
 
 
 class Body(BaseModel):
@@ -180,7 +180,7 @@ class JobBody(Body):
 
     vectors: Vectors | None = None
     order: OrderName | None = None
-    batch_size: int = Field(256, ge=1, le=65_536)
+    batch_size: int | None = Field(None, ge=1, le=65_536)
     items: int | None = Field(None, ge=1, lt=2**63)
     seconds: FiniteFloat | None = None
     rate: FiniteFloat | None = None

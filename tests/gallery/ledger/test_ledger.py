@@ -13,6 +13,7 @@ import pytest
 from samespace.errors import GalleryError, InputError, SamespaceError
 from samespace.gallery.ledger.filters import conditions
 from samespace.gallery.ledger.ledger import Ledger
+from samespace.gallery.ledger.schema import FORMAT
 from samespace.gallery.ledger.state import Link, NewItem, WorkerStatus
 from samespace.metrics.calibration import Band, Calibration
 from samespace.space import Space
@@ -50,7 +51,7 @@ def test_what_is_made_can_be_opened_again(place: str, opened: Callable[..., Ledg
     with opened(place).read() as reader:
         state = reader.state()
         assert (state.query, list(state.spaces), state.spaces[1].space) == (1, [1], OLD)
-        assert reader.meta("format") == "samespace.gallery/4"
+        assert reader.meta("format") == FORMAT
         assert len(reader.meta("gallery") or "") == 32
         assert reader.meta("none") is None
         found = reader.find(["ä/1.png", "'; --", "unknown"])

@@ -102,7 +102,8 @@ def _order(order: str | None) -> Order | Custom | None:
     from samespace.errors import InputError, suggest
     from samespace.gallery.backfill.order import read_order
 
-    if order is None or order in ORDERS:
+    # `distance` is of earlier versions
+    if order is None or order in (*ORDERS, "distance"):
         return order  # type: ignore[return-value]
     if not Path(order).exists():
         raise InputError(f"there is no order and no file '{order}'; {suggest(order, ORDERS)}, or a file of priorities")

@@ -11,6 +11,7 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.evaluate.certificate import SweepResult
+from samespace.gallery.backfill.order import ORDERS
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -93,7 +94,8 @@ def draft(
     metric = None if sweep is None else sweep.metrics[0]
     curves = {} if sweep is None else {name: merges["calibrated"] for name, merges in sweep.orders.items()}
     areas = {name: area for name, tried in curves.items() if metric and (area := tried.area[metric]) is not None}
-    chosen = order or (max(areas, key=lambda name: areas[name]) if areas else "random")
+    offered = [name for name in areas if name in ORDERS]
+    chosen = order or (max(offered, key=lambda name: areas[name]) if offered else "random")
     shown = curves.get(chosen, curves.get("random"))
     missing = list(permissions.refused)
     if permissions.uncalibrated:
@@ -167,9 +169,9 @@ def _items_until(sweep: SweepResult, order: str, epsilon: float, items: int) -> 
 def measured_rate(ledger: Ledger, embedder: ItemEmbedder) -> float | None:
     """Images per second, reading included, over a few seconds."""
     with ledger.read() as reader:
-        numbers, _ = reader.labels()
-        some = numbers[:: max(1, len(numbers) // (16 * _TRIAL_BATCH))]
-        ids = [item.id for item in reader.items(some).values()]
+        last = reader.next_numbers()[0] - 1
+        some = np.unique(np.linspace(1, last, min(last, 16 * _TRIAL_BATCH)).astype(np.int64))
+        ids = [item.id for item in reader.items(some).values() if not item.deleted]
     done, began = 0, time.monotonic()
     for warm, start in enumerate(range(0, len(ids), _TRIAL_BATCH)):
         loaded = embedder.images.load(ids[start : start + _TRIAL_BATCH])
