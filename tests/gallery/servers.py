@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,29 @@ class Server:
     def restart(self) -> None:
         """Start the server again on the same data; it recovers what was acknowledged."""
         self._control("start", "-o", f'-h "" -k {self.folder}', "-l", str(self.folder / "log"))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While the block runs no process of the server does anything (SIGSTOP)."""
+        import psutil
+
+        parent = psutil.Process(int((self.folder / "postmaster.pid").read_text().split()[0]))
+        family = [parent, *parent.children(recursive=True)]
+        for process in family:
+            with _already_gone():
+                process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in family:
+                with _already_gone():
+                    process.send_signal(signal.SIGCONT)
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        user = {"user": self._wheel.system_user} if self._wheel.system_user else {}
+        command = [str(self._wheel.bin_path / "pg_isready"), "-q", "-h", str(self.folder), "-t", "2"]
+        return subprocess.run(command, timeout=10, check=False, **user).returncode == 0
 
     def close(self) -> None:
         """End the server and delete its data."""

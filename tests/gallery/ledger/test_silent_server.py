@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -44,28 +42,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_LONGEST_PAUSE_SECONDS", 0.2)
 
 
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """While the block runs no process of the server does anything."""
-    import psutil
-
-    parent = psutil.Process(int((server.folder / "postmaster.pid").read_text().split()[0]))
-    family = [parent, *parent.children(recursive=True)]
-    for process in family:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in family:
-            process.send_signal(signal.SIGCONT)
-
-
 def test_searches_and_opening_end_at_their_deadline(stoppable: Server) -> None:
     place = f"{stoppable.address}&schema=searched"
     with Gallery.create(place, OLD) as gallery:
         gallery.add(items(OLD).subset(np.arange(30)))
         right = gallery.search(queries(OLD), k=3)
-        with stopped(stoppable):
+        with stoppable.frozen():
             began = time.monotonic()
             for use in (lambda: gallery.search(queries(OLD), k=3), lambda: Gallery.open(place)):
                 with pytest.raises(GalleryError, match="cannot be reached") as caught:
@@ -94,7 +76,7 @@ def test_a_backfill_waits_for_the_server_and_carries_on(stoppable: Server) -> No
         )
         thread.start()
         assert begun.wait(20)
-        with stopped(stoppable):
+        with stoppable.frozen():
             assert waiting.wait(20)
         thread.join(60)
         assert not thread.is_alive()
