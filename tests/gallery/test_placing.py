@@ -14,7 +14,7 @@ from samespace.gallery.index.served import RowNumbers, ServedRows
 
 from .made import half_way, made_vectors
 
-STEPS = ["maintain", "backfill", "add", "remove", "change", "other", "back", "forth", "seal"]
+STEPS = ["maintain", "backfill", "add", "remove", "change", "other", "back", "forth", "seal", "reopen"]
 Rows = dict[int, set[int]]
 
 
@@ -71,6 +71,8 @@ def test_states_follow_one_another(tmp_path_factory: pytest.TempPathFactory, ste
                 made.change(some, made_vectors(len(some), 16, seed=number + 50))
             elif step in ("back", "forth"):
                 made.switch(1 if step == "back" else 2)
+            elif step == "reopen":
+                source = LocalSource(made.ledger, folder / "index")
             elif step == "seal":
                 # as one in part does
                 with made.ledger.write() as writer:

@@ -18,7 +18,9 @@ from samespace.gallery.index.graph_files import graph_whole, save_graph
 from samespace.gallery.index.hnsw import Graph, available, few_rows, grown, lacked
 from samespace.gallery.index.loading import SpaceVectors
 from samespace.gallery.index.local_state import LatestState, LocalState
-from samespace.gallery.index.segments import Segment, SegmentFolder, graph_entries, joined, most_rows, with_served
+from samespace.gallery.index.manifest import graph_entries, with_served
+from samespace.gallery.index.segments import Segment, SegmentFolder, joined, most_rows
+from samespace.gallery.index.served_files import is_due, save_served
 
 FLUSH = 8_192
 
@@ -117,6 +119,8 @@ class Compaction:
                 if folder is not None:
                     self._drop_damaged(generation, folder)
                 self._rewrite(generation, folder)
+                if folder is not None:
+                    self._save_served(generation, folder)
                 self._build_graph(generation, folder)
             except OSError as error:
                 if error.errno not in _READ_ONLY:
@@ -160,6 +164,23 @@ class Compaction:
                 return
             written = _carry_out(planned, vectors, folder)
         self.latest.use(generation, written)
+
+    def _save_served(self, generation: int, folder: SegmentFolder) -> None:
+        """Write the row numbers of a space's items where many have changed since they were written."""
+        state = self.latest.known
+        if state is None or generation not in state.vectors or state.served.count < FLUSH:
+            return
+        most = int(max(FLUSH, _LAG * state.served.count))
+        # while a seal is under way rows go without a word
+        sealing = any(upgrade.state == "sealing" for upgrade in state.gallery.upgrades)
+        with self.latest.ledger.read() as reader:
+            if sealing or not is_due(folder, reader, generation, most):
+                return
+        with folder.locked(), self.latest.ledger.read() as reader:
+            # nothing may be spilled to files here, as that would wait for the lock
+            state = self.latest.following(self.latest.known, reader)
+            if generation in state.served.rows and is_due(folder, reader, generation, most):
+                save_served(folder, self.latest.ledger, state.served, generation, reader.next_numbers()[1])
 
     def _build_graph(self, generation: int, folder: SegmentFolder | None) -> None:
         """Build or extend the approximate index of a space that is large enough for one."""
@@ -214,7 +235,7 @@ class Compaction:
                 if not graph.name or entry is None:
                     graph, entry = save_graph(folder, graph)
                 graph = replace(graph, served=made)
-                folder.write(manifest.segments, with_served(entry, served))
+                folder.write(manifest.segments, with_served(entry, served), items=manifest.items)
         self.latest.use(generation, replace(vectors, graph=graph))
 
 

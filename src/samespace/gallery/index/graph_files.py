@@ -18,7 +18,8 @@ import numpy as np
 
 from samespace.files import replacing
 from samespace.gallery.index.hnsw import Graph, available, faiss_module, metric
-from samespace.gallery.index.segments import UNREADABLE, SegmentFolder, served_entry
+from samespace.gallery.index.manifest import served_entry
+from samespace.gallery.index.segments import UNREADABLE, SegmentFolder
 
 _BLOCK = 2**22
 

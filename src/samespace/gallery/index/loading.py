@@ -10,12 +10,11 @@ import numpy as np
 from samespace.gallery.index.exact import Bools
 from samespace.gallery.index.graph_files import load_graph
 from samespace.gallery.index.hnsw import Graph
+from samespace.gallery.index.manifest import Manifest, graph_entries
 from samespace.gallery.index.placing import Change, Placed, current_rows, place_after, place_anew
 from samespace.gallery.index.segments import (
-    Manifest,
     Segment,
     SegmentFolder,
-    graph_entries,
     joined,
     most_rows,
     read_segments,
@@ -63,7 +62,7 @@ class SpaceVectors:
 
     def write_manifest(self, folder: SegmentFolder, entries: Sequence[dict[str, object]]) -> Manifest:
         """Let these segments count from now on, with the present graph; the folder must be locked."""
-        return folder.write(entries, self.manifest.graph if self.graph else None)
+        return folder.write(entries, self.manifest.graph if self.graph else None, items=self.manifest.items)
 
 
 class Loader:
@@ -84,7 +83,8 @@ class Loader:
         `spill`: write rows to index files where they are too many for memory.
         """
         vectors = self._opened(old)
-        placed, missing = place_after(*known) if known and vectors is old else self._placed(vectors)
+        same = known and [one.segment for one in known[0]] == list(vectors.all())
+        placed, missing = place_after(*known) if known and same else self._placed(vectors)
         if spill and self.folder is not None and len(missing) > _SPILL:
             vectors = self._spilled(self.folder, vectors)
             placed, missing = self._placed(vectors)

@@ -19,7 +19,8 @@ from samespace.gallery.index.found import Found, Key, Neighbours
 from samespace.gallery.index.graph_files import graph_whole
 from samespace.gallery.index.hnsw import available, few_rows, lacked
 from samespace.gallery.index.local_state import LatestState, LocalState
-from samespace.gallery.index.segments import graph_entries
+from samespace.gallery.index.manifest import graph_entries
+from samespace.gallery.index.served_files import forget_served, is_wrong
 from samespace.gallery.index.together import SpaceSearch, nearest_of_all
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
@@ -46,6 +47,7 @@ class LocalSource:
         self.graph_from = graph_from
         self._latest = LatestState(ledger, folder)
         self._compacting, self._filtering = threading.Lock(), threading.Lock()
+        self._distrusted = set[int]()
         self._filters: OrderedDict[tuple[int, str], Ints] = OrderedDict()
 
     @contextmanager
@@ -74,6 +76,9 @@ class LocalSource:
         if self.ledger.read_only:
             return
         with self._compacting:
+            while self._distrusted:
+                forget_served(self.ledger, self._distrusted.pop())
+                self._latest.forget()
             Compaction(self._latest, self.graph_from, advance).run()
 
     def coverage(self) -> Coverage:
@@ -96,22 +101,27 @@ class LocalSource:
 
     def damaged(self) -> dict[int, list[str]]:
         """See `base.Source`; reads every index file."""
-        state, found = self.state(), {}
-        for generation, vectors in state.vectors.items():
-            folder = self._latest.segment_folder(state.gallery.spaces[generation])
-            loaded = {segment.name: segment for segment in vectors.segments}
-            found[generation] = [
-                name
-                for entry in vectors.manifest.segments
-                if folder is not None
-                and ((name := str(entry["name"])) not in loaded or not folder.whole(loaded[name], entry))
-            ]
-            if folder is None or not available():
-                continue
-            for graph in graph_entries(vectors.manifest.graph):
-                if vectors.graph is None or not graph_whole(folder, graph):
-                    found[generation].append(str(graph.get("name")))
+        state = self.state()
+        found = {generation: self._damaged(state, generation) for generation in state.vectors}
         return {generation: names for generation, names in found.items() if names}
+
+    def _damaged(self, state: LocalState, generation: int) -> list[str]:
+        vectors, folder = state.vectors[generation], self._latest.segment_folder(state.gallery.spaces[generation])
+        if folder is None:
+            return []
+        loaded = {segment.name: segment for segment in vectors.segments}
+        entries = {str(entry["name"]): entry for entry in vectors.manifest.segments}
+        names = [name for name, entry in entries.items() if name not in loaded or not folder.whole(loaded[name], entry)]
+        for graph in graph_entries(vectors.manifest.graph) if available() else ():
+            if vectors.graph is None or not graph_whole(folder, graph):
+                names.append(str(graph.get("name")))
+        # while a seal is under way rows go that no item tells of
+        sealing = any(upgrade.state == "sealing" for upgrade in state.gallery.upgrades)
+        with self.ledger.read() as reader:
+            if not sealing and is_wrong(folder, reader, generation):
+                self._distrusted.add(generation)
+                names.append(str(vectors.manifest.items))
+        return names
 
     def close(self) -> None:
         """Let go of every segment."""

@@ -17,9 +17,11 @@ import numpy as np
 from samespace.gallery.index.exact import Bools, Part
 from samespace.gallery.index.hnsw import Graph, few_rows
 from samespace.gallery.index.loading import Loader, SpaceVectors
+from samespace.gallery.index.manifest import graph_entries, with_served
 from samespace.gallery.index.placing import Change, Placed, current_rows
-from samespace.gallery.index.segments import Segment, SegmentFolder, graph_entries, with_served
-from samespace.gallery.index.served import ServedRows
+from samespace.gallery.index.segments import Segment, SegmentFolder
+from samespace.gallery.index.served import Known, ServedRows
+from samespace.gallery.index.served_files import load_served
 from samespace.gallery.index.walk import Places, Walk, placed_rows
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -134,7 +136,7 @@ class LatestState:
         if base is not None and base.gallery.revision > gallery.revision:
             # the ledger was restored from a backup
             base = None
-        served = ServedRows.read(reader, gallery, {} if base is None else base.served.known())
+        served = ServedRows.read(reader, gallery, self._rows_before(base, reader, gallery))
         if base is not None and (
             base.gallery.servable != gallery.servable or base.gallery.revision < reader.rows_deleted()
         ):
@@ -155,6 +157,16 @@ class LatestState:
                 places |= {one: base._places[one] for one in taken}
                 masks |= {one: change.in_mask(base._graph_masks[one], one.numbers) for one in taken}
         return LocalState(gallery, served, vectors, placed, masks, places)
+
+    def _rows_before(self, base: LocalState | None, reader: LedgerReader, gallery: State) -> Known:
+        """Rows of items as of an earlier revision: of `base`, else as they lie beside the index files."""
+        known = {} if base is None else dict(base.served.known())
+        for generation in set(gallery.servable) - set(known):
+            folder = self.segment_folder(gallery.spaces[generation])
+            found = None if folder is None else load_served(folder, reader, generation)
+            if found is not None:
+                known[generation] = found
+        return known
 
     def segment_folder(self, kept: StoredSpace) -> SegmentFolder | None:
         """Where index files of a space lie; None where everything is in memory."""
@@ -190,7 +202,8 @@ class LatestState:
                 manifest = folder.read()
                 graphs = [entry for entry in graph_entries(manifest.graph) if entry.get("name") not in names]
                 graph = None if graphs[:1] != [manifest.graph] else with_served(*graphs)
-                folder.write([entry for entry in manifest.segments if entry["name"] not in names], graph)
+                entries = [entry for entry in manifest.segments if entry["name"] not in names]
+                folder.write(entries, graph, items=manifest.items)
         self.use(generation, known.vectors[generation].without(names), dropped=names)
 
     def forget(self) -> None:

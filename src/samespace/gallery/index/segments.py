@@ -23,7 +23,8 @@ import numpy.typing as npt
 from samespace import files
 from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing, write_json
-from samespace.gallery.index.served import RowNumbers
+from samespace.gallery.index.manifest import Manifest, graph_entries
+from samespace.gallery.index.served import RowNumbers, narrow
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, StoredSpace, Vectors
 from samespace.space import Score, Space
@@ -174,42 +175,14 @@ def checksums(values: Vectors) -> Ints:
     return np.fromiter((zlib.crc32(row.data) for row in rows), dtype=np.int64, count=len(rows))
 
 
+def _unsigned(column: Ints) -> Ints:
+    """Checksums as they are compared; in a file of 32 bits a number they are signed."""
+    return column.view(np.uint32) if column.dtype == np.int32 else column.astype(np.uint32)
+
+
 def most_rows(dim: int) -> int:
     """How many rows a segment holds at most: what fits 128 MiB."""
     return max(1024, min(_SEGMENT_ROWS, _SEGMENT_BYTES // (4 * dim)))
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Which index files of a space count.
-
-    Attributes:
-        upto: the highest row number among them.
-        segments: name, rows and checksums of each.
-        graph: name, rows, highest row number and checksum of the approximate index, if there is one.
-        stamp: tells one version of the file from another; None where there is no file.
-    """
-
-    upto: int = 0
-    segments: tuple[dict[str, Any], ...] = ()
-    graph: dict[str, Any] | None = None
-    stamp: tuple[int, int, int] | None = None
-
-
-def served_entry(graph: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest's entry of the graph of served rows, which lies within that of all; None where there is none."""
-    served = graph.get("served")
-    return served if isinstance(served, dict) else None
-
-
-def graph_entries(graph: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The manifest's entries of all graphs of a space."""
-    return [] if graph is None else [graph, *graph_entries(served_entry(graph))]
-
-
-def with_served(graph: dict[str, Any], served: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The manifest's entry of a graph with that of the one of served rows, or without."""
-    return {key: value for key, value in graph.items() if key != "served"} | ({"served": served} if served else {})
 
 
 class SegmentFolder:
@@ -249,19 +222,22 @@ class SegmentFolder:
             whole = all(isinstance(entry, dict) and entry.keys() >= _ENTRY for entry in segments)
             if not whole or not (graph is None or isinstance(graph, dict)):
                 return Manifest(stamp=stamp)
-            return Manifest(int(value["upto"]), tuple(segments), graph, stamp)
+            items = str(value["items"]) if value.get("items") else None
+            return Manifest(int(value["upto"]), tuple(segments), graph, stamp, items)
         except (InputError, OSError, KeyError, TypeError, ValueError):
             return Manifest(stamp=stamp)
 
-    def write(self, entries: Sequence[dict[str, Any]], graph: dict[str, Any] | None) -> Manifest:
+    def write(
+        self, entries: Sequence[dict[str, Any]], graph: dict[str, Any] | None, *, items: str | None = None
+    ) -> Manifest:
         """Let these files count from now on, and remove all others; the lock must be held."""
         upto = max((entry["upto"] for entry in entries), default=0)
         values = {"format": FORMAT, "gallery": self.gallery, "space": self.space.id, "upto": upto}
         if self.score != "cosine":
             values["score"] = self.score
-        write_json(self._manifest, values | {"segments": list(entries), "graph": graph})
-        self._sweep({str(entry["name"]) for entry in [*entries, *graph_entries(graph)]})
-        return Manifest(upto, tuple(entries), graph, self.stamp())
+        write_json(self._manifest, values | {"segments": list(entries), "graph": graph, "items": items})
+        self._sweep({str(entry["name"]) for entry in [*entries, *graph_entries(graph)]} | ({items} if items else set()))
+        return Manifest(upto, tuple(entries), graph, self.stamp(), items)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -279,7 +255,8 @@ class SegmentFolder:
             parts = (joined(parts),)
         columns = ["numbers", "items", "checksums"]
         columns += [] if parts[0].unit_checksums is None else ["unit_checksums"]
-        rows = np.stack([np.concatenate([getattr(part, column) for part in parts]) for column in columns])
+        joint = [np.concatenate([getattr(part, column) for part in parts]) for column in columns]
+        rows = narrow(np.stack(joint[:2] + [column.astype(np.uint32).view(np.int32) for column in joint[2:]]))
         name = f"segment-{uuid.uuid4().hex[:12]}"
         crc = [self.save_rows(name, rows), self._save_values(name, [part.values for part in parts])]
         entry = {"name": name, "rows": rows.shape[1], "upto": int(rows[0, -1]), "crc": crc}
@@ -287,16 +264,21 @@ class SegmentFolder:
         self.sound.add(name)
         return self._segment(rows, mapped, name), entry
 
+    def rows_file(self, name: str) -> Path:
+        """Where `save_rows` writes."""
+        return self.path / f"{name}.rows.npy"
+
     def save_rows(self, name: str, rows: Ints) -> int:
-        """Write row numbers and what belongs to them, (columns, N); their checksum."""
-        with replacing(self.path / f"{name}.rows.npy") as temporary, temporary.open("wb") as file:
+        """Write row numbers and what belongs to them, such as (columns, N); their checksum."""
+        rows = narrow(rows)
+        with replacing(self.rows_file(name)) as temporary, temporary.open("wb") as file:
             np.save(file, rows, allow_pickle=False)
         return checksum(rows)
 
     def load_rows(self, name: str, crc: int) -> Ints:
         """What `save_rows` wrote; one of the errors `UNREADABLE` where it is not that."""
-        rows: Ints = np.load(self.path / f"{name}.rows.npy", allow_pickle=False)
-        if rows.dtype != np.int64 or checksum(rows) != crc:
+        rows: Ints = np.load(self.rows_file(name), allow_pickle=False)
+        if rows.dtype not in (np.int32, np.int64) or checksum(rows) != crc:
             raise ValueError(name)
         return rows
 
@@ -339,8 +321,8 @@ class SegmentFolder:
         return None if segment.damaged(np.linspace(0, count - 1, min(_SAMPLE, count)).astype(np.int64)) else segment
 
     def _segment(self, rows: Ints, values: Vectors, name: str) -> Segment:
-        sums = rows[3] if len(rows) > 3 else None
-        return Segment(rows[0], rows[1], rows[2], values.view(np.ndarray), name, self.score, sums)
+        sums = _unsigned(rows[3]) if len(rows) > 3 else None
+        return Segment(rows[0], rows[1], _unsigned(rows[2]), values.view(np.ndarray), name, self.score, sums)
 
     def whole(self, segment: Segment, entry: dict[str, Any]) -> bool:
         """Whether every byte of a segment's vectors is what was written."""

@@ -75,8 +75,9 @@ class RowNumbers:
 
 
 def narrow(numbers: Ints) -> Ints:
-    """Whole numbers from 0 on as int32 where they fit, else as int64."""
-    fits = not len(numbers) or numbers.max() <= np.iinfo(np.int32).max
+    """Whole numbers as int32 where they fit, else as int64."""
+    limits = np.iinfo(np.int32)
+    fits = not numbers.size or (limits.min <= numbers.min() and numbers.max() < limits.max)
     return numbers.astype(np.int32 if fits else np.int64, copy=False)
 
 
@@ -109,16 +110,12 @@ class ServedRows:
         for generation in state.servable:
             since, before = known.get(generation, (-1, None))
             if before is None or since < deleted:
-                items, numbers = reader.row_numbers(generation)
-                _require_below(count, items)
-                found: Ints = np.zeros(count, dtype=np.int64)
-                found[items] = numbers
-                rows[generation] = RowNumbers.whole(found)
+                rows[generation] = every_row(reader, generation)
                 continue
             if since not in changed:
                 changed[since] = reader.items_since(since)[0]
                 _require_below(count, changed[since])
-            rows[generation] = _followed(reader, generation, since, before, changed[since], count)
+            rows[generation] = rows_after(reader, generation, since, before, changed[since])
         return cls(state.revision, rows, changed[max(changed)] if changed else np.empty(0, dtype=np.int64), count)
 
     def known(self) -> Known:
@@ -137,9 +134,19 @@ class ServedRows:
         return serving_generations(rows, list(rows), len(items))
 
 
-def _followed(
-    reader: LedgerReader, generation: int, since: int, before: RowNumbers, changed: Ints, count: int
-) -> RowNumbers:
+def every_row(reader: LedgerReader, generation: int) -> RowNumbers:
+    """The rows of a space's items, all of them read from the ledger."""
+    count = reader.next_numbers()[0]
+    items, numbers = reader.row_numbers(generation)
+    _require_below(count, items)
+    rows: Ints = np.zeros(count, dtype=np.int64)
+    rows[items] = numbers
+    return RowNumbers.whole(rows)
+
+
+def rows_after(reader: LedgerReader, generation: int, since: int, before: RowNumbers, changed: Ints) -> RowNumbers:
+    """The rows of a space's items from those `before`, as of revision `since`, and the items that changed since."""
+    count = reader.next_numbers()[0]
     if not len(changed) and before.count == count:
         return before
     items, numbers = reader.row_numbers(generation, since)

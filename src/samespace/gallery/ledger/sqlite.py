@@ -30,6 +30,7 @@ _BUSY_SECONDS = 60.0
 _HOLDS_ALREADY = "holds a gallery already; choose another folder, or add to it"
 _SHARED_BYTES = 65536
 _KEPT_OPEN = 4
+_READ_KIB, _WRITE_KIB = 8_192, 65_536  # of pages that a connection keeps: once it has written, more
 _INCREMENTAL = 2
 _PAGES_AT_ONCE = 1_000
 _PATIENCE = 2_000  # milliseconds that searches under way may hold up the end of the log
@@ -146,7 +147,7 @@ class SqliteEngine:
         """A transaction that writes: whole or not at all, flushed to disk when the block ends."""
         if self.read_only:
             raise GalleryError(f"{self.location} was opened read-only or cannot be written; nothing was changed")
-        with self._change.begun(self.location), self._transaction("BEGIN IMMEDIATE") as session:
+        with self._change.begun(self.location), self._transaction("BEGIN IMMEDIATE", _WRITE_KIB) as session:
             yield session
 
     @contextmanager
@@ -261,8 +262,10 @@ class SqliteEngine:
             self.path.with_name(FILE + end).unlink(missing_ok=True)
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[SqliteSession]:
+    def _transaction(self, begin: str, cache: int = 0) -> Iterator[SqliteSession]:
         with self._explained(), self._borrowed() as connection:
+            if cache:
+                connection.execute(f"PRAGMA cache_size = -{cache}")
             connection.execute(begin)
             try:
                 yield SqliteSession(connection)
@@ -318,7 +321,7 @@ class SqliteEngine:
             if not self.read_only:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA cache_size = -65536")
+            connection.execute(f"PRAGMA cache_size = -{_READ_KIB}")
         except BaseException:
             connection.close()
             raise

@@ -56,7 +56,8 @@ class LedgerWriter(WorkQueue):
             self.session.run(f"DELETE FROM {table} WHERE query = ? OR gallery = ?", [generation, generation])
         of_it = [f"fusion {generation} %", f"fusion % {generation} %"]
         self.session.run("DELETE FROM meta WHERE key LIKE ? OR key LIKE ?", of_it)
-        self.session.run("DELETE FROM meta WHERE key = ?", [f"longest {generation}"])
+        of_it = [f"longest {generation}", f"served {generation}"]
+        self.session.run("DELETE FROM meta WHERE key = ? OR key = ?", of_it)
         self._configured()
 
     def set_model(self, generation: int, model: str | None) -> None:
@@ -111,9 +112,13 @@ class LedgerWriter(WorkQueue):
 
     def put_meta(self, key: str, value: str) -> None:
         """Store a value of the gallery as a whole."""
+        self.put_mark(key, value)
+        self._configured()
+
+    def put_mark(self, key: str, value: str) -> None:
+        """Store what an index keeps in mind beside its files; no search notices, so the revision stays."""
         self.session.run("DELETE FROM meta WHERE key = ?", [key])
         self.session.run("INSERT INTO meta VALUES (?, ?)", [key, value])
-        self._configured()
 
     def add_upgrade(self, old: int, new: int, *, order: str, plan: Mapping[str, Any]) -> int:
         """Store a planned upgrade; its number."""

@@ -1,0 +1,41 @@
+"""`Manifest`: which index files of a space count, and what they should hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Which index files of a space count.
+
+    Attributes:
+        upto: the highest row number among them.
+        segments: name, rows and checksums of each.
+        graph: name, rows, highest row number and checksum of the approximate index, if there is one.
+        stamp: tells one version of the file from another; None where there is no file.
+        items: name of the file with the rows of items, if there is one; what it holds the ledger says.
+    """
+
+    upto: int = 0
+    segments: tuple[dict[str, Any], ...] = ()
+    graph: dict[str, Any] | None = None
+    stamp: tuple[int, int, int] | None = None
+    items: str | None = None
+
+
+def served_entry(graph: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest's entry of the graph of served rows, which lies within that of all; None where there is none."""
+    served = graph.get("served")
+    return served if isinstance(served, dict) else None
+
+
+def graph_entries(graph: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The manifest's entries of all graphs of a space."""
+    return [] if graph is None else [graph, *graph_entries(served_entry(graph))]
+
+
+def with_served(graph: dict[str, Any], served: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The manifest's entry of a graph with that of the one of served rows, or without."""
+    return {key: value for key, value in graph.items() if key != "served"} | ({"served": served} if served else {})
