@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from samespace.gallery.index import compaction, hnsw, local
+from samespace.gallery.index import compaction, hnsw, local, local_state
 from samespace.gallery.index.exact import Candidates
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.index.walk import Walk
@@ -94,8 +96,31 @@ def test_another_process_reads_the_graph(tmp_path: Path) -> None:
     two.state()
     one.maintain()
     made.remove(sorted(made.vectors[1])[:2])
+    assert two.coverage() == one.coverage()
     assert graphs(two) == graphs(one) != {}
     assert as_rows(search(two, QUERIES, made.spaces[2])) == as_rows(search(one, QUERIES, made.spaces[2]))
+
+
+def test_no_search_waits_for_the_graph_of_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = half_way(tmp_path, count=COUNT)
+    one = LocalSource(made.ledger, tmp_path / "index", graph_from=500)
+    two = LocalSource(made.ledger, tmp_path / "index", graph_from=500)
+    monkeypatch.setattr(local_state, "_LOOK_SECONDS", 0.0)
+    loading, load = threading.Event(), local_state.load_graph
+    monkeypatch.setattr(local_state, "load_graph", lambda *given: (loading.wait(30), load(*given))[1])
+    before = as_rows(search(two, QUERIES, made.spaces[2], exact=True))
+    one.maintain()
+    # nothing has changed that the ledger knows of, and then something has
+    assert as_rows(search(two, QUERIES, made.spaces[2])) == before
+    made.remove(sorted(made.vectors[1])[:2])
+    assert as_rows(search(two, QUERIES, made.spaces[2])) == as_rows(search(one, QUERIES, made.spaces[2], exact=True))
+    assert graphs(two) == {}
+    loading.set()
+    end = time.monotonic() + 30
+    while graphs(two) != graphs(one) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert graphs(two) == graphs(one) != {}
+    two.close()
 
 
 def test_rollback_gives_the_same_bits_through_the_graph(tmp_path: Path) -> None:

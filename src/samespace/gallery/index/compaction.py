@@ -109,6 +109,7 @@ class Compaction:
         Raises:
             GalleryError: files cannot be written, for instance because the disk is full.
         """
+        self.latest.catch_up()
         gallery = self.latest.now().gallery
         for stored in gallery.spaces.values():
             if stored.retired and (folder := self.latest.segment_folder(stored)) is not None:

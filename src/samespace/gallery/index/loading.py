@@ -55,6 +55,11 @@ class SpaceVectors:
             graph = replace(graph, served=None)
         return replace(self, segments=segments, graph=None if graph is None or graph.name in names else graph)
 
+    def newer_graph(self) -> list[str]:
+        """Names of the approximate index that the manifest lists, where another one is loaded; empty otherwise."""
+        listed = [str(entry.get("name")) for entry in graph_entries(self.manifest.graph)]
+        return [] if self.graph is not None and [one.name for one in self.graph.both()] == listed else listed
+
     def entries(self) -> list[dict[str, object]]:
         """The manifest's entries of the segments that could be read."""
         names = {segment.name for segment in self.segments}
@@ -108,10 +113,8 @@ class Loader:
         known = {segment.name: segment for segment in old.segments} if old else {}
         loaded = [known.get(entry.get("name", "")) or self.folder.load(entry) for entry in manifest.segments]
         segments = tuple(segment for segment in loaded if segment is not None)
-        graph = old.graph if old else None
-        graphs = [entry.get("name") for entry in graph_entries(manifest.graph)]
-        if graph is None or [one.name for one in graph.both()] != graphs:
-            graph = load_graph(self.folder, manifest.graph)
+        # a search does not wait for an index that others have built since: see LatestState.catch_up
+        graph = old.graph if old and manifest.graph else load_graph(self.folder, manifest.graph)
         # a ledger that was restored from a backup may have given a number to another vector since
         if manifest.upto >= self.reader.next_numbers()[1] or not self._as_in_ledger(segments):
             segments, graph = (), None

@@ -87,6 +87,7 @@ class LocalSource:
         Rows of a space that is too small for an approximate index are all scanned, from files or from memory, and so
         are covered; so are those of any space where FAISS is not installed.
         """
+        self._latest.catch_up()
         state = self.state()
         return {generation: self._covered(state, generation) for generation in state.vectors}
 
@@ -101,6 +102,7 @@ class LocalSource:
 
     def damaged(self) -> dict[int, list[str]]:
         """See `base.Source`; reads every index file."""
+        self._latest.catch_up()
         state = self.state()
         found = {generation: self._damaged(state, generation) for generation in state.vectors}
         return {generation: names for generation, names in found.items() if names}

@@ -6,6 +6,7 @@ A state never changes; the next one takes over all that still holds.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from samespace.errors import SamespaceError
 from samespace.gallery.index.exact import Bools, Part
+from samespace.gallery.index.graph_files import load_graph
 from samespace.gallery.index.hnsw import Graph, few_rows
 from samespace.gallery.index.loading import Loader, SpaceVectors
 from samespace.gallery.index.manifest import graph_entries, with_served
@@ -26,6 +29,8 @@ from samespace.gallery.index.walk import Places, Walk, placed_rows
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, StoredSpace
+
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +106,10 @@ class LatestState:
         self.ledger, self.folder = ledger, folder
         self.known: LocalState | None = None
         self._checked = set[str]()
-        self._guard = threading.Lock()
+        self._guard, self._catching_up = threading.Lock(), threading.Lock()
+        self._seen: dict[int, list[str]] = {}
+        self._loading: threading.Thread | None = None
+        self._look_at = 0.0
         with ledger.read() as reader:
             self._gallery = reader.meta("gallery") or ""
 
@@ -119,12 +127,61 @@ class LatestState:
                     state = self._known_at(reader)
                     if state is None:
                         state = self.known = self.following(self.known, reader, spill=not self.ledger.read_only)
+                        self._look_at = 0.0
+            if time.monotonic() >= self._look_at:
+                self._catch_up_later(state)
             yield state, reader
 
     def now(self) -> LocalState:
         """The gallery now."""
         with self.read() as (state, _):
             return state
+
+    def catch_up(self) -> None:
+        """Use the index files that others have written since; searches go on with those from before meanwhile."""
+        with self._catching_up:
+            for generation in self._behind(self.now()):
+                self._reopen(generation)
+
+    def _reopen(self, generation: int) -> None:
+        """Look at the manifest of a space again, and load the approximate index that it lists."""
+        known = self.known
+        if known is None or generation not in known.vectors:
+            return
+        self.use(generation, known.vectors[generation])
+        known = self.known
+        folder = None if known is None else self.segment_folder(known.gallery.spaces[generation])
+        if known is None or folder is None or not (names := known.vectors[generation].newer_graph()):
+            return
+        self._seen[generation] = names
+        graph = load_graph(folder, known.vectors[generation].manifest.graph)
+        with self.ledger.read() as reader:
+            fits = graph is not None and graph.fits(reader.next_numbers()[1])
+        if fits and (known := self.known) is not None and generation in known.vectors:
+            self.use(generation, replace(known.vectors[generation], graph=graph))
+
+    def _behind(self, state: LocalState) -> list[int]:
+        """Spaces of which others have written index files that are not used yet, but for those that cannot be."""
+        found = []
+        for generation, vectors in state.vectors.items():
+            folder, names = self.segment_folder(state.gallery.spaces[generation]), vectors.newer_graph()
+            if folder is not None and (
+                folder.stamp() != vectors.manifest.stamp or (names and names != self._seen.get(generation))
+            ):
+                found.append(generation)
+        return found
+
+    def _catch_up_later(self, state: LocalState) -> None:
+        """Catch up in a thread of its own, where there is something to catch up with."""
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        if self._behind(state) and (self._loading is None or not self._loading.is_alive()):
+            self._loading = threading.Thread(target=self._catch_up_quietly, name="index", daemon=True)
+            self._loading.start()
+
+    def _catch_up_quietly(self) -> None:
+        # where the gallery was closed meanwhile, or its files cannot be read, searches go on as before
+        with suppress(SamespaceError, OSError):
+            self.catch_up()
 
     def following(self, base: LocalState | None, reader: LedgerReader, *, spill: bool = False) -> LocalState:
         """The state at the revision of a reader.
@@ -208,6 +265,8 @@ class LatestState:
 
     def forget(self) -> None:
         """Let go of every segment."""
+        if self._loading is not None:
+            self._loading.join()
         with self._guard:
             self.known = None
 
