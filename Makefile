@@ -5,8 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= samespace-demo
 WORKERS ?= 2
+# what the image gets besides samespace, from where, and for which Python
+EXTRAS ?= serve,postgres
+LOCKED := deploy/locked
+comma := ,
+INDEX ?= --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: setup demo test check bench docs clean
+.PHONY: setup demo test check bench docs lock clean
 
 setup: $(STAMP)
 
@@ -39,6 +44,14 @@ bench: setup
 
 docs: setup
 	$(BIN)/python docs/build.py --check
+
+lock: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools cyclonedx-bom
+	mkdir -p $(LOCKED) && rm -f $(LOCKED)/samespace-*.whl
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --emit-index-url $(INDEX) --constraint constraints.txt \
+	  $(foreach extra,$(subst $(comma), ,$(EXTRAS)),--extra $(extra)) --output-file $(LOCKED)/requirements.txt pyproject.toml
+	$(BIN)/cyclonedx-py requirements $(LOCKED)/requirements.txt --pyproject pyproject.toml --output-file $(LOCKED)/sbom.json
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(LOCKED) .
 
 clean:
 	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache

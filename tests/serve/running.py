@@ -66,8 +66,8 @@ class InProcess(httpx.BaseTransport):
         answer = await self._app.handle_async_request(asked)
         return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
 
-    def wait(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+    def wait(self, coroutine: Any, seconds: float = 60) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
 
 
 class Running:
