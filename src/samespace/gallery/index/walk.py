@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from samespace.gallery.index.exact import Bools, Candidates, Part
 from samespace.gallery.index.hnsw import Graph, selector, walked
+from samespace.gallery.index.placing import located
 from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.state import Vectors
 
@@ -22,32 +23,25 @@ class Places:
 
     Attributes:
         graph: whose rows they are.
-        segments: in which they lie.
+        segments: in which they lie, by number.
         part: (N,) which segment; -1 where the row is in none.
         place: (N,) which of its rows.
     """
 
     graph: Graph
-    segments: tuple[Segment, ...]
+    segments: dict[int, Segment]
     part: npt.NDArray[np.int16]
     place: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, graph: Graph, segments: tuple[Segment, ...]) -> Places:
+    def of(cls, graph: Graph, segments: dict[int, Segment]) -> Places:
         """Look them up by row number."""
         part = np.full(len(graph.numbers), -1, dtype=np.int16)
         place = np.zeros(len(graph.numbers), dtype=np.int32)
-        for number, segment in enumerate(segments):
-            row = np.minimum(np.searchsorted(graph.numbers, segment.numbers), len(graph.numbers) - 1)
-            hit = np.flatnonzero(graph.numbers[row] == segment.numbers)
-            part[row[hit]], place[row[hit]] = number, hit
+        for number, segment in segments.items():
+            hit, row = located(graph.numbers, segment.numbers)
+            part[row], place[row] = number, hit
         return cls(graph, segments, part, place)
-
-    def hold(self, graph: Graph, segments: tuple[Segment, ...]) -> bool:
-        """Whether they are those of a graph and segments."""
-        return self.graph is graph and len(self.segments) == len(segments) and all(
-            one is other for one, other in zip(self.segments, segments, strict=True)
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,5 +96,7 @@ class Walk:
 
 def placed_rows(graph: Graph, parts: Sequence[Part], known: Places | None) -> Places:
     """Where the rows of a graph lie in the segments of parts; `known`, of an earlier state, where that still holds."""
-    segments = tuple(part.segment for part in parts)
-    return known if known is not None and known.hold(graph, segments) else Places.of(graph, segments)
+    last = graph.numbers[-1]
+    # what was added since the graph was built is in segments of its own, and changes nothing here
+    segments = {number: part.segment for number, part in enumerate(parts) if part.segment.numbers[0] <= last}
+    return known if known is not None and known.segments == segments else Places.of(graph, segments)
