@@ -73,7 +73,7 @@ def test_a_certified_upgrade(gallery: Gallery) -> None:
     gallery.pause()
     assert allowed(gallery) == {"plan", "backfill", "resume", "rollback"}
     assert why(gallery, "rollback") == (
-        "queries use v1 again, those of v2 are refused; nothing is deleted, 50 vectors of v2 wait for the way forward"
+        "queries use v1 again; queries of v2 are refused; nothing is deleted; 50 vectors of v2 wait for the way forward"
     )
     gallery.resume()
     gallery.rollback()

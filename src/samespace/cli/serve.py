@@ -91,7 +91,8 @@ def serve(
     """Serve galleries over HTTP: search, add, upgrade, backfill, roll back.
 
     GALLERY is a folder or postgresql://…?schema=NAME, served under the folder's name; NAME=GALLERY gives it another.
-    /docs describes every request, /metrics is for Prometheus, /readyz says when models and vectors are in memory.
+    The address itself is a page for people: versions, certificates, upgrade day, search. /docs describes every request,
+    /metrics is for Prometheus, /readyz says when models and vectors are in memory.
     Without --keys everybody may do everything, so it listens at this machine's own address only. The log goes to
     standard error, a JSON object a line. SIGTERM or Ctrl-C finishes what is under way and ends with status 0.
 

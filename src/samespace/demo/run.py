@@ -196,5 +196,8 @@ def summary(result: DemoResult) -> str:
         ),
         "",
         "With your own images: samespace data describe IMAGES, then docs/tutorial.md",
+        "",
+        "See the gallery on a page, search it by an image, roll it back, at http://127.0.0.1:8000:",
+        f"  samespace serve {quote(f'demo={result.upgrade.folder}')}",
     ]
     return "\n".join(lines)

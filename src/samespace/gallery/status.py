@@ -41,6 +41,7 @@ class SpaceStatus:
         score: what searches of it go by.
         queries: of this earlier space that were answered, and when the last `seen` came, in seconds since 1970; None
             where no upgrade grants it grace.
+        generation: its number, by which an upgrade names it.
     """
 
     space: Space
@@ -54,6 +55,7 @@ class SpaceStatus:
     model: str | None
     score: Score
     queries: QueryCount | None = None
+    generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def _spaces(
             model=kept.model,
             score=kept.score,
             queries=counts.get(generation),
+            generation=generation,
         )
         for generation, kept in state.spaces.items()
     )

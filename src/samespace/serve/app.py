@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from samespace.errors import InputError, SamespaceError
-from samespace.serve import items, search, steps
+from samespace.serve import items, search, steps, web_page
 from samespace.serve.connections import hurried
 from samespace.serve.requests import JsonLines, Requests, on_http_error, on_invalid, on_samespace_error, problem
 from samespace.serve.service import Service, routes
@@ -95,7 +95,7 @@ def make_app(service: Service, *, hosts: Collection[str] | None = None, warm: bo
         responses={"4XX": _PROBLEM, "5XX": _PROBLEM},
     )
     app.state.service = service
-    for router in (search.router, items.reads, items.writes, steps.reads, steps.admin, _general):
+    for router in (search.router, items.reads, items.writes, steps.reads, steps.admin, _general, web_page.router):
         app.include_router(router)
     app.add_api_route("/healthz", health, summary="Whether the process answers")
     app.add_api_route("/readyz", ready, summary="Whether it has warmed up")

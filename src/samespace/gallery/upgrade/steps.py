@@ -174,12 +174,16 @@ def _rollback_does(state: State, counts: Counts) -> str:
         return ""
     new, old, kept = _name(state, upgrade.new), _name(state, upgrade.old), counts.stored.get(upgrade.new, 0)
     if state.filling is not None:
-        return f"gives the upgrade to {new} up; queries stay with {old}, and {kept:,} vectors of {new} stay unused"
-    hidden = f"; {counts.hidden:,} items that only {new} knows are not found until {old} has embedded them"
-    return (
-        f"queries use {old} again, those of {new} are refused; nothing is deleted, {kept:,} vectors of {new} wait for "
-        f"the way forward{hidden if counts.hidden else ''}"
-    )
+        return f"gives the upgrade to {new} up; queries stay with {old}; {kept:,} vectors of {new} stay unused"
+    parts = [
+        f"queries use {old} again",
+        f"queries of {new} are refused",
+        "nothing is deleted",
+        f"{kept:,} vectors of {new} wait for the way forward",
+    ]
+    if counts.hidden:
+        parts.append(f"{counts.hidden:,} items that only {new} knows are not found until {old} has embedded them")
+    return "; ".join(parts)
 
 
 def _sealed(state: State) -> bool:
