@@ -266,19 +266,16 @@ class LedgerReader:
 
     def served(self, generations: Sequence[int]) -> dict[int, int]:
         """How many live items each of the servable spaces (ascending generations) serves."""
-        own = self.engine.adopted is None
-        counts, items = dict[int, int](), self.live() if own else -1
-        for place in reversed(range(len(generations))):
-            generation, above = generations[place], generations[place + 1 :]
-            if own and not any(counts[other] for other in above):
-                counts[generation] = self.stored(generation)
-            elif own and sum(counts.values()) == items:
-                counts[generation] = 0
-            else:
-                counts[generation] = self._count(
-                    f"SELECT COUNT(*) FROM item i JOIN vector_{generation} v ON v.item = i.no "
-                    f"WHERE i.deleted = 0 AND {served_sql(generation, generations)}"
-                )
+        counts = dict[int, int]()
+        for generation in reversed(generations):
+            newer = sum(counts.values())
+            if self.engine.adopted is None and (not newer or not self.lacking_count(generation)):
+                counts[generation] = self.stored(generation) - newer
+                continue
+            counts[generation] = self._count(
+                f"SELECT COUNT(*) FROM item i JOIN vector_{generation} v ON v.item = i.no "
+                f"WHERE i.deleted = 0 AND {served_sql(generation, generations)}"
+            )
         return counts
 
     def unserved(self, generations: Sequence[int]) -> Ints:
