@@ -187,3 +187,15 @@ def test_without_faiss_search_stays_exact(tmp_path: Path, monkeypatch: pytest.Mo
     assert graphs(source) == {}
     assert as_rows(search(source, QUERIES, made.spaces[2])) == made.slow(QUERIES, 10)
     assert local.GRAPH_FROM == 50_000
+
+
+def test_what_a_graph_covers_is_known_before_anything_is_loaded(tmp_path: Path) -> None:
+    made = half_way(tmp_path, 1200, share=0.5)
+    source = LocalSource(made.ledger, tmp_path / "index", graph_from=500)
+    source.maintain()
+    made.add(["more"], made_vectors(1, 16, seed=3), shop=["x"], year=[1])
+    loaded = source.coverage()
+    fresh = LocalSource(made.ledger, tmp_path / "index", graph_from=500)
+    assert fresh.coverage() == loaded
+    assert {one["kind"] for one in loaded.values()} == {"hnsw"}
+    assert fresh._latest.known is None

@@ -215,3 +215,92 @@ def test_a_retired_space_has_no_work(listed: Ledger) -> None:
         writer.retire(2)
     assert work(listed) == Work(open=0, claimed=0, failed=0)
     assert claim(listed, "b", 2) == []
+
+
+@pytest.fixture
+def long(ledger: Ledger) -> Ledger:
+    """3,000 items without a vector in the second space, in the order of their numbers."""
+    with ledger.write() as writer:
+        numbers = writer.add_items([NewItem(f"i{place}", "c") for place in range(1, 3001)])
+        writer.add_space(NEW, None)
+        writer.put_work(2, numbers, [0.0] * 3000)
+    return ledger
+
+
+def ranges(ledger: Ledger) -> list[tuple[int, int, str | None, int]]:
+    """Ranges that are left: first and last place, owner, tries."""
+    with ledger.read() as reader:
+        return reader.session.all("SELECT first, last, owner, tries FROM work_range WHERE space = 2 ORDER BY first")
+
+
+def test_a_claim_of_any_size_is_one_row_and_vectors_make_it_shorter(long: Ledger) -> None:
+    got = claims(long, "a", 2500)
+    assert [claim.item for claim in got] == list(range(1, 2501))
+    held = [row for row in ranges(long) if row[2] == "a"]
+    assert held == [(1, 2500, "a", 1)]
+    assert outcome(long, got[:2000], "a") == {"stored": 2000}
+    assert [row for row in ranges(long) if row[2] == "a"] == [(2001, 2500, "a", 1)]
+    assert outcome(long, got[2100:2200], "a") == {"stored": 100}
+    assert [row[:2] for row in ranges(long) if row[2] == "a"] == [(2001, 2100), (2201, 2500)]
+    assert work(long) == Work(open=900, claimed=400, failed=0)
+
+
+def test_a_list_that_is_done_leaves_nothing_behind(long: Ledger) -> None:
+    assert outcome(long, claims(long, "a", 3000), "a") == {"stored": 3000}
+    with long.read() as reader:
+        for table in ("work", "work_range", "work_failed"):
+            assert reader.session.all(f"SELECT COUNT(*) FROM {table}") == [(0,)]
+
+
+def test_the_one_item_that_ends_its_workers_is_found_and_the_others_get_through(long: Ledger) -> None:
+    killed = 0
+    for turn in range(200):
+        got = claims(long, f"w{turn}", 256, now=100.0 * turn)
+        if not got:
+            break
+        if 777 in {claim.item for claim in got}:
+            killed += 1
+            continue
+        assert "lost" not in outcome(long, got, f"w{turn}")
+    # ten times with 255 others, once more each time that these are halved
+    assert killed == 18
+    assert work(long) == Work(open=0, claimed=0, failed=1)
+    with long.read() as reader:
+        assert reader.failures(2, 9) == [("i777", "given up after 10 claims that came to nothing")]
+        assert reader.stored(2) == 2999
+
+
+def test_a_claim_passes_over_items_that_are_gone(long: Ledger) -> None:
+    with long.write() as writer:
+        writer.session.run("DELETE FROM item WHERE no IN (2, 3)")
+        writer.session.run("UPDATE item SET deleted = 1 WHERE no = 5")
+    assert claim(long, "a", 4) == [1, 4, 6, 7]
+    assert work(long) == Work(open=2997, claimed=4, failed=0)
+
+
+def test_items_that_come_later_come_last_and_one_by_one_grow_one_range(long: Ledger) -> None:
+    before = len(ranges(long))
+    for place in range(30):
+        with long.write() as writer:
+            writer.append_work(2, writer.add_items([NewItem(f"later{place}", "c")]))
+    assert len(ranges(long)) == before
+    with long.read() as reader:
+        assert reader.open_work(2).tolist() == list(range(1, 3031))
+    with long.write() as writer:
+        writer.append_work(2, np.array([3030, 7, 3001]))
+    assert work(long).open == 3030
+
+
+def test_a_new_order_keeps_what_is_claimed_tried_or_failed(long: Ledger) -> None:
+    claim(long, "gone", 3, now=0.0, lease=1.0)
+    held = claims(long, "a", 5, now=5.0, lease=100.0)
+    assert [one.item for one in held] == [1, 2, 3, 4, 5]
+    with long.write() as writer:
+        writer.fail(2, "a", {4: "broken"})
+        writer.put_work(2, np.arange(1, 2001), np.arange(2000.0).tolist())
+    with long.read() as reader:
+        assert reader.open_work(2).tolist() == [n for n in [*range(2000, 0, -1), *range(2001, 3001)] if n != 4]
+        assert reader.failures(2, 9) == [("i4", "broken")]
+    assert work(long, now=50.0) == Work(open=2999, claimed=4, failed=1)
+    assert outcome(long, held, "a") == {"stored": 4, "lost": 1}
+    assert sorted(row[3] for row in ranges(long) if row[3]) == []

@@ -73,6 +73,17 @@ def load_graph(folder: SegmentFolder, entry: dict[str, Any] | None) -> Graph | N
     return Graph(index, rows[0], rows[1], name, _vectors(folder, name) if apart else None, served)
 
 
+def last_row(folder: SegmentFolder, entry: dict[str, Any] | None) -> int | None:
+    """The highest row number in a graph, by its files' names and the end of one; None where they are not there."""
+    if entry is None:
+        return None
+    try:
+        rows = np.load(folder.path / f"{entry['name']}.rows.npy", mmap_mode="r", allow_pickle=False)
+        return int(rows[0, -1]) if _links(folder, str(entry["name"])).is_file() else None
+    except UNREADABLE:
+        return None
+
+
 def graph_whole(folder: SegmentFolder, entry: dict[str, Any]) -> bool:
     """Whether every byte of a graph's files is what was written."""
     name = str(entry["name"])

@@ -16,7 +16,7 @@ from samespace.gallery.index.base import Advance, Coverage, ids_of
 from samespace.gallery.index.compaction import Compaction
 from samespace.gallery.index.exact import Bools, DamagedFile
 from samespace.gallery.index.found import Found, Key, Neighbours
-from samespace.gallery.index.graph_files import graph_whole
+from samespace.gallery.index.graph_files import graph_whole, last_row
 from samespace.gallery.index.hnsw import available, few_rows, lacked
 from samespace.gallery.index.local_state import LatestState, LocalState
 from samespace.gallery.index.manifest import graph_entries
@@ -87,9 +87,27 @@ class LocalSource:
         Rows of a space that is too small for an approximate index are all scanned, from files or from memory, and so
         are covered; so are those of any space where FAISS is not installed.
         """
+        if self._latest.known is None and self._latest.folder is not None:
+            return self._listed()
         self._latest.catch_up()
         state = self.state()
         return {generation: self._covered(state, generation) for generation in state.vectors}
+
+    def _listed(self) -> Coverage:
+        """The same before anything was searched: by counts and the last row of each graph, without a look at others."""
+        covered: Coverage = {}
+        with self.ledger.read() as reader:
+            state, items = reader.state(), reader.live()
+            for generation in state.servable:
+                total, folder = reader.stored(generation), self._latest.segment_folder(state.spaces[generation])
+                large = max(total, items) >= self.graph_from and total >= few_rows(self.graph_from)
+                if not large or folder is None or not available():
+                    covered[generation] = {"indexed": total, "lag": 0, "kind": "exact"}
+                    continue
+                last = last_row(folder, folder.read().graph)
+                lag = total if last is None else reader.rows_beyond(generation, last)
+                covered[generation] = {"indexed": total - lag, "lag": lag, "kind": "exact" if last is None else "hnsw"}
+        return covered
 
     def _covered(self, state: LocalState, generation: int) -> dict[str, int | str]:
         total, graph = state.stored(generation), state.vectors[generation].graph

@@ -20,6 +20,7 @@ from samespace.gallery.index.qdrant_search import QdrantSnapshot
 from samespace.gallery.index.qdrant_wire import item_point, q, revision_of, vector_name, vector_params
 from samespace.gallery.index.segments import compared
 from samespace.gallery.index.served import ServedRows
+from samespace.gallery.ledger.changes import changes
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -215,7 +216,7 @@ def _changed(reader: LedgerReader, state: State, after: tuple[int, int]) -> tupl
     """The next items by (revision, number) as points, and whether there are no more; as many as a request may carry."""
     floats = sum(params.size for params in _params(state).values())
     limit = max(1, min(_POINTS, _FLOATS // max(1, floats)))
-    changed = reader.changes(after, limit)
+    changed = changes(reader, after, limit)
     live = [row[0] for row in changed if not row[3]]
     vectors: dict[int, dict[str, tuple[int, int, list[float]]]] = {}
     for generation, kept in state.spaces.items():

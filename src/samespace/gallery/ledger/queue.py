@@ -178,18 +178,22 @@ class WorkQueue(WorkList):
             halves = [replace(again, last=middle), replace(again, first=middle + 1)]
             self._rewrite(generation, [one], halves)
             one = halves[0]
-        wanted = (np.arange(one.first, one.last + 1) if places is None else one.of(places))[: taking.wanted]
+        inside = np.arange(one.first, one.last + 1) if places is None else one.of(places)
         doubtful = one.tries >= _TRIES - 1
-        if doubtful and len(wanted) and taking.claims:
+        if doubtful and len(inside) and taking.claims:
             taking.over = True
             return False
+        count = 0
+        while taking.wanted and count < len(inside):
+            part = inside[count : count + taking.wanted]
+            count += len(part)
+            for place, item, name, content, deleted in self._items_at(generation, runs(part)):
+                if name is None or deleted:
+                    taking.gone.append(place)
+                else:
+                    taking.claims.append(Claim(item, name, content))
         taking.old.append(one)
-        taking.new += one.split(wanted, replace(taking.terms, tries=one.tries + 1))
-        for place, item, name, content, deleted in self._items_at(generation, runs(wanted)):
-            if name is None or deleted:
-                taking.gone.append(place)
-            else:
-                taking.claims.append(Claim(item, name, content))
+        taking.new += one.split(inside[:count], replace(taking.terms, tries=one.tries + 1))
         taking.over = taking.wanted == 0 or (doubtful and len(taking.claims) > 0)
         return True
 

@@ -46,7 +46,6 @@ ROWS_DELETED = "rows deleted"
 
 _AT_ONCE = 500
 _MOST_UNUSED = 2**24
-_NO_END = 2**62
 _ALTERED = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 _PAGE = 50_000
 
@@ -133,34 +132,6 @@ class LedgerReader:
         # sorted here: asked for the order, SQLite walks the whole table rather than the index on revisions
         rows = sorted(self.session.all(f"SELECT no, id, deleted FROM item WHERE no IN ({sql})", values))
         return _column(rows, 0), [row[1] for row in rows], _column(rows, 2)
-
-    def changes(self, after: tuple[int, int], limit: int) -> list[tuple[int, int, str, int]]:
-        """Up to `limit` of the next changes after (revision, item), in this order: item, revision, content, deleted.
-
-        None are left where there are none; an item that changed several times may come again.
-        """
-        while True:
-            fills = self.session.all(
-                "SELECT space, revision, first FROM filled WHERE revision = "
-                "(SELECT MIN(revision) FROM filled WHERE revision >= ?)",
-                [after[0]],
-            )
-            upto = fills[0][1] if fills else _NO_END
-            found = self.session.all(
-                "SELECT no, epoch, content, deleted FROM item WHERE (epoch, no) > (?, ?) AND epoch <= ? "
-                "ORDER BY epoch, no LIMIT ?",
-                [*after, upto, limit],
-            )
-            for space, revision, first in fills:
-                stop = self.session.all("SELECT MIN(first) FROM filled WHERE first > ?", [first])[0][0] or _NO_END
-                found += self.session.all(
-                    f"SELECT i.no, {revision}, i.content, i.deleted FROM vector_{space} v JOIN item i ON i.no = v.item "
-                    "WHERE v.no >= ? AND v.no < ? AND i.no > ? ORDER BY i.no LIMIT ?",
-                    [first, stop, after[1] if after[0] == revision else 0, limit],
-                )
-            if found or not fills:
-                return sorted(set(found), key=lambda row: (row[1], row[0]))[:limit]
-            after = (upto + 1, 0)
 
     def row_numbers(self, generation: int, since: int = -1) -> tuple[Ints, Ints]:
         """Items and the number of their vector row in a space, for items that changed after a revision."""
@@ -263,6 +234,10 @@ class LedgerReader:
     def stored(self, generation: int) -> int:
         """How many vectors a space holds."""
         return self._count(f"SELECT COUNT(*) FROM {self.engine.written(generation) or f'vector_{generation}'}")
+
+    def rows_beyond(self, generation: int, number: int) -> int:
+        """How many vector rows of a space have higher numbers."""
+        return self._count(f"SELECT COUNT(*) FROM vector_{generation} WHERE no > {number}")
 
     def served(self, generations: Sequence[int]) -> dict[int, int]:
         """How many live items each of the servable spaces (ascending generations) serves."""
