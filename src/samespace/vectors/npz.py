@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from samespace.errors import InputError
-from samespace.files import read_npz
+from samespace.files import UNREADABLE, read_npz
 from samespace.space import Space
 from samespace.vectors.columns import Columns, Names
 from samespace.vectors.files import file_stamp
@@ -20,6 +22,8 @@ from samespace.vectors.tables import items_of, require_finite
 
 _ROLES = {"ids": "id", "labels": "label", "templates": "template"}
 _METADATA = "metadata_"
+_BLOCK = 2**22
+_NAME_LENGTHS = 26  # where a zip archive says how long a member's name and the field after it are
 
 
 def npz_source(path: Path, names: Names, *, metadata: bool) -> Source:
@@ -77,6 +81,33 @@ def npz_source(path: Path, names: Names, *, metadata: bool) -> Source:
                     yield Batch(vectors, items_of(piece, roles, str(path), first, metadata=metadata))
 
     return Source(str(path), dim, kind, count, roles, file_stamp(path), batches, npz_space(arrays, path))
+
+
+def mapped_array(path: Path, name: str) -> npt.NDArray[Any] | None:
+    """An array of an `.npz` as a memory map, its checksum compared; None where it is compressed or no plain array.
+
+    Raises:
+        InputError: the archive is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            about = archive.getinfo(f"{name}.npy")
+            shape, dtype = _header(file)
+            if about.compress_type != zipfile.ZIP_STORED or dtype.hasobject or 0 in shape:
+                return None
+            start = file.tell()
+            # read to the end, where the checksum is compared
+            while file.read(_BLOCK):
+                pass
+        with path.open("rb") as whole:
+            whole.seek(about.header_offset + _NAME_LENGTHS)
+            beside = sum(struct.unpack("<HH", whole.read(4)))
+    except ValueError:
+        return None
+    except (*UNREADABLE, struct.error) as error:
+        raise InputError(f"{path} cannot be read as .npz: it is damaged or cut short") from error
+    offset = about.header_offset + _NAME_LENGTHS + 4 + beside + start
+    return np.memmap(path, dtype=dtype, mode="r", shape=shape, offset=offset)
 
 
 def npz_space(arrays: dict[str, Any], path: Path) -> Space | None:

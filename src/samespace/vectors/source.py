@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +67,8 @@ class Source:
     array: Floats | None = None
     declared: Declared | None = None
 
-    def read(self) -> tuple[Floats, pyarrow.Table]:
-        """All vectors and all items, in memory.
+    def read(self, *, mapped: bool = False) -> tuple[Floats, pyarrow.Table]:
+        """All vectors and all items, in memory; with `mapped` the vectors in a temporary file, where there is room.
 
         Raises:
             InputError: the source is empty, or holds what is no vector.
@@ -75,7 +78,7 @@ class Source:
         parts, items, filled = [], [], 0
         whole = self.array
         if whole is None and self.count is not None:
-            whole = np.empty((self.count, self.dim), dtype=self.dtype)
+            whole = _room((self.count, self.dim), np.dtype(self.dtype), mapped=mapped)
         for batch in self.batches(0):
             if whole is None:
                 parts.append(batch.vectors)
@@ -87,6 +90,17 @@ class Source:
             raise InputError(f"{self.name} holds no vectors")
         vectors = whole[:filled] if whole is not None else np.concatenate(parts)
         return vectors, typed_items(pyarrow.concat_tables(items), self.textual)
+
+
+def _room(shape: tuple[int, int], dtype: np.dtype[Any], *, mapped: bool) -> Floats:
+    """An empty array, in memory or mapped from a temporary file that nobody else sees."""
+    size = shape[0] * shape[1] * dtype.itemsize
+    if mapped and size and hasattr(os, "posix_fallocate"):
+        # without room, writing to a mapped file would end the process
+        with suppress(OSError), tempfile.TemporaryFile() as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+    return np.empty(shape, dtype=dtype)
 
 
 def float_of(dtype: np.dtype[Any]) -> type[np.float16] | type[np.float32]:

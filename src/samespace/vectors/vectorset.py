@@ -16,7 +16,7 @@ from samespace.files import UNREADABLE, read_json, read_npz, replacing_folder, w
 from samespace.names import require_names
 from samespace.space import Links, Space, require_comparable
 from samespace.vectors.declared import Declared
-from samespace.vectors.npz import npz_space
+from samespace.vectors.npz import mapped_array, npz_space
 from samespace.vectors.opening import source_of, split_address
 from samespace.vectors.source import Source, float_of, item_arrays
 from samespace.vectors.truncation import truncated
@@ -201,7 +201,7 @@ class VectorSet:
         write_json(folder / "space.json", about)
 
     @classmethod
-    def load(cls, path: str | Path, declared: Declared | None = None) -> VectorSet:
+    def load(cls, path: str | Path, declared: Declared | None = None, *, mapped: bool = False) -> VectorSet:
         """Open a vector set: a folder written by `save` (memory-mapped) or a bare file, which is read whole.
 
         An `.npz` holds `vectors` and optionally `labels`, `ids` and `templates`; `.parquet`, `.arrow`, `.feather` and
@@ -209,27 +209,35 @@ class VectorSet:
         Columns go by their usual names, or by options after the path: `t.parquet,vector=new,id=sku`. What declares no
         space is said to be of a model by `declared`, or by its name after the path: `old.npz,space=clip,revision=v1`.
 
+        With `mapped` vectors stay out of memory where they can: those of an uncompressed `.npz` are left in the file,
+        which must then not be written to, those of a table are put into a temporary file.
+
         Raises:
             InputError: the path is missing, truncated or malformed, a vector is not finite, or a model is
                 named although the space is declared.
         """
         source = source_of(path)
         text, _, after = split_address(path)
-        found = cls._bare(Path(text)) if source is None else cls._read(source)
+        found = cls._bare(Path(text), mapped) if source is None else cls._read(source, mapped)
         if (said := declared or after) is None:
             return found
         said.require(found.dim, found.space, found.name)
         return replace(found, space=said.space((block for _, block in found.blocks()), found.dim))
 
     @classmethod
-    def _bare(cls, path: Path) -> VectorSet:
+    def _bare(cls, path: Path, mapped: bool) -> VectorSet:
         if path.is_dir():
             return cls._load_folder(path)
         what = (
             "a vector set: a folder made by 'samespace embed', an .npz with 'vectors' and 'labels', or "
             ".parquet, .arrow, .feather, .csv, .npy"
         )
-        arrays, names = read_npz(path, ("vectors", "labels", "ids", "templates", "space"), what)
+        wanted = ["labels", "ids", "templates", "space"]
+        names = read_npz(path, (), what)[1] if mapped else []
+        vectors = mapped_array(path, "vectors") if "vectors" in names else None
+        arrays, names = read_npz(path, wanted if vectors is not None else ["vectors", *wanted], what)
+        if vectors is not None:
+            arrays["vectors"] = vectors
         if "vectors" not in arrays:
             held = ", ".join(names) or "nothing"
             raise InputError(f"{path} holds no array 'vectors' (it holds {held}); expected 'vectors' and 'labels'")
@@ -237,8 +245,8 @@ class VectorSet:
         return cls.from_arrays(**{**arrays, "space": space}, name=str(path))
 
     @classmethod
-    def _read(cls, source: Source) -> VectorSet:
-        vectors, items = source.read()
+    def _read(cls, source: Source, mapped: bool) -> VectorSet:
+        vectors, items = source.read(mapped=mapped)
         made = cls.from_arrays(vectors, **item_arrays(items), space=source.space, name=source.name)
         return replace(made, origin=str(source.columns))
 

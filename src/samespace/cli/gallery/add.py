@@ -79,7 +79,10 @@ def add(
     values = None if described is None else described.items
     with Gallery.open(location) as gallery:
         if vectors is not None:
-            given, others = VectorSet.load(vectors, declared), [VectorSet.load(path) for path in also]
+            given, others = (
+                VectorSet.load(vectors, declared, mapped=True),
+                [VectorSet.load(path, mapped=True) for path in also],
+            )
             with shown_bar(f"adding {given.name}", len(given), "items", quiet=quiet) as advance:
                 found = gallery.add(given, also=others, metadata=values, update=update, advance=advance)
         else:

@@ -82,7 +82,7 @@ def backfill(
 
     limits = Limits(batch_size=batch_size, lease=lease, items=limit, seconds=seconds, rate=rate, p95=max_p95_ms)
     declared = declared_by(vectors, space_name, revision)
-    given = None if vectors is None else VectorSet.load(vectors, declared)
+    given = None if vectors is None else VectorSet.load(vectors, declared, mapped=True)
     if given is not None and (options["model"] is not None or options["images"] is not None):
         raise click.UsageError("--vectors take the place of --model and --images.")
     with Gallery.open(location) as gallery:

@@ -85,7 +85,7 @@ def create(
 
     given = model_or_space(model, space_of)
     declared = declared_by(vectors, space_name, revision, dim)
-    items = None if vectors is None else VectorSet.load(vectors, declared)
+    items = None if vectors is None else VectorSet.load(vectors, declared, mapped=True)
     if items is not None:
         _require_fit(items, given)
     elif given is None:
