@@ -91,3 +91,8 @@ def test_checking_vectors(folder: Path) -> None:
 
 def test_probing_vectors(folder: Path) -> None:
     assert loaded_by("probe", str(folder / "vectors"), "--replicates", "100") == []
+
+
+def test_searching_vectors_does_not_load_what_judges_them(folder: Path) -> None:
+    command = ("gallery", "search", str(folder / "gallery"), str(folder / "vectors"), "-k", "1", "--quiet")
+    assert loaded_by(*command, heavy=("samespace.evaluate", "samespace.prototypes")) == []

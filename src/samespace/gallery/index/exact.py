@@ -105,7 +105,7 @@ class Candidates:
 
     def by_part(self) -> Iterator[tuple[int, Ints]]:
         """Each part that has candidates, and which these are."""
-        for number in np.unique(self.part).tolist():
+        for number in np.flatnonzero(np.bincount(self.part)).tolist():
             yield number, np.flatnonzero(self.part == number)
 
 

@@ -1,14 +1,15 @@
 """The nearest items of several spaces in one pass, by graphs or by scans, at the cost of a search of one space.
 
-Each space's graph is walked with a width in proportion to the items that the space serves, and what all of them propose
-is scored and sorted as one list. Where a query finds more in a space than such a walk is made for, all of its walks
-are repeated at the width of a search of one space; where graphs come back with too little, every row is looked at.
+Each space's graph is walked with a width in proportion to the items that the space serves, at least half of the full
+one, and what all of them propose is scored and sorted as one list. Where a query finds more in a space than such a walk
+is made for, its walks are repeated at full width; where graphs come back with too little, every row is looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ Effort = Literal["shared", "full", "scan"]
 
 _NEXT: dict[Effort, Effort] = {"shared": "full", "full": "scan"}
 _QUERIES = 256
-_LEAST_SHARE = 0.3
+_LEAST_SHARE = 0.5
 # a walk of half of the width finds 8 of the 10 best as surely as a full one all 10, and any few
 _SHARED, _FEW = 1.6, 16
 
@@ -51,7 +52,7 @@ class SpaceSearch:
 
     def asked(self, queries: Any) -> SpaceSearch:
         """The same for some of the queries, by place or mask."""
-        return replace(self, queries=np.ascontiguousarray(self.queries[queries]))
+        return SpaceSearch(self.generation, np.ascontiguousarray(self.queries[queries]), self.parts, self.walk)
 
     def candidates(self, k: int, effort: Effort, share: float) -> Candidates:
         """Rows among which the `k` best are, or are likely to be."""
@@ -83,6 +84,8 @@ def nearest_of_all(spaces: Sequence[SpaceSearch], k: int, key: Key, *, exact: bo
     walks = [one for one in spaces if one.walk is not None]
     effort: Effort = "scan" if exact or not walks else "shared" if len(spaces) > 1 else "full"
     count = len(spaces[0].queries) if spaces else 0
+    if 0 < count <= _QUERIES:
+        return _nearest(spaces, k, key, effort)
     found = []
     for start in range(0, count, _QUERIES):
         some = [one.asked(slice(start, start + _QUERIES)) for one in spaces]
@@ -94,7 +97,7 @@ def _nearest(spaces: Sequence[SpaceSearch], k: int, key: Key, effort: Effort) ->
     count, live = len(spaces[0].queries), sum(one.live for one in spaces)
     shares = [1.0 if effort == "full" else max(_LEAST_SHARE, one.live / max(1, live)) for one in spaces]
     chosen = [one.candidates(k, effort, share) for one, share in zip(spaces, shares, strict=True)]
-    found = Found.joined([_scored(one, some, key) for one, some in zip(spaces, chosen, strict=True)])
+    found = _scored(spaces, chosen, key)
     places = found.best(k)
     again = np.zeros(count, dtype=np.bool_)
     if effort != "scan":
@@ -106,7 +109,7 @@ def _nearest(spaces: Sequence[SpaceSearch], k: int, key: Key, effort: Effort) ->
                 again |= np.bincount(hits, minlength=count) > share * max(_SHARED * k, _FEW)
     if again.any():
         places = places[~again[found.query[places]]]
-    _require_whole(spaces, chosen, places)
+    require_whole(*_together(spaces, chosen, places))
     if not again.any():
         return found.take(places)
     repeated = _nearest([one.asked(again) for one in spaces], k, key, _NEXT[effort])
@@ -114,19 +117,35 @@ def _nearest(spaces: Sequence[SpaceSearch], k: int, key: Key, effort: Effort) ->
     return both.take(np.argsort(both.query, kind="stable"))
 
 
-def _scored(space: SpaceSearch, chosen: Candidates, key: Key) -> Found:
-    raw, items = rescored(space.parts, space.queries, chosen)
-    generation = np.full(len(raw), space.generation)
-    return Found(chosen.query, generation, items, raw, key(space.generation, raw))
+def _scored(spaces: Sequence[SpaceSearch], chosen: Sequence[Candidates], key: Key) -> Found:
+    """All candidates of all spaces, one space after another."""
+    sizes = [len(some.query) for some in chosen]
+    if len({one.queries.shape[1] for one in spaces}) == 1:
+        # one look at all rows costs less than one for each space
+        parts, every = _together(spaces, chosen)
+        shifts = np.repeat(len(spaces[0].queries) * np.arange(len(spaces)), sizes)
+        asked = np.concatenate([one.queries for one in spaces])
+        raw, items = rescored(parts, asked, Candidates(every.query + shifts, every.part, every.place))
+    else:
+        pairs = [rescored(one.parts, one.queries, some) for one, some in zip(spaces, chosen, strict=True)]
+        raw, items = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    ends = list(accumulate(sizes))
+    keys = [key(one.generation, raw[end - size : end]) for one, end, size in zip(spaces, ends, sizes, strict=True)]
+    generations = np.repeat([one.generation for one in spaces], sizes)
+    return Found(np.concatenate([some.query for some in chosen]), generations, items, raw, np.concatenate(keys))
 
 
-def _require_whole(spaces: Sequence[SpaceSearch], chosen: Sequence[Candidates], places: Ints) -> None:
-    """Refuse answers, by place among the candidates of all spaces, that are not what was written."""
-    start = 0
-    for one, some in zip(spaces, chosen, strict=True):
-        mine = places[(places >= start) & (places < start + len(some.query))] - start
-        require_whole(one.parts, some.take(mine))
-        start += len(some.query)
+def _together(
+    spaces: Sequence[SpaceSearch], chosen: Sequence[Candidates], places: Any = slice(None)
+) -> tuple[list[Part], Candidates]:
+    """The parts of all spaces in a row, and the candidates in these, some of them by place."""
+    starts = [0, *accumulate(len(one.parts) for one in spaces)]
+    every = Candidates(
+        np.concatenate([some.query for some in chosen])[places],
+        np.concatenate([some.part + start for some, start in zip(chosen, starts, strict=False)])[places],
+        np.concatenate([some.place for some in chosen])[places],
+    )
+    return [part for one in spaces for part in one.parts], every
 
 
 def _shifted(found: Found, queries: Ints) -> Found:

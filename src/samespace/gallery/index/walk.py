@@ -89,7 +89,7 @@ class Walk:
         """Rows of the graph that may be among the `k` nearest; `share` of a full search's width is walked."""
         query, row = walked(self.places.graph, queries, k, self.live, self._selector, share)
         part = self.places.part[row]
-        if (part < 0).any():
+        if len(part) and part.min() < 0:
             query, row, part = query[part >= 0], row[part >= 0], part[part >= 0]
         return Candidates(query, part.astype(np.int64), self.places.place[row].astype(np.int64))
 

@@ -60,14 +60,14 @@ class Order:
 
         All maps of a calibration are increasing, so the `k` best by this key are among the `k` best of their spaces.
         """
-        calibration = self.calibrations[generation]
         score = self.score(generation, raw)
-        left_out = np.zeros(len(raw), dtype=np.bool_)
+        key = raw if self.by == "raw" else score
+        calibration = self.calibrations[generation]
         if calibration is not None and self.min_score is not None:
-            left_out |= score < self.min_score
+            key = np.where(score < self.min_score, np.nan, key)
         if calibration is not None and self.min_level is not None:
-            left_out |= calibration.level(raw) < self.min_level
-        return np.where(left_out, np.nan, raw if self.by == "raw" else score)
+            key = np.where(calibration.level(raw) < self.min_level, np.nan, key)
+        return key
 
 
 def merged(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samespace.errors import GalleryError
-from samespace.evaluate.certificate import SweepResult
 from samespace.gallery.backfill.order import ORDERS
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
@@ -19,6 +18,9 @@ from samespace.gallery.ledger.state import Link, State
 from samespace.gallery.upgrade.permissions import Permissions
 from samespace.space import Space
 from samespace.typed import read
+
+if TYPE_CHECKING:
+    from samespace.evaluate.certificate import SweepResult
 
 _OVERHEAD = 64  # bytes of a vector row besides the vector
 _TRIAL_SECONDS = 3.0
@@ -192,6 +194,8 @@ def _sweep_from(links: Iterable[Link], gallery: int | None) -> SweepResult | Non
     certificate = next((link.certificate for link in links if link.gallery == gallery and link.certificate), None)
     if certificate is None or certificate.get("sweep") is None:
         return None
+    from samespace.evaluate.certificate import SweepResult
+
     sweep = read(SweepResult, certificate["sweep"], "the certificate in the gallery: 'sweep'")
     asked = [name for name in certificate.get("metrics", ()) if name in sweep.metrics]
     return replace(sweep, metrics=(*asked, *(name for name in sweep.metrics if name not in asked)))
