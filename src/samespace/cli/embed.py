@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     type=PATH,
     help="With --views: the recipe of the training to come, whose augment section says which changes.",
 )
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Embed only the I-th of N parts of the images, beside other processes or machines; the last one joins all.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
 @device_option
 @quiet_option
@@ -53,6 +58,7 @@ def embed(
     broken: str,
     views: int | None,
     recipe: Path | None,
+    shard: str | None,
     batch_size: int,
     device: str,
     quiet: bool,
@@ -72,6 +78,9 @@ def embed(
     For an encoder of texts SOURCE is a file of JSON lines, CSV, TSV or Parquet with a text a row: columns id, text and
     label, or as named after the path: items.parquet,text=body,id=sku. A title stands before its text.
 
+    With --shard I/N each of N such commands does its part, at any time and on any machine that sees the folder of OUT,
+    which appears once all are done.
+
     With --views K, OUT receives vectors of K augmented views of each image, for a training that has no old model at
     hand (compatibility.old_views).
     """
@@ -82,6 +91,7 @@ def embed(
     from samespace.models.extract import embed_to
     from samespace.models.extract import left_out as left_out_of_vectors
     from samespace.models.provenance import save_provenance
+    from samespace.models.sharding import Shard, embed_shard
     from samespace.progress import bar, silent_bar, working
     from samespace.train import embed_views, load_recipe
 
@@ -89,14 +99,17 @@ def embed(
         raise click.UsageError("--allocation and --part go together.")
     if (views is None) != (recipe is None):
         raise click.UsageError("--views and --recipe go together.")
+    if shard is not None and views is not None:
+        raise click.UsageError("--shard is for plain images, not for --views.")
+    part_of_all = None if shard is None else Shard.parse(shard)
     fixed = None
     if views is not None and recipe is not None:
         parsed = load_recipe(recipe)
         fixed = FixedViews(parsed.augment, views, parsed.seed)
     encoder = open_encoder(model, device=device)
     if encoder.modality == "text":
-        if allocation is not None or views is not None:
-            raise click.UsageError("--allocation and --views are for images; this encoder takes texts.")
+        if allocation is not None or views is not None or shard is not None:
+            raise click.UsageError("--allocation, --views and --shard are for images; this encoder takes texts.")
         _embed_texts(encoder, source, out, broken == "skip", batch_size, quiet, json_to)
         return
     embedder = as_image_model(encoder, str(model))
@@ -115,6 +128,18 @@ def embed(
     progress = silent_bar if quiet else bar
     if fixed is not None:
         embed_views(embedder, images, fixed, out, batch_size=batch_size, progress=progress)
+    elif part_of_all is not None:
+        mine = part_of_all.rows(len(images))
+        with progress(f"embedding shard {shard} of {images.name}", len(mine)) as advance:
+            missing = embed_shard(embedder, images, out, part_of_all, batch_size=batch_size, advance=advance)
+        if missing:
+            if write_result({"shard": shard, "count": len(mine), "missing": list(missing)}, json_to):
+                todo = (
+                    f"{len(missing):,} of {part_of_all.count:,} are to come, the next {missing[0]}/{part_of_all.count}"
+                )
+                say(f"{part_of_all.folder(out)}: shard {shard} is done; {todo}")
+            return
+        save_provenance(resolve_model(model), out)
     else:
         with progress(f"embedding {images.name}", len(images)) as advance:
             embed_to(embedder, images, out, batch_size=batch_size, advance=advance)

@@ -31,7 +31,7 @@ def examples(aligned: AlignedSets, tests: Mapping[str, Scores], count: int, seed
     scores: dict[str, list[Floats]] = {name: [] for name in pairs}
     for _, blocks in score_blocks(pairs):
         for name, block in blocks.items():
-            scores[name].append(block)
+            scores[name].append(block.copy())
     whole = {name: np.concatenate(parts) for name, parts in scores.items()}
     return tuple(
         Example(

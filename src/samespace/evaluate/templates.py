@@ -8,9 +8,8 @@ product, taken over blocks of images, which torch shares out over threads: it is
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints, Mask, encode
+from samespace.scoring.threads import in_order
 from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
@@ -217,11 +217,13 @@ def _sums(
         some = slice(ends[place], ends[place + 1])
         return _product(vectors, place * _READ_ROWS, image[some], code[some], share[some], normalize)
 
-    for part in _in_order(work, np.flatnonzero(np.diff(ends)).tolist()):
-        bad.append(part.unusable)
-        if part.sums is not None:
-            sums.index_add_(0, torch.from_numpy(part.code), part.sums)
-            scale[part.code] += part.scale
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        for part in in_order(work, np.flatnonzero(np.diff(ends)).tolist(), pool, 2 * threads):
+            bad.append(part.unusable)
+            if part.sums is not None:
+                sums.index_add_(0, torch.from_numpy(part.code), part.sums)
+                scale[part.code] += part.scale
     return sums, scale, np.concatenate(bad) if bad else np.zeros(0, dtype=np.int64)
 
 
@@ -233,21 +235,6 @@ class _Part:
     code: Ints
     sums: torch.Tensor | None
     scale: Floats
-
-
-def _in_order(work: Callable[[int], _Part], places: list[int]) -> Iterator[_Part]:
-    """The work on each block, a few blocks at once, given back in their order."""
-    import torch
-
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as workers:
-        ahead: deque[Future[_Part]] = deque()
-        for place in places:
-            ahead.append(workers.submit(work, place))
-            if len(ahead) > 2 * threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def _product(vectors: npt.NDArray[Any], start: int, image: Ints, code: Ints, share: Floats, normalize: bool) -> _Part:

@@ -111,6 +111,17 @@ def weigh(codes: Ints, weights: Any, length: int = 0) -> Floats:
     return np.asarray(np.bincount(codes, weights=np.asarray(weights, np.float64), minlength=length), np.float64)
 
 
+def weighed(counts: Ints, codes: Ints, *weights: Any) -> list[Floats]:
+    """Each of some weights (N,) of items with these codes, summed under each row of `counts`: (r,) float64 each.
+
+    Only the identities that occur are looked at, and `counts` (r, identities) is brought to float64 once for all.
+    """
+    present, place = np.unique(codes, return_inverse=True)
+    sums = [weigh(place, one, len(present)) for one in weights]
+    rows = counts if len(present) == counts.shape[1] else counts[:, present]
+    return list((rows.astype(np.float64) @ np.stack(sums, axis=1)).T)
+
+
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Numerator / denominator, NaN where the denominator is zero."""
     return np.asarray(numerator / np.where(denominator > 0, denominator, np.nan))

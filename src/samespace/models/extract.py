@@ -23,7 +23,7 @@ __all__ = ["as_vector_set", "embed", "embed_rows", "embed_to", "left_out", "pick
 
 _BATCHES_BETWEEN_MARKS = 16
 _COPIED_ROWS = 65_536
-_LEFT_OUT = "left_out.json"
+LEFT_OUT = "left_out.json"
 Told = Callable[[ImageSource, Batch], None]
 
 
@@ -109,13 +109,17 @@ def embed_to(
         if not missing or stand_ins:
             return as_vector_set(embedder, source, vectors)
         partial, rows = Path(folder).with_name(Path(folder).name + ".partial"), _others(len(source), missing)
-        write_json(partial / _LEFT_OUT, {str(source.ids[row]): reason for row, reason in sorted(missing.items())})
+        write_json(partial / LEFT_OUT, {str(source.ids[row]): reason for row, reason in sorted(missing.items())})
         _keep_rows(partial / "vectors.npy", rows)
         return as_vector_set(embedder, subset(source, rows), np.load(partial / "vectors.npy", mmap_mode="r"))
 
-    job = {"space": embedder.space.id, "source": source.fingerprint(), "count": len(source)}
     shape = len(source), embedder.embedding_dim
-    return vectors_to(folder, job, shape, batches, finish, advance, missing)
+    return vectors_to(folder, job_of(embedder, source), shape, batches, finish, advance, missing)
+
+
+def job_of(embedder: ImageModel, source: ImageSource) -> dict[str, object]:
+    """What tells the vectors of these images by this model from others."""
+    return {"space": embedder.space.id, "source": source.fingerprint(), "count": len(source)}
 
 
 VectorBatches = Callable[[int], Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]]
@@ -159,7 +163,7 @@ def vectors_to(
 
 def left_out(folder: str | Path) -> tuple[tuple[str, str], ...]:
     """Id and reason of the images that `embed_to` left out of a folder, because they could not be read."""
-    file = Path(folder) / _LEFT_OUT
+    file = Path(folder) / LEFT_OUT
     return tuple(read_json(file, "the images left out").items()) if file.exists() else ()
 
 
@@ -179,7 +183,7 @@ def _write_into(
         # a mark left by another job must never vouch for the empty vectors that follow
         (partial / "progress.json").unlink(missing_ok=True)
         np.lib.format.open_memmap(partial / "vectors.npy", mode="w+", dtype=np.float32, shape=shape).flush()
-    (partial / _LEFT_OUT).unlink(missing_ok=True)
+    (partial / LEFT_OUT).unlink(missing_ok=True)
     vectors = np.lib.format.open_memmap(partial / "vectors.npy", mode="r+")
     advance(done)
     for index, (rows, values) in enumerate(batches(done)):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats
-from samespace.scoring.grid import TABLE_DIGITS
+from samespace.scoring.grid import TABLE_DIGITS, Doubles
 from samespace.scoring.score import score_table
 from samespace.scoring.sides import SideVectors
+from samespace.scoring.threads import in_order, threads
+from samespace.space import Score
 
 Blocks = dict[str, Floats]
 Units = npt.NDArray[np.float32]
@@ -37,30 +40,44 @@ def score_blocks(pairs: ModelPairs, block_size: int | None = None) -> Iterator[t
             128 MB.
 
     Yields:
-        (first query, {name: (q, G) float32}), summed in float64; the arrays are the caller's to use up.
+        (first query, {name: (q, G) float32}), summed in float64; the arrays are the caller's to use up until the next
+        ones come, which take their place.
     """
     queries, gallery = next(iter(pairs.values()))
     size = block_size or max(1, _BLOCK_BYTES // (4 * len(gallery) * (len(pairs) + 2)))
     least, most = _PASS_QUERIES
     at_once = max(least, min(most, _PASS_BYTES // (4 * len(gallery) * len(pairs))))
     step = block_size or max(size, at_once)
-    for first in range(0, len(queries), step):
-        scores = _scores(pairs, first, min(first + step, len(queries)))
-        for start in range(0, min(step, len(queries) - first), size):
-            yield first + start, {name: block[start : start + size] for name, block in scores.items()}
-        del scores
+    # memory that is used again is not handed out, and zeroed, anew by the system for each pass
+    out = {name: np.empty((min(step, len(queries)), len(gallery)), np.float32) for name in pairs}
+    with ThreadPoolExecutor(threads(), "samespace-scores") as pool:
+        for first in range(0, len(queries), step):
+            stop = min(first + step, len(queries))
+            _fill(out, pairs, first, stop, pool)
+            for start in range(0, stop - first, size):
+                part = slice(start, min(start + size, stop - first))
+                yield first + start, {name: block[part] for name, block in out.items()}
 
 
-def _scores(pairs: ModelPairs, start: int, stop: int) -> Blocks:
-    """Scores of queries `start` to `stop` by name; a gallery that several pairs share is read once."""
-    out = {name: np.empty((stop - start, len(gallery)), np.float32) for name, (_, gallery) in pairs.items()}
+def _fill(out: Blocks, pairs: ModelPairs, start: int, stop: int, pool: ThreadPoolExecutor) -> None:
+    """Write the scores of queries `start` to `stop`; a gallery that several pairs share is read once."""
     for gallery in {id(gallery): gallery for _, gallery in pairs.values()}.values():
         left = {name: queries.read(start, stop) for name, (queries, other) in pairs.items() if other is gallery}
-        for first, right in gallery.blocks():
+        longest = None if gallery.score == "cosine" else gallery.longest
+
+        def score(
+            block: tuple[int, Doubles],
+            left: Blocks = left,
+            kind: Score = gallery.score,
+            longest: float | None = longest,
+        ) -> None:
+            first, right = block
             for name, vectors in left.items():
-                longest = None if gallery.score == "cosine" else gallery.longest
-                out[name][:, first : first + len(right)] = score_table(vectors, right, gallery.score, longest=longest)
-    return out
+                table = score_table(vectors, right, kind, longest=longest)
+                out[name][: stop - start, first : first + len(right)] = table
+
+        for _ in in_order(score, gallery.blocks(), pool, threads()):
+            pass
 
 
 def table_blocks(rows: Units, columns: Units, *, memory: int = MEMORY) -> Iterator[tuple[int, Units]]:

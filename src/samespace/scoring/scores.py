@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.identification import Matches
-from samespace.metrics.retrieval import Precisions, places
+from samespace.metrics.retrieval import Precisions
 from samespace.scoring.blocks import Blocks, ModelPairs, score_blocks
 from samespace.scoring.mates import BlockMates, Mates
 from samespace.scoring.tail import Tail, TailCollector
+from samespace.scoring.threads import threads
 
 _SAMPLE_PAIRS = 2_000_000
 
@@ -68,15 +70,14 @@ class Collector:
         if self.stride:
             chosen = scores[(-start) % self.stride :: self.stride]
             self._sample.append(chosen[np.isfinite(chosen)])
-        scores.sort(axis=1)
         mates = np.full((len(scores), block.width), -np.inf, dtype=np.float32)
         mates[block.row[block.keep], block.slot[block.keep]] = genuine
         mates.sort(axis=1)
-        others = scores.shape[1] - places(scores, mates)
+        others, highest = _others(scores, mates)
         best = mates[:, -1]
         self.matches.rank[rows] = np.where(np.isfinite(best), 1 + others[:, -1], 0)
         self.matches.mate[rows] = best
-        self.matches.other[rows] = scores[:, -1]
+        self.matches.other[rows] = highest
         self.precision.fill(rows, mates, others)
 
     def finish(self) -> Scores:
@@ -89,6 +90,22 @@ class Collector:
             tail=self.tail.finish(self.mates),
             sample=np.concatenate(self._sample) if self._sample else np.zeros(0, dtype=np.float32),
         )
+
+
+def _others(scores: Floats, mates: Floats) -> tuple[Ints, Floats]:
+    """How many scores of its row (q, G) are at or above each mate (q, M) ascending, and the highest of the row, (q,).
+
+    Only the scores at or above the weakest mate are sorted. Mates that are −inf, which are none, count all.
+    """
+    others = np.full(mates.shape, scores.shape[1], dtype=np.int64)
+    highest = scores.max(axis=1)
+    for row, (line, mine) in enumerate(zip(scores, mates, strict=True)):
+        real = mine[mine.searchsorted(-np.inf, side="right") :]
+        if len(real):
+            met = line[line >= real[0]]
+            met.sort()
+            others[row, len(mine) - len(real) :] = len(met) - met.searchsorted(real)
+    return others, highest
 
 
 def collect_scores(
@@ -107,13 +124,15 @@ def collect_scores(
     Observers are called with (first query, blocks by name, mates of the block) before the blocks are used up.
     """
     collectors = {name: Collector(mates, tail_size, sampled=sampled) for name in pairs}
-    for start, blocks in score_blocks(pairs, block_size):
-        stop = start + len(next(iter(blocks.values())))
-        block = mates.block(np.arange(start, stop))
-        for observe in observers:
-            observe(start, blocks, block)
-        for name, collector in collectors.items():
-            collector.add(start, blocks.pop(name), block)
-        if progress is not None:
-            progress(stop)
+    with ThreadPoolExecutor(threads(), "samespace-collect") as pool:
+        for start, blocks in score_blocks(pairs, block_size):
+            stop = start + len(next(iter(blocks.values())))
+            block = mates.block(np.arange(start, stop))
+            for observe in observers:
+                observe(start, blocks, block)
+            done = [pool.submit(one.add, start, blocks[name], block) for name, one in collectors.items()]
+            for future in done:
+                future.result()
+            if progress is not None:
+                progress(stop)
     return {name: collector.finish() for name, collector in collectors.items()}

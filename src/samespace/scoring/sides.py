@@ -53,6 +53,7 @@ class SideVectors:
         self._kept: Doubles | None = None
         self.lengths: tuple[float, float] | None = None
         self._checked = False
+        self._lengths = np.full(len(source), np.nan)
         self._codes: Int8Codes | None = None
 
     def __len__(self) -> int:
@@ -149,7 +150,12 @@ class SideVectors:
         if self.stored_as == "float16":
             values = halves(values, name)
         if self.score == "cosine":
-            values, lengths = scaled(values, name, part)
+            lengths = self._lengths[rows]
+            if np.isnan(lengths).any():
+                values, found = scaled(values, name, part)
+                lengths = self._lengths[rows] = found[:, 0]
+            else:
+                values /= lengths[:, None]
         else:
             lengths = np.linalg.norm(values, axis=1)
         if lengths.size:

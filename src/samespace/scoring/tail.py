@@ -41,10 +41,9 @@ class TailCollector:
         if np.count_nonzero(above) > 2 * self.size:
             place = scores.size - self.size
             above = scores >= max(np.partition(scores, place, axis=None)[place], np.finfo(scores.dtype).min)
-        flat = np.flatnonzero(above)
-        row, column = np.divmod(flat, scores.shape[1])
-        self._parts.append((scores.ravel()[flat], row + first_row, column))
-        self.seen += len(flat)
+        row, column = (places.astype(np.int32) for places in np.nonzero(above))
+        self._parts.append((scores[above], row + np.int32(first_row), column))
+        self.seen += len(row)
         if self.seen > 2 * self.size:
             self._compact()
 

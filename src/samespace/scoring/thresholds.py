@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.metrics._arrays import Floats, Ints
-from samespace.metrics.bootstrap import weigh
+from samespace.metrics.bootstrap import weighed
 from samespace.metrics.verification import allowed_count
 
 Codes = npt.NDArray[np.integer[Any]]
@@ -59,7 +59,7 @@ def query_thresholds(rate: Fraction, scores: Floats, identity: Ints, counts: Int
 
     `scores` and `identity` are (Q,), one each for each query, `counts` (r, identities).
     """
-    allowed = _allowed(rate, counts @ weigh(identity, np.ones(len(scores)), counts.shape[1]))
+    allowed = _allowed(rate, weighed(counts, identity, np.ones(len(scores)))[0])
     order = np.argsort(-scores, kind="stable")
     size = min(len(scores), _SPARE + int(_MARGIN * allowed_count(rate, len(scores))))
     place = _within(counts, identity[order[:size]], allowed)
@@ -97,7 +97,7 @@ def weight_above(scores: Floats, identity: Ints, thresholds: Floats, counts: Int
     """
     low, high = thresholds.min(), thresholds.max()
     sure = scores > high
-    total = counts @ weigh(identity[sure], np.ones(np.count_nonzero(sure)), counts.shape[1])
+    (total,) = weighed(counts, identity[sure], np.ones(np.count_nonzero(sure)))
     unsure = (scores > low) & ~sure
     scores, identity = scores[unsure], identity[unsure]
     present = np.unique(identity)

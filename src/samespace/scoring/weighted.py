@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from samespace.metrics._arrays import Floats, Ints
-from samespace.metrics.bootstrap import ratio, weigh
+from samespace.metrics.bootstrap import ratio, weighed
 from samespace.metrics.identification import Matches, TpirProtocol
 from samespace.scoring.scores import Scores
 from samespace.scoring.thresholds import pair_thresholds, query_thresholds, weight_above
@@ -20,8 +20,7 @@ from samespace.scoring.thresholds import pair_thresholds, query_thresholds, weig
 def weighted_mean(values: Floats, identity: Ints, counts: Ints) -> Floats:
     """Mean of the values (Q,) of queries, NaN left out, where each counts as often as its identity (Q,)."""
     usable = ~np.isnan(values)
-    total = counts @ weigh(identity, np.where(usable, values, 0.0), counts.shape[1])
-    return ratio(total, counts @ weigh(identity, usable, counts.shape[1]))
+    return ratio(*weighed(counts, identity, np.where(usable, values, 0.0), usable))
 
 
 def rank_k(matches: Matches, identity: Ints, counts: Ints, k: int) -> Floats:
@@ -34,13 +33,13 @@ def tpir_at_fpir(matches: Matches, identity: Ints, counts: Ints, fpir: Fraction,
     alarm = ~matches.mated if protocol == "open-set" else np.ones_like(matches.mated)
     thresholds = query_thresholds(fpir, matches.other[alarm], identity[alarm], counts)
     right = matches.rank == 1
-    total = counts @ weigh(identity, matches.mated, counts.shape[1])
+    (total,) = weighed(counts, identity, matches.mated)
     return ratio(weight_above(matches.mate[right], identity[right], thresholds, counts), total)
 
 
 def share_above(genuine: Floats, identity: Ints, thresholds: Floats, counts: Ints) -> Floats:
     """Weighted share of genuine scores (P,) strictly above each row's threshold (r,)."""
-    total = counts @ weigh(identity, np.ones(len(genuine)), counts.shape[1])
+    (total,) = weighed(counts, identity, np.ones(len(genuine)))
     return ratio(weight_above(genuine, identity, thresholds, counts), total)
 
 

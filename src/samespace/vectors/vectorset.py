@@ -73,7 +73,7 @@ class VectorSet:
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         """A float32 copy of the vectors of `rows`, (len(rows), D)."""
-        return np.array(self.vectors[rows], dtype=np.float32)
+        return np.asarray(self.vectors[rows], dtype=np.float32)
 
     def rows_of(self, ids: Sequence[str] | Array) -> npt.NDArray[np.int64]:
         """The row of each of these ids, (len(ids),) int64; −1 where the set has no such item."""
