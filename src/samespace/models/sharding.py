@@ -100,7 +100,7 @@ def _join(out: Path, folders: list[Path], job: dict[str, object], name: str) -> 
         if unread := [pair for folder in folders for pair in left_out(folder)]:
             write_json(out.with_name(out.name + ".partial") / LEFT_OUT, dict(unread))
         one = parts[0]
-        labels = None if one.labels is None else np.concatenate([part.labels for part in parts])  # type: ignore[misc]
+        labels = None if one.labels is None else np.concatenate([part.labels for part in parts])
         whole = VectorSet.from_arrays(
             vectors, labels=labels, ids=np.concatenate([part.ids for part in parts]), space=one.space, name=name
         )

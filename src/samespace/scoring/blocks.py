@@ -67,7 +67,7 @@ def _fill(out: Blocks, pairs: ModelPairs, start: int, stop: int, pool: ThreadPoo
 
         def score(
             block: tuple[int, Doubles],
-            left: Blocks = left,
+            left: Mapping[str, Doubles] = left,
             kind: Score = gallery.score,
             longest: float | None = longest,
         ) -> None:

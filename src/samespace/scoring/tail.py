@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from samespace.metrics._arrays import Floats, Ints
 from samespace.scoring.mates import Mates
+
+Places = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +34,7 @@ class TailCollector:
         self.size = size
         self.floor = -np.inf
         self.seen = 0
-        self._parts: list[tuple[Floats, Ints, Ints]] = []
+        self._parts: list[tuple[Floats, Places, Places]] = []
 
     def add(self, scores: Floats, first_row: int) -> None:
         """Take the scores of a block of query rows, (q, G); −inf marks pairs that do not count."""
@@ -42,7 +45,8 @@ class TailCollector:
             place = scores.size - self.size
             above = scores >= max(np.partition(scores, place, axis=None)[place], np.finfo(scores.dtype).min)
         row, column = (places.astype(np.int32) for places in np.nonzero(above))
-        self._parts.append((scores[above], row + np.int32(first_row), column))
+        row += np.int32(first_row)
+        self._parts.append((scores[above], row, column))
         self.seen += len(row)
         if self.seen > 2 * self.size:
             self._compact()
@@ -56,7 +60,7 @@ class TailCollector:
         self._compact()
         scores, row, column = self._parts[0]
         order = np.argsort(-scores)
-        place = column[order]
+        place = column[order].astype(np.int64)
         identities = mates.query_codes[row[order]], mates.gallery_codes[place]
         return Tail(scores[order], *identities, place, len(scores) == total)
 
