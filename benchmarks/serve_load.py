@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         began = time.monotonic()
-        _fill(folder, world, options.rows)
+        _fill(folder, world, options)
         print(f"{options.rows:,} items of {options.dim} dimensions in {time.monotonic() - began:.0f} s", flush=True)
         services = [
             ServiceProcess(str(folder / "shop"), *options.serve, log=folder / f"log-{one}")
@@ -75,11 +76,17 @@ def main() -> None:
         sys.exit(1)
 
 
-def _fill(folder: Path, world: World, rows: int) -> None:
+def _fill(folder: Path, world: World, options: argparse.Namespace) -> None:
+    """Make the gallery and the new vectors, or copy them from where they were made before."""
     old, new = world.spaces
-    with Gallery.create(folder / "shop", old) as gallery:
-        gallery.add(world.set_of(old, 0, rows))
-    world.set_of(new, 0, len(world.labels)).save(folder / "new")
+    place: Path = options.made or folder
+    if not (place / "new").exists():
+        with Gallery.create(place / "shop", old) as gallery:
+            gallery.add(world.set_of(old, 0, options.rows))
+        world.set_of(new, 0, len(world.labels)).save(place / "new")
+    if place != folder:
+        for name in ("shop", "new"):
+            shutil.copytree(place / name, folder / name)
 
 
 def _alike(folder: Path, world: World, services: list[ServiceProcess], options: argparse.Namespace) -> dict[str, Any]:
@@ -296,6 +303,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measured phase")
     parser.add_argument("--backfill", type=float, default=45.0, help="most seconds of the backfill")
     parser.add_argument("--soak", type=float, default=60.0, help="seconds in which memory is looked at")
+    parser.add_argument("--made", type=Path, help="folder to keep the gallery in, for the next run of the same size")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("serve", nargs="*", help="options of samespace serve, after --")
     return parser.parse_args()
