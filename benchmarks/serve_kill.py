@@ -101,7 +101,7 @@ def _story(options: argparse.Namespace, draw: random.Random, most: int) -> dict[
 def _serve(folder: Path, listening: socket.socket) -> None:
     sys.stderr = (folder / "log").open("a")
     serving = Serving({"shop": str(folder / "shop")}, {}, "cpu", None, RequestLimits(), None, None)
-    answer(serving.open(processes=2), listening, warm=True)
+    answer(serving.open(), listening, warm=True)
 
 
 class NotYet(Exception):

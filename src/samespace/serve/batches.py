@@ -26,18 +26,19 @@ class _Waiting(Generic[A, B]):
 class Batches(Generic[A, B]):
     """Batches of waiting requests, of one event loop.
 
-    The first request begins at once. What comes while all threads for batches are busy is put together by its key,
-    up to `most` in size, and begins when one is free: nobody waits for a batch to fill.
+    The first request of a key begins at once. What comes while it is worked on is put together, up to `most` in size,
+    and begins when that has ended: nobody waits for a batch to fill.
 
     Args:
         pool: whose threads do the work, and whose places bound how many requests wait.
-        at_once: batches worked on at once.
+        at_once: batches worked on at once, each of another key.
         most: size of a batch, beyond which the rest goes into the next one.
     """
 
     def __init__(self, pool: Pool, *, at_once: int, most: int) -> None:
-        self._pool, self._free, self._most = pool, at_once, most
+        self._pool, self._at_once, self._most = pool, at_once, most
         self._waiting: dict[Hashable, list[_Waiting[A, B]]] = {}
+        self._busy = set[Hashable]()
 
     async def run(self, key: Hashable, given: A, work: Work[A, B], *, size: int) -> B:
         """The answer to one request out of a batch of those with its key.
@@ -59,12 +60,13 @@ class Batches(Generic[A, B]):
             return answer
 
     def _begin(self) -> None:
-        while self._free and self._waiting:
-            key = next(iter(self._waiting))
+        for key in [one for one in self._waiting if one not in self._busy]:
+            if len(self._busy) >= self._at_once:
+                return
             if batch := self._taken(key):
-                self._free -= 1
+                self._busy.add(key)
                 work = partial(batch[0].work, [one.given for one in batch])
-                asyncio.wrap_future(self._pool.submit(work)).add_done_callback(partial(self._end, batch))
+                asyncio.wrap_future(self._pool.submit(work)).add_done_callback(partial(self._end, key, batch))
 
     def _taken(self, key: Hashable) -> list[_Waiting[A, B]]:
         """The next batch of a key; those whose request was given up are left out."""
@@ -77,8 +79,8 @@ class Batches(Generic[A, B]):
             self._waiting[key] = waiting[count:]
         return waiting[:count]
 
-    def _end(self, batch: list[_Waiting[A, B]], done: asyncio.Future[Sequence[B | Exception]]) -> None:
-        self._free += 1
+    def _end(self, key: Hashable, batch: list[_Waiting[A, B]], done: asyncio.Future[Sequence[B | Exception]]) -> None:
+        self._busy.discard(key)
         self._begin()
         for place, one in enumerate(batch):
             if one.answer.done():

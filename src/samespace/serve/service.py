@@ -40,7 +40,6 @@ class Service:
         encoders: models at hand.
         keys: who may do what; None lets everybody do everything.
         limits: of requests.
-        processes: how many serve the same on this machine.
     """
 
     def __init__(
@@ -50,14 +49,13 @@ class Service:
         encoders: Encoders | None = None,
         keys: KeyRing | None = None,
         limits: Limits | None = None,
-        processes: int = 1,
     ) -> None:
         self.galleries = dict(galleries)
         self.encoders = encoders or Encoders({})
         self.keys = keys
         self.limits = limits or Limits()
         self.pool = Pool(self.limits.threads, self.limits.waiting)
-        at_once = max(1, min(self.limits.threads, (os.cpu_count() or 1) // processes))
+        at_once = min(self.limits.threads, max(2, os.cpu_count() or 1))
         self.searches: Batches[Vectors, Answer] = Batches(self.pool, at_once=at_once, most=_SEARCHED_AT_ONCE)
         self.jobs = Jobs(self.galleries)
         self.pictures = Pictures()

@@ -54,8 +54,8 @@ class Serving:
     hosts: tuple[str, ...] | None
     tls: tuple[Path, Path] | None
 
-    def open(self, *, processes: int = 1) -> Service:
-        """Galleries and models of one of several processes.
+    def open(self) -> Service:
+        """Open galleries and models.
 
         Raises:
             SamespaceError: a gallery or the keys cannot be used.
@@ -74,7 +74,7 @@ class Serving:
                 gallery.close()
             raise
         encoders = Encoders(self.models, self.device)
-        return Service(opened, encoders=encoders, keys=keys, limits=self.limits, processes=processes)
+        return Service(opened, encoders=encoders, keys=keys, limits=self.limits)
 
 
 def serve(serving: Serving, listening: socket.socket, *, workers: int = 1) -> None:
@@ -102,7 +102,7 @@ class _Supervisor:
     """Keeps a number of workers alive."""
 
     def __init__(self, serving: Serving, listening: socket.socket, workers: int) -> None:
-        self._work = (serving, listening, workers)
+        self._work = (serving, listening)
         self._processes: dict[BaseProcess, float] = {}
         self._due = [0.0] * workers
         self._pause = 0.0
@@ -159,7 +159,7 @@ class _Supervisor:
                 process.kill()
 
 
-def _answer(serving: Serving, listening: socket.socket, workers: int) -> None:
+def _answer(serving: Serving, listening: socket.socket) -> None:
     """What a worker does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -167,7 +167,7 @@ def _answer(serving: Serving, listening: socket.socket, workers: int) -> None:
         from samespace.serve.app import answer, log_as_json
 
         log_as_json()
-        service = serving.open(processes=workers)
+        service = serving.open()
         answer(service, listening, hosts=serving.hosts, tls=serving.tls, warm=True)
     except KeyboardInterrupt:
         # uvicorn has finished what was under way, and raises the signal again
