@@ -157,7 +157,7 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
     for rows in reader.batches(generation):
         total += len(rows.items)
         torn += damaged(rows)
-        lengths = np.linalg.norm(rows.values.astype(np.float64), axis=1)
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows.values, rows.values, dtype=np.float64))
         longest = max(longest, float(np.fmax.reduce(lengths)))
         fine = abs(lengths - 1) <= _NORM_SLACK if space.normalized else np.isfinite(rows.values).all(axis=1)
         bent += int((~fine).sum())

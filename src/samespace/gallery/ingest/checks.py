@@ -93,5 +93,5 @@ def require_calibrated(state: State) -> None:
 def damaged(rows: Rows) -> int:
     """How many stored vectors are not what was written, as far as there are checksums of them."""
     values = np.ascontiguousarray(rows.values, dtype="<f4")
-    checksums = np.fromiter((zlib.crc32(row.tobytes()) for row in values), dtype=np.int64, count=len(values))
+    checksums = np.fromiter(map(zlib.crc32, values), dtype=np.int64, count=len(values))
     return int(((checksums != rows.checksums) & (rows.checksums != UNKNOWN_CHECKSUM)).sum())
