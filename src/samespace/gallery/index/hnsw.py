@@ -110,7 +110,7 @@ def available() -> bool:
 
 def few_rows(graph_from: int) -> int:
     """How many rows a space must have for a graph where others serve with it, and all together have `graph_from`."""
-    return graph_from // 50
+    return max(1, graph_from // 50)
 
 
 def walked(
