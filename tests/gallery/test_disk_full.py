@@ -12,6 +12,7 @@ import pytest
 
 from samespace.errors import GalleryError
 from samespace.gallery import Gallery
+from samespace.gallery.backfill.worker import Worker
 from samespace.metrics.calibration import Calibration
 from samespace.space import Space
 from samespace.vectors import VectorSet
@@ -83,6 +84,28 @@ def test_a_backfill_on_a_full_disk_keeps_what_is_done(small: Path) -> None:
         (small / "ballast").unlink()
         assert gallery.backfill(vectors=later).stored == 1500 - stored
         assert gallery.doctor().healthy
+
+
+def test_no_item_is_given_up_because_the_store_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Worker, *done: object) -> None:
+        raise GalleryError("the disk is full")
+
+    new = Space(weights="wider", preprocessing="none", dim=64, normalized=True, name="wider")
+    vectors = made(2)
+    later = VectorSet.from_arrays(vectors.vectors, ids=vectors.ids, space=new)
+    with Gallery.create(tmp_path / "gallery", SPACE) as gallery:
+        gallery.add(vectors)
+        gallery.upgrade(new, accept_uncertified=True)
+        with gallery.ledger.write() as writer:
+            for other in (1, 2):
+                writer.put_calibration(2, other, _calibration(), "made up")
+        with monkeypatch.context() as patched:
+            patched.setattr(Worker, "_store", full)
+            for _ in range(14):
+                with pytest.raises(GalleryError, match="disk is full"):
+                    gallery.backfill(vectors=later)
+        done = gallery.backfill(vectors=later)
+        assert (done.stored, dict(done.failed)) == (2, {})
 
 
 def _calibration() -> Calibration:

@@ -95,8 +95,10 @@ class Worker:
         heart = threading.Thread(target=self._stay_alive, daemon=True)
         for thread in (*threads, heart):
             thread.start()
+        embedded = False
         try:
             self._embed()
+            embedded = True
         except BaseException:
             self.stop.set()
             raise
@@ -107,7 +109,7 @@ class Worker:
                 thread.join()
             self._over.set()
             heart.join()
-            self._release()
+            self._release(counted=not embedded or any(not isinstance(one, GalleryError) for one in self._errors))
         if self._errors:
             raise self._errors[0]
         self._progress.seconds = time.monotonic() - self._began
@@ -292,10 +294,15 @@ class Worker:
             writer.heartbeat(worker)
             writer.renew(self.generation, self.owner, now + self.limits.lease)
 
-    def _release(self) -> None:
-        """Free what was claimed and not embedded; the claims of a worker that was killed end with their lease."""
+    def _release(self, *, counted: bool) -> None:
+        """Free what was claimed and not embedded; the claims of a worker that was killed end with their lease.
+
+        The try is `counted` unless it was the store that failed, for that is not the fault of any item.
+        """
         try:
             with self.ledger.write() as writer:
+                if not counted:
+                    writer.release_others(self.generation, self.owner, [])
                 writer.release_owned(self.generation, self.owner)
                 writer.end_worker(self.owner)
         except GalleryError as error:
