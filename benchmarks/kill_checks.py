@@ -16,6 +16,7 @@ from samespace.gallery.index.open import INDEX
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Item, State
+from samespace.vectors import VectorSet
 
 BATCH = 50
 
@@ -147,21 +148,33 @@ class Look:
         wrong = []
         with Gallery.open(self.place) as gallery:
             queries = self.world.old_queries if state.query == 1 else self.world.queries
-            first = gallery.search(queries, k=12, count=False).hits
+            first = gallery.search(queries, k=12, exact=True, count=False).hits
             for hits, wanted in zip(first, brute_force(gallery, queries, 12), strict=True):
                 if len({hit.item for hit in hits}) != len(hits):
                     wrong.append("I6: an item was found twice")
                 if [(hit.item, hit.space) for hit in hits] != wanted:
                     wrong.append("I6, I7: a search with the index files differs from brute force")
                     break
+            wrong += _approximate(gallery, queries)
         if not self.place.startswith("postgres"):
             aside = Path(tempfile.mkdtemp(prefix="kill-copy-"))
             shutil.copytree(self.place, aside / "gallery", ignore=shutil.ignore_patterns(INDEX))
             with Gallery.open(aside / "gallery") as gallery:
-                if gallery.search(queries, k=12, count=False).hits != first:
+                if gallery.search(queries, k=12, exact=True, count=False).hits != first:
                     wrong.append("I8: without index files a search differs")
             shutil.rmtree(aside)
         return wrong
+
+
+def _approximate(gallery: Gallery, queries: VectorSet) -> list[str]:
+    """What is wrong with an approximate search, as far as there is a graph to search by."""
+    everything = gallery.search(queries, k=max(1, len(gallery)), exact=True, count=False).hits
+    near = gallery.search(queries, k=5, count=False).hits
+    if any(not set(some) <= set(all_hits) for some, all_hits in zip(near, everything, strict=True)):
+        return ["I6: an approximate search answered with another score or space than the exact one"]
+    met = sum(len(set(some) & set(best[:5])) for some, best in zip(near, everything, strict=True))
+    due = sum(len(best[:5]) for best in everything)
+    return [f"I6: an approximate search found {met} of {due}"] if met < 0.9 * due else []
 
 
 def _sealing(state: State) -> bool:

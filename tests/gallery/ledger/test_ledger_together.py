@@ -15,7 +15,7 @@ import pytest
 
 from samespace.errors import GalleryError
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.state import NewItem
+from samespace.gallery.ledger.state import NewItem, WorkerStatus
 
 from ..conftest import NEW, OLD
 
@@ -96,6 +96,18 @@ def test_workers_in_threads_embed_everything_once(ledger: Ledger) -> None:
     assert sorted(taken) == numbers.tolist()
     with ledger.read() as reader:
         assert reader.unserved([2]).tolist() == []
+
+
+def test_the_threads_of_a_worker_say_that_it_is_alive_at_the_same_moment(ledger: Ledger) -> None:
+    def say(done: int) -> None:
+        for turn in range(10):
+            with ledger.claiming() as writer:
+                writer.heartbeat(WorkerStatus(f"worker-{turn}", 1, 1.0, 100.0 + done, done, 0, ""))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(say, range(8)))
+    with ledger.read() as reader:
+        assert len(reader.workers(0.0)) == 10
 
 
 def test_revisions_rise_in_the_order_of_commits(ledger: Ledger) -> None:

@@ -137,9 +137,11 @@ class WorkQueue(WorkList):
 
     def heartbeat(self, worker: WorkerStatus) -> None:
         """Store that a worker is alive and how far it has come; workers silent for a day are forgotten."""
-        self.session.run("DELETE FROM worker WHERE owner = ? OR seen < ?", [worker.owner, worker.seen - _FORGOTTEN])
+        self.session.run("DELETE FROM worker WHERE seen < ?", [worker.seen - _FORGOTTEN])
+        # a worker's threads may say so at the same moment
         self.session.run(
-            "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (owner) DO UPDATE SET space = excluded.space, "
+            "seen = excluded.seen, done = excluded.done, failed = excluded.failed, note = excluded.note",
             [worker.owner, worker.generation, worker.started, worker.seen, worker.done, worker.failed, worker.note],
         )
 
