@@ -103,10 +103,11 @@ class Candidates:
         """Some of them, by place or mask."""
         return Candidates(self.query[places], self.part[places], self.place[places])
 
-    def by_part(self) -> Iterator[tuple[int, Ints]]:
-        """Each part that has candidates, and which these are."""
-        for number in np.flatnonzero(np.bincount(self.part)).tolist():
-            yield number, np.flatnonzero(self.part == number)
+    def runs(self, parts: Sequence[Part]) -> Iterator[tuple[Segment, slice]]:
+        """The segment of each part that has candidates, and which these are, where they are sorted by part."""
+        if len(self.part):
+            bounds = [0, *(np.flatnonzero(self.part[1:] != self.part[:-1]) + 1).tolist(), len(self.part)]
+            yield from ((parts[self.part[start]].segment, slice(start, end)) for start, end in pairwise(bounds))
 
 
 def nearest(parts: Sequence[Part], queries: Vectors, k: int) -> list[Neighbours]:
@@ -243,12 +244,9 @@ def require_whole(parts: Sequence[Part], chosen: Candidates) -> None:
     Raises:
         DamagedFile: with the names of the files.
     """
-    damaged = []
-    for number, which in chosen.by_part():
-        segment = parts[number].segment
-        if segment.name and segment.damaged(np.unique(chosen.place[which])):
-            damaged.append(segment.name)
-    if damaged:
+    chosen = chosen.take(np.argsort(chosen.part, kind="stable"))
+    runs = ((segment, chosen.place[some]) for segment, some in chosen.runs(parts) if segment.name)
+    if damaged := [segment.name for segment, places in runs if segment.damaged(places)]:
         raise DamagedFile(damaged)
 
 
@@ -258,14 +256,15 @@ def rescored(parts: Sequence[Part], queries: Vectors, chosen: Candidates) -> tup
     items = np.empty(len(chosen.query), dtype=np.int64)
     step = max(1, _RESCORED_BYTES // (8 * max(1, queries.shape[1])))
     score = parts[0].segment.score if parts else "cosine"
+    order = np.argsort(chosen.part, kind="stable")
     for start in range(0, len(raw), step):
-        some = chosen.take(slice(start, start + step))
-        rows = np.empty((len(some.query), queries.shape[1]), dtype=np.float32)
-        for number, which in some.by_part():
-            segment, place = parts[number].segment, some.place[which]
-            rows[which], items[start + which] = segment.values[place], segment.items[place]
+        which = order[start : start + step]
+        some = chosen.take(which)
+        rows = np.empty((len(which), queries.shape[1]), dtype=np.float32)
+        for segment, run in some.runs(parts):
+            rows[run], items[which[run]] = segment.values[some.place[run]], segment.items[some.place[run]]
         asked = queries[some.query] if len(queries) > 1 else queries
-        raw[start : start + step] = compare(rows.astype(np.float64), asked.astype(np.float64), score)
+        raw[which] = compare(rows.astype(np.float64), asked.astype(np.float64), score)
     return raw, items
 
 
