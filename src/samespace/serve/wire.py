@@ -34,7 +34,7 @@ def _kept(text: str) -> str:
 Text = Annotated[str, AfterValidator(_kept)]
 Whole = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 Scalar = StrictBool | Whole | Annotated[StrictFloat, Field(allow_inf_nan=False)] | Text
-OrderName = Literal["random", "centre", "traffic", "both"]
+OrderName = Literal["random", "centre", "distance", "traffic", "both"]
 
 
 class Body(BaseModel):

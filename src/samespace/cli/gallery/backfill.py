@@ -102,8 +102,7 @@ def _order(order: str | None) -> Order | Custom | None:
     from samespace.errors import InputError, suggest
     from samespace.gallery.backfill.order import read_order
 
-    # `distance` is of earlier versions
-    if order is None or order in (*ORDERS, "distance"):
+    if order is None or order in ORDERS:
         return order  # type: ignore[return-value]
     if not Path(order).exists():
         raise InputError(f"there is no order and no file '{order}'; {suggest(order, ORDERS)}, or a file of priorities")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from samespace.vectors.declared import Declared
 
 # as in gallery.backfill.order, which the command line need not load for its help
-ORDERS = ("random", "centre", "traffic", "both")
+ORDERS = ("random", "centre", "distance", "traffic", "both")
 
 gallery_argument = click.argument("location", metavar="GALLERY")
 calibrate_option = click.option(

@@ -19,8 +19,7 @@ from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
 
 Order = Literal["random", "centre", "distance", "traffic", "both"]
-ORDERS = ("random", "centre", "traffic", "both")
-"""Those that are offered; `distance`, of earlier versions, was worse than `random` at rank@1 and no better at mAP."""
+ORDERS: tuple[str, ...] = get_args(Order)
 Priorities = npt.NDArray[np.float64]
 Custom = Mapping[str, float] | Callable[[Sequence[str]], Sequence[float]]
 """The user's own order: a number for each id, the highest first; ids without one come last."""
@@ -47,7 +46,7 @@ def priorities(
     """
     if not isinstance(order, str):
         return _custom(ledger, items, order)
-    if order not in get_args(Order):
+    if order not in ORDERS:
         raise InputError(f"there is no order '{order}'; {suggest(order, ORDERS)}, or a file of ids and priorities")
     if order == "random":
         return np.random.default_rng(seed).permutation(len(items)).astype(np.float64)

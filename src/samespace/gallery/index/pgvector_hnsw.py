@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 
 from samespace.gallery.ledger.postgres import PostgresEngine
-from samespace.gallery.ledger.reader import Session
 from samespace.gallery.ledger.state import StoredSpace
+from samespace.gallery.ledger.transaction import Session
 
 MOST_DIMS = 2000
 """More dimensions pgvector does not index."""

@@ -13,10 +13,11 @@ from samespace.gallery.ledger.adopted import AdoptedTable
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.migrations import brought_up
 from samespace.gallery.ledger.queue import WorkQueue
-from samespace.gallery.ledger.reader import Engine, LedgerReader
+from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.schema import FORMAT
 from samespace.gallery.ledger.sqlite import SqliteEngine
 from samespace.gallery.ledger.state import State
+from samespace.gallery.ledger.transaction import Engine
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.space import Score, Space
 from samespace.typed import plain

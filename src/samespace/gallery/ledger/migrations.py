@@ -9,8 +9,8 @@ import logging
 import re
 
 from samespace.errors import GalleryError
-from samespace.gallery.ledger.reader import Engine
 from samespace.gallery.ledger.schema import FORMAT, POSTGRES_FILLED, POSTGRES_WORK, SQLITE_FILLED, SQLITE_WORK
+from samespace.gallery.ledger.transaction import Engine
 from samespace.gallery.ledger.writer import LedgerWriter
 
 LOG = logging.getLogger("samespace.gallery")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -22,43 +22,29 @@ from samespace.gallery.ledger.state import (
     Upgrade,
     UpgradeState,
     Vectors,
-    Work,
-    WorkerStatus,
 )
+from samespace.gallery.ledger.transaction import ALTERED, Engine, Session, column, listing, none, parts_of
+from samespace.gallery.ledger.work_reader import WorkReader
 from samespace.gallery.serving import has_vector_sql, served_sql
 from samespace.metrics.calibration import Calibration
 from samespace.space import Score, Space
 from samespace.text import Scalar
 
-if TYPE_CHECKING:
-    from samespace.gallery.ledger.postgres import PostgresEngine
-    from samespace.gallery.ledger.postgres_session import PostgresSession
-    from samespace.gallery.ledger.sqlite import SqliteEngine, SqliteSession
-
-Engine: TypeAlias = "SqliteEngine | PostgresEngine"
-Session: TypeAlias = "SqliteSession | PostgresSession"
-
-DROPPED = "dropped at the switch"
-"""How the reason of an item on a work list begins that a switch left out of the new space."""
-
 ROWS_DELETED = "rows deleted"
 """The key under which the gallery keeps `rows_deleted`."""
 
-_AT_ONCE = 500
 _MOST_UNUSED = 2**24
-_ALTERED = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 _PAGE = 50_000
 
 
-class LedgerReader:
+class LedgerReader(WorkReader):
     """One transaction on a ledger that reads; every method sees the ledger as of its start.
 
     `query`: generation to take for the one that queries use; the ledger's own by default.
     """
 
     def __init__(self, engine: Engine, session: Session, query: int | None = None) -> None:
-        self.engine = engine
-        self.session = session
+        super().__init__(engine, session)
         self._query = query
 
     def revision(self) -> int:
@@ -97,7 +83,7 @@ class LedgerReader:
             yield
         except SamespaceError:
             raise
-        except _ALTERED as error:
+        except ALTERED as error:
             reason = " ".join(f"{type(error).__name__} {error}".split())[:80]
             raise GalleryError(
                 f"{self.engine.location}: {what} cannot be read ({reason}): the database is damaged or was altered; "
@@ -131,20 +117,20 @@ class LedgerReader:
         sql, values = self._moved(revision)
         # sorted here: asked for the order, SQLite walks the whole table rather than the index on revisions
         rows = sorted(self.session.all(f"SELECT no, id, deleted FROM item WHERE no IN ({sql})", values))
-        return _column(rows, 0), [row[1] for row in rows], _column(rows, 2)
+        return column(rows, 0), [row[1] for row in rows], column(rows, 2)
 
     def row_numbers(self, generation: int, since: int = -1) -> tuple[Ints, Ints]:
         """Items and the number of their vector row in a space, for items that changed after a revision."""
         if since >= 0:
             sql, values = self._moved(since)
             rows = self.session.all(f"SELECT item, no FROM vector_{generation} WHERE item IN ({sql})", values)
-            return _column(rows, 0), _column(rows, 1)
-        items, numbers = [_none()], [_none()]
+            return column(rows, 0), column(rows, 1)
+        items, numbers = [none()], [none()]
         # a page at a time: rows as Python objects take ten times the memory of the arrays
         page = f"SELECT item, no FROM vector_{generation} WHERE item > ? ORDER BY item LIMIT {_PAGE}"
         while rows := self.session.all(page, [int(items[-1][-1]) if len(items[-1]) else -1]):
-            items.append(_column(rows, 0))
-            numbers.append(_column(rows, 1))
+            items.append(column(rows, 0))
+            numbers.append(column(rows, 1))
         return np.concatenate(items), np.concatenate(numbers)
 
     def rows_deleted(self) -> int:
@@ -167,9 +153,9 @@ class LedgerReader:
     def rows_of(self, generation: int, items: Sequence[int] | Ints) -> Rows:
         """Vector rows of these items in a space, those that have one, by row number."""
         sql = f"SELECT no, item, crc, content, value FROM vector_{generation} WHERE item IN (LISTED)"
-        parts = [self._rows(generation, _listing(sql, part), part) for part in parts_of(items)]
+        parts = [self._rows(generation, listing(sql, part), part) for part in parts_of(items)]
         if not parts:
-            return Rows(_none(), _none(), np.empty((0, self._dim(generation)), np.float32), _none(), ())
+            return Rows(none(), none(), np.empty((0, self._dim(generation)), np.float32), none(), ())
         numbers = np.concatenate([part.numbers for part in parts])
         order = np.argsort(numbers)
         contents = [content for part in parts for content in part.contents]
@@ -207,13 +193,13 @@ class LedgerReader:
     def labels(self) -> tuple[Ints, list[str | None]]:
         """Numbers and labels of all live items, by number."""
         rows = self.session.all(f"SELECT no, label FROM {self.engine.described} WHERE deleted = 0 ORDER BY no")
-        return _column(rows, 0), [row[1] for row in rows]
+        return column(rows, 0), [row[1] for row in rows]
 
     def select(self, where: Sequence[Condition]) -> Ints:
         """Numbers of the live items that meet every condition, ascending."""
         sql, values = self.meets(where)
         table = self.engine.described
-        return _column(self.session.all(f"SELECT no FROM {table} WHERE deleted = 0 AND {sql} ORDER BY no", values), 0)
+        return column(self.session.all(f"SELECT no FROM {table} WHERE deleted = 0 AND {sql} ORDER BY no", values), 0)
 
     def meets(self, where: Sequence[Condition]) -> tuple[str, list[Any]]:
         """SQL on `label` and `metadata` that is true where every condition is met, with its values."""
@@ -256,9 +242,9 @@ class LedgerReader:
     def unserved(self, generations: Sequence[int]) -> Ints:
         """Numbers of the live items that have a vector in none of these spaces, ascending."""
         if any(self.lacking_count(generation) == 0 for generation in generations if self.engine.adopted is None):
-            return _none()
+            return none()
         served = has_vector_sql(generations, "i.no")
-        return _column(self.session.all(f"SELECT no FROM item i WHERE deleted = 0 AND NOT {served} ORDER BY no"), 0)
+        return column(self.session.all(f"SELECT no FROM item i WHERE deleted = 0 AND NOT {served} ORDER BY no"), 0)
 
     def lacking(self, generation: int, items: Sequence[int] | Ints) -> Ints:
         """Those of these items that are live and have no vector of a space, ascending."""
@@ -285,70 +271,17 @@ class LedgerReader:
             "WHERE i.no IS NULL OR i.deleted = 1 OR i.content <> v.content"
         )
 
-    def work(self, generation: int, now: float) -> Work:
-        """How far the work list of a space has come."""
-        row = self.session.all(
-            "SELECT SUM(last - first + 1), SUM(CASE WHEN owner IS NOT NULL AND lease >= ? THEN last - first + 1 END), "
-            "(SELECT COUNT(*) FROM work_failed WHERE space = ?) FROM work_range WHERE space = ?",
-            [now, generation, generation],
-        )[0]
-        return Work(*(int(value or 0) for value in row))
-
-    def listed(self, generation: int) -> Ints:
-        """Numbers of the items on the work list of a space, failed ones included, ascending."""
-        failed = self.session.all("SELECT item FROM work_failed WHERE space = ?", [generation])
-        return np.sort(np.concatenate([self.open_work(generation), _column(failed, 0)]))
-
-    def open_work(self, generation: int) -> Ints:
-        """Numbers of the items on the work list of a space that did not fail, in its order."""
-        sql = (
-            "SELECT w.item FROM work_range r CROSS JOIN work w WHERE r.space = ? AND w.space = r.space "
-            "AND w.place BETWEEN r.first AND r.last ORDER BY r.first, w.place"
-        )
-        return _column(self.session.all(sql, [generation]), 0)
-
-    def owners(self, generation: int) -> list[str]:
-        """Workers that hold claims on the work list of a space."""
-        sql = "SELECT DISTINCT owner FROM work_range WHERE space = ? AND owner IS NOT NULL ORDER BY owner"
-        return [row[0] for row in self.session.all(sql, [generation])]
-
-    def failures(self, generation: int, limit: int) -> list[tuple[str, str]]:
-        """Ids and reasons of items that could not be embedded for a space."""
-        rows = self.session.all(
-            "SELECT i.id, w.error FROM work_failed w JOIN item i ON i.no = w.item WHERE w.space = ? "
-            "ORDER BY i.no LIMIT ?",
-            [generation, limit],
-        )
-        return [(row[0], row[1]) for row in rows]
-
-    def dropped(self, generation: int) -> Ints:
-        """Numbers of the items that a switch has left out of a space and that have no vector of it since, ascending."""
-        sql = "SELECT item FROM work_failed WHERE space = ? AND error LIKE ? ORDER BY item"
-        return _column(self.session.all(sql, [generation, f"{DROPPED}%"]), 0)
-
-    def failed(self, generation: int) -> int:
-        """How many items of the work list of a space could not be embedded."""
-        return self.work(generation, 0.0).failed
-
-    def workers(self, seen_after: float) -> list[WorkerStatus]:
-        """Workers whose last heartbeat came after a time, seconds since 1970."""
-        rows = self.session.all(
-            "SELECT owner, space, started, seen, done, failed, note FROM worker WHERE seen > ? ORDER BY owner",
-            [seen_after],
-        )
-        return [WorkerStatus(*row) for row in rows]
-
     def traffic(self) -> tuple[Ints, Ints]:
         """Items and how often searches returned them."""
         rows = self.session.all("SELECT item, hits FROM traffic ORDER BY item")
-        return _column(rows, 0), _column(rows, 1)
+        return column(rows, 0), column(rows, 1)
 
     def canaries(self, generation: int) -> tuple[Ints, Vectors]:
         """Items whose vectors stand for the model of a space, and these vectors."""
         rows = self.session.all("SELECT item, value FROM canary WHERE space = ? ORDER BY item", [generation])
         with self._as_written("the vectors that stand for a model"):
             values = np.frombuffer(b"".join(bytes(row[1]) for row in rows), dtype="<f4").astype(np.float32)
-            return _column(rows, 0), values.reshape(len(rows), self._dim(generation))
+            return column(rows, 0), values.reshape(len(rows), self._dim(generation))
 
     def audit(self, limit: int = 50) -> list[dict[str, Any]]:
         """The last things that were done to the gallery, newest first."""
@@ -377,16 +310,6 @@ class LedgerReader:
                 f"{where}: a stored vector has the wrong length; run 'samespace gallery doctor GALLERY'"
             ) from None
 
-    def all_listed(self, sql: str, listed: Sequence[Any] | Ints, before: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Every row of a query that holds `IN (LISTED)` as its last values, some hundred at a time."""
-        parts = parts_of(listed)
-        return [row for part in parts for row in self.session.all(_listing(sql, part), [*before, *part])]
-
-    def run_listed(self, sql: str, listed: Sequence[Any] | Ints, before: Sequence[Any] = ()) -> None:
-        """Execute a statement that holds `IN (LISTED)`; see `all_listed`."""
-        for part in parts_of(listed):
-            self.session.run(_listing(sql, part), [*before, *part])
-
     def _moved(self, revision: int) -> tuple[str, list[Any]]:
         """SQL of the numbers of the items that changed after a revision or got vectors since, with its values."""
         filled = self.session.all("SELECT space, MIN(first) FROM filled WHERE revision > ? GROUP BY space", [revision])
@@ -410,9 +333,9 @@ class LedgerReader:
     def _rows(self, generation: int, sql: str, values: Sequence[Any]) -> Rows:
         elsewhere = self.engine.elsewhere
         if elsewhere is not None and self.engine.written(generation) is None:
-            return elsewhere.get(self, _column(self.session.all(sql, values), 1))
+            return elsewhere.get(self, column(self.session.all(sql, values), 1))
         rows, vectors = self.vectors(sql, values, self._dim(generation))
-        return Rows(_column(rows, 0), _column(rows, 1), vectors, _column(rows, 2), tuple(row[3] for row in rows))
+        return Rows(column(rows, 0), column(rows, 1), vectors, column(rows, 2), tuple(row[3] for row in rows))
 
     def _dim(self, generation: int) -> int:
         return int(self._description(generation)["dim"])
@@ -473,12 +396,6 @@ class LedgerReader:
         )  # fmt: skip
 
 
-def parts_of(values: Sequence[Any] | Ints) -> list[list[Any]]:
-    """Values in lists of some hundred each, as many as a statement takes well."""
-    listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return [listed[start : start + _AT_ONCE] for start in range(0, len(listed), _AT_ONCE)]
-
-
 def _alike(options: Sequence[Scalar], operator: str) -> list[list[Scalar]]:
     """Options that a store compares in one go: of one type, for `=`; whole numbers that float64 holds are integers."""
     groups: dict[Any, list[Scalar]] = {}
@@ -487,20 +404,6 @@ def _alike(options: Sequence[Scalar], operator: str) -> list[list[Scalar]]:
             option = int(option)
         groups.setdefault(type(option) if operator == "=" else place, []).append(option)
     return list(groups.values())
-
-
-def _listing(sql: str, part: Sequence[Any]) -> str:
-    return sql.replace("LISTED", ", ".join("?" * len(part)))
-
-
-def _column(rows: Sequence[tuple[Any, ...]], place: int) -> Ints:
-    try:
-        return np.fromiter((row[place] for row in rows), dtype=np.int64, count=len(rows))
-    except _ALTERED as error:
-        raise GalleryError(
-            f"a whole number was expected in the gallery's database ({str(error)[:80]}): it is damaged or was altered; "
-            "restore it from a backup"
-        ) from error
 
 
 def _one_of(value: Any, legal: Any) -> Any:
@@ -516,7 +419,3 @@ def _object(text: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"no JSON object: {value!r:.40}")
     return value
-
-
-def _none() -> Ints:
-    return np.empty(0, dtype=np.int64)

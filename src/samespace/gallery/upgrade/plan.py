@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samespace.errors import GalleryError
-from samespace.gallery.backfill.order import ORDERS
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -96,8 +95,7 @@ def draft(
     metric = None if sweep is None else sweep.metrics[0]
     curves = {} if sweep is None else {name: merges["calibrated"] for name, merges in sweep.orders.items()}
     areas = {name: area for name, tried in curves.items() if metric and (area := tried.area[metric]) is not None}
-    offered = [name for name in areas if name in ORDERS]
-    chosen = order or (max(offered, key=lambda name: areas[name]) if offered else "random")
+    chosen = order or (max(areas, key=lambda name: areas[name]) if areas else "random")
     shown = curves.get(chosen, curves.get("random"))
     missing = list(permissions.refused)
     if permissions.uncalibrated:

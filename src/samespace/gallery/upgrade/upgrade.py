@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from shlex import quote
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from samespace.errors import GalleryError, InputError, suggest
-from samespace.gallery.backfill.order import ORDERS, Order
+from samespace.gallery.backfill.order import ORDERS
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import begin_counting
@@ -219,7 +219,7 @@ def planned_upgrade(state: State) -> Upgrade | None:
 
 def require_order(order: str | None) -> None:
     """Refuse an order that there is not."""
-    if order is not None and order not in get_args(Order):
+    if order is not None and order not in ORDERS:
         raise InputError(f"there is no order '{order}'; {suggest(order, ORDERS)}")
 
 
