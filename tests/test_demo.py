@@ -24,6 +24,7 @@ def test_the_demo_leaves_recipes_models_certificates_and_pages(tmp_path):
     assert result.upgrade.permission == "refused"
     assert sum(line.startswith("  refused") for line in said) == 2
     assert f"samespace gallery status {tmp_path / 'gallery'}" in summary(result)
+    assert summary(result).splitlines()[-1] == f"  samespace serve demo={tmp_path / 'gallery'}"
 
 
 def test_the_successors_do_not_start_from_the_old_models_weights(tmp_path):

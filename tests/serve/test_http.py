@@ -253,3 +253,17 @@ def test_without_keys_no_other_name_leads_in(shop: Gallery, start: Start) -> Non
     http = start(Service({"shop": shop}), hosts=("localhost", "127.0.0.1")).http
     assert http.get("/v1", headers={"Host": "localhost:8000"}).status_code == 200
     require_problem(http.get("/v1", headers={"Host": "evil.example"}), 403, "own address only")
+
+
+def test_the_page_has_what_it_shows(shop: Gallery, start: Start) -> None:
+    running = start(Service({"shop": shop}))
+    http = running.http
+    assert running.client().canary_curve() == shop.canary_curve()
+    assert running.client().status().steps == shop.status().steps
+    assert http.get("/v1").json()["scope"] == "admin"
+    assert http.get("/v1/shop/certificates").json() == []
+    assert http.get("/v1/shop/canary-curve").json()["reason"].startswith("no upgrade is under way")
+    allowed = [one["name"] for one in http.get("/v1/shop/status").json()["steps"] if one["allowed"]]
+    assert allowed == ["plan"]
+    require_problem(http.get("/v1/shop/pictures/item-0"), 404, "no picture of 'item-0' at hand")
+    require_problem(http.get("/v1/shop/pictures/../../etc/passwd"), 404, "Not Found")

@@ -12,11 +12,13 @@ from samespace.typed import read
 _USUAL = 0.95  # of the intervals, which galleries of earlier versions do not say
 
 
-def verdict_of(certificate: Mapping[str, Any]) -> Verdict:
-    """The verdict of a certificate that a gallery keeps."""
+def verdict_of(certificate: Mapping[str, Any]) -> Verdict | None:
+    """The verdict of a certificate that a gallery keeps, as it follows from its metrics; None where it has none."""
     metrics = {
         name: read(MetricResult, value, f"the certificate in the gallery: metrics.{name}")
         for name, value in certificate["metrics"].items()
     }
-    confidence = certificate.get("confidence", _USUAL)
-    return verdict(Judged(certificate["compatible"], confidence, metrics, certificate.get("fusion")))
+    if not metrics:
+        return None
+    compatible = all(one.compatible for one in metrics.values())
+    return verdict(Judged(compatible, certificate.get("confidence", _USUAL), metrics, certificate.get("fusion")))

@@ -9,7 +9,8 @@ const NARROW = matchMedia("(max-width: 500px)");
 
 /** A figure of both curves, or why there is none. */
 export function qualityCurve(status, curve) {
-  const plan = status.upgrade?.plan ?? {};
+  if (!status.upgrade) return h("p", {}, "There is a curve once an upgrade is planned.");
+  const { plan } = status.upgrade;
   const expected = (plan.curve ?? []).map((point) => ({ share: point.share, value: point.value }));
   const points = curve?.points ?? [];
   const metric = points.length && !(plan.metric in points[0].values) ? "rank@1" : (plan.metric ?? "rank@1");

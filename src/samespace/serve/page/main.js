@@ -135,7 +135,7 @@ async function refresh() {
     if (!(error instanceof Problem)) throw error;
     failures += 1;
     next = Math.max(error.wait, Math.min(LONGEST, 1_000 * 2 ** failures));
-    if (error.status === 401 || error.status === 403) {
+    if (error.status === 401) {
       next = null;
       askForKey(error);
     } else if (error.status !== 429) {

@@ -88,7 +88,7 @@ function pairs(status, certificates) {
 function pair(status, { query, gallery, certificate, verdict }) {
   const title = `${named(query, status.spaces)} queries on ${named(gallery, status.spaces)} vectors`;
   const key = `${query.id}-${gallery.id}`;
-  if (!certificate) {
+  if (!certificate || !verdict) {
     return h("article", { "data-key": key }, h("h3", {}, title, " ", badge("unproven", "accepted without a certificate")),
       h("p", {}, "Somebody accepted this pair; nothing shows that searches keep their quality."));
   }
