@@ -41,6 +41,8 @@ bench: setup
 	$(BIN)/python benchmarks/gallery_backfill.py
 	$(BIN)/python benchmarks/gallery_kill.py --kills 100
 	$(BIN)/python benchmarks/behind.py
+	$(BIN)/python benchmarks/serve_kill.py --kills 50
+	$(BIN)/python benchmarks/serve_load.py --rows 20000
 
 docs: setup
 	$(BIN)/python docs/build.py --check

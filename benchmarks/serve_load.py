@@ -33,6 +33,7 @@ from samespace import Client, Gallery, GalleryError
 from samespace.vectors import VectorSet
 from serve_world import Clients, Connection, K, ServiceProcess, World, search_body, threads_of_this_machine
 
+_CHANGE_SECONDS = 600.0
 UNUSED_SECONDS = 6.0
 """Beyond the five seconds after which every process has written down which old queries came."""
 
@@ -47,14 +48,14 @@ def main() -> None:
         _fill(folder, world, options)
         print(f"{options.rows:,} items of {options.dim} dimensions in {time.monotonic() - began:.0f} s", flush=True)
         services = [
-            ServiceProcess(str(folder / "shop"), *options.serve, log=folder / f"log-{one}")
+            ServiceProcess(str(folder / "shop"), "--deadline", str(_CHANGE_SECONDS), log=folder / f"log-{one}")
             for one in range(options.services)
         ]
         try:
             for service in services:
                 service.wait()
             result: dict[str, Any] = {"machine": _machine(), **vars(options)}
-            result["alike"] = _alike(folder, world, services, options)
+            result["alike"] = _alike(folder, world, services[0], options)
             print(_table(result["alike"]), flush=True)
             result["day"] = Day(folder, world, services, options).run()
             print(_table(result["day"]["phases"]), flush=True)
@@ -89,8 +90,8 @@ def _fill(folder: Path, world: World, options: argparse.Namespace) -> None:
             shutil.copytree(place / name, folder / name)
 
 
-def _alike(folder: Path, world: World, services: list[ServiceProcess], options: argparse.Namespace) -> dict[str, Any]:
-    """Latencies of the library and of the service at the same number of clients, in turn."""
+def _alike(folder: Path, world: World, service: ServiceProcess, options: argparse.Namespace) -> dict[str, Any]:
+    """Latencies of the library and of one service at the same number of clients, in turn."""
     old = world.spaces[0]
     sets = [VectorSet.from_arrays(query[None], ids=["query"], space=old) for query in world.queries[old]]
     bodies = [search_body(old, query) for query in world.queries[old]]
@@ -103,7 +104,7 @@ def _alike(folder: Path, world: World, services: list[ServiceProcess], options: 
             return lambda row: gallery.search(sets[row], k=K)
 
         def by_service() -> Callable[[int], Any]:
-            connection = Connection([service.port for service in services])
+            connection = Connection([service.port])
             return lambda row: connection.ask(b"POST", "/v1/shop/search", bodies[row])
 
         for _ in range(3):
@@ -147,8 +148,8 @@ class Day:
     def run(self) -> dict[str, Any]:
         """The phases and what clients saw in them."""
         old, new = self.world.spaces
-        first = Client(self.services[0].address, "shop")
-        last = Client(self.services[-1].address, "shop")
+        first = Client(self.services[0].address, "shop", timeout=_CHANGE_SECONDS)
+        last = Client(self.services[-1].address, "shop", timeout=_CHANGE_SECONDS)
         with self._phase("before"):
             time.sleep(self.options.seconds)
         with self._phase("add"):
@@ -305,7 +306,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--soak", type=float, default=60.0, help="seconds in which memory is looked at")
     parser.add_argument("--made", type=Path, help="folder to keep the gallery in, for the next run of the same size")
     parser.add_argument("--json", type=Path, help="write all figures here")
-    parser.add_argument("serve", nargs="*", help="options of samespace serve, after --")
     return parser.parse_args()
 
 
