@@ -136,6 +136,8 @@ def main() -> None:
     if args.alone:
         print(memory(args))
         return
+    # first of all: what is started by a large process counts as large as that from its start
+    peaks = {} if args.no_memory else {name: memory_of(name, args) for name in args.sides}
     weight, embeddings, labels = inputs(args)
     sides = {name: step(name, weight, embeddings, labels) for name in args.sides}
     first, expected = sides[args.sides[0]]()
@@ -153,14 +155,11 @@ def main() -> None:
             times[name].append(clock() - began)
     ours = times[args.sides[0]]
     print(f"{args.classes} classes x {args.dim}, batch {args.batch_size}, forward + backward, {args.device}")
-    base = None
     for name, taken in times.items():
         ratio = statistics.median(mine / base_ for mine, base_ in zip(taken, ours, strict=True))
         line = f"  {name:22} {1000 * statistics.median(taken):9.2f} ms  ratio {ratio:6.2f}"
-        if not args.no_memory:
-            peak = memory_of(name, args)
-            base = base or peak
-            line += f"   memory {peak:6.0f} MiB  ratio {peak / base:5.2f}"
+        if peaks:
+            line += f"   memory {peaks[name]:6.0f} MiB  ratio {peaks[name] / peaks[args.sides[0]]:5.2f}"
         print(line, flush=True)
     peer = importlib.metadata.version("pytorch-metric-learning") if PML in sides else "left out"
     print(
