@@ -73,7 +73,7 @@ def examine(
 ) -> Diagnosis:
     """Look at everything, every stored vector included; `embedders`, by generation, re-embed their canaries.
 
-    `repair` brings the indexes up to date; the ledger is never changed.
+    `repair` brings the indexes up to date; no item and no vector is ever changed.
     """
     findings = list(_database(ledger))
     if any(finding.level == "error" for finding in findings):

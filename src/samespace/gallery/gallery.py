@@ -745,7 +745,7 @@ class Gallery:
 
         Args:
             models: re-embed the canaries with the remembered models.
-            repair: bring the indexes up to date; the ledger is never changed.
+            repair: bring the indexes up to date; no item and no vector is ever changed.
             device: of the models.
             advance: called with how many more vectors were read.
         """
