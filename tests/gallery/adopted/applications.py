@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from samespace.gallery import Gallery, Limits
-from samespace.gallery.index.base import Source
+from samespace.gallery.index.base import QDRANT_FOLDER, Source
 from samespace.gallery.ledger.state import Link
 from samespace.space import Space
 from samespace.vectors import VectorSet
@@ -202,7 +202,8 @@ class QdrantApplication:
 
         ledger = Ledger.open(self.folder)
         source: Source = AdoptedQdrantSource(ledger, self.folder / "index", self.client, few=self.few)
-        return Gallery(ledger, source)
+        # an index of a space that is filled is opened apart, and connects nowhere that is not named
+        return Gallery(ledger, source, index=f"{QDRANT_FOLDER}{self.folder.parent / 'elsewhere'}")
 
     def close(self) -> None:
         """Let go of the collection."""
