@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from million_data import make_data
@@ -62,13 +63,14 @@ def run_stage(
     return found
 
 
-def measure(rows: int, sides: dict[str, Path], given: argparse.Namespace) -> Results:
-    """Run what has not been run yet, stage by stage, the sides in turn."""
+def measure(
+    rows: int, sides: dict[str, Path], given: argparse.Namespace, results: Results, write: Callable[[], object]
+) -> None:
+    """Run what has not been run yet, stage by stage, the sides in turn; results are written after each stage."""
     data = given.out / f"data-{rows}x{given.dim}"
     if not (data / "made").exists():
         make_data(data, rows, given.dim)
         (data / "made").touch()
-    results: Results = {}
     for name in stages(given.shares):
         for side, checkout in sides.items():
             place = given.out / f"{side}-{rows}x{given.dim}"
@@ -80,12 +82,12 @@ def measure(rows: int, sides: dict[str, Path], given: argparse.Namespace) -> Res
                 kept.write_text(json.dumps(found, indent=1))
                 print(f"{side}, {rows:,} rows, {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             results.setdefault(f"{side}, {rows:,}", {}).update(json.loads(kept.read_text()))
+            write()
     if not given.keep:
         for folder in (data, *(given.out / f"{side}-{rows}x{given.dim}" / "gallery" for side in sides)):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             (folder / "made").touch()
-    return results
 
 
 def table(results: Results, sides: list[str], sizes: list[int]) -> str:
@@ -95,7 +97,7 @@ def table(results: Results, sides: list[str], sizes: list[int]) -> str:
     growth = [f"growth, {side}" for side in sides] if len(sizes) > 1 else []
     lines = [f"| | {' | '.join([*heads, *ratios, *growth])} |", "|---|" + "---:|" * len([*heads, *ratios, *growth])]
     for key in dict.fromkeys(key for one in results.values() for key in one if not key.startswith("(stage")):
-        values = [results[head].get(key) for head in heads]
+        values = [results.get(head, {}).get(key) for head in heads]
         cells = [_shown(value) for value in values]
         for place in range(len(sizes) if ratios else 0):
             cells.append(_ratio(*values[2 * place : 2 * place + 2]))
@@ -142,17 +144,25 @@ def main() -> None:
         del sides["now"]
     results: Results = {}
     began = time.monotonic()
+
+    def write() -> str:
+        (given.out / "results.json").write_text(json.dumps(results, indent=1))
+        about = (
+            f"`python benchmarks/gallery_million.py --rows {' '.join(map(str, given.rows))} --dim {given.dim} "
+            f"--memory {given.memory:g}`, Python {platform.python_version()}, {given.threads} threads, "
+            f"{(time.monotonic() - began) / 60:.0f} minutes\n"
+        )
+        page = f"{about}\n{table(results, list(sides), [rows for rows in given.rows if _begun(results, rows)])}\n"
+        (given.out / "results.md").write_text(page)
+        return page
+
     for rows in given.rows:
-        results |= measure(rows, sides, given)
-    (given.out / "results.json").write_text(json.dumps(results, indent=1))
-    about = (
-        f"`python benchmarks/gallery_million.py --rows {' '.join(map(str, given.rows))} --dim {given.dim} "
-        f"--memory {given.memory:g}`, Python {platform.python_version()}, {given.threads} threads, "
-        f"{(time.monotonic() - began) / 60:.0f} minutes\n"
-    )
-    page = f"{about}\n{table(results, list(sides), given.rows)}\n"
-    (given.out / "results.md").write_text(page)
-    print(page)
+        measure(rows, sides, given, results, write)
+    print(write())
+
+
+def _begun(results: Results, rows: int) -> bool:
+    return any(column.endswith(f", {rows:,}") for column in results)
 
 
 if __name__ == "__main__":
