@@ -361,7 +361,7 @@ def test_fused_queries_come_as_vectors_or_are_embedded_by_both_models(upgraded, 
     command = "gallery search g q2 --fuse 0.5 --old-queries q1 -k 3 --json -"
     assert run(command.split()) == 2
     error = capsys.readouterr().err
-    assert "'samespace gallery calibrate GALLERY QUERIES ITEMS --fuse 0.5 --old-queries OLD_QUERIES'" in error
+    assert "'samespace gallery calibrate g QUERIES ITEMS --fuse 0.5 --old-queries OLD_QUERIES'" in error
     assert "Traceback" not in error
     assert "fused with share 0.5" in told("gallery calibrate g q2 i1 --fuse 0.5 --old-queries q1")
     plain = json.loads(told("gallery search g q2 -k 3 --json -"))

@@ -119,6 +119,12 @@ def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "                         preprocessing=Preprocessing(16, 3))\n"
         "def texts():\n"
         "    return from_callable(means, name='texts', revision='1', dim=24)\n"
+        "def failing(images):\n"
+        "    return images[0]['pixels']\n"
+        "def broken():\n"
+        "    return from_callable(failing, name='broken', revision='1', modality='image', dim=24)\n"
+        "def offline():\n"
+        "    raise ConnectionError('vendor.example does not answer')\n"
         "def nothing():\n"
         "    return 3\n"
     )
@@ -150,6 +156,10 @@ def test_a_named_encoder_embeds_and_fills_a_gallery(
     ("name", "message"),
     [
         ("my_encoders:texts", "takes items of modality 'text'; an encoder of images is needed here"),
+        ("my_encoders:broken", "the function of broken 1 failed: IndexError: only integers"),
+        ("my_encoders:broken", "my_encoders.py, line 12)"),
+        ("my_encoders:offline", "called without arguments, failed: ConnectionError: vendor.example does not answer ("),
+        ("my_encoders:means", "called without arguments, failed: TypeError: means() missing 1 required"),
         ("my_encoders:nothing", "returned a int; expected an encoder"),
         ("my_encoders:servise", "it has no 'servise'; did you mean 'service'"),
         ("no_such_module:encoder", "cannot be imported"),
@@ -160,5 +170,7 @@ def test_a_name_that_is_no_encoder_of_images(
     named: str, name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["embed", name, "glyphs:classes=2,images=2", "--out", str(tmp_path / "v")]) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
     assert not (tmp_path / "v").exists()

@@ -1,7 +1,7 @@
 """Requests that schemathesis makes up from the OpenAPI: none is answered by a fault or a traceback, or changes much.
 
 Runs where SAMESPACE_EXAMPLES is set and schemathesis installed; examples for each kind of request are 25 times it. Each
-is sent in forty forms: as made up, with ids that the gallery has, with something exchanged, and without a fit key.
+is sent in eighty forms: as made up, with ids that the gallery has, with something exchanged, and without a fit key.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if EXAMPLES < 2:
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
 DEADLINE = 60.0
-EXCHANGED = 34
+EXCHANGED = 74
 ODD: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 10**400, 0.5, -0.0, 1e308, 5e-324, float("nan"),
     float("inf"), "", " ", "\0", "\ud800", "\r\nX: 1", "..", "a" * 5000, "\u202e", "item-1", OLD.id, NEW.id, "=", "a=1",
@@ -53,7 +53,7 @@ class Sent:
 
 
 def forms(case: Any, keys: dict[str, str]) -> Iterator[Sent]:
-    """A made-up request in forty forms."""
+    """A made-up request in eighty forms."""
     chance, admin = random.Random(repr(case.body)), keys["admin"]
     places = [path_of(case, known=known) for known in (True, False)]
     body = None if isinstance(case.body, schemathesis.core.NotSet) else case.body
@@ -122,7 +122,7 @@ def test_made_up_requests_are_answered(tmp_path: Path, start: Callable[..., Runn
     file = tmp_path / "keys.json"
     keys = {name: add_key(file, name, name) for name in ("read", "admin")}  # type: ignore[arg-type]
     keys["expired"] = add_key(file, "expired", "admin", days=1e-9)
-    running = start(Service({"shop": gallery}, keys=KeyRing(file), limits=Limits(deadline=DEADLINE)))
+    running = start(Service({"shop": gallery}, keys=KeyRing(file), limits=Limits(deadline=DEADLINE, waiting=100)))
     schema = schemathesis.openapi.from_dict(running.http.get("/openapi.json").json())
     client = httpx.AsyncClient(transport=httpx.ASGITransport(running.transport.app), base_url="http://localhost")
     statuses, fitting_statuses = Counter[int](), Counter[int]()

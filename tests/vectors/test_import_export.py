@@ -6,6 +6,8 @@ import importlib.util
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -295,3 +297,27 @@ def test_a_declared_space_follows_from_name_revision_dimension_and_lengths(tmp_p
 def test_results_as_json(folder, tmp_path, capsys):
     assert run(["vectors", "export", str(folder), "--to", str(tmp_path / "x.parquet"), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out) == {"to": str(tmp_path / "x.parquet"), "count": COUNT, "dim": DIM}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("short.csv", "id,v0,v1\na,1,2\nb,1\n", "short.csv: line 3 has 2 cells, the first 3"),
+        ("huge.csv", 'id,vector\na,"[1e300, 2]"\n', "or a number too large for float32"),
+        ("junk.faiss", "junk" * 100, "is no FAISS index, or is cut short; write it anew"),
+        ("whole.npy", np.arange(12).reshape(4, 3), "got int64 of (4, 3); save array.astype('float32')"),
+        ("empty.npy", np.zeros((0, 3), np.float32), "expected floats of shape (items, dims), got none"),
+    ],
+)
+def test_what_cannot_be_imported_says_what_to_do(
+    name: str, content: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name.endswith(".faiss"):
+        pytest.importorskip("faiss", reason="the extra 'faiss' is not installed")
+    place = tmp_path / name
+    if isinstance(content, str):
+        place.write_text(content)
+    else:
+        np.save(place, content)
+    assert run(["vectors", "import", str(place), "--out", str(tmp_path / "o"), "--space", "m", "--revision", "1"]) == 2
+    assert message in capsys.readouterr().err

@@ -53,7 +53,7 @@ def from_callable(
         canary_items: the items to use as canaries; texts and images have some by default.
 
     Raises:
-        InputError: the name or revision is empty, or the function does not give one vector for each item.
+        InputError: the name or revision is empty, or the function fails or does not give one vector for each item.
         SpaceError: the canaries' vectors are not those kept.
 
     Example:
@@ -71,8 +71,10 @@ def from_callable(
     if preprocessing is not None and modality != "image":
         raise InputError(f"preprocessing is of images; this encoder's items are of modality {modality!r}")
 
+    from samespace.models.user_code import called
+
     def call(items: Sequence[Any], device: str | None = None) -> Any:
-        return function(_handed_over(items, modality, preprocessing))
+        return called(function, _handed_over(items, modality, preprocessing), what=f"the function of {name} {revision}")
 
     probes = list(canary_items) if canary_items is not None else []
     if not probes and (dim is None or canaries is not None):

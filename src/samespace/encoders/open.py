@@ -111,13 +111,12 @@ def _of_family(family: str, rest: str, device: str) -> Encoder:
 
 
 def _of_function(text: str) -> Encoder:
-    from samespace.models.user_code import import_named
+    from samespace.models.user_code import called, import_named
 
     function = import_named(text, "encoder", "package.module:function")
-    try:
-        made: Any = function() if not isinstance(function, Encoder) else function
-    except TypeError as error:
-        raise InputError(f"the encoder '{text}' should be a function without arguments: {error}") from error
+    made: Any = function
+    if not isinstance(function, Encoder):
+        made = called(function, what=f"the encoder '{text}', called without arguments,")
     if not isinstance(made, Encoder):
         raise InputError(
             f"the encoder '{text}' returned a {type(made).__name__}; expected an encoder, such as "

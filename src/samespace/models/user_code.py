@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from samespace.errors import InputError, suggest
+from samespace.errors import InputError, SamespaceError, suggest
 
 
 def import_named(name: str, what: str, form: str) -> Any:
@@ -28,6 +30,22 @@ def import_named(name: str, what: str, form: str) -> Any:
         hint = f"; {suggest(attribute, public)}" if public else ""
         raise InputError(f"the {what} '{name}' is not in {module.__file__}: it has no '{attribute}'{hint}")
     return found
+
+
+def called(function: Callable[..., Any], *given: Any, what: str) -> Any:
+    """What a function of the user's own returns; `what` it is, for the message.
+
+    Raises:
+        InputError: it raises something; the message has that, and where in their code.
+    """
+    try:
+        return function(*given)
+    except SamespaceError:
+        raise
+    except Exception as error:  # a function of the user's own may raise anything
+        place = traceback.extract_tb(error.__traceback__)[1:2]
+        where = "".join(f" ({one.filename}, line {one.lineno})" for one in place)
+        raise InputError(f"{what} failed: {type(error).__name__}: {error}{where}") from error
 
 
 def _not_imported(name: str, what: str, form: str, module: str, error: Exception) -> str:

@@ -42,7 +42,9 @@ def npy_source(path: Path, names: Names, *, metadata: bool) -> Source:
             f"{path} cannot be read as .npy: it is damaged, cut short or holds no numbers; expected an array of vectors"
         ) from error
     if vectors.ndim != 2 or 0 in vectors.shape or vectors.dtype.kind != "f":
-        raise InputError(f"{path}: expected floats of shape (items, dims), got {vectors.dtype} of {vectors.shape}")
+        cure = "; save array.astype('float32')" if vectors.dtype.kind in "iub" else ""
+        got = "none" if vectors.ndim == 2 and not len(vectors) else f"{vectors.dtype} of {vectors.shape}"
+        raise InputError(f"{path}: expected floats of shape (items, dims), got {got}{cure}")
     given = names.ids if names.ids is not None else beside(path)
     items = read_ids(Path(given), len(vectors), path, names) if given is not None else None
     stamp = file_stamp(path) + ("" if given is None else f"; ids {file_stamp(Path(given))}")

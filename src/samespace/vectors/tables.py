@@ -196,7 +196,10 @@ def require_finite(vectors: npt.NDArray[np.floating[Any]], name: str, row: int) 
             return
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-        raise InputError(f"{name}: the vector of row {row + int(np.argmin(finite))} holds NaN or infinity")
+        raise InputError(
+            f"{name}: the vector of row {row + int(np.argmin(finite))} holds NaN or infinity, or a number too large "
+            "for float32"
+        )
 
 
 def _names(column: pyarrow.Array, role: str, label: str, name: str, row: int) -> pyarrow.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -97,7 +98,7 @@ def csv_batches(path: Path, shape: Shape) -> Iterator[pyarrow.RecordBatch]:
     import pyarrow.csv
 
     with (
-        _explained(path),
+        _explained(path, shape.delimiter),
         pyarrow.csv.open_csv(
             path,
             read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
@@ -119,7 +120,7 @@ def csv_batches(path: Path, shape: Shape) -> Iterator[pyarrow.RecordBatch]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, delimiter: str) -> Iterator[None]:
     """Say what pyarrow says of a row, or of bytes that are no text, in our words."""
     import pyarrow
 
@@ -130,10 +131,15 @@ def _explained(path: Path) -> Iterator[None]:
             raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
         if found := re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error)):
             number, expected, got = found.groups()
-            raise InputError(
-                f"{path}: {'a line' if number is None else f'line {number}'} has {got} cells, the first {expected}"
-            ) from None
+            number = number or _line_of_other_length(path, delimiter, int(expected))
+            raise InputError(f"{path}: line {number} has {got} cells, the first {expected}") from None
         raise
+
+
+def _line_of_other_length(path: Path, delimiter: str, cells: int) -> int:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.reader(file, delimiter=delimiter)
+        return next((rows.line_num for row in rows if row and len(row) != cells), rows.line_num)
 
 
 def _joined(batch: pyarrow.RecordBatch, shape: Shape, path: Path, row: int) -> Any:

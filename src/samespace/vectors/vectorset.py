@@ -297,7 +297,10 @@ class VectorSet:
             finite = np.isfinite(self.vectors[start : start + _CHECK_ROWS]).all(axis=1)
             if not finite.all():
                 row = start + int(np.argmin(finite))
-                raise InputError(f"{self.name}: the vector of row {row} (id {self.ids[row]}) holds NaN or infinity")
+                raise InputError(
+                    f"{self.name}: the vector of row {row} (id {self.ids[row]}) holds NaN or infinity, or a number too "
+                    "large for float32"
+                )
 
 
 def find_ids(ids: Array, order: npt.NDArray[np.int64], wanted: Sequence[str] | Array) -> npt.NDArray[np.int64]:

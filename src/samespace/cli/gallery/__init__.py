@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from shlex import quote
+from typing import Any
+
 import click
 
 from samespace.cli.gallery.add import add
@@ -10,6 +14,7 @@ from samespace.cli.gallery.backfill import backfill
 from samespace.cli.gallery.calibrate import calibrate
 from samespace.cli.gallery.create import create
 from samespace.cli.gallery.doctor import doctor
+from samespace.cli.gallery.options import NAMED
 from samespace.cli.gallery.plan import plan
 from samespace.cli.gallery.remove import remove
 from samespace.cli.gallery.seal import seal
@@ -18,13 +23,23 @@ from samespace.cli.gallery.status import status
 from samespace.cli.gallery.steps import pause, resume, rollback
 from samespace.cli.gallery.switch import switch
 from samespace.cli.gallery.upgrade import upgrade
+from samespace.errors import SamespaceError
 
 
 class _InOrder(click.Group):
-    """Lists its commands in the order of an item's life, not of the alphabet."""
+    """Lists its commands in the order of an item's life, not of the alphabet; hints name the gallery that was given."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SamespaceError as error:
+            location = ctx.meta.get(NAMED, "GALLERY")
+            # hints are in single quotes
+            shown = location if quote(location) == location else f'"{location}"'
+            raise type(error)(re.sub(r"\bGALLERY\b", lambda _: shown, str(error))) from error
 
 
 @click.group(cls=_InOrder)

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 # as in gallery.backfill.order, which the command line need not load for its help
 ORDERS = ("random", "centre", "distance", "traffic", "both")
 
-gallery_argument = click.argument("location", metavar="GALLERY")
+NAMED = "samespace.gallery"
+"""Where the context of a command keeps the gallery that it was given."""
+
+
+def _named(ctx: click.Context, _: click.Parameter, location: str) -> str:
+    ctx.meta[NAMED] = location
+    return location
+
+
+gallery_argument = click.argument("location", metavar="GALLERY", callback=_named)
 calibrate_option = click.option(
     "--calibrate",
     "pairs",

@@ -313,7 +313,8 @@ class PostgresEngine:
         there = {row[0] for row in connection.execute(_RELATIONS, [self.address.schema])}
         if "clock" in there:
             raise InputError(
-                f"{self.location} holds a gallery already; name another schema with ?schema=NAME, or add to it"
+                f"{self.location} holds a gallery already; name another schema with ?schema=NAME, or add to it; what "
+                "was adopted is brought up to date by sync"
             )
         if there:
             raise InputError(

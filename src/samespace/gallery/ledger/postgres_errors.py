@@ -48,7 +48,10 @@ def explained(error: psycopg.Error, address: Address) -> SamespaceError:
     if state in ("42P01", "3F000"):
         return GalleryError(no_gallery(address))
     if state in ("42P06", "42P07"):
-        return InputError(f"{where} holds a gallery already; name another schema with ?schema=NAME, or add to it")
+        return InputError(
+            f"{where} holds a gallery already; name another schema with ?schema=NAME, or add to it; what was adopted "
+            "is brought up to date by sync"
+        )
     if state == "42501":
         return GalleryError(f"{where}: this user may not do that ({text}); GRANT it the right, or use another user")
     if state in _NOT_TEXT or (isinstance(error, psycopg.DataError) and "NUL" in text):

@@ -27,7 +27,9 @@ from samespace.typed import read
 FILE = "gallery.db"
 
 _BUSY_SECONDS = 60.0
-_HOLDS_ALREADY = "holds a gallery already; choose another folder, or add to it"
+_HOLDS_ALREADY = (
+    "holds a gallery already; choose another folder, or add to it; what was adopted is brought up to date by sync"
+)
 _SHARED_BYTES = 65536
 _KEPT_OPEN = 4
 _READ_KIB, _WRITE_KIB = 8_192, 65_536  # of pages that a connection keeps: once it has written, more

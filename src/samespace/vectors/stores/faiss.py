@@ -45,8 +45,8 @@ def faiss_source(path: Path, names: Names, *, metadata: bool) -> Source:
     try:
         # what is inside belongs to what was read, which therefore must live as long
         read = index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
-    except (RuntimeError, MemoryError) as error:
-        raise InputError(f"{path} cannot be read as a FAISS index ({str(error).splitlines()[-1][:160]})") from None
+    except (RuntimeError, MemoryError):
+        raise InputError(f"{path} is no FAISS index, or is cut short; write it anew with faiss.write_index") from None
     if index.ntotal == 0:
         raise InputError(f"{path} holds no vectors")
     own = None
