@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import msgspec
 
-from samespace.errors import InputError, SamespaceError, suggest
+from samespace.errors import InputError, SamespaceError, short, suggest
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def read(kind: type[T], value: Any, where: str) -> T:
             read(part_kind, part, place)
         if dataclasses.is_dataclass(kind) and isinstance(value, dict):
             raise InputError(f"{where}{_refusal(kind, value, error.__cause__)}") from None
-        raise InputError(f"{where} should be {_noun(kind)}, got {value!r}") from None
+        raise InputError(f"{where} should be {_noun(kind)}, got {short(value, 200)}") from None
     _refuse_unknown(value, msgspec.to_builtins(made), where)
     return made
 

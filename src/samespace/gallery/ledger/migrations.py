@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 
-from samespace.errors import GalleryError
+from samespace.errors import GalleryError, short
 from samespace.gallery.ledger.schema import FORMAT, POSTGRES_FILLED, POSTGRES_WORK, SQLITE_FILLED, SQLITE_WORK
 from samespace.gallery.ledger.transaction import Engine
 from samespace.gallery.ledger.writer import LedgerWriter
@@ -47,14 +47,14 @@ def brought_up(engine: Engine, written: str | None) -> None:
     assert present is not None
     if number is None or number > present:
         raise GalleryError(
-            f"{engine.location} has format {written!r}; this version reads 'samespace.gallery/1' to {FORMAT!r}"
+            f"{engine.location} has format {short(written)}; this version reads 'samespace.gallery/1' to {FORMAT!r}"
         )
     if number == present:
         return
     if engine.read_only:
         raise GalleryError(
-            f"{engine.location} has format {written!r} of an earlier version, and cannot be written here; bring it to "
-            f"{FORMAT!r} once with 'samespace gallery status GALLERY' where it can be"
+            f"{engine.location} has format {short(written)} of an earlier version, and cannot be written here; bring "
+            f"it to {FORMAT!r} once with 'samespace gallery status GALLERY' where it can be"
         )
     for step in range(number + 1, present + 1):
         _step(engine, step)
