@@ -142,11 +142,17 @@ class Stage:
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(2)
         ]  # fmt: skip
-        for reader in alive:
-            assert reader.stdout is not None
-            if reader.stdout.readline() != "ready\n":
-                raise SystemExit("a reader failed, see above")
-        found = [json.loads(reader.communicate("\n")[0]) for reader in alive]
+        for said in ("ready\n", "measured\n"):
+            for reader in alive:
+                assert reader.stdout is not None
+                if reader.stdout.readline() != said:
+                    raise SystemExit("a reader failed, see above")
+            for reader in alive:
+                # none ends before all are measured: what is mapped would be the last one's alone
+                assert reader.stdin is not None
+                reader.stdin.write("\n")
+                reader.stdin.flush()
+        found = [json.loads(reader.communicate()[0]) for reader in alive]
         first, private = (float(np.mean([one[key] for one in found])) for key in ("first", "private"))
         return {
             f"open to first answer {at}, s of processor time": first,
@@ -169,6 +175,8 @@ class Stage:
             print("ready", flush=True)
             sys.stdin.readline()
             private = _kib("/proc/self/smaps_rollup", "Private_Clean:", "Private_Dirty:")
+            print("measured", flush=True)
+            sys.stdin.readline()
         return {"first": first, "private": private}
 
     def visible(self) -> Results:
