@@ -313,7 +313,9 @@ def test_the_closing_lines_of_the_demo_run_one_after_the_other(here, capsys, per
     upgrade = SimpleNamespace(folder=Path("a g"), page=None, permission=permission)
     said = summary(SimpleNamespace(upgrade=upgrade, seconds=1.0, peak_bytes=1, report="r", comparison="c"))
     lines = [line.strip() for line in said.splitlines() if line.startswith("  samespace ")]
-    assert len(lines) == (1 if permission == "refused" else 3)
+    assert len(lines) == (2 if permission == "refused" else 4)
+    # the last one serves until it is stopped
+    assert lines.pop() == "samespace serve 'demo=a g'"
     for line in lines:
         assert run(shlex.split(line)[1:]) == 0, (line, "".join(capsys.readouterr()))
     assert run_on("data describe", said, {"IMAGES": "glyphs:classes=3,images=2,size=16"}) == 0

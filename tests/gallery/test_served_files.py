@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from samespace.gallery.doctor import examine
-from samespace.gallery.index import compaction
+from samespace.gallery.index import compaction, loading
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.index.served import RowNumbers, ServedRows
 from samespace.gallery.index.served_files import save_served
@@ -133,3 +133,24 @@ def test_rows_that_a_seal_deleted_are_read_anew(made: Made, tmp_path: Path, sinc
     check(made, tmp_path)
     assert since == [-1, -1]
     assert opened.state().stored(1) == LocalSource(made.ledger, tmp_path / "index").state().stored(1) == 150
+
+
+def test_a_seal_that_was_killed_leaves_no_row_numbers_that_count(
+    made: Made, tmp_path: Path, since: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_SPILL", 10)
+    opened = check(made, tmp_path)
+    with made.ledger.write() as writer:
+        writer.drop_superseded(1, 2, 50)
+    for file in (tmp_path / "index").glob("*/segment-*"):
+        file.unlink()
+    since.clear()
+    source = check(made, tmp_path)
+    assert since == [-1, -1]
+    assert source.state().stored(1) == 250
+    made.add(["late"], made_vectors(1, 16, seed=4))
+    assert opened.state().stored(1) == 251
+    with made.ledger.write() as writer:
+        writer.drop_superseded(1, 2, 1000)
+        writer.note_rows_deleted()
+    assert opened.state().stored(1) == LocalSource(made.ledger, tmp_path / "index").state().stored(1) == 151

@@ -146,8 +146,8 @@ def test_a_finished_training_and_one_by_another_recipe_are_told(old_model, tmp_p
 def test_an_interrupted_training_is_estimated_from_where_it_stands(tmp_path, monkeypatch):
     real = loop.save_checkpoint
 
-    def save_and_stop(*arguments):
-        real(*arguments)
+    def save_and_stop(*arguments, **options):
+        real(*arguments, **options)
         raise Interrupted
 
     monkeypatch.setattr(loop, "save_checkpoint", save_and_stop)

@@ -120,8 +120,8 @@ def test_a_training_cut_off_carries_on_to_the_bit_and_frozen_weights_stay(
     run(recipe, tmp_path / "straight", quiet=True)
     real, count = loop.save_checkpoint, iter(range(100))
 
-    def cut_off(*arguments):
-        real(*arguments)
+    def cut_off(*arguments, **options):
+        real(*arguments, **options)
         if next(count) == 3:
             raise KeyboardInterrupt
 

@@ -102,8 +102,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_carries_on(old_model, t
     real = loop.save_checkpoint
     calls = []
 
-    def save_then_interrupt(*arguments):
-        real(*arguments)
+    def save_then_interrupt(*arguments, **options):
+        real(*arguments, **options)
         calls.append(arguments[3].epoch)
         if len(calls) == 4:
             os.kill(os.getpid(), signal.SIGINT)

@@ -110,11 +110,11 @@ def test_a_stopped_training_ends_as_one_never_stopped(old_model, trained, tmp_pa
     recipe = parse_recipe(plan(old_model), ["validation.keep_best=true", "run.checkpoint_minutes=0"])
     real, calls = loop.save_checkpoint, []
 
-    def stopped(*arguments):
+    def stopped(*arguments, **options):
         calls.append(1)
         if len(calls) == 4 and stop == "kill":
             raise SystemExit(9)
-        real(*arguments)
+        real(*arguments, **options)
         if len(calls) == 4:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -40,19 +40,17 @@ def score_blocks(pairs: ModelPairs, block_size: int | None = None) -> Iterator[t
             128 MB.
 
     Yields:
-        (first query, {name: (q, G) float32}), summed in float64; the arrays are the caller's to use up until the next
-        ones come, which take their place.
+        (first query, {name: (q, G) float32}), summed in float64; the arrays are the caller's to use up.
     """
     queries, gallery = next(iter(pairs.values()))
     size = block_size or max(1, _BLOCK_BYTES // (4 * len(gallery) * (len(pairs) + 2)))
     least, most = _PASS_QUERIES
     at_once = max(least, min(most, _PASS_BYTES // (4 * len(gallery) * len(pairs))))
     step = block_size or max(size, at_once)
-    # memory that is used again is not handed out, and zeroed, anew by the system for each pass
-    out = {name: np.empty((min(step, len(queries)), len(gallery)), np.float32) for name in pairs}
     with ThreadPoolExecutor(threads(), "samespace-scores") as pool:
         for first in range(0, len(queries), step):
             stop = min(first + step, len(queries))
+            out = {name: np.empty((stop - first, len(gallery)), np.float32) for name in pairs}
             _fill(out, pairs, first, stop, pool)
             for start in range(0, stop - first, size):
                 part = slice(start, min(start + size, stop - first))

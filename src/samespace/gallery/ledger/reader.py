@@ -32,6 +32,8 @@ from samespace.text import Scalar
 
 ROWS_DELETED = "rows deleted"
 """The key under which the gallery keeps `rows_deleted`."""
+UNENDED = 2**62
+"""A revision that none reaches: rows are being deleted, batch by batch."""
 
 _MOST_UNUSED = 2**24
 _PAGE = 50_000

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from samespace.gallery.ledger.queue import WorkQueue
-from samespace.gallery.ledger.reader import ROWS_DELETED
+from samespace.gallery.ledger.reader import ROWS_DELETED, UNENDED
 from samespace.gallery.ledger.state import Claim, Completed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
 from samespace.gallery.ledger.transaction import Engine, Session
 from samespace.gallery.serving import has_vector_sql
@@ -251,10 +251,12 @@ class LedgerWriter(WorkQueue):
                 f"AND {has_vector_sql([by], 'v.item')}",
                 [numbers[0], numbers[-1]],
             )
+            # killed before it ends, a seal leaves this behind, and no row number that was kept before counts
+            self.put_mark(ROWS_DELETED, str(UNENDED))
         return numbers
 
     def note_rows_deleted(self) -> None:
-        """Let whoever remembers row numbers read them anew, as `drop_superseded` changes no item."""
+        """Let row numbers count that are read from now on: `drop_superseded`, which changes no item, has ended."""
         self.put_meta(ROWS_DELETED, str(self._tick()))
 
     def complete(self, generation: int, claims: Sequence[Claim], vectors: Vectors, *, owner: str | None) -> Completed:

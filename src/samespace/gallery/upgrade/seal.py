@@ -10,7 +10,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.ingest.checks import damaged
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import query_counts
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.reader import UNENDED, LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.gallery.upgrade.behind import dropped
@@ -128,7 +128,7 @@ def _finish(ledger: Ledger, state: State, upgrade: Upgrade, older: list[int], de
     with ledger.write() as writer:
         empty = [generation for generation in older if not writer.stored(generation)]
         kept = sum(writer.stored(generation) for generation in older)
-        if deleted:
+        if writer.rows_deleted() == UNENDED:
             writer.note_rows_deleted()
         for generation in empty:
             writer.retire(generation)
