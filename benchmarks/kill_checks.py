@@ -42,7 +42,9 @@ class Look:
     def problems(self) -> list[str]:
         """Everything that is not as it should be, a line each."""
         ledger = Ledger.open(self.place)
-        wrong = [f"the database: {line}" for line in ledger.engine.check()]
+        # an index that a kill left half-built is named, not used, and built anew
+        found = [line for line in ledger.engine.check() if "half-built" not in line]
+        wrong = [f"the database: {line}" for line in found]
         with ledger.read() as reader:
             state = reader.state()
             items = {item.id: item for item in reader.find(self.world.old.ids.tolist()).values()}

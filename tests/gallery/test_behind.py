@@ -57,6 +57,13 @@ def some(given: VectorSet, start: int, stop: int) -> VectorSet:
 
 
 class TestFilling:
+    def test_vectors_of_the_side_that_lacks_none_are_told_of_the_other(self, local: Gallery) -> None:
+        local.begin_behind(OTHER)
+        done = local.backfill(vectors=items(OLD))
+        assert (done.stored, done.ended) == (
+            0, f"no item lacks a vector of {OLD}; {len(items(OLD)):,} lack one of {OTHER}"
+        )  # fmt: skip
+
     def test_queries_stay_and_find_what_they_found(self, gallery: Gallery) -> None:
         before = found(gallery, queries(OLD))
         plan = gallery.begin_behind(OTHER, score="l2")

@@ -65,6 +65,8 @@ def test_sigterm_finishes_what_is_under_way(tmp_path: Path, shop: Gallery) -> No
         (["shop", "--host", "0.0.0.0"], "Without --keys only this machine may ask"),
         (["shop", "--keys", "none.json"], "none.json does not exist"),
         (["shop", "--model", "v2"], "write NAME=PLACE"),
+        (["shop", "--model", "v2=nofolder"], "the model 'v2' cannot be used: nofolder"),
+        (["shop", "--model", "v2=nofolder", "--workers", "2"], "the model 'v2' cannot be used: nofolder"),
         (["shop", "--tls-key", "k"], "go together"),
         (["shop", "--tls-key", "k", "--tls-certificate", "c"], "are no certificate and its key"),
         (["shop", "--deadline", "0"], "deadline should be above 0"),

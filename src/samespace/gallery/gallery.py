@@ -647,6 +647,8 @@ class Gallery:
             job = job_of(self.ledger, state, target, vectors, model, images, limits, device)
             run_workers = run_on_ray if on == "ray" else run.run_many
             done = run_workers(self.ledger, job, workers, source=source, advance=advance)
+        if vectors is not None and not done.stored:
+            done = replace(done, ended=run.nothing_lacked(self.ledger, target) or done.ended)
         upgrade_to = self.state.upgrade_to(target)
         if upgrade_to is None or not upgrade_to.behind:
             return done

@@ -74,6 +74,18 @@ class Encoders:
                 self._loaded[place] = Loaded(open_encoder(place, device=self._device), place)
             return self._loaded[place]
 
+    def load_named(self) -> None:
+        """Load those that were named at the start, so that a wrong place is found out then.
+
+        Raises:
+            InputError: one cannot be used.
+        """
+        for name, place in self.named.items():
+            try:
+                self.load(place)
+            except SamespaceError as error:
+                raise InputError(f"the model '{name}' cannot be used: {error}") from None
+
     def of(self, kept: StoredSpace, modality: str) -> Loaded:
         """The encoder of images or texts whose vectors are of a space.
 

@@ -172,7 +172,7 @@ class Jobs:
     def _run(self, one: _Running, body: JobBody, vectors: VectorSet | None) -> None:
         def advance(done: int, note: str = "") -> None:
             with self._changing:
-                one.job = replace(one.job, done=one.job.done + done, note=note or one.job.note)
+                one.job = replace(one.job, done=one.job.done + done, note=note or ("" if done else one.job.note))
 
         result, error = None, None
         try:

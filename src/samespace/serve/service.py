@@ -147,6 +147,16 @@ At = Annotated[Place, Depends(_place)]
 _BEARER = HTTPBearer(auto_error=False, description="A key made by 'samespace serve key add'.")
 
 
+async def no_body(request: Request) -> None:
+    """What a handler depends on that reads no body, so that none is passed over.
+
+    Raises:
+        InputError: there is one.
+    """
+    if (await request.body()).strip() not in (b"", b"{}"):
+        raise InputError("this request has no body and no options: send none")
+
+
 class JsonRequest(Request):
     """A request whose body is read by `wire.parsed`."""
 

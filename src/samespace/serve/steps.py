@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import HTTPException, Response
+from fastapi import Depends, HTTPException, Response
 
 from samespace.errors import InputError
 from samespace.evaluate import Certificate
@@ -14,7 +14,7 @@ from samespace.metrics.calibration import Calibration
 from samespace.serve.certificates import verdict_of
 from samespace.serve.encoders import Loaded
 from samespace.serve.job import Job
-from samespace.serve.service import At, Place, routes
+from samespace.serve.service import At, Place, no_body, routes
 from samespace.serve.wire import CalibrateBody, JobBody, SealBody, SwitchBody, UpgradeBody, reply
 from samespace.space import Space
 
@@ -79,25 +79,32 @@ async def switch(at: At, body: SwitchBody) -> Response:
     return reply(await at.change("switch", lambda: at.gallery.switch(**options)))
 
 
-@admin.post("/quality", response_model=Quality, summary="Measure the new side of a behind upgrade")
+@admin.post(
+    "/quality",
+    dependencies=[Depends(no_body)],
+    response_model=Quality,
+    summary="Measure the new side of a behind upgrade",
+)
 async def quality(at: At) -> Response:
     """Against the old side, on the labelled items themselves."""
     return reply(await at.run(at.gallery.quality))
 
 
-@admin.post("/rollback", response_model=Switched, summary="Let queries use the old space again")
+@admin.post(
+    "/rollback", dependencies=[Depends(no_body)], response_model=Switched, summary="Let queries use the old space again"
+)
 async def rollback(at: At) -> Response:
     """Possible until the seal; `upgrade` rolls forward."""
     return reply(await at.change("rollback", at.gallery.rollback))
 
 
-@admin.post("/pause", response_model=Upgrade, summary="Let backfills wait")
+@admin.post("/pause", dependencies=[Depends(no_body)], response_model=Upgrade, summary="Let backfills wait")
 async def pause(at: At) -> Response:
     """Workers of every process finish the batch in hand, and wait."""
     return reply(await at.change("pause", at.gallery.pause))
 
 
-@admin.post("/resume", response_model=Upgrade, summary="Let waiting backfills go on")
+@admin.post("/resume", dependencies=[Depends(no_body)], response_model=Upgrade, summary="Let waiting backfills go on")
 async def resume(at: At) -> Response:
     """The opposite of `pause`."""
     return reply(await at.change("resume", at.gallery.resume))
@@ -110,7 +117,7 @@ async def seal(at: At, body: SealBody) -> Response:
     return reply(await at.change("seal", lambda: at.gallery.seal(**options)))
 
 
-@admin.post("/sync", summary="List what has changed in an adopted table")
+@admin.post("/sync", dependencies=[Depends(no_body)], summary="List what has changed in an adopted table")
 async def sync(at: At) -> Response:
     """For a gallery of an application's own table."""
     return reply(await at.change("sync", at.gallery.sync))

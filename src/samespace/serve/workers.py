@@ -58,13 +58,15 @@ class Serving:
         """Open galleries and models.
 
         Raises:
-            SamespaceError: a gallery or the keys cannot be used.
+            SamespaceError: a gallery, a model or the keys cannot be used.
         """
         from samespace.serve.encoders import Encoders
         from samespace.serve.keys import KeyRing
         from samespace.serve.service import Service
 
         keys = None if self.keys is None else KeyRing(self.keys)
+        encoders = Encoders(self.models, self.device)
+        encoders.load_named()
         opened: dict[str, Gallery] = {}
         try:
             for name, place in self.galleries.items():
@@ -73,7 +75,6 @@ class Serving:
             for gallery in opened.values():
                 gallery.close()
             raise
-        encoders = Encoders(self.models, self.device)
         return Service(opened, encoders=encoders, keys=keys, limits=self.limits)
 
 
@@ -89,6 +90,8 @@ def serve(serving: Serving, listening: socket.socket, *, workers: int = 1) -> No
     if workers == 1:
         answer(serving.open(), listening, hosts=serving.hosts, tls=serving.tls)
         return
+    # what a worker cannot open it would try for ever: refused here, before there are any
+    serving.open().close()
     threads = max(1, (os.cpu_count() or 1) // workers)
     # counters of all processes lie in one folder, so that each can tell their sums
     with (

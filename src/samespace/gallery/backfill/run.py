@@ -235,6 +235,17 @@ def shares_of(job: Job, workers: int) -> list[Job]:
     return [replace(job, limits=replace(limits, items=items, rate=rate)) for items in parts]
 
 
+def nothing_lacked(ledger: Ledger, generation: int) -> str:
+    """That no item lacks a vector of a space, and which other space lacks some; empty where that is not so."""
+    with ledger.read() as reader:
+        state = reader.state()
+        if len(reader.unserved([generation])):
+            return ""
+        lacking = {other: len(reader.unserved([other])) for other in state.sides if other != generation}
+    others = [f"{count:,} lack one of {state.spaces[other].space}" for other, count in lacking.items() if count]
+    return "; ".join([f"no item lacks a vector of {state.spaces[generation].space}", *others])
+
+
 def prober(ledger: Ledger, source: Source) -> Callable[[], object]:
     """A search like a user's, with a stored vector as the query."""
     with ledger.read() as reader:
