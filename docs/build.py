@@ -71,6 +71,7 @@ ROOMS = {
     "text": "one reader of what users write",
     "files": "whole or absent",
     "names": "kept anywhere, shown on one line",
+    "threads": "work in order, by several",
     "errors": "what a user can catch",
 }
 STYLE = """

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from samespace.data.readable import Unreadable, load_readable
 from samespace.data.source import ImageSource
 from samespace.errors import InputError
+from samespace.threads import in_order
 
 if TYPE_CHECKING:
     import torch
@@ -158,14 +158,8 @@ def _read(source: ImageSource, step: int, rows: npt.NDArray[np.int64], pin_memor
 def _ahead(read: Callable[[int], Batch], steps: range, prefetch: int, workers: int) -> Iterator[Batch]:
     """Yield `read(step)` in order with up to `prefetch` under way; whatever ends the loop ends the threads."""
     pool = ThreadPoolExecutor(workers, "samespace-loader")
-    waiting: deque[Future[Batch]] = deque()
     try:
-        for step in steps:
-            waiting.append(pool.submit(read, step))
-            if len(waiting) > prefetch:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_order(read, steps, pool, prefetch)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

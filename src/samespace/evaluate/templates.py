@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints, Mask, encode
-from samespace.scoring.threads import in_order
+from samespace.threads import in_order
 from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from samespace.metrics._arrays import Floats
 from samespace.scoring.grid import TABLE_DIGITS, Doubles
 from samespace.scoring.score import score_table
 from samespace.scoring.sides import SideVectors
-from samespace.scoring.threads import in_order, threads
 from samespace.space import Score
+from samespace.threads import in_order, threads
 
 Blocks = dict[str, Floats]
 Units = npt.NDArray[np.float32]

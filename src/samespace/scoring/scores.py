@@ -14,7 +14,7 @@ from samespace.metrics.retrieval import Precisions
 from samespace.scoring.blocks import Blocks, ModelPairs, score_blocks
 from samespace.scoring.mates import BlockMates, Mates
 from samespace.scoring.tail import Tail, TailCollector
-from samespace.scoring.threads import threads
+from samespace.threads import threads
 
 _SAMPLE_PAIRS = 2_000_000
 
