@@ -149,3 +149,12 @@ def test_wrong_use_is_one_line_and_changes_nothing(
 )
 def test_options_that_do_not_go_together(here: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert "samespace: error: " in said(capsys, command, status=2)
+
+
+def test_a_script_that_runs_twice_rolls_back_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = json.loads(said(capsys, "gallery status over --json -"))["steps_taken"]
+    said(capsys, f"gallery rollback over --expect {taken}")
+    assert "was carried out already" in said(capsys, f"gallery rollback over --expect {taken}", status=2)
+    for step in ("upgrade over --behind", "switch over", "pause over", "resume over", "seal over --yes"):
+        assert "look at the status first" in said(capsys, f"gallery {step} --expect {taken}", status=2)
+    assert "given up" in said(capsys, "gallery rollback over")

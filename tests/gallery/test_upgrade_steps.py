@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samespace.errors import SamespaceError
+from samespace.errors import GalleryError, SamespaceError
 from samespace.gallery import Gallery, Limits
 
 from .world import NEW, OLD, Projection, certificate, items, source
@@ -149,3 +149,33 @@ def by_searches(gallery: Gallery) -> float:
         first = next(hit.item for hit in hits if hit.item != item.id)
         right += label_of[first] == item.label
     return right / len(known)
+
+
+def test_a_step_that_is_sent_twice_is_taken_once(gallery: Gallery) -> None:
+    """Each step with `expect`, again with the same: refused, and nothing has changed by it."""
+
+    def once(step: Callable[[int], object]) -> None:
+        known = gallery.status().steps_taken
+        step(known)
+        assert gallery.status().steps_taken > known
+        before = gallery.state
+        with pytest.raises(GalleryError, match=f"not the {known} that were expected.*look at the status first"):
+            step(known)
+        assert gallery.state == before
+
+    once(lambda known: gallery.begin_behind(NEW, expect=known))
+    once(lambda known: gallery.pause(expect=known))
+    once(lambda known: gallery.resume(expect=known))
+    gallery.backfill(vectors=items(NEW))
+    once(lambda known: gallery.switch(accept_worse=True, expect=known))
+    # a second one would give the upgrade up
+    once(lambda known: gallery.rollback(expect=known))
+    assert gallery.state.filling is not None
+    once(lambda known: gallery.rollback(expect=known))
+    assert gallery.state.filling is None
+    gallery.plan(NEW, [certificate()])
+    once(lambda known: gallery.upgrade(expect=known))
+    once(lambda known: gallery.rollback(expect=known))
+    gallery.upgrade()
+    once(lambda known: gallery.seal(expect=known))
+    assert [one.state for one in gallery.state.upgrades] == ["sealed"]

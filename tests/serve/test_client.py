@@ -18,7 +18,9 @@ from samespace import Client, GalleryError, InputError, SpaceError
 from samespace.gallery import Gallery
 from samespace.vectors import VectorSet
 
-from .running import NEW, OLD, Running, Service, made
+from .running import NEW, OLD, Running, Service, httpx, made
+
+THIRD = replace(NEW, weights="03" * 32, name="v3")
 
 Start = Callable[..., Running]
 
@@ -90,6 +92,48 @@ def test_an_upgrade_behind(shop: Gallery, start: Start) -> None:
     assert client.quality().queries == 40
     assert client.switch().query == NEW
     assert client.rollback().query == OLD
+
+
+class Lossy(httpx.BaseTransport):
+    """Carries every request to the service, and loses the answer of some."""
+
+    def __init__(self, transport: httpx.BaseTransport) -> None:
+        self._transport, self.lose = transport, False
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self._transport.handle_request(request)
+        if self.lose:
+            raise httpx.ReadTimeout("no answer", request=request)
+        return answer
+
+
+def test_a_step_whose_answer_is_lost_can_be_sent_again(shop: Gallery, start: Start) -> None:
+    lossy = Lossy(start(Service({"shop": shop})).transport)
+    client = Client("http://localhost", "shop", transport=lossy)
+
+    def twice(step: Callable[[int], object]) -> None:
+        known = client.status().steps_taken
+        lossy.lose = True
+        with pytest.raises(GalleryError, match="cannot be reached"):
+            step(known)
+        lossy.lose = False
+        with pytest.raises(GalleryError, match="was carried out already"):
+            step(known)
+
+    twice(lambda known: client.begin_behind(NEW, expect=known))
+    twice(lambda known: client.pause(expect=known))
+    twice(lambda known: client.resume(expect=known))
+    shop.backfill(vectors=made(40, NEW))
+    twice(lambda known: client.switch(expect=known))
+    assert client.space == NEW
+    twice(lambda known: client.rollback(expect=known))
+    assert (client.space, client.status().phase) == (OLD, "filled")
+    client.switch()
+    twice(lambda known: client.seal(expect=known))
+    assert client.status().phase == "sealed"
+    client.plan(THIRD, accept_uncertified=True)
+    twice(lambda known: client.upgrade(accept_uncertified=True, expect=known))
+    assert client.space == THIRD
 
 
 def test_errors_are_the_gallerys_own(shop: Gallery, start: Start) -> None:

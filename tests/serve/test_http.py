@@ -82,8 +82,11 @@ WRONG = [
     ("upgrade", {"space": {**OLD.to_dict(), "id": "0" * 12}}, 400, "does not fit"),
     ("plan", {"space": OLD.to_dict(), "certificates": [{"format": "x"}]}, 400, "certificates.0"),
     ("seal", {"unused_for": -1}, 422, "unused_for"),
-    ("rollback", {"dry_run": True}, 400, "has no body"),
-    ("pause", b"not json", 400, "has no body"),
+    ("rollback", {"dry_run": True}, 422, "body.dry_run"),
+    ("rollback", {"expect": -1}, 422, "body.expect"),
+    ("plan", {"space": OLD.to_dict(), "expect": 0}, 400, "'expect' goes with steps"),
+    ("pause", b"not json", 422, "JSON"),
+    ("sync", {"dry_run": True}, 400, "has no body"),
     ("jobs", {"batch_size": 0}, 422, "batch_size"),
     ("jobs", {"rate": -1}, 400, "rate should be above 0"),
 ]

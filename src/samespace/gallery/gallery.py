@@ -47,6 +47,7 @@ from samespace.gallery.search.traffic import Traffic
 from samespace.gallery.status import Status, status
 from samespace.gallery.upgrade import behind, upgrade
 from samespace.gallery.upgrade.behind import BehindSwitch
+from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.model_check import Canaries, canary_drift, require_same_model
 from samespace.gallery.upgrade.plan import Plan, items_worth
 from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, seal
@@ -472,6 +473,7 @@ class Gallery:
         images: ImagesLike | None = None,
         accept_uncertified: bool = False,
         grace: bool = False,
+        expect: int | None = None,
         device: str = "auto",
     ) -> Switched:
         """Let queries use the new space from now on; nothing is re-embedded.
@@ -483,16 +485,18 @@ class Gallery:
             images: of the items, for canaries.
             accept_uncertified: go on without a certificate; said aloud and recorded.
             grace: answer queries of the present space, too, until the seal.
+            expect: as for `rollback`.
             device: of the model.
 
         Raises:
             SpaceError: a pair without a certificate, or a model that is not what it claims to be.
             GalleryError: nothing was planned, or the upgrade is not possible now.
         """
-        new = self._new_space(model, images, device)
+        new = self._new_space(model, images, device, expect=expect)
         return upgrade.open_upgrade(
-            self.ledger, new, certificates, order=order, accept_uncertified=accept_uncertified, grace=grace
-        )
+            self.ledger, new, certificates,
+            order=order, accept_uncertified=accept_uncertified, grace=grace, expect=expect,
+        )  # fmt: skip
 
     def begin_behind(
         self,
@@ -502,6 +506,7 @@ class Gallery:
         images: ImagesLike | None = None,
         score: Score | None = None,
         grace: bool = False,
+        expect: int | None = None,
         device: str = "auto",
     ) -> Plan:
         """Begin an upgrade to a model that need not be compatible: queries stay until its space is filled.
@@ -515,14 +520,15 @@ class Gallery:
             images: of the items, for canaries and to measure the rate.
             score: what searches of the new vectors go by; as now by default.
             grace: answer queries of the present space, too, between the switch and the seal.
+            expect: as for `rollback`.
             device: of the model.
 
         Raises:
             SpaceError: a model that is not what it claims to be.
             GalleryError: another upgrade is being filled, or the upgrade is not possible now.
         """
-        new = self._new_space(model, images, device, score)
-        return behind.begin_behind(self.ledger, new, order=order, grace=grace)
+        new = self._new_space(model, images, device, score, expect=expect)
+        return behind.begin_behind(self.ledger, new, order=order, grace=grace, expect=expect)
 
     def quality(self, queries: Queries | None = None) -> Quality:
         """How well the new side of a behind upgrade searches, against the old side on the same items; written down.
@@ -557,6 +563,7 @@ class Gallery:
         queries: Queries | None = None,
         accept_worse: bool = False,
         grace: bool = False,
+        expect: int | None = None,
     ) -> BehindSwitch:
         """Let queries use the space that a behind upgrade has filled; until the seal `rollback` undoes it.
 
@@ -566,13 +573,16 @@ class Gallery:
             queries: to measure the quality with, as for `quality`.
             accept_worse: switch although the new side is measurably worse; recorded.
             grace: answer queries of the present space, too, until the seal.
+            expect: as for `rollback`.
 
         Raises:
             GalleryError: items lack the new vector, the new side is measurably worse, or nothing is being filled.
         """
-        under_way = behind.being_filled(self.state, self.location)
+        with self.ledger.read() as reader:
+            require_step(reader, expect)
+            under_way = behind.being_filled(reader.state(), self.location)
         found = measure(self.ledger, under_way, queries)
-        return behind.switch(self.ledger, found, share=share, accept_worse=accept_worse, grace=grace)
+        return behind.switch(self.ledger, found, share=share, accept_worse=accept_worse, grace=grace, expect=expect)
 
     def backfill(
         self,
@@ -654,21 +664,27 @@ class Gallery:
             return done
         return replace(done, quality=self.quality())
 
-    def pause(self) -> Upgrade:
-        """Let the workers of the upgrade wait before they claim more."""
-        return upgrade.set_paused(self.ledger, True)
+    def pause(self, *, expect: int | None = None) -> Upgrade:
+        """Let the workers of the upgrade wait before they claim more. `expect` as for `rollback`."""
+        return upgrade.set_paused(self.ledger, True, expect=expect)
 
-    def resume(self) -> Upgrade:
-        """Let waiting workers go on."""
-        return upgrade.set_paused(self.ledger, False)
+    def resume(self, *, expect: int | None = None) -> Upgrade:
+        """Let waiting workers go on. `expect` as for `rollback`."""
+        return upgrade.set_paused(self.ledger, False, expect=expect)
 
-    def rollback(self) -> Switched:
+    def rollback(self, *, expect: int | None = None) -> Switched:
         """Let queries use the space from before the upgrade again; `upgrade` rolls forward.
 
+        A second one undoes the upgrade before, and after the switch of a behind upgrade it gives that up.
+
+        Args:
+            expect: `steps_taken` as `status` told it: refused where another step was taken since, so that the same
+                call may be made again when its answer was lost.
+
         Raises:
-            GalleryError: no upgrade is under way, or it is sealed.
+            GalleryError: no upgrade is under way, it is sealed, or another step was taken.
         """
-        return upgrade.rollback(self.ledger)
+        return upgrade.rollback(self.ledger, expect=expect)
 
     def seal(
         self,
@@ -677,6 +693,7 @@ class Gallery:
         unused_for: float = UNUSED_SECONDS,
         end_grace: bool = False,
         drop_index: bool = False,
+        expect: int | None = None,
         advance: Bar = silent,
     ) -> Sealed:
         """Delete the old vectors after a counted check; from then on there is no way back.
@@ -688,6 +705,7 @@ class Gallery:
             unused_for: seconds in which no query of an earlier space must have come, where an upgrade grants it grace.
             end_grace: seal although such queries still come; they are refused from then on.
             drop_index: of an adopted table: drop the indexes on the old vectors first, see `release_sql`.
+            expect: as for `rollback`.
             advance: called with how many more vectors are deleted.
 
         Raises:
@@ -701,12 +719,16 @@ class Gallery:
                 raise GalleryError(
                     f"{self.location}: an adopted table is handed over whole; backfill what is left first"
                 )
+            with self.ledger.read() as reader:
+                require_step(reader, expect)
             sealed = hand_over(
                 self.ledger, store,
                 unused_for=unused_for, end_grace=end_grace, drop_index=drop_index, advance=advance,
             )  # fmt: skip
         else:
-            sealed = seal(self.ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
+            sealed = seal(
+                self.ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, expect=expect, advance=advance
+            )
         self._compact(advance)
         return replace(sealed, freed=max(0, before - self._size()))
 
@@ -778,10 +800,18 @@ class Gallery:
         self._earlier.write()
 
     def _new_space(
-        self, model: ModelLike | Space | None, images: ImagesLike | None, device: str, score: Score | None = None
+        self,
+        model: ModelLike | Space | None,
+        images: ImagesLike | None,
+        device: str,
+        score: Score | None = None,
+        *,
+        expect: int | None,
     ) -> NewSpace:
         """The space of an upgrade, by default of the planned one."""
-        state = self.state
+        with self.ledger.read() as reader:
+            require_step(reader, expect)
+            state = reader.state()
         if model is None:
             kept = upgrade.planned(state, self.ledger.location)
             model, score = kept.model or kept.space, score or kept.score

@@ -99,6 +99,8 @@ class Status:
         dropped: items that the switch of a behind upgrade left out of searches.
         quality: what was measured last of a behind upgrade's new side; None where nothing was.
         steps: those of an upgrade, each with whether it is possible now.
+        steps_taken: how many were taken so far. A step that is told to `expect` this number is refused once another
+            was taken, so that it can be sent again when its answer is lost.
     """
 
     location: str
@@ -118,6 +120,7 @@ class Status:
     dropped: int = 0
     quality: Quality | None = None
     steps: tuple[Step, ...] = ()
+    steps_taken: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -151,7 +154,7 @@ def status(ledger: Ledger, source: Source) -> Status:
         adopted = _adopted(reader, source)
         # an adopted row has its old vector as long as it is there
         only_new = items - sum(reader.served(earlier).values()) if mixed and adopted is None else 0
-        audit = tuple(reader.audit(10))
+        audit, steps_taken = tuple(reader.audit(10)), reader.steps_taken()
     rates = [worker.done / max(now - worker.started, 1e-3) for worker in workers if worker.done]
     rate = sum(rates) if rates else None
     todo = items - stored[target]
@@ -173,6 +176,7 @@ def status(ledger: Ledger, source: Source) -> Status:
         dropped=left_out,
         quality=None if upgrade is None else quality_so_far(upgrade),
         steps=steps(state, Counts(items, stored, todo - left_out, work.failed, only_new, counts), now),
+        steps_taken=steps_taken,
     )
 
 

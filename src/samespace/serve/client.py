@@ -247,10 +247,11 @@ class Client:
         order: str | None = None,
         accept_uncertified: bool = False,
         grace: bool = False,
+        expect: int | None = None,
     ) -> Switched:
         """Let queries use the new space from now on; see `Gallery.upgrade`."""
         body = {**_upgrade(model, certificates), "order": order, "accept_uncertified": accept_uncertified}
-        return self._ask("POST", "/upgrade", Switched, {**body, "grace": grace})
+        return self._ask("POST", "/upgrade", Switched, {**body, "grace": grace, "expect": expect})
 
     def begin_behind(
         self,
@@ -259,16 +260,23 @@ class Client:
         order: str | None = None,
         score: Score | None = None,
         grace: bool = False,
+        expect: int | None = None,
     ) -> Plan:
         """Begin an upgrade to a model that need not be compatible; see `Gallery.begin_behind`."""
-        body = {**_upgrade(model, ()), "behind": True, "order": order, "score": score, "grace": grace}
+        body = {**_upgrade(model, ()), "behind": True, "order": order, "score": score, "grace": grace, "expect": expect}
         return self._ask("POST", "/upgrade", Plan, body)
 
-    def switch(self, *, share: float | None = None, accept_worse: bool = False, grace: bool = False) -> BehindSwitch:
+    def switch(
+        self,
+        *,
+        share: float | None = None,
+        accept_worse: bool = False,
+        grace: bool = False,
+        expect: int | None = None,
+    ) -> BehindSwitch:
         """Let queries use the space that was filled behind; see `Gallery.switch`."""
-        return self._ask(
-            "POST", "/switch", BehindSwitch, {"share": share, "accept_worse": accept_worse, "grace": grace}
-        )
+        body = {"share": share, "accept_worse": accept_worse, "grace": grace, "expect": expect}
+        return self._ask("POST", "/switch", BehindSwitch, body)
 
     def quality(self) -> Quality:
         """How well the new side of a behind upgrade searches; see `Gallery.quality`."""
@@ -302,21 +310,28 @@ class Client:
         """Stop a backfill after the batch in hand."""
         return self._ask("DELETE", f"/jobs/{quote(name, safe='')}", Job)
 
-    def pause(self) -> Upgrade:
+    def pause(self, *, expect: int | None = None) -> Upgrade:
         """Let the workers of the upgrade wait before they claim more."""
-        return self._ask("POST", "/pause", Upgrade)
+        return self._ask("POST", "/pause", Upgrade, {"expect": expect})
 
-    def resume(self) -> Upgrade:
+    def resume(self, *, expect: int | None = None) -> Upgrade:
         """Let waiting workers go on."""
-        return self._ask("POST", "/resume", Upgrade)
+        return self._ask("POST", "/resume", Upgrade, {"expect": expect})
 
-    def rollback(self) -> Switched:
-        """Let queries use the space from before the upgrade again."""
-        return self._ask("POST", "/rollback", Switched)
+    def rollback(self, *, expect: int | None = None) -> Switched:
+        """Let queries use the space from before the upgrade again; see `Gallery.rollback`."""
+        return self._ask("POST", "/rollback", Switched, {"expect": expect})
 
-    def seal(self, *, partial: bool = False, unused_for: float | None = None, end_grace: bool = False) -> Sealed:
+    def seal(
+        self,
+        *,
+        partial: bool = False,
+        unused_for: float | None = None,
+        end_grace: bool = False,
+        expect: int | None = None,
+    ) -> Sealed:
         """Delete the old vectors after a counted check; see `Gallery.seal`."""
-        body = {"partial": partial, "unused_for": unused_for, "end_grace": end_grace}
+        body = {"partial": partial, "unused_for": unused_for, "end_grace": end_grace, "expect": expect}
         return self._ask("POST", "/seal", Sealed, body)
 
     def status(self) -> Status:
@@ -332,7 +347,7 @@ class Client:
         return self._ask("GET", "/certificates", list[dict[str, Any]])
 
     def _ask(self, method: str, path: str, kind: type[T], body: Any = None, *, whole: bool = False) -> T:
-        """Ask the service; where it has too much to do, again after the time it names.
+        """Ask the service; where it has too much to do and has begun nothing, again after the time it names.
 
         Raises:
             SamespaceError: what the service refused, or that it cannot be reached.

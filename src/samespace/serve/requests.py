@@ -165,11 +165,9 @@ class Requests:
                 await self.app(scope, receive, send)
         except TimeoutError:
             if limit.expired():
-                return problem(
-                    504,
-                    f"not answered within {self._limits.deadline:g} s; a change that had begun is still carried out",
-                    name,
-                )
+                within = f"not answered within {self._limits.deadline:g} s"
+                still = "a change that had begun is still carried out, so look at the status before you send it again"
+                return problem(504, f"{within}; {still}", name)
             return self._unexpected(name)
         except Exception:
             return self._unexpected(name)

@@ -15,10 +15,11 @@ from samespace.serve.certificates import verdict_of
 from samespace.serve.encoders import Loaded
 from samespace.serve.job import Job
 from samespace.serve.service import At, Place, no_body, routes
-from samespace.serve.wire import CalibrateBody, JobBody, SealBody, SwitchBody, UpgradeBody, reply
+from samespace.serve.wire import CalibrateBody, JobBody, SealBody, StepBody, SwitchBody, UpgradeBody, reply
 from samespace.space import Space
 
 reads, admin = routes("read"), routes("admin")
+_UNSAID = StepBody()
 
 
 @reads.get("/status", response_model=Status, summary="How the gallery stands")
@@ -90,24 +91,22 @@ async def quality(at: At) -> Response:
     return reply(await at.run(at.gallery.quality))
 
 
-@admin.post(
-    "/rollback", dependencies=[Depends(no_body)], response_model=Switched, summary="Let queries use the old space again"
-)
-async def rollback(at: At) -> Response:
-    """Possible until the seal; `upgrade` rolls forward."""
-    return reply(await at.change("rollback", at.gallery.rollback))
+@admin.post("/rollback", response_model=Switched, summary="Let queries use the old space again")
+async def rollback(at: At, body: StepBody = _UNSAID) -> Response:
+    """Possible until the seal; `upgrade` rolls forward. Send `expect`: a second rollback undoes what was before."""
+    return reply(await at.change("rollback", lambda: at.gallery.rollback(expect=body.expect)))
 
 
-@admin.post("/pause", dependencies=[Depends(no_body)], response_model=Upgrade, summary="Let backfills wait")
-async def pause(at: At) -> Response:
+@admin.post("/pause", response_model=Upgrade, summary="Let backfills wait")
+async def pause(at: At, body: StepBody = _UNSAID) -> Response:
     """Workers of every process finish the batch in hand, and wait."""
-    return reply(await at.change("pause", at.gallery.pause))
+    return reply(await at.change("pause", lambda: at.gallery.pause(expect=body.expect)))
 
 
-@admin.post("/resume", dependencies=[Depends(no_body)], response_model=Upgrade, summary="Let waiting backfills go on")
-async def resume(at: At) -> Response:
+@admin.post("/resume", response_model=Upgrade, summary="Let waiting backfills go on")
+async def resume(at: At, body: StepBody = _UNSAID) -> Response:
     """The opposite of `pause`."""
-    return reply(await at.change("resume", at.gallery.resume))
+    return reply(await at.change("resume", lambda: at.gallery.resume(expect=body.expect)))
 
 
 @admin.post("/seal", response_model=Sealed, summary="Delete the old vectors")
@@ -173,6 +172,8 @@ def _planned(at: Place, body: UpgradeBody) -> Plan:
         raise InputError("give 'model', or 'space' where only its vectors are at hand")
     if body.grace:
         raise InputError("'grace' goes with upgrade")
+    if body.expect is not None:
+        raise InputError("'expect' goes with steps, and a plan is none: nothing changes by it")
     options: dict[str, Any] = {"order": body.order, "accept_uncertified": body.accept_uncertified}
     return at.gallery.plan(model, _certificates(body), behind=body.behind, score=body.score, **options)
 
@@ -192,12 +193,13 @@ def _upgraded(at: Place, body: UpgradeBody) -> Switched | Plan:
     if body.behind:
         if body.certificates or body.accept_uncertified:
             raise InputError("'behind' compares no pair of spaces: leave out 'certificates' and 'accept_uncertified'")
-        return at.gallery.begin_behind(model, order=body.order, score=body.score, grace=body.grace)
+        return at.gallery.begin_behind(model, order=body.order, score=body.score, grace=body.grace, expect=body.expect)
     if body.score is not None:
         raise InputError("'score' goes with 'behind': spaces that are compared have one score")
     return at.gallery.upgrade(
-        model, _certificates(body), order=body.order, accept_uncertified=body.accept_uncertified, grace=body.grace
-    )
+        model, _certificates(body), order=body.order, accept_uncertified=body.accept_uncertified, grace=body.grace,
+        expect=body.expect,
+    )  # fmt: skip
 
 
 def _started(at: Place, body: JobBody) -> Job:

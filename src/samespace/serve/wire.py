@@ -136,7 +136,13 @@ class SpaceBody(Body):
     id: Text | None = None
 
 
-class UpgradeBody(Body):
+class StepBody(Body):
+    """A step of an upgrade; one with `expect` may be sent again when its answer was lost."""
+
+    expect: int | None = Field(None, ge=0, description="`steps_taken` of `status`: refused once another was taken.")
+
+
+class UpgradeBody(StepBody):
     """A new model and what allows it; nothing at all stands for the planned upgrade."""
 
     model: Text | None = Field(None, description="Name of a model that the service was started with.")
@@ -159,7 +165,7 @@ class CalibrateBody(Body):
     old_queries: Vectors | None = None
 
 
-class SwitchBody(Body):
+class SwitchBody(StepBody):
     """How to switch to the space that a behind upgrade has filled."""
 
     share: FiniteFloat | None = None
@@ -167,7 +173,7 @@ class SwitchBody(Body):
     grace: bool = False
 
 
-class SealBody(Body):
+class SealBody(StepBody):
     """How to seal."""
 
     partial: bool = False

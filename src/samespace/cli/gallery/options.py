@@ -89,6 +89,14 @@ def declared_by(
     return Declared(name, revision or "", dim)
 
 
+expect_option = click.option(
+    "--expect",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Refuse where another number of steps was taken: steps_taken of 'gallery status --json -'.",
+)
+
+
 def upgrade_options(*, order: str, images: str) -> Callable[[Command], Command]:
     """What `plan` and `upgrade` both take; `order` and `images` say what these two are for."""
     options = (

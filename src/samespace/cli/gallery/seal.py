@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.gallery.options import gallery_argument, shown_bar
+from samespace.cli.gallery.options import expect_option, gallery_argument, shown_bar
 from samespace.cli.output import json_option, quiet_option, write_result
 from samespace.errors import InputError
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Of an adopted table: drop the index on the old vectors first; quicker, but its queries are slow meanwhile.",
 )
+@expect_option
 @quiet_option
 @json_option
 def seal(
@@ -45,6 +46,7 @@ def seal(
     yes: bool,
     dry_run: bool,
     drop_index: bool,
+    expect: int | None,
     quiet: bool,
     json_to: str | None,
 ) -> None:
@@ -61,7 +63,9 @@ def seal(
     with Gallery.open(location) as gallery:
         location = gallery.location
         if sql := gallery.release_sql(drop_index=drop_index):
-            how: dict[str, Any] = {"unused_for": unused_for, "end_grace": end_grace, "drop_index": drop_index}
+            how: dict[str, Any] = {
+                "unused_for": unused_for, "end_grace": end_grace, "drop_index": drop_index, "expect": expect,
+            }  # fmt: skip
             _hand_over(gallery, sql, how, yes=yes, dry_run=dry_run, quiet=quiet, json_to=json_to)
             return
         if dry_run or drop_index:
@@ -78,7 +82,9 @@ def seal(
                 )
             click.confirm(f"delete {doomed:,} old vectors of {location}{lost}? there is no way back", abort=True)
         with shown_bar("seal", doomed, "vectors", quiet=quiet) as advance:
-            found = gallery.seal(partial=partial, unused_for=unused_for, end_grace=end_grace, advance=advance)
+            found = gallery.seal(
+                partial=partial, unused_for=unused_for, end_grace=end_grace, expect=expect, advance=advance
+            )
     value = {
         "space": found.space.to_dict(),
         "deleted": found.deleted,

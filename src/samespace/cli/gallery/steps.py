@@ -6,19 +6,20 @@ from shlex import quote
 
 import click
 
-from samespace.cli.gallery.options import console, gallery_argument
+from samespace.cli.gallery.options import console, expect_option, gallery_argument
 from samespace.cli.output import json_option, write_result
 
 
 @click.command()
 @gallery_argument
+@expect_option
 @json_option
-def pause(location: str, json_to: str | None) -> None:
+def pause(location: str, expect: int | None, json_to: str | None) -> None:
     """Let the workers of the backfill wait: what they have in hand is finished, nothing more is claimed."""
     from samespace.gallery import Gallery
 
     with Gallery.open(location) as gallery:
-        found = gallery.pause()
+        found = gallery.pause(expect=expect)
     if write_result({"gallery": gallery.location, "upgrade": found.number, "paused": True}, json_to):
         click.echo(
             f"{gallery.location}: workers wait; 'samespace gallery resume {quote(gallery.location)}' lets them go on"
@@ -27,13 +28,14 @@ def pause(location: str, json_to: str | None) -> None:
 
 @click.command()
 @gallery_argument
+@expect_option
 @json_option
-def resume(location: str, json_to: str | None) -> None:
+def resume(location: str, expect: int | None, json_to: str | None) -> None:
     """Let waiting workers go on; where none is running, start 'samespace gallery backfill'."""
     from samespace.gallery import Gallery
 
     with Gallery.open(location) as gallery:
-        found = gallery.resume()
+        found = gallery.resume(expect=expect)
         workers = len(gallery.status().workers)
     where = gallery.location
     if write_result({"gallery": where, "upgrade": found.number, "paused": False, "workers": workers}, json_to):
@@ -43,18 +45,20 @@ def resume(location: str, json_to: str | None) -> None:
 
 @click.command()
 @gallery_argument
+@expect_option
 @json_option
-def rollback(location: str, json_to: str | None) -> None:
+def rollback(location: str, expect: int | None, json_to: str | None) -> None:
     """Let queries use the model from before the upgrade again. Nothing is lost: 'gallery upgrade' rolls forward.
 
     Possible at any moment before the seal, also after a complete backfill. Of an upgrade --behind it undoes the switch;
-    before the switch it gives the upgrade up.
+    before the switch it gives the upgrade up. A second one goes a step further back; a script that may run it twice
+    says --expect.
     """
     from samespace.gallery import Gallery
     from samespace.report.gallery import print_switched
 
     with Gallery.open(location) as gallery:
-        found = gallery.rollback()
+        found = gallery.rollback(expect=expect)
         state = gallery.state
     left = state.generation_of(found.before)
     accepted = state.filling is None and any(

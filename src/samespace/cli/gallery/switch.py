@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.gallery.options import console, gallery_argument
+from samespace.cli.gallery.options import console, expect_option, gallery_argument
 from samespace.cli.output import PATH, json_option, write_result
 from samespace.errors import InputError
 
@@ -32,6 +32,7 @@ from samespace.errors import InputError
 )
 @click.option("--accept-worse", is_flag=True, help="Switch although the new side is measurably worse; recorded.")
 @click.option("--grace", is_flag=True, help="Answer queries of the old model, too, until the seal.")
+@expect_option
 @json_option
 def switch(
     location: str,
@@ -41,6 +42,7 @@ def switch(
     queries: tuple[Path, Path] | None,
     accept_worse: bool,
     grace: bool,
+    expect: int | None,
     json_to: str | None,
 ) -> None:
     """Let queries use the model that 'gallery upgrade --behind' has filled the gallery for.
@@ -61,7 +63,7 @@ def switch(
         raise InputError(f"{listing} cannot be written: there is no folder {listing.parent}")
     given = None if queries is None else (VectorSet.load(queries[0]), VectorSet.load(queries[1]))
     with Gallery.open(location) as gallery:
-        found = gallery.switch(share=share, queries=given, accept_worse=accept_worse, grace=grace)
+        found = gallery.switch(share=share, queries=given, accept_worse=accept_worse, grace=grace, expect=expect)
         place = gallery.location
     if listing is not None:
         write_text(listing, "".join(f"{name}\n" for name in found.dropped))

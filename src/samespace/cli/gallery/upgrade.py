@@ -12,6 +12,7 @@ from samespace.cli.gallery.options import (
     Pairs,
     console,
     declared_options,
+    expect_option,
     gallery_argument,
     model_or_space,
     prepare_upgrade,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     help="With --behind: what searches of the new vectors go by.  [default: as now]",
 )
 @click.option("--grace", is_flag=True, help="Answer queries of the present model, too, until the seal.")
+@expect_option
 @upgrade_options(
     order="Of the backfill to come.  [default: the plan's]",
     images="The items' images, for canaries.  [default: the remembered]",

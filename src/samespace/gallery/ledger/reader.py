@@ -37,6 +37,7 @@ UNENDED = 2**62
 
 _MOST_UNUSED = 2**24
 _PAGE = 50_000
+_STEPS = "('upgrade', 'upgrade behind', 'switch', 'pause', 'resume', 'rollback', 'seal', 'sealed')"
 
 
 class LedgerReader(WorkReader):
@@ -290,6 +291,10 @@ class LedgerReader(WorkReader):
         rows = self.session.all("SELECT at, actor, action, detail FROM audit ORDER BY no DESC LIMIT ?", [limit])
         with self._as_written("the audit trail"):
             return [{"at": float(row[0]), "actor": row[1], "action": row[2], **_object(row[3])} for row in rows]
+
+    def steps_taken(self) -> int:
+        """How many steps of upgrades were taken so far; a plan is none, as nothing changes by it."""
+        return self._count(f"SELECT COUNT(*) FROM audit WHERE action IN {_STEPS}")
 
     def batches(self, generation: int, size: int = 4096) -> Iterator[Rows]:
         """All vector rows of a space, `size` at a time, by number."""

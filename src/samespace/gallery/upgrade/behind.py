@@ -16,6 +16,7 @@ from samespace.gallery.ledger.query_counts import begin_counting
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Upgrade
 from samespace.gallery.quality import Quality
+from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.model_check import require_same_model
 from samespace.gallery.upgrade.permissions import Permissions
 from samespace.gallery.upgrade.plan import Plan, draft, measured_rate
@@ -63,7 +64,14 @@ class BehindSwitch:
         }
 
 
-def begin_behind(ledger: Ledger, new: NewSpace | None = None, *, order: str | None = None, grace: bool = False) -> Plan:
+def begin_behind(
+    ledger: Ledger,
+    new: NewSpace | None = None,
+    *,
+    order: str | None = None,
+    grace: bool = False,
+    expect: int | None = None,
+) -> Plan:
     """Begin to fill a new space behind the one that queries use; what it takes. Arguments as of `Gallery.begin_behind`.
 
     Raises:
@@ -79,6 +87,7 @@ def begin_behind(ledger: Ledger, new: NewSpace | None = None, *, order: str | No
         require_same_model(ledger, known, new.embedder)
     rate = None if new.embedder is None else measured_rate(ledger, new.embedder)
     with ledger.write() as writer:
+        require_step(writer, expect)
         generation = registered(writer, new)
         state = writer.state()
         drafted = draft(writer, state, generation, Permissions(), order=order, rate=rate, behind=True, grace=grace)
@@ -93,7 +102,13 @@ def begin_behind(ledger: Ledger, new: NewSpace | None = None, *, order: str | No
 
 
 def switch(
-    ledger: Ledger, quality: Quality, *, share: float | None = None, accept_worse: bool = False, grace: bool = False
+    ledger: Ledger,
+    quality: Quality,
+    *,
+    share: float | None = None,
+    accept_worse: bool = False,
+    grace: bool = False,
+    expect: int | None = None,
 ) -> BehindSwitch:
     """Let queries use the space that was filled, and nothing else. Arguments as of `Gallery.switch`.
 
@@ -104,6 +119,7 @@ def switch(
     if share is not None and not 0 < share <= 1:
         raise InputError(f"the share of the items that must have a new vector lies above 0 and up to 1, got {share}")
     with ledger.write() as writer:
+        require_step(writer, expect)
         state = writer.state()
         upgrade = being_filled(state, ledger.location)
         lacking, items = writer.unserved([upgrade.new]), writer.live()

@@ -14,6 +14,7 @@ from samespace.gallery.ledger.reader import UNENDED, LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade
 from samespace.gallery.ledger.writer import LedgerWriter
 from samespace.gallery.upgrade.behind import dropped
+from samespace.gallery.upgrade.expect import require_step
 from samespace.progress import Advance, clock, silent
 from samespace.space import Space
 
@@ -53,6 +54,7 @@ def seal(
     partial: bool = False,
     unused_for: float = UNUSED_SECONDS,
     end_grace: bool = False,
+    expect: int | None = None,
     advance: Advance = silent,
 ) -> Sealed:
     """Count, check, then delete old vectors in small batches; killed, the same call carries on.
@@ -64,11 +66,13 @@ def seal(
             space came lately.
     """
     with ledger.read() as reader:
+        require_step(reader, expect)
         state = reader.state()
         upgrade = _under_way(state, ledger.location)
         _require_sound(reader, state)
     if upgrade.state == "open":
         with ledger.write() as writer:
+            require_step(writer, expect)
             state = writer.state()
             upgrade = _under_way(state, ledger.location)
             lacking = len(writer.unserved([state.query])) - len(dropped(state, writer))

@@ -14,6 +14,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import begin_counting
 from samespace.gallery.ledger.state import State, StoredSpace, Upgrade
 from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.model_check import require_lineage, require_same_model
 from samespace.gallery.upgrade.permissions import Permissions, permissions_for
 from samespace.gallery.upgrade.plan import Plan, draft, measured_rate
@@ -98,6 +99,7 @@ def open_upgrade(
     order: str | None = None,
     accept_uncertified: bool = False,
     grace: bool = False,
+    expect: int | None = None,
 ) -> Switched:
     """Let queries use the new space, by default the planned one. Arguments as of `Gallery.upgrade`.
 
@@ -115,6 +117,7 @@ def open_upgrade(
     _require_permissions(ledger, before, new.space, certificates, accept_uncertified=accept_uncertified)
     notes = [] if new.embedder is None else _require_right_model(ledger, before, new.embedder)
     with ledger.write() as writer:
+        require_step(writer, expect)
         generation = registered(writer, new)
         state = writer.state()
         permissions = permissions_for(state, generation, new.space, certificates, accept_uncertified=accept_uncertified)
@@ -140,16 +143,17 @@ def open_upgrade(
     return Switched(new.space, state.spaces[state.query].space, lines, tuple(notes))
 
 
-def rollback(ledger: Ledger) -> Switched:
+def rollback(ledger: Ledger, *, expect: int | None = None) -> Switched:
     """Let queries use the space from before the upgrade again. No vector is touched; `open_upgrade` rolls forward.
 
     A behind upgrade then is filled again, with what the switch had dropped, and `switch` goes forward; before the
-    switch, a rollback gives it up.
+    switch, a rollback gives it up. `expect` as of `Gallery.rollback`.
 
     Raises:
-        GalleryError: there is no upgrade under way, or it is sealed.
+        GalleryError: there is no upgrade under way, it is sealed, or another step was taken since.
     """
     with ledger.write() as writer:
+        require_step(writer, expect)
         state = writer.state()
         if state.filling is not None:
             return _given_up(writer, state, state.filling)
@@ -185,9 +189,14 @@ def _given_up(writer: LedgerWriter, state: State, upgrade: Upgrade) -> Switched:
     return Switched(query, query, (), (left,))
 
 
-def set_paused(ledger: Ledger, paused: bool) -> Upgrade:
-    """Let the workers of the present upgrade wait, or go on. Raises GalleryError: there is no upgrade under way."""
+def set_paused(ledger: Ledger, paused: bool, *, expect: int | None = None) -> Upgrade:
+    """Let the workers of the present upgrade wait, or go on. `expect` as of `Gallery.rollback`.
+
+    Raises:
+        GalleryError: there is no upgrade under way, or another step was taken since.
+    """
     with ledger.write() as writer:
+        require_step(writer, expect)
         state = writer.state()
         upgrade = state.filling or state.upgrade
         if upgrade is None or upgrade.state not in ("open", "filling"):

@@ -12,6 +12,9 @@ const dialog = document.getElementById("dialog");
 
 /** The actions by name, and what follows from a changed field; `page` draws, asks anew and speaks. */
 export function actionsOf({ refresh, render, say }) {
+  /** A step of the upgrade, refused where somebody took another one that this page does not show yet. */
+  const step = (place, body = {}, expect = state.status.steps_taken) => change(place, { ...body, expect });
+
   /** A request that changes the gallery; the page is brought up to date after it. */
   async function change(place, body) {
     const done = await ask("POST", path(place), body, LONG);
@@ -40,7 +43,7 @@ export function actionsOf({ refresh, render, say }) {
     },
     upgrade: async (form) => {
       const behind = Boolean(state.status.upgrade.plan.behind);
-      const done = await change("/upgrade", { behind, ...checked(form, ["grace", "accept_uncertified"]) });
+      const done = await step("/upgrade", { behind, ...checked(form, ["grace", "accept_uncertified"]) });
       state.notes.set("upgrade", done.notes ?? []);
       say(behind ? "The new version is being filled." : "Queries use the new version.");
     },
@@ -52,17 +55,17 @@ export function actionsOf({ refresh, render, say }) {
       await ask("DELETE", path(`/jobs/${encodeURIComponent(button.dataset.job)}`));
       await refresh();
     },
-    pause: () => change("/pause"),
-    resume: () => change("/resume"),
+    pause: () => step("/pause"),
+    resume: () => step("/resume"),
     switch: async (form) => {
-      const done = await change("/switch", checked(form, ["grace", "accept_worse"]));
+      const done = await step("/switch", checked(form, ["grace", "accept_worse"]));
       state.notes.set("switch", done.notes);
       say("Queries use the new version.");
     },
     "ask-rollback": () => confirm("rollback", "Roll back?", why("rollback")),
     rollback: async () => {
       dialog.close();
-      const done = await change("/rollback");
+      const done = await step("/rollback", {}, Number(dialog.dataset.stepsTaken));
       state.notes.set("rollback", [`queries use ${named(done.query, state.status.spaces)}`, ...done.notes]);
       say("Rolled back.");
     },
@@ -70,7 +73,7 @@ export function actionsOf({ refresh, render, say }) {
     seal: async () => {
       if (dialog.querySelector("input").value !== state.gallery) return refuse(`type ${state.gallery} to seal it`);
       dialog.close();
-      const done = await change("/seal", {});
+      const done = await step("/seal", {}, Number(dialog.dataset.stepsTaken));
       state.notes.set("seal", [`${count(done.deleted)} vectors were deleted`]);
       say("Sealed.");
     },
@@ -119,6 +122,7 @@ function confirm(name, title, text, typed) {
     h("div", { class: "buttons" },
       h("button", { type: "button", "data-do": "close", class: "quiet", autofocus: true }, "Cancel"),
       h("button", { type: "button", "data-do": name, class: "danger" }, title.replace("?", ""))));
+  dialog.dataset.stepsTaken = state.status.steps_taken;
   dialog.showModal();
 }
 
