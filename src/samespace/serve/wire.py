@@ -139,7 +139,9 @@ class SpaceBody(Body):
 class StepBody(Body):
     """A step of an upgrade; one with `expect` may be sent again when its answer was lost."""
 
-    expect: int | None = Field(None, ge=0, description="`steps_taken` of `status`: refused once another was taken.")
+    expect: Annotated[
+        int | None, Field(ge=0, description="`steps_taken` of `status`: refused once another was taken.")
+    ] = None
 
 
 class UpgradeBody(StepBody):
