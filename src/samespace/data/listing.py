@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 BUDGET = 2 * 1024**3
-CHUNK = 4096
+CHUNK, GROUP = 4096, 16
 SHOWN = 5
 T = TypeVar("T")
 Rows = npt.NDArray[np.int64]
@@ -309,7 +309,11 @@ class ListedSource:
         prepare_pillow()
         with ThreadPoolExecutor(self._workers, "samespace-decode") as pool:
             for start in range(0, len(rows), CHUNK):
-                yield from pool.map(partial(_guarded, self._listing.read, look), rows[start : start + CHUNK].tolist())
+                part = rows[start : start + CHUNK].tolist()
+                size = max(1, min(GROUP, len(part) // self._workers))
+                groups = [part[first : first + size] for first in range(0, len(part), size)]
+                for results in pool.map(partial(_all_guarded, self._listing.read, look), groups):
+                    yield from results
 
     def _unreadable(self, asked: Rows, reasons: dict[int, str]) -> InputError:
         """The error that says so of the first of some rows; `reasons` are by the place among them."""
@@ -329,6 +333,13 @@ class ListedSource:
         except (InputError, OSError):
             held = b""
         return str(held) if isinstance(held, Path) else f"{self._called(self._rows[row])} of {self.name}"
+
+
+def _all_guarded(
+    read: Callable[[int], Path | bytes], look: Callable[[Path | BinaryIO], T], rows: list[int]
+) -> list[T | str]:
+    """What `_guarded` gives for each of some rows; a small image takes less time than handing it to a thread."""
+    return [_guarded(read, look, row) for row in rows]
 
 
 def _guarded(read: Callable[[int], Path | bytes], look: Callable[[Path | BinaryIO], T], row: int) -> T | str:

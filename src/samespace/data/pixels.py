@@ -19,6 +19,7 @@ from PIL import Image
 
 from samespace.data.depth import as_eight_bits, key_at_eight_bits
 from samespace.data.fit import Fit, Size, interpolated
+from samespace.data.jpeg import plain_jpeg
 from samespace.errors import InputError
 
 ImageSize = int | tuple[int, int] | Fit
@@ -120,10 +121,13 @@ def read(file: Path | BinaryIO, channels: int, size: Size | Fit | None) -> tuple
     Raises:
         ValueError: pixels whose range is not known. On damaged bytes Pillow raises nearly anything.
     """
+    fit = as_fit(size)
+    # other ways than the plain one are those of networks trained elsewhere, on pixels decoded in full
+    side = 2 * max(fit.size) if fit is not None and fit.plain else None
+    if (pixels := plain_jpeg(file, channels, side)) is not None:
+        return _planes(pixels, fit), Seen(pixels.shape[:2], frozenset())
     with Image.open(file, formats=formats()) as opened:
-        fit = as_fit(size)
-        # other ways than the plain one are those of networks trained elsewhere, on pixels decoded in full
-        image, seen = _upright(opened, channels, 2 * max(fit.size) if fit is not None and fit.plain else None)
+        image, seen = _upright(opened, channels, side)
         return to_planes(conform(image, channels, size)), seen
 
 
@@ -164,6 +168,15 @@ def to_planes(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Grey or RGB image to `(C, H, W)` uint8."""
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _planes(pixels: npt.NDArray[np.uint8], fit: Fit | None) -> npt.NDArray[np.uint8]:
+    """Pixels (H, W, C) of grey or RGB as (C, H, W), brought to the size."""
+    if fit is None or fit.keeps(pixels.shape[:2]):
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return to_planes(
+        conform(Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels), pixels.shape[-1], fit)
+    )
 
 
 def prepare_pillow() -> None:
