@@ -18,6 +18,7 @@ import numpy as np
 from fuzz_bytes import Draw, altered, damaged
 from samespace.errors import SamespaceError
 from samespace.gallery import Gallery
+from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Link
@@ -117,12 +118,23 @@ class Kind:
             lambda gallery: gallery.doctor(),
             lambda gallery: gallery.add(fresh),
             lambda gallery: gallery.remove(["item-03", "item-04"]),
-            lambda gallery: gallery.backfill(vectors=rest),
+            lambda gallery: _filled(gallery, rest),
             lambda gallery: gallery.rollback(),
             lambda gallery: gallery.seal(partial=True),
             lambda gallery: gallery.get("item-07"),
         ]
         return 2 * search + once
+
+
+def _filled(gallery: Gallery, vectors: VectorSet) -> None:
+    """Backfill; one that would wait without end may do so only for a pause or for the claims of others."""
+    done = gallery.backfill(vectors=vectors, limits=Limits(seconds=1.0))
+    if "seconds of this run" not in done.ended:
+        return
+    with gallery.ledger.read() as reader:
+        owners = [owner for space in reader.state().spaces for owner in reader.owners(space)]
+        if not owners and not any(upgrade.paused for upgrade in reader.state().upgrades):
+            raise Fault(f"a backfill waits for nothing: {done}")
 
 
 class LedgerFiles(Kind):

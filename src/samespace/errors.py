@@ -5,9 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST_MESSAGE = 2000
+
 
 class SamespaceError(Exception):
-    """Base of every error that samespace raises on purpose; the message is one line for the user."""
+    """Base of every error that samespace raises on purpose; the message is one line for the user.
+
+    A message that would fill the screen, because what was given is very long, is shown without its middle.
+    """
+
+    def __str__(self) -> str:
+        text, half = super().__str__(), _LONGEST_MESSAGE // 2
+        return text if len(text) <= _LONGEST_MESSAGE else f"{text[:half]} … {text[-half:]}"
 
 
 class InputError(SamespaceError, ValueError):

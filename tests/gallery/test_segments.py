@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import get_args
@@ -159,3 +160,24 @@ def test_a_full_disk_is_said_in_one_line_and_searches_go_on(tmp_path: Path, monk
     queries = made_vectors(3, 32, seed=9)
     hits = search(source, queries, made.spaces[2]).hits
     assert [[hit.item for hit in one] for one in hits] == [[row[0] for row in one] for one in made.slow(queries, 10)]
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        {"name": "graph-1", "rows": 9},
+        {"name": "graph-1", "rows": 9, "crc": [1, float("inf")]},
+        {"name": "graph-1", "rows": 9, "crc": [1, 2], "vectors": {"bytes": 7, "head": 1e999, "head_crc": 3, "crc": 4}},
+        {"name": "graph-1", "rows": 2**70, "crc": [1, 2]},
+        {"name": "graph-1", "rows": 9, "crc": [1, 2], "served": {"rows": True}},
+        [],
+    ],
+)
+def test_a_manifest_that_no_gallery_wrote_lists_nothing(tmp_path: Path, graph: object) -> None:
+    folder = SegmentFolder(tmp_path, "gallery", made_space("a", DIM))
+    with folder.locked():
+        folder.write([], {"name": "graph-1", "rows": 9, "crc": [1, 2]})
+    assert folder.read().graph is not None
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "graph": graph}))
+    assert folder.read().graph is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from samespace.errors import GalleryError, SamespaceError
 from samespace.gallery import Gallery
+from samespace.gallery.backfill.limits import Limits
 
 from ..world import NEW, OLD, certificate, items, queries
 
@@ -24,6 +26,9 @@ ALTERED = [
     "UPDATE vector_1 SET item = 99999 WHERE no = 5",
     "UPDATE item SET no = 99999 WHERE no = 5",
     "UPDATE upgrade SET state = 'odd'",
+    "UPDATE upgrade SET old = 2, new = 1",
+    "UPDATE work_range SET last = 4611686018427387904",
+    "UPDATE work_range SET tries = -3",
     "UPDATE upgrade SET plan = 'x', new = 9",
     "UPDATE link SET certificate = '[]'",
     "UPDATE calibration SET value = 'x'",
@@ -36,6 +41,8 @@ SQLITE_ONLY = [
     "UPDATE item SET metadata = '[' WHERE no = 5",
     "UPDATE clock SET epoch = 'x'",
     "UPDATE clock SET next_vector = 1.5",
+    "UPDATE clock SET next_vector = 'x'",
+    "UPDATE work_range SET last = 'x'",
     "UPDATE upgrade SET started = 'x'",
     "UPDATE space SET description = replace(hex(zeroblob(50000)), '00', '[')",
 ]
@@ -50,6 +57,7 @@ def filled(place: str, request: pytest.FixtureRequest) -> str:
         gallery.add(items(OLD).subset(np.arange(40)))
         gallery.calibrate(queries(OLD), items(OLD))
         gallery.upgrade(NEW, [certificate()])
+        gallery.backfill(vectors=items(NEW).subset(np.arange(20, 40)))
     return place
 
 
@@ -62,6 +70,7 @@ def used(place: str) -> int:
         lambda gallery: gallery.status(),
         lambda gallery: gallery.doctor(),
         lambda gallery: gallery.remove(["item-003"]),
+        lambda gallery: gallery.backfill(vectors=items(NEW).subset(np.arange(40)), limits=Limits(seconds=30)),
     ):
         try:
             with Gallery.open(place) as gallery:
@@ -77,6 +86,29 @@ def test_an_altered_ledger_ends_in_one_line(filled: str, change: str) -> None:
     with Gallery.open(filled) as gallery, gallery.ledger.write() as writer:
         writer.session.run(change)
     assert used(filled) > 0 or "metadata" in change or "SET no = -5" in change or "next_vector" in change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE work SET place = place + 100 WHERE item < 9",
+        "DELETE FROM work WHERE item < 9",
+        "INSERT INTO work_range VALUES (2, 500, 520, NULL, NULL, 0)",
+        "INSERT INTO vector_2 (no, item, crc, content, value) SELECT 900 + no, no, 0, content, zeroblob(80) FROM item "
+        "WHERE no < 9",
+    ],
+)
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_backfill_does_not_wait_for_places_that_no_item_can_fill(filled: str, change: str) -> None:
+    with Gallery.open(filled) as gallery:
+        with gallery.ledger.write() as writer:
+            writer.session.run(change)
+        done = gallery.backfill(vectors=items(NEW).subset(np.arange(40)), limits=Limits(seconds=30))
+        assert "seconds of this run" not in done.ended
+        # whoever can embed any item takes the places of none off the list
+        with gallery.ledger.claiming() as queue:
+            claims = queue.claim(2, "another", 100, now=time.time(), lease=60)
+            assert queue.work(2, time.time()).open == len(claims)
 
 
 def test_an_unharmed_ledger_takes_any_k_and_any_number(filled: str) -> None:

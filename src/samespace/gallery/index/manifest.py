@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,19 @@ class Manifest:
     graph: dict[str, Any] | None = None
     stamp: tuple[int, int, int] | None = None
     items: str | None = None
+
+
+def well_formed(entry: Any, keys: Set[str] = frozenset({"name", "rows", "crc"})) -> bool:
+    """Whether an entry read from a file has these keys and nothing but whole numbers, texts and lists of them."""
+    return isinstance(entry, dict) and entry.keys() >= keys and _plain(entry)
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_plain(one) for one in value.values())
+    if isinstance(value, list):
+        return all(type(one) is int and abs(one) < 2**63 for one in value)
+    return value is None or isinstance(value, str) or (type(value) is int and abs(value) < 2**63)
 
 
 def served_entry(graph: dict[str, Any]) -> dict[str, Any] | None:

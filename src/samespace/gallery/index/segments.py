@@ -23,7 +23,7 @@ import numpy.typing as npt
 from samespace import files
 from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing, write_json
-from samespace.gallery.index.manifest import Manifest, graph_entries
+from samespace.gallery.index.manifest import Manifest, graph_entries, well_formed
 from samespace.gallery.index.served import RowNumbers, narrow
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, StoredSpace, Vectors
@@ -219,8 +219,7 @@ class SegmentFolder:
             if whose != (FORMAT, self.gallery, self.space.id, self.score):
                 return Manifest(stamp=stamp)
             segments, graph = value["segments"], value["graph"]
-            whole = all(isinstance(entry, dict) and entry.keys() >= _ENTRY for entry in segments)
-            if not whole or not (graph is None or isinstance(graph, dict)):
+            if not all(well_formed(entry, _ENTRY) for entry in segments) or not (graph is None or well_formed(graph)):
                 return Manifest(stamp=stamp)
             items = str(value["items"]) if value.get("items") else None
             return Manifest(int(value["upto"]), tuple(segments), graph, stamp, items)

@@ -189,7 +189,11 @@ class WorkQueue(WorkList):
         while taking.wanted and count < len(inside):
             part = inside[count : count + taking.wanted]
             count += len(part)
-            for place, item, name, content, deleted in self._items_at(generation, runs(part)):
+            listed = self._items_at(generation, runs(part))
+            if len(listed) < len(part):
+                # places of no item would be waited for without end
+                taking.gone += np.setdiff1d(part, [row[0] for row in listed]).tolist()
+            for place, item, name, content, deleted in listed:
                 if name is None or deleted:
                     taking.gone.append(place)
                 else:

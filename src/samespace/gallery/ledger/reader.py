@@ -77,6 +77,8 @@ class LedgerReader(WorkReader):
             mentioned = {query, *(one for upgrade in state.upgrades for one in (upgrade.old, upgrade.new))}
             if unknown := mentioned - state.spaces.keys():
                 raise ValueError(f"no space of generation {min(unknown)}")
+            if any(upgrade.old >= upgrade.new for upgrade in state.upgrades):
+                raise ValueError("an upgrade to an earlier space")
         return state
 
     @contextmanager
@@ -327,7 +329,9 @@ class LedgerReader(WorkReader):
         return " UNION ".join(["SELECT no FROM item WHERE epoch > ?", *parts]), values
 
     def _count(self, sql: str) -> int:
-        return int(self.session.all(sql)[0][0])
+        rows = self.session.all(sql)
+        with self._as_written("a count"):
+            return int(rows[0][0])
 
     def _items(self, column: str, values: Sequence[Any] | Ints) -> Iterator[Item]:
         sql = f"SELECT no, id, content, label, deleted FROM item WHERE {column} IN (LISTED)"

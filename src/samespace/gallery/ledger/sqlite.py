@@ -333,6 +333,9 @@ class SqliteEngine:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:
+            # of a damaged file SQLite may name what is no text
+            raise GalleryError(_explain(sqlite3.DatabaseError("malformed"), self.location)) from error
         except sqlite3.Error as error:
             raise GalleryError(_explain(error, self.location)) from error
 

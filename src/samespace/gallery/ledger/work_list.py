@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints
 
 _LONGEST = 1000
+_MOST = 2**31
 _AT_ONCE = 20_000
 _RANGES = "SELECT first, last, owner, lease, tries FROM work_range"
 
@@ -128,7 +130,16 @@ class WorkList(LedgerReader):
         """Ranges that are left, in order."""
         order = "" if "ORDER BY" in where else "ORDER BY first"
         sql = f"{_RANGES} WHERE space = ? {where} {order} {lock}"
-        return [Range(*row) for row in self.session.all(sql, [generation, *values])]
+        return self._as_ranges(self.session.all(sql, [generation, *values]))
+
+    def _as_ranges(self, rows: Sequence[tuple[Any, ...]]) -> list[Range]:
+        """Rows of `_RANGES`. Raises GalleryError: one is no range that a gallery writes."""
+        with self._as_written("a work list"):
+            ranges = [Range(*row) for row in rows]
+            for one in ranges:
+                if not (0 < one.first <= one.last < one.first + _MOST and one.tries >= 0):
+                    raise ValueError(f"places {one.first} to {one.last}, tried {one.tries} times")
+        return ranges
 
     def _holding(self, generation: int, places: Ints, *, wait: bool = True) -> list[Range]:
         """The ranges that have any of these places, locked; without `wait` only those that nobody else has locked."""
@@ -141,9 +152,7 @@ class WorkList(LedgerReader):
             held = [one for one in near if len(one.of(places))]
             if not lock:
                 return held
-            locked = [
-                Range(*row) for row in self.all_listed(f"{sql} {lock}", [one.first for one in held], [generation])
-            ]
+            locked = self._as_ranges(self.all_listed(f"{sql} {lock}", [one.first for one in held], [generation]))
             # what another transaction divided meanwhile is looked for again
             if locked == held or not wait:
                 return [one for one in locked if one in held]

@@ -270,7 +270,7 @@ class LedgerWriter(WorkQueue):
         held = set(numbers) if owner is None else self._held(generation, owner, numbers)
         having = self.with_vector(generation, numbers)
         counts = {"stored": 0, "present": 0, "changed": 0, "gone": 0, "lost": 0}
-        taken, free = [], []
+        taken, free, over = [], [], []
         for place, claim in enumerate(claims):
             item = known.get(claim.item)
             outcome = "stored"
@@ -286,6 +286,9 @@ class LedgerWriter(WorkQueue):
             counts[outcome] += 1
             if outcome == "stored":
                 taken.append(place)
+            elif outcome in ("gone", "present") and claim.item in held:
+                # left on the list it would be waited for without end
+                over.append(claim.item)
         self.put_vectors(
             generation,
             np.array([numbers[place] for place in taken], dtype=np.int64),
@@ -294,6 +297,8 @@ class LedgerWriter(WorkQueue):
         )
         if owner is not None:
             self.release(generation, owner, free)
+        if over:
+            self.strike(generation, over)
         return Completed(**counts)
 
     def note(self, action: str, *, actor: str | None = None, **detail: Any) -> None:

@@ -1,0 +1,13 @@
+"""What users are told."""
+
+from __future__ import annotations
+
+from samespace.errors import InputError
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
+    text = str(InputError(f"k is a whole number, got {'9' * 5000!r}; give one"))
+    assert len(text) < 2100
+    assert text.startswith("k is a whole number, got '999")
+    assert text.endswith("999'; give one")
+    assert str(InputError("x" * 2000)) == "x" * 2000
