@@ -24,6 +24,7 @@ from samespace.train.recipe import Recipe
 from samespace.train.sections import (
     CompatibilitySection,
     DataSection,
+    EarlierSection,
     HeadSection,
     ModelSection,
     RunSection,
@@ -38,6 +39,7 @@ SECTIONS = {
     "optim": OptimSection,
     "augment": Augment,
     "compatibility": CompatibilitySection,
+    "compatibility.earlier": EarlierSection,
     "validation": ValidationSection,
     "run": RunSection,
 }

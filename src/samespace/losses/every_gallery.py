@@ -39,6 +39,9 @@ class EveryGalleryLoss(nn.Module):
         torch.Size([])
     """
 
+    needs_old_embeddings = True
+    needs_old_views = True
+
     def __init__(self, terms: Sequence[nn.Module], *, weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if not terms:

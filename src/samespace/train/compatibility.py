@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from samespace.data import ImageSource
-from samespace.errors import InputError
+from samespace.errors import InputError, SamespaceError
+from samespace.losses import EveryGalleryLoss
 from samespace.train.methods import baselines, bct, matched, unibct
 from samespace.train.methods.method import Method, OldSide, Term
 from samespace.train.sections import CompatibilitySection, HeadSection, ValidationSection, one_of
@@ -52,12 +55,49 @@ def meant_method(name: str) -> str | None:
 def compatibility_term(section: CompatibilitySection, head: HeadSection, source: ImageSource, old: OldSide) -> Term:
     """The loss of the recipe's method, and how its prototypes are rebuilt where they are.
 
-    It takes over the margin of the recipe's head where the recipe names none.
+    It takes over the margin of the recipe's head where the recipe names none. With earlier old models it is the
+    weighted mean of the loss against each.
 
     Raises:
         InputError: prototypes are all missing.
     """
-    return METHODS[section.method].build(section, head, source, old)
+    build, sections = METHODS[section.method].build, each_old(section)
+    first, *others = (build(one, head, source, side) for one, side in zip(sections, old.each, strict=True))
+    if not others:
+        return first
+    losses = [term.loss for term in (first, *others) if term.loss is not None]
+    return Term(EveryGalleryLoss(losses, weights=[1.0, *(one.weight for one in section.earlier)]))
+
+
+def each_old(section: CompatibilitySection) -> tuple[CompatibilitySection, ...]:
+    """The section once for each old model, its own first, each as if it were the only one.
+
+    Earlier models may be narrower than the new one, whose leading dimensions are then compared.
+    """
+    alone = replace(section, earlier=())
+    earlier = (
+        replace(
+            alone,
+            old_model=one.old_model,
+            old_vectors=one.old_vectors,
+            old_views=one.old_views,
+            views=section.views if one.old_model else None,
+            prefix=True,
+        )
+        for one in section.earlier
+    )
+    return (alone, *earlier)
+
+
+@contextmanager
+def naming_earlier(number: int) -> Iterator[None]:
+    """Errors say which of `compatibility.earlier` they are of, counted from 1; 0 is the old model itself."""
+    try:
+        yield
+    except SamespaceError as error:
+        if not number:
+            raise
+        raise type(error)(f"compatibility.earlier, number {number}: {error}") from None
 
 
 def chosen(section: CompatibilitySection) -> CompatibilitySection:
@@ -75,6 +115,10 @@ def check_section(section: CompatibilitySection) -> None:
     one_of("compatibility.method", section.method, [*METHODS, "auto"], meant=meant_method(section.method))
     method = METHODS[section.method]
     given = [name for name in ("old_model", "old_vectors", "old_classifier") if getattr(section, name) is not None]
+    if section.earlier and not (section.old_model or section.old_vectors):
+        raise InputError(
+            "compatibility.earlier goes beside compatibility.old_model or .old_vectors: the latest old model is there"
+        )
     if section.method == "none":
         if given:
             raise InputError(
@@ -88,6 +132,11 @@ def check_section(section: CompatibilitySection) -> None:
         if need != "views" and not section.old_model and (need == "model" or not getattr(section, f"old_{need}")):
             raise InputError(f"compatibility.method={section.method} needs compatibility.old_model{instead}")
     _check_views(section)
+    if section.earlier and section.mixed:
+        raise InputError("compatibility.mixed is for one old model: leave out mixed, or earlier")
+    for number, one in enumerate(each_old(section)[1:], 1):
+        with naming_earlier(number):
+            check_section(one)
     for name in dict.fromkeys(option for other in METHODS.values() for option in other.options):
         if name not in method.options and getattr(section, name) not in (None, ()):
             *others, last = [key for key, other in METHODS.items() if name in other.options]

@@ -135,7 +135,7 @@ def dry_run(recipe: Recipe, out: str | Path, *, quiet: bool = False) -> DryRun |
     for kind in recipe.run.loggers:
         require_logger(kind)
     task, old = build_task(recipe, source, out, device, Processes(), quiet, embed=False)
-    training = Training(task, source, recipe, out, old.vectors, old.model, old.views, None, device, None, quiet=quiet)
+    training = Training(task, source, recipe, out, old, None, device, None, quiet=quiet)
     task.train()
     with (silent_bar if quiet else bar)("trying steps", None, "steps") as show:
         trial = try_steps(training, show)
@@ -175,7 +175,7 @@ def _time(
     recipe: Recipe,
     training: Training,
     trial: Trial,
-    missing: dict[str, int],
+    missing: dict[str, Counter[str]],
     apart: ValidationSlice | None,
     done: Position | None,
 ) -> dict[str, Any]:
@@ -188,10 +188,10 @@ def _time(
     refreshes = [epoch for epoch in recipe.compatibility.refresh_epochs or () if epoch * steps >= taken]
     seconds += len(refreshes) * len(training.source) * per_image
     preparation = 0.0
-    if missing:
-        named = resolve_model(recipe.compatibility.old_model or recipe.validation.old_model or "")
-        old = open_image_model(named, device=str(training.device))
-        preparation = sum(missing.values()) * seconds_per_image(old, training.source)
+    for named, counts in missing.items():
+        if counts:
+            old = open_image_model(resolve_model(named), device=str(training.device))
+            preparation += counts.total() * seconds_per_image(old, training.source)
     share = left / (epochs * steps)
     validation = 0.0 if apart is None else _measurements(recipe, steps) * len(apart.images) * per_image * share
     total = seconds + preparation + validation
@@ -216,15 +216,15 @@ def _measurements(recipe: Recipe, steps: int) -> int:
     return epochs if every == "epoch" else -(-epochs * steps // every)
 
 
-def _disk(training: Training, missing: dict[str, int], out: Path, recipe: Recipe) -> dict[str, int]:
+def _disk(training: Training, missing: dict[str, Counter[str]], out: Path, recipe: Recipe) -> dict[str, int]:
     task = training.task
     kept = [value for value in task.parameters() if value.requires_grad] * recipe.optim.values_kept
     checkpoint = sum(value.numel() * value.element_size() for value in [*task.state_dict().values(), *kept])
     model = sum(value.numel() * value.element_size() for value in task.embedder.state_dict().values())
-    old = 0 if training.old is None else training.old.dim
+    old = max((side.vectors.dim for side in training.old if side.vectors is not None), default=0)
     # a checkpoint is written whole beside the last one, and the model before the checkpoint goes
     best = 2 * model if recipe.validation.keep_best else 0
-    needed = 2 * checkpoint + model + best + sum(missing.values()) * old * 4
+    needed = 2 * checkpoint + model + best + _together(missing).total() * old * 4
     place = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     return {"checkpoint": checkpoint, "needed": needed, "free": shutil.disk_usage(place).free}
 
@@ -238,11 +238,19 @@ def _frozen_words(network: dict[str, Any]) -> str:
     return f"{network['frozen']:,} of them frozen, " if "frozen" in network else ""
 
 
-def _old(old: OldSide, missing: dict[str, int]) -> dict[str, Any]:
+def _old(old: OldSide, missing: dict[str, Counter[str]]) -> dict[str, Any]:
     if old == OldSide():
         return {}
     dim = old.vectors.dim if old.vectors is not None else old.classifier.weight.shape[1] if old.classifier else None
-    return {"dim": dim, "runs_beside": old.model is not None, "to_embed": sum(missing.values()), **missing}
+    counts = _together(missing)
+    also = {"earlier": len(old.earlier)} if old.earlier else {}
+    runs = any(side.model is not None for side in old.each)
+    return {"dim": dim, "runs_beside": runs, **also, "to_embed": counts.total(), **counts}
+
+
+def _together(missing: dict[str, Counter[str]]) -> Counter[str]:
+    """What all old models have yet to embed."""
+    return sum(missing.values(), Counter[str]())
 
 
 def _validation_words(classes: int, images: int, times: int) -> str:
@@ -252,6 +260,8 @@ def _validation_words(classes: int, images: int, times: int) -> str:
 
 def _old_words(old: dict[str, Any]) -> str:
     words = f"{old['dim']} dimensions"
+    if earlier := old.get("earlier"):
+        words += f", and {earlier} earlier"
     if old["runs_beside"]:
         words += ", embeds each augmented image as the training goes"
     if old["to_embed"]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from samespace.train.checkpoint import Position, load_checkpoint, save_checkpoin
 from samespace.train.distributed import Processes, check_batch, synchronize_batch_norm
 from samespace.train.interruption import Interrupted, interruptions
 from samespace.train.logs import Log, MetricsFile, open_logger
+from samespace.train.methods.method import OldSide
 from samespace.train.old_views import OldViews
 from samespace.train.optim import learning_rate, optimizer_of
 from samespace.train.recipe import Recipe
@@ -51,6 +52,7 @@ def train(
     old: VectorSet | None = None,
     old_model: ImageModel | None = None,
     old_views: OldViews | None = None,
+    earlier: Sequence[OldSide] = (),
     validation: Validation | None = None,
     device: torch.device | None = None,
     processes: Processes | None = None,
@@ -70,6 +72,7 @@ def train(
         old: the old model's vectors of the same images in the same order, where the task needs old embeddings.
         old_model: the old model, where the task needs its embeddings of the augmented views; never trained.
         old_views: its embeddings of fixed views instead; without both, `old` stands for the views.
+        earlier: the same of earlier old models, for a term that takes several, such as `EveryGalleryLoss`.
         validation: measures the model while it trains, where the recipe asks for it.
         device: where to compute.
         processes: this process among those of torchrun.
@@ -83,9 +86,8 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; the checkpoint is written.
         InputError: old embeddings are needed and missing, or do not fit the images.
     """
-    return Training(
-        task, source, recipe.resolved(), Path(out), old, old_model, old_views, validation, device, processes, quiet
-    ).run()
+    side = OldSide(old, model=old_model, views=old_views, earlier=tuple(earlier))
+    return Training(task, source, recipe.resolved(), Path(out), side, validation, device, processes, quiet).run()
 
 
 class Training:
@@ -97,27 +99,27 @@ class Training:
         source: ImageSource,
         recipe: Recipe,
         out: Path,
-        old: VectorSet | None,
-        old_model: ImageModel | None,
-        old_views: OldViews | None,
+        old: OldSide,
         validation: Validation | None,
         device: torch.device | None,
         processes: Processes | None,
         quiet: bool,
     ) -> None:
-        without = old_model is None and old_views is None
-        if (task.needs_old_embeddings or (task.needs_old_views and without)) and (
-            old is None or len(old) != len(source)
-        ):
-            given = "none" if old is None else f"{len(old):,}"
-            raise InputError(f"this compatibility term needs one old vector per image ({len(source):,}), got {given}")
+        for side in old.each:
+            given = 0 if side.vectors is None else len(side.vectors)
+            stands_in = task.needs_old_views and side.model is None and side.views is None
+            if (task.needs_old_embeddings or stands_in) and given != len(source):
+                raise InputError(
+                    f"this compatibility term needs one old vector per image ({len(source):,}), got {given or 'none'}"
+                )
         self.processes = processes or Processes()
         check_batch(recipe.optim.batch_size, self.processes.count)
-        self.source, self.recipe, self.out, self.old, self.quiet = source, recipe, out, old, quiet
+        self.source, self.recipe, self.out, self.quiet = source, recipe, out, quiet
         self.device = device or torch.device("cpu")
         self.task = task.to(self.device)
-        self.old_views, self.validation = old_views, validation
-        self.old_model = folded(old_model).to(self.device) if isinstance(old_model, Embedder) else old_model
+        self.validation = validation
+        self.old = tuple(replace(side, model=self._ready(side.model)) for side in old.each)
+        self.fixed_views = next((side.views for side in self.old if side.views is not None), None)
         self.module: nn.Module = self.task
         if self.processes.count > 1:
             synchronize_batch_norm(self.task, self.device)
@@ -133,6 +135,9 @@ class Training:
         self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
         self.checkpoint = out / "checkpoint.safetensors"
         self.unreadable = UnreadableNotes(out / UNREADABLE, quiet=quiet or not self.processes.first)
+
+    def _ready(self, model: ImageModel | None) -> ImageModel | None:
+        return folded(model).to(self.device) if isinstance(model, Embedder) else model
 
     def run(self) -> Position:
         """Train to the end, from the checkpoint where there is one."""
@@ -212,23 +217,27 @@ class Training:
         return torch.stack([parts[name].detach().float() for name in _PARTS])
 
     def _old_side(self, batch: Batch, epoch: int, unit: Tensor) -> dict[str, Any]:
-        """What the compatibility term takes of the old model for a batch, by the names that `CompatibleTask` takes."""
+        """What the compatibility term takes of the old models for a batch, by the names that `CompatibleTask` takes."""
+        each = [self._of_one(side, batch, epoch, unit) for side in self.old]
+        return each[0] if len(each) == 1 else {name: [one[name] for one in each] for name in each[0]}
+
+    def _of_one(self, side: OldSide, batch: Batch, epoch: int, unit: Tensor) -> dict[str, Any]:
         task = self.task
         old: dict[str, Any] = {}
-        stand_in = task.needs_old_views and self.old_model is None and self.old_views is None
-        if self.old is not None and (task.needs_old_embeddings or stand_in):
-            old["old_embeddings"] = torch.from_numpy(self.old.take(batch.rows)).to(self.device)
+        stand_in = task.needs_old_views and side.model is None and side.views is None
+        if side.vectors is not None and (task.needs_old_embeddings or stand_in):
+            old["old_embeddings"] = torch.from_numpy(side.vectors.take(batch.rows)).to(self.device)
         if not task.needs_old_views:
             return old
-        if self.old_views is not None:
-            views = self.old_views.views.chosen(self.old_views.numbers[batch.rows], epoch)
-            old["old_views"] = torch.from_numpy(self.old_views.take(batch.rows, views)).to(self.device)
+        if side.views is not None:
+            views = side.views.views.chosen(side.views.numbers[batch.rows], epoch)
+            old["old_views"] = torch.from_numpy(side.views.take(batch.rows, views)).to(self.device)
         elif stand_in:
             old["old_views"] = old["old_embeddings"]
-        elif self.old_model is not None:
+        elif side.model is not None:
             mixtures = self._mixtures(unit, batch, epoch)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                embedded = self.old_model.embed_unit(torch.cat([unit, mixtures]))
+                embedded = side.model.embed_unit(torch.cat([unit, mixtures]))
             old["old_views"] = embedded[: len(unit)]
             if len(mixtures):
                 old["mixed"] = (task.embedder.preprocessing.normalize(mixtures), embedded[len(unit) :])
@@ -247,9 +256,9 @@ class Training:
     def _augmented(self, batch: Batch, epoch: int) -> Tensor:
         """Augmented images in [0, 1]; what is drawn depends on the place in the global batch, not on the process."""
         unit = self.task.embedder.preprocessing.to_unit(batch.images.to(self.device, non_blocking=True))
-        if self.old_views is not None:
-            numbers = self.old_views.numbers[batch.rows]
-            return self.old_views.views.apply(unit, numbers, self.old_views.views.chosen(numbers, epoch))
+        if (fixed := self.fixed_views) is not None:
+            numbers = fixed.numbers[batch.rows]
+            return fixed.views.apply(unit, numbers, fixed.views.chosen(numbers, epoch))
         generator = torch.Generator().manual_seed(_stream(self.recipe.seed, epoch, batch.step, _AUGMENTATION))
         size = len(batch.rows)
         drawn = self.recipe.augment.draw(size * self.processes.count, generator)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from samespace.models.extract import embed_to
 from samespace.models.image_model import ImageModel
 from samespace.progress import bar, silent_bar
 from samespace.strict import read_yaml
-from samespace.train.compatibility import METHODS
+from samespace.train.compatibility import METHODS, each_old, naming_earlier
 from samespace.train.distributed import Processes
 from samespace.train.methods.method import OldSide, shared_classes
 from samespace.train.old_views import OldViews, embed_views, load_views, require_same_augment
@@ -36,16 +39,50 @@ def old_side(
     *,
     embed: bool = True,
 ) -> OldSide:
-    """Gather what a method needs of the old model, making its vectors once where only the model is given.
+    """Gather what a method needs of the old model and of earlier ones, making vectors once where only a model is given.
 
     Vectors made here are kept in `old-vectors/` beside `out`, under the old space and the images they belong to, so
     that other trainings against the same model find them. Where `embed` is False nothing is made or written: others of
     their dimension stand in for vectors that are not there yet, which is enough to try a training.
 
     Raises:
-        InputError: a model, vector set or classifier is missing or does not fit the images, dimensions do not fit, or
-            the classes leave the method nothing to do. All that is cheap to see is seen before images are embedded.
+        InputError: a model, vector set or classifier is missing or does not fit the images, dimensions do not fit, the
+            classes leave the method nothing to do, or two old models do not fit each other. All that is cheap to see
+            is seen before images are embedded.
     """
+    sides: list[OldSide] = []
+    for number, section in enumerate(each_old(recipe.compatibility)):
+        alone = replace(recipe, compatibility=section)
+        with naming_earlier(number):
+            sides.append(_one_side(alone, source, out, device, group, quiet, embed, earlier=number > 0))
+            _check_beside(sides[-1], sides[:-1])
+    return replace(sides[0], earlier=tuple(sides[1:]))
+
+
+def _check_beside(side: OldSide, others: Sequence[OldSide]) -> None:
+    """Refuse an old model that was given before, and fixed views that are not those of another."""
+    for other in others:
+        spaces = [one.vectors.space for one in (side, other) if one.vectors is not None]
+        if len(spaces) == 2 and spaces[0] is not None and spaces[0] == spaces[1]:
+            raise InputError(f"this is the space of another old model of the recipe, {spaces[0]}; give each once")
+        if side.views is not None and other.views is not None and side.views.views != other.views.views:
+            counts = f"{side.views.views.count} and {other.views.views.count}"
+            raise InputError(
+                f"its fixed views are not those of another old model of the recipe ({counts} views): a training shows "
+                "one set; make both by the same recipe and the same number"
+            )
+
+
+def _one_side(
+    recipe: Recipe,
+    source: ImageSource,
+    out: Path,
+    device: torch.device,
+    group: Processes,
+    quiet: bool,
+    embed: bool,
+    earlier: bool,
+) -> OldSide:
     section, method = recipe.compatibility, METHODS[recipe.compatibility.method]
     vectors = classifier = embedder = None
     model = None if section.old_model is None else resolve_model(section.old_model)
@@ -58,13 +95,13 @@ def old_side(
     runs = "model" in method.needs or ("views" in method.needs and section.views in (None, "live"))
     if model is not None and {"vectors", "views", "model"} & set(method.needs):
         embedder = open_image_model(model, device=str(device))
-        _check_dims(recipe, embedder.embedding_dim)
+        _check_dims(recipe, embedder.embedding_dim, earlier)
         if runs or isinstance(section.views, int):
             _check_channels(embedder, source)
     if "vectors" in method.needs:
         if embedder is None:
             vectors = align(VectorSet.load(str(section.old_vectors)), source)
-            _check_dims(recipe, vectors.dim)
+            _check_dims(recipe, vectors.dim, earlier)
         else:
             made = embed or _folder(embedder.space.id, source, out).exists()
             vectors = _embed_once(embedder, source, out, group, quiet) if made else _stand_in(embedder, source)
@@ -145,8 +182,12 @@ def validation_vectors(
     return None
 
 
-def _check_dims(recipe: Recipe, old: int) -> None:
+def _check_dims(recipe: Recipe, old: int, earlier: bool = False) -> None:
     new, prefix = recipe.model.embedding_dim, recipe.compatibility.prefix
+    if earlier:
+        if new < old:
+            raise InputError(f"model.embedding_dim={new} but this model has {old} dimensions; give at least as many")
+        return
     if prefix and new <= old:
         raise InputError(
             f"compatibility.prefix needs a new model wider than the old one, got {new} and {old} dimensions"
@@ -208,21 +249,24 @@ def _stand_in(embedder: ImageModel, source: ImageSource) -> VectorSet:
 
 def missing_vectors(
     recipe: Recipe, source: ImageSource, validation_images: ImageSource | None, out: Path
-) -> dict[str, int]:
-    """How many vectors a training has yet to make by its old model: of `images`, `views` and `validation_images`."""
-    section, method = recipe.compatibility, METHODS[recipe.compatibility.method]
-    model = section.old_model or recipe.validation.old_model
-    if model is None:
-        return {}
-    space = _space_id(resolve_model(model))
-    wanted: dict[str, tuple[int, Path]] = {}
-    if "vectors" in method.needs:
-        wanted["images"] = len(source), _folder(space, source, out)
-    if "views" in method.needs and isinstance(section.views, int):
-        wanted["views"] = len(source) * section.views, _folder(space, source, out, _views_of(recipe))
-    if validation_images is not None:
-        wanted["validation_images"] = len(validation_images), _folder(space, validation_images, out)
-    return {what: count for what, (count, folder) in wanted.items() if not folder.exists()}
+) -> dict[str, Counter[str]]:
+    """What a training has yet to embed, by old model: how many `images`, `views` and `validation_images`."""
+    method = METHODS[recipe.compatibility.method]
+    missing: dict[str, Counter[str]] = {}
+    for number, section in enumerate(each_old(recipe.compatibility)):
+        model = section.old_model or (None if number else recipe.validation.old_model)
+        if model is None:
+            continue
+        space = _space_id(resolve_model(model))
+        wanted: dict[str, tuple[int, Path]] = {}
+        if "vectors" in method.needs:
+            wanted["images"] = len(source), _folder(space, source, out)
+        if "views" in method.needs and isinstance(section.views, int):
+            wanted["views"] = len(source) * section.views, _folder(space, source, out, _views_of(recipe))
+        if validation_images is not None and not number:
+            wanted["validation_images"] = len(validation_images), _folder(space, validation_images, out)
+        missing[model] = Counter({what: count for what, (count, folder) in wanted.items() if not folder.exists()})
+    return missing
 
 
 def _space_id(model: Path) -> str:
@@ -235,15 +279,14 @@ def _space_id(model: Path) -> str:
 
 def seed_warning(recipe: Recipe) -> str | None:
     """A warning for a successor with the seed and network of its old model, whose recipe lies beside that model."""
-    if recipe.compatibility.old_model is None:
-        return None
-    file = resolve_model(recipe.compatibility.old_model).parent / "recipe.yaml"
-    if not file.is_file():
-        return None
-    old = read_yaml(file, "a recipe (YAML)", "sections")
-    if old.get("seed") != recipe.seed or (old.get("model") or {}).get("backbone") != recipe.model.backbone:
-        return None
-    return (
-        f"seed {recipe.seed} is also the old model's: with the same network the initial weights are the same, and "
-        "compatibility may come from that; choose another"
-    )
+    for section in each_old(recipe.compatibility):
+        if section.old_model is None:
+            continue
+        file = resolve_model(section.old_model).parent / "recipe.yaml"
+        old = read_yaml(file, "a recipe (YAML)", "sections") if file.is_file() else {}
+        if old.get("seed") == recipe.seed and (old.get("model") or {}).get("backbone") == recipe.model.backbone:
+            return (
+                f"seed {recipe.seed} is also the old model's: with the same network the initial weights are the same, "
+                "and compatibility may come from that; choose another"
+            )
+    return None

@@ -13,7 +13,11 @@ from samespace.strict import build, override, read_yaml
 from samespace.train.recipe import Recipe
 from samespace.typed import plain
 
-_WHERE_USED = {"model": ("freeze",), "optim": ("name", "betas", "eps", "layer_decay")}
+_WHERE_USED = {
+    "model": ("freeze",),
+    "optim": ("name", "betas", "eps", "layer_decay"),
+    "compatibility": ("earlier",),
+}
 
 
 def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -45,7 +49,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def written(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON-ready values; keys of fine-tuning that are not used are left out."""
+    """The recipe as JSON-ready values; of some keys, such as those of fine-tuning, only those that are used."""
     tree = plain(recipe)
     for section, keys in _WHERE_USED.items():
         for item in dataclasses.fields(getattr(recipe, section)):

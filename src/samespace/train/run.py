@@ -98,6 +98,7 @@ def run(recipe: Recipe, out: str | Path, *, source: ImageSource | None = None, q
             old=old.vectors,
             old_model=old.model,
             old_views=old.views,
+            earlier=old.earlier,
             validation=validation,
             device=device,
             processes=group,

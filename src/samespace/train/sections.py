@@ -155,6 +155,26 @@ class HeadSection:
 
 
 @dataclass(frozen=True)
+class EarlierSection:
+    """An earlier old model whose gallery still serves.
+
+    Attributes:
+        old_model: its folder, or another encoder of images by its name.
+        old_vectors: its vectors of the training images, where the model itself is not at hand.
+        old_views: its vectors of fixed views, beside old_vectors; of the same views as all others that are given.
+        weight: how much it counts beside the old model of compatibility, which counts 1.
+    """
+
+    old_model: str | None = None
+    old_vectors: str | None = None
+    old_views: str | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        above_zero("compatibility.earlier: weight", self.weight)
+
+
+@dataclass(frozen=True)
 class CompatibilitySection:
     """How the new model is kept comparable with the old one.
 
@@ -167,6 +187,7 @@ class CompatibilitySection:
         old_vectors: the old model's vectors of the training images, where the model itself is not at hand.
         old_views: old vectors of fixed views, made by `samespace embed --views`, beside old_vectors.
         old_classifier: the old classifier, where it is not in `old_model`.
+        earlier: earlier old models whose galleries still serve, to which the new one is tied as well (matched).
         views: what matching compares with: `live` runs the old model on each augmented image; a number K makes its
             vectors of K fixed views of every image first; `stored` takes its vectors of the plain images. null means
             live with old_model, the given views with old_views, and stored with old_vectors.
@@ -197,6 +218,7 @@ class CompatibilitySection:
     old_vectors: str | None = None
     old_views: str | None = None
     old_classifier: str | None = None
+    earlier: tuple[EarlierSection, ...] = ()
     views: int | Literal["live", "stored"] | None = None
     weight: float = 1.0
     warmup_epochs: int | None = None

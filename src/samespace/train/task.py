@@ -105,9 +105,9 @@ class CompatibleTask(nn.Module):
         self,
         images: Tensor,
         labels: Tensor,
-        old_embeddings: Tensor | None = None,
+        old_embeddings: Tensor | Sequence[Tensor] | None = None,
         *,
-        old_views: Tensor | None = None,
+        old_views: Tensor | Sequence[Tensor] | None = None,
         mixed: tuple[Tensor, Tensor] | None = None,
         weight: float = 1.0,
     ) -> dict[str, Tensor]:
@@ -116,8 +116,8 @@ class CompatibleTask(nn.Module):
         Args:
             images: (B, C, H, W) float, prepared and augmented.
             labels: (B,) int64.
-            old_embeddings: (B, D_old) float, where `needs_old_embeddings`.
-            old_views: (B, D_old) float, where `needs_old_views`.
+            old_embeddings: (B, D_old) float, where `needs_old_embeddings`; with several old models one of each.
+            old_views: (B, D_old) float, where `needs_old_views`; likewise.
             mixed: mixed images (M, C, H, W), prepared, and the old model's embeddings (M, D_old) of them.
             weight: of the compatibility term, from `weight_at`.
 

@@ -34,7 +34,7 @@ class Memory:
         gradients: one for each trained weight.
         momentum: what the optimiser keeps for each: the momentum of SGD, both moments of AdamW.
         activations: what one real step kept for its backward pass, counted by hooks.
-        old_model: weights of the old model that runs beside.
+        old_model: weights of the old models that run beside.
         read_ahead: images that wait in the loader.
         peak: measured over all steps tried: what torch had allocated on a GPU, on a CPU the largest size of this
             process, with Python and its libraries; 0 where the system does not say.
@@ -160,10 +160,15 @@ def _memory(training: Training, activations: int) -> Memory:
         gradients=trained,
         momentum=trained * training.recipe.optim.values_kept,
         activations=activations,
-        old_model=_bytes(_values(training.old_model)) if isinstance(training.old_model, nn.Module) else 0,
+        old_model=sum(_weights_of(side.model) for side in training.old),
         read_ahead=waiting,
         peak=_peak(training.device),
     )
+
+
+def _weights_of(model: object) -> int:
+    """Bytes of a model that is a network of torch; of others nothing is known."""
+    return _bytes(_values(model)) if isinstance(model, nn.Module) else 0
 
 
 def _values(module: nn.Module) -> list[Tensor]:

@@ -64,7 +64,7 @@ _FIRST, _RISE = 0.2, 0.05
 MATCHED = Method(
     _matched,
     needs=("vectors", "views"),
-    options=("views", "old_views", "beta", "far", "mixed", "memory", "temperature", *_WEIGHTS),
+    options=("views", "old_views", "earlier", "beta", "far", "mixed", "memory", "temperature", *_WEIGHTS),
     warmup=_FIRST,
     ramp=_RISE,
 )

@@ -23,19 +23,26 @@ vectors of views, from the model, made before, or in their place those of the pl
 
 @dataclass(frozen=True)
 class OldSide:
-    """All that training needs of the old model; what the method does not need is None.
+    """All that training needs of an old model; what the method does not need is None.
 
     Attributes:
         vectors: its vectors of the training images, in the images' order.
         classifier: its classifier, with class names.
         model: the old model, where it embeds each augmented view as the training goes.
         views: its vectors of fixed views, made before; without either, the plain images' vectors stand for views.
+        earlier: the same of earlier old models to which the new one is tied as well.
     """
 
     vectors: VectorSet | None = None
     classifier: Classifier | None = None
     model: ImageModel | None = None
     views: OldViews | None = None
+    earlier: tuple[OldSide, ...] = ()
+
+    @property
+    def each(self) -> tuple[OldSide, ...]:
+        """This old model and the earlier ones."""
+        return (self, *self.earlier)
 
 
 class Term(NamedTuple):
