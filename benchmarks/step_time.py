@@ -91,6 +91,7 @@ class World:
             term = MatchedLoss(vectors, labels, CLASSES, mixed_share=MIXED.get(name, 0.0))
         given: dict[str, Any] = {"old_model": old_model if name in MIXED else None}
         given["old_views"] = self.views if name == FIXED else None
+        given["validation"] = None
         task = CompatibleTask(Embedder(self.config), head, influence=term)
         training = Training(
             task, self.source, self.recipe, out, self.stored, device=self.device, processes=None, quiet=True, **given
@@ -99,7 +100,7 @@ class World:
 
         def step(batch: Batch) -> float:
             began = clock()
-            training._step(batch, 1, task.weight_at(1), 0.01)
+            training.step(batch, 1, task.weight_at(1), 0.01)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             return clock() - began

@@ -121,6 +121,25 @@ def test_the_influence_loss_with_missing_prototypes(monkeypatch: pytest.MonkeyPa
         torch.testing.assert_close(ours, gradients(expected, x)[0])
 
 
+@pytest.mark.parametrize("scale", [16.0, 64.0, 200.0])
+@pytest.mark.parametrize(("margin", "value"), [("arcface", 0.5), ("cosface", 1.9), ("sphereface", 4.0)])
+@pytest.mark.parametrize("classes", [1, 2, 9])
+def test_the_farthest_cosines_neither_overflow_nor_vanish(
+    monkeypatch: pytest.MonkeyPatch, margin: Margin, value: float, scale: float, classes: int
+) -> None:
+    """Vectors on their own class, on the opposite of it and of all classes, in float32."""
+    torch.manual_seed(7)
+    weight = functional.normalize(torch.randn(1, 4)).repeat(classes, 1)
+    loss = InfluenceLoss(weight, margin=margin, scale=scale, margin_value=value)
+    x = torch.cat([weight[:1], -weight[:1], weight[:1] + 1e-3]).requires_grad_()
+    value_of = loss(x, torch.zeros(3).long())
+    ours = gradients(value_of, x)[0]
+    whole(monkeypatch)
+    expected = loss(x, torch.zeros(3).long())
+    torch.testing.assert_close(value_of, expected)
+    torch.testing.assert_close(ours, gradients(expected, x)[0], atol=1e-3, rtol=1e-2)
+
+
 def test_without_gradients_none_are_computed() -> None:
     head, x, labels = MarginHead(9, 4), torch.randn(6, 4), torch.arange(6)
     with torch.no_grad():

@@ -17,8 +17,9 @@ LEAST: float = 2**17
 """Logits from which on the loss is computed in chunks."""
 ROWS = 128
 """Samples in a chunk."""
-BLOCK = 2**19
+BLOCK = 2**18
 """Values that a CPU takes through all elementwise steps while they are in its cache."""
+_MOST_SCALE = 64.0
 EPSILON = 1e-12
 """Least length of a row that is normalised, as in `torch.nn.functional.normalize`."""
 
@@ -153,34 +154,48 @@ def _to_gradient(
     The gradients are by the products of vectors and weight, so they hold the inverse lengths of the weight's rows. A
     row whose target is not here has no margin.
     """
-    losses, normalizers = [], []
+    here, columns = targets >= 0, targets.clamp(min=0)
+    plain = logits.gather(1, columns[:, None])[:, 0]
+    for value, change in ((inverse, plain.mul_), (offset, plain.add_)):
+        if value is not None:
+            change(value[columns])
+    lowered, slope = _lowered(plain.masked_fill(~here, 0), kind)
+    own, target = torch.where(here, lowered, plain), lowered.masked_fill(~here, 0)
+    top, normalizer = torch.zeros_like(own), torch.empty_like(own)
+    small = offset is None and _fit_exp(kind, logits.shape[1])
     width = logits.shape[1] if kind.share is None else kind.share.most
     step = max(1, BLOCK // width) if logits.device.type == "cpu" else len(logits)
     for start in range(0, len(logits), step):
-        block, own = logits[start : start + step], targets[start : start + step, None]
+        rows = slice(start, start + step)
+        block = logits[rows]
         if inverse is not None:
             block.mul_(inverse)
         if offset is not None:
             block.add_(offset)
-        here, columns = own >= 0, own.clamp(min=0)
-        plain = block.gather(1, columns)
-        target, slope = _lowered(plain.masked_fill(~here, 0), kind)
-        block.scatter_(1, columns, target.where(here, plain))
-        top = block.amax(dim=1, keepdim=True)
-        if kind.share is not None:
-            kind.share.maximum(top)
-        likely = block.sub_(top).exp_()
-        normalizer = likely.sum(dim=1, keepdim=True)
-        target = target.masked_fill(~here, 0)
-        if kind.share is not None:
-            kind.share.sum(normalizer, target)
-        losses.append((normalizer.log() + top - target)[:, 0])
-        likely_own = likely.gather(1, columns)
-        block.scatter_(1, columns, ((likely_own - normalizer) * slope).where(here, likely_own))
+        block.scatter_(1, columns[rows, None], own[rows, None])
+        if not small:
+            torch.amax(block, dim=1, out=top[rows])
+            if kind.share is not None:
+                kind.share.maximum(top[rows])
+            block.sub_(top[rows, None])
+        torch.sum(block.exp_(), dim=1, out=normalizer[rows])
         if inverse is not None:
             block.mul_(inverse)
-        normalizers.append(normalizer[:, 0])
-    return torch.cat(losses), torch.cat(normalizers)
+    if kind.share is not None:
+        kind.share.sum(normalizer, target)
+    likely = (own - top).exp_()
+    by_own = torch.where(here, (likely - normalizer) * slope, likely)
+    logits.scatter_(1, columns[:, None], (by_own if inverse is None else by_own * inverse[columns])[:, None])
+    return normalizer.log() + top - target, normalizer
+
+
+def _fit_exp(kind: Softmax, classes: int) -> bool:
+    """Whether exp of the logits neither overflows nor vanishes, so that the highest of a row need not be found.
+
+    Scaled cosines lie in ± the scale, but for the sample's own, which a margin may lower to where exp vanishes.
+    """
+    count = classes if kind.share is None else kind.share.classes
+    return kind.margin != "softmax" and kind.scale <= _MOST_SCALE and count > 1
 
 
 def _lowered(target: Tensor, kind: Softmax) -> tuple[Tensor, Tensor]:

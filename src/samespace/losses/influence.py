@@ -140,12 +140,14 @@ class InfluenceLoss(nn.Module):
             InputError: shapes do not fit, a label is outside, or dimensions differ without `prefix`.
         """
         check_batch(embeddings, labels)
-        targets = self._targets_of(labels)
+        offset = self._offset()
+        targets = self._targets_of(labels, offset)
         with full_precision(embeddings):
             vectors = widen(old_part(embeddings, self.weight.shape[1], self.prefix))
             if self.margin != "softmax":
                 vectors = self.scale * functional.normalize(vectors)
-            weight, offset = self.weight.to(vectors.dtype), self.offset.to(vectors.dtype)
+            weight = self.weight.to(vectors.dtype)
+            offset = None if offset is None else offset.to(vectors.dtype)
             kind = Softmax(self.margin, self.scale, self.margin_value, normalized=False)
             return classification_loss(vectors, weight, offset, targets, kind)
 
@@ -157,11 +159,17 @@ class InfluenceLoss(nn.Module):
         Raises:
             InputError: a label is outside.
         """
-        return (self._targets_of(labels) >= 0).sum().float()
+        return (self._targets_of(labels, self._offset()) >= 0).sum().float()
 
-    def _targets_of(self, labels: Tensor) -> Tensor:
+    def _offset(self) -> Tensor | None:
+        """What is added to the logits. None for zero, seen on a CPU alone: a GPU would have to be waited for."""
+        seen = self.offset.device.type == "cpu" and not torch.compiler.is_compiling()
+        return None if seen and not self.offset.any() else self.offset
+
+    def _targets_of(self, labels: Tensor, offset: Tensor | None) -> Tensor:
         check_range(labels, len(self.rows), "the influence loss")
-        return self._targets(self.rows[labels.long()], self.offset.isneginf())
+        rows = self.rows[labels.long()]
+        return rows if offset is None else self._targets(rows, offset.isneginf())
 
     def extra_repr(self) -> str:
         """Sizes and settings, for print."""
