@@ -170,6 +170,8 @@ def test_a_full_disk_is_said_in_one_line_and_searches_go_on(tmp_path: Path, monk
         {"name": "graph-1", "rows": 9, "crc": [1, 2], "vectors": {"bytes": 7, "head": 1e999, "head_crc": 3, "crc": 4}},
         {"name": "graph-1", "rows": 2**70, "crc": [1, 2]},
         {"name": "graph-1", "rows": 9, "crc": [1, 2], "served": {"rows": True}},
+        {"name": "graph-1", "rows": 9, "crc": [1, 2], "vectors": {"bytes": 7, "head": 1, "head_crc": 3}},
+        {"name": "graph-1", "rows": 9, "crc": [1, 2], "vectors": None},
         [],
     ],
 )

@@ -65,7 +65,10 @@ def load_graph(folder: SegmentFolder, entry: dict[str, Any] | None) -> Graph | N
         index = _assembled(folder, entry) if apart else faiss_module().read_index(str(_links(folder, name)))
     except (*UNREADABLE, RuntimeError):
         return None
-    if index is None or rows.shape != (2, count) or index.ntotal != count or index.d != folder.space.dim or not count:
+    # links alone, where the manifest lost what it says of the vectors
+    if index is None or index.storage is None:
+        return None
+    if rows.shape != (2, count) or index.ntotal != count or index.d != folder.space.dim or not count:
         return None
     if index.metric_type != metric(folder.score):
         return None

@@ -26,9 +26,15 @@ class Manifest:
     items: str | None = None
 
 
-def well_formed(entry: Any, keys: Set[str] = frozenset({"name", "rows", "crc"})) -> bool:
-    """Whether an entry read from a file has these keys and nothing but whole numbers, texts and lists of them."""
-    return isinstance(entry, dict) and entry.keys() >= keys and _plain(entry)
+_GRAPH = frozenset({"name", "rows", "crc"})
+_WITHIN = {"served": _GRAPH, "vectors": frozenset({"bytes", "head", "head_crc", "crc"})}
+
+
+def well_formed(entry: Any, keys: Set[str] = _GRAPH) -> bool:
+    """Whether an entry read from a file has these keys, those within it theirs, and all are numbers, texts or lists."""
+    if not (isinstance(entry, dict) and entry.keys() >= keys and _plain(entry)):
+        return False
+    return all(well_formed(entry[key], needed) for key, needed in _WITHIN.items() if key in entry)
 
 
 def _plain(value: Any) -> bool:
