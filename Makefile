@@ -43,6 +43,8 @@ bench: setup
 	$(BIN)/python benchmarks/behind.py
 	$(BIN)/python benchmarks/serve_kill.py --kills 50
 	$(BIN)/python benchmarks/serve_load.py --rows 20000
+	$(BIN)/python benchmarks/serve_memory.py --rows 20000 --searches 5000
+	$(BIN)/python benchmarks/serve_page.py
 
 docs: setup
 	$(BIN)/python docs/build.py --check

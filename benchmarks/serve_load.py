@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,9 +30,9 @@ import numpy as np
 
 from samespace import Client, Gallery, GalleryError
 from samespace.vectors import VectorSet
-from serve_world import Clients, Connection, K, ServiceProcess, World, search_body, threads_of_this_machine
+from serve_world import Clients, Connection, K, ServiceProcess, World, fill, search_body, threads_of_this_machine
 
-_CHANGE_SECONDS = 600.0
+_CHANGE_SECONDS = 3600.0
 UNUSED_SECONDS = 6.0
 """Beyond the five seconds after which every process has written down which old queries came."""
 
@@ -45,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         began = time.monotonic()
-        _fill(folder, world, options)
+        fill(folder, world, options.rows, options.made)
         print(f"{options.rows:,} items of {options.dim} dimensions in {time.monotonic() - began:.0f} s", flush=True)
         services = [
             ServiceProcess(str(folder / "shop"), "--deadline", str(_CHANGE_SECONDS), log=folder / f"log-{one}")
@@ -75,19 +74,6 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=2, default=str))
     if day["failed"]:
         sys.exit(1)
-
-
-def _fill(folder: Path, world: World, options: argparse.Namespace) -> None:
-    """Make the gallery and the new vectors, or copy them from where they were made before."""
-    old, new = world.spaces
-    place: Path = options.made or folder
-    if not (place / "new").exists():
-        with Gallery.create(place / "shop", old) as gallery:
-            gallery.add(world.set_of(old, 0, options.rows))
-        world.set_of(new, 0, len(world.labels)).save(place / "new")
-    if place != folder:
-        for name in ("shop", "new"):
-            shutil.copytree(place / name, folder / name)
 
 
 def _alike(folder: Path, world: World, service: ServiceProcess, options: argparse.Namespace) -> dict[str, Any]:
@@ -261,7 +247,9 @@ class Day:
 
     def _soak(self) -> None:
         for _ in range(13):
-            self.memory.append((len(self.clients.asked.times), sum(one.memory() for one in self.services)))
+            self.memory.append(
+                (len(self.clients.asked.times), sum(sum(one.memory().values()) for one in self.services))
+            )
             time.sleep(self.options.soak / 12)
 
     def _measured(self, times: list[tuple[float, float, str, int]]) -> dict[str, Any]:

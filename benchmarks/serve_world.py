@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from samespace.gallery import Gallery
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
 K = 10
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,23 @@ class World:
         return "" if scores == sorted(scores, reverse=True) else "not best first"
 
 
+def fill(folder: Path, world: World, rows: int, made: Path | None) -> None:
+    """Make `shop`, a gallery of the first rows by the old model, and `new`, the vectors of all by the new one.
+
+    `made`: keep both there, and take them from there where an earlier run of the same size has made them.
+    """
+    old, new = world.spaces
+    place = made or folder
+    if not (place / "new").exists():
+        shutil.rmtree(place / "shop", ignore_errors=True)
+        with Gallery.create(place / "shop", old) as gallery:
+            gallery.add(world.set_of(old, 0, rows))
+        world.set_of(new, 0, len(world.labels)).save(place / "new")
+    if place != folder:
+        for name in ("shop", "new"):
+            shutil.copytree(place / name, folder / name)
+
+
 class ServiceProcess:
     """`samespace serve` as a process, which can be killed and started again at the same address."""
 
@@ -119,7 +138,7 @@ class ServiceProcess:
     def wait(self) -> None:
         """Until it is warm."""
         end = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < end:
+        while time.monotonic() < end and self.process.poll() is None:
             try:
                 if Connection([self.port]).ask(b"GET", "/readyz")[0] == 200:
                     return
@@ -128,9 +147,9 @@ class ServiceProcess:
             time.sleep(0.1)
         raise SystemExit(f"the service at {self.address} is not ready: {self._log.read_text()[-2000:]}")
 
-    def memory(self) -> float:
-        """MiB of its own (not of mapped files) that the process has in memory, its workers included."""
-        return sum(_anonymous(pid) for pid in (self.process.pid, *_children(self.process.pid))) / 1024
+    def memory(self) -> dict[int, float]:
+        """MiB of its own (not of mapped files) that it has in memory, by process: itself and its workers."""
+        return {pid: _anonymous(pid) / 1024 for pid in (self.process.pid, *self.workers())}
 
     def workers(self) -> list[int]:
         """Process numbers of its workers."""

@@ -22,9 +22,10 @@ from samespace.serve.app import listen, make_app
 from samespace.serve.encoders import Encoders
 from samespace.serve.keys import KeyRing, add_key
 from samespace.serve.service import Service
+from samespace.vectors.exporting import export_vectors, stored_at
 
 GLYPHS = "glyphs:classes=24,images=8,size=16"
-GALLERIES = ("fresh", "half", "rolled", "behind")
+GALLERIES = ("fresh", "half", "rolled", "behind", "uncalibrated")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Running:
         address: of the page.
         admin: a key that may do everything.
         reader: a key that only looks.
-        folder: of `certificate.json` and an image, `query.png`.
+        folder: of `certificate.json`, an image, `query.png`, and labelled vectors, `v2-queries.csv` and `v1-items.csv`.
         service: it.
     """
 
@@ -81,6 +82,12 @@ def _models_and_galleries(folder: Path) -> None:
     with Gallery.open(folder / "behind") as gallery:
         gallery.begin_behind(folder / "v2")
         gallery.backfill(vectors=vectors["v2"], limits=Limits(items=60))
+    with Gallery.open(folder / "uncalibrated") as gallery:
+        gallery.upgrade(folder / "v2", accept_uncertified=True)
+    asked = open_source(f"{GLYPHS},seed=1")
+    for name, model in (("v2-queries", "v2"), ("v1-items", "v1")):
+        embed(models[model], asked).save(folder / name)
+        export_vectors(stored_at(str(folder / name)), str(folder / f"{name}.csv"))
     from PIL import Image
 
     pixels = source.load([0])[0]

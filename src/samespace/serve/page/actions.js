@@ -1,6 +1,7 @@
 // What the buttons and forms do: one request each, or a dialog before those that take something away.
 
 import { ask, key, picture } from "./api.js";
+import { labelled } from "./calibrate.js";
 import { h, show } from "./dom.js";
 import { numbersOf } from "./search.js";
 import { path, state } from "./state.js";
@@ -46,6 +47,13 @@ export function actionsOf({ refresh, render, say }) {
       const done = await step("/upgrade", { behind, ...checked(form, ["grace", "accept_uncertified"]) });
       state.notes.set("upgrade", done.notes ?? []);
       say(behind ? "The new version is being filled." : "Queries use the new version.");
+    },
+    calibrate: async (form) => {
+      const query = state.status.spaces.find((one) => one.role === "queries");
+      const [queries, gallery] = [await table(form.elements.queries, query.space.id), await table(form.elements.items, form.elements.pair.value)];
+      const done = await change("/calibrate", { queries, gallery });
+      state.notes.set("calibrate", [`learnt from ${count(done.genuine)} pairs that match and ${count(done.impostor)} that do not`]);
+      say("Calibrated.");
     },
     backfill: async () => {
       await change("/jobs", { retry: state.status.work.failed > 0 });
@@ -165,6 +173,13 @@ function base64(file) {
 
 const checked = (form, names) => Object.fromEntries(names.filter((name) => form.elements[name]).map((name) => [name, form.elements[name].checked]));
 const why = (name) => state.status.steps.find((one) => one.name === name).why;
+
+/** The labelled vectors of a chosen file. */
+async function table(input, space) {
+  const [file] = input.files;
+  if (!file) throw new Error(`choose a file of ${input.name}`);
+  return labelled(await file.text(), file.name, space);
+}
 
 function json(text, name) {
   try {

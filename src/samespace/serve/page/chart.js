@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { cards } from "./versions.js";
 import { percent, share } from "./words.js";
 
-const AREA = { left: 40, right: 14, top: 14, bottom: 46 };
+const AREA = { left: 40, right: 14, top: 26, bottom: 46 };
 const NARROW = matchMedia("(max-width: 500px)");
 
 /** A figure of both curves, or why there is none. */
@@ -24,6 +24,7 @@ export function qualityCurve(status, curve) {
     !measured.length && curve?.reason && `Not measured: ${curve.reason}.`,
   ].filter(Boolean).join(" ");
   return [
+    h("p", {}, "How often searches find the right items, at each share of the items that have a vector of the new version."),
     h("figure", {},
       drawn({ expected, measured, before, done: status.backfilled, told }),
       h("p", { class: "legend", "aria-hidden": "true" },
@@ -59,6 +60,8 @@ function drawn({ expected, measured, before, done, told }) {
     ]),
     [0, 0.25, 0.5, 0.75, 1].map((at) => h("text", { x: x(at), y: HEIGHT - AREA.bottom + 18, "text-anchor": at === 1 ? "end" : "middle" }, `${100 * at} %`)),
     h("text", { x: x(0.5), y: HEIGHT - 4, "text-anchor": "middle" }, "items with a new vector"),
+    h("text", { x: AREA.left - 8, y: AREA.top - 8, "text-anchor": "end" }, "%"),
+    h("text", { x: x(done), y: AREA.top - 8, "text-anchor": done > 0.5 ? "end" : "start" }, "now"),
     h("line", { class: "now", x1: x(done), x2: x(done), y1: AREA.top, y2: HEIGHT - AREA.bottom }),
     before !== undefined && h("line", { class: "before", x1: x(0), x2: x(1), y1: y(before), y2: y(before) }),
     line(expected, "expected"),

@@ -1,7 +1,7 @@
 // Search by an image, a text or a vector, and which version answered.
 
 import { h } from "./dom.js";
-import { outcome } from "./upgrade.js";
+import { outcome } from "./forms.js";
 import { section, swatch } from "./versions.js";
 import { counted, named } from "./words.js";
 

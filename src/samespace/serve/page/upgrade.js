@@ -1,14 +1,17 @@
 // Upgrade day: the steps in their order, what is possible now and why the rest is not, the backfill, the way back.
 
+import { calibrateControls, calibrating } from "./calibrate.js";
 import { qualityCurve } from "./chart.js";
 import { h } from "./dom.js";
+import { button, check, field, form, outcome } from "./forms.js";
 import { bar, cards, section } from "./versions.js";
-import { count, counted, duration, interval, moment, percent, phase, sentence, share, signed, size, spaceOf } from "./words.js";
+import { count, counted, duration, interval, moment, named, percent, phase, sentence, share, signed, size, spaceOf } from "./words.js";
 
 const TITLES = {
   plan: "Plan",
   upgrade: "Let queries use the new version",
   begin: "Begin to fill the new version",
+  calibrate: "Calibrate scores",
   backfill: "Backfill",
   switch: "Switch",
   seal: "Seal",
@@ -20,7 +23,7 @@ const AGAIN = { planned: ["plan"], filling: ["plan", "upgrade"], open: ["plan", 
 export function upgradeDay(state) {
   const { status } = state;
   const behind = Boolean(status.upgrade?.plan?.behind) && status.phase !== "sealed";
-  const order = behind ? ["plan", "upgrade", "backfill", "switch", "seal"] : ["plan", "upgrade", "backfill", "seal"];
+  const order = behind ? ["plan", "upgrade", "backfill", "switch", "calibrate", "seal"] : ["plan", "upgrade", "calibrate", "backfill", "seal"];
   return [
     h("p", { class: "lead" }, phase(status)),
     bar(status),
@@ -34,11 +37,11 @@ export function upgradeDay(state) {
 
 function step(state, name, number, behind) {
   const { status } = state;
-  const found = status.steps.find((one) => one.name === name);
-  const done = isDone(status, name);
+  const found = name === "calibrate" ? calibrating(status) : status.steps.find((one) => one.name === name);
+  const done = found?.done ?? isDone(status, name);
   const allowed = Boolean(found?.allowed);
   const title = name === "upgrade" && behind ? TITLES.begin : TITLES[name];
-  const mark = done ? ["done", "✓ done"] : allowed ? ["now", "possible now"] : ["later", "not yet"];
+  const mark = done ? ["done", "✓ done"] : found?.optional ? ["later", "optional"] : allowed ? ["now", "possible now"] : ["later", "not yet"];
   const why = done && name !== "backfill" ? "" : (found?.why ?? LATER[name]);
   return h("li", { "data-key": name, class: mark[0], "aria-labelledby": `step-${name}` },
     h("h3", { id: `step-${name}` }, `${number}. ${title} `, h("span", { class: `badge ${mark[0]}` }, mark[1])),
@@ -56,6 +59,7 @@ function isDone(status, name) {
 const CONTROLS = {
   plan: planControls,
   upgrade: upgradeControls,
+  calibrate: calibrateControls,
   backfill: backfillControls,
   switch: (state, allowed) => allowed && form(state, "switch", "Switch queries",
     grace(state, "switch"), check("accept_worse", "switch", "Switch although the new side measures worse; this is recorded")),
@@ -69,7 +73,7 @@ function planControls(state, allowed, done) {
   const form_ = state.models.length
     ? form(state, "plan", "Plan",
         field("plan-model", "New model", h("select", { id: "plan-model", name: "model" }, state.models.map((name) => h("option", { value: name }, name)))),
-        field("plan-certificates", "Certificates, certificate.json of samespace check", h("input", { id: "plan-certificates", name: "certificates", type: "file", accept: ".json,application/json", multiple: true })),
+        field("plan-certificates", "Certificates: certificate.json, as samespace check wrote it", h("input", { id: "plan-certificates", name: "certificates", type: "file", accept: ".json,application/json", multiple: true })),
         check("behind", "plan", "Behind: the model is not compatible, so it is filled before queries use it"))
     : h("p", { class: "muted" }, "To plan here, start the service with --model NAME=PLACE for the new model; or plan with ", h("code", {}, "samespace gallery plan"), ".");
   return plan
@@ -83,11 +87,13 @@ function planned(status, plan) {
     ["To embed", `${count(plan.to_embed)} of ${counted(plan.items, "item")}`],
     ["Time", plan.seconds === null ? "not measured" : `${duration(plan.seconds)} at ${count(Math.round(plan.rate))} items/s, one worker`],
     ["New vectors", size(plan.bytes)],
-    ["Order", plan.order],
+    ["Order of the items", plan.order],
   ];
+  const names = (text) => status.spaces.reduce((told, one) => told.replaceAll(one.space.id, named(one.space, status.spaces)), text);
+  const missing = status.upgrade.state === "planned" ? plan.missing.map(names) : [];
   return [
     h("dl", { class: "words" }, items.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text)))),
-    plan.missing.length > 0 && h("ul", { class: "notes" }, plan.missing.map((line) => h("li", {}, sentence(`missing: ${line}`)))),
+    missing.length > 0 && h("ul", { class: "notes" }, missing.map((line) => h("li", {}, sentence(`missing: ${line}`)))),
   ];
 }
 
@@ -116,15 +122,17 @@ function backfillControls(state, allowed) {
   const paused = status.upgrade?.paused;
   const may = (name) => status.steps.find((one) => one.name === name)?.allowed;
   const begun = ["upgraded", "backfilling", "filling", "paused", "complete", "filled"].includes(status.phase);
+  const buttons = [
+    allowed && !job && button(state, "backfill", status.work.failed ? "Start, and try again what failed" : "Start"),
+    job && job.state !== "stopping" && button(state, "stop", "Stop", "", { "data-job": job.id }),
+    may("pause") && begun && allowed && button(state, "pause", "Pause all workers", "quiet"),
+    paused && button(state, "resume", "Resume"),
+  ].filter(Boolean);
   return [
     begun && progress(status, job),
     job && h("p", {}, sentence(`${JOBS[job.state]}, begun at ${moment(job.started)}: ${counted(job.done, "item")} so far${job.note ? `, ${job.note}` : ""}`)),
     !job && last && h("p", { class: last.error ? "problem" : "muted" }, ended(last)),
-    h("div", { class: "buttons" },
-      allowed && !job && button(state, "backfill", status.work.failed ? "Start, and try again what failed" : "Start"),
-      job && job.state !== "stopping" && button(state, "stop", "Stop", "", { "data-job": job.id }),
-      may("pause") && begun && allowed && button(state, "pause", "Pause all workers", "quiet"),
-      paused && button(state, "resume", "Resume")),
+    buttons.length > 0 && h("div", { class: "buttons" }, buttons),
   ];
 }
 
@@ -148,7 +156,7 @@ function progress(status, job) {
 
 function ended(job) {
   if (job.error) return sentence(`the last backfill failed at ${moment(job.ended)}: ${job.error}`);
-  const result = job.result ? `: ${counted(job.result.stored, "item")} embedded, ${count(job.result.left)} left; ${job.result.ended}` : "";
+  const result = job.result ? `: ${counted(job.result.stored, "item")} embedded, ${count(job.result.left)} left${job.result.ended && `; ${job.result.ended}`}` : "";
   return sentence(`the last backfill of the service ended at ${moment(job.ended)}${result}`);
 }
 
@@ -177,30 +185,4 @@ function sides(status) {
 function history(status) {
   if (!status.audit.length) return h("p", {}, "Nothing yet.");
   return h("ul", {}, status.audit.map((line) => h("li", { "data-key": `at ${line.at}` }, `${moment(line.at)}: ${line.action}, by ${line.actor}`)));
-}
-
-/** A button; while its request is under way, or without the scope, it does nothing. */
-export function button(state, name, text, kind = "", more = {}) {
-  const idle = state.busy.has(name) || state.scope !== "admin";
-  return h("button", { type: "button", "data-key": name, "data-do": name, class: kind, "aria-disabled": idle, ...more }, text);
-}
-
-function form(state, name, text, ...fields) {
-  const idle = state.busy.has(name) || state.scope !== "admin";
-  return h("form", { "data-do": name, "data-key": `form-${name}` }, fields,
-    h("button", { "aria-disabled": idle }, state.busy.has(name) ? "Working…" : text));
-}
-
-const field = (id, label, input) => h("div", { class: "field" }, h("label", { for: id }, label), input);
-const check = (name, place, label, required = false) =>
-  h("div", { class: "check" }, h("input", { type: "checkbox", id: `${place}-${name}`, name, required }), h("label", { for: `${place}-${name}` }, label));
-
-/** What the service said to the last try: its refusal, or what to know. */
-export function outcome(state, name) {
-  const refused = state.problems.get(name);
-  const notes = state.notes.get(name) ?? [];
-  return [
-    refused && h("p", { class: "problem", role: "alert" }, sentence(refused)),
-    notes.length > 0 && h("ul", { class: "notes" }, notes.map((line) => h("li", {}, sentence(line)))),
-  ];
 }

@@ -82,7 +82,10 @@ function pairs(status, certificates) {
   const current = new Set(status.spaces.filter((one) => one.role !== "sealed").map((one) => one.space.id));
   const shown = certificates.filter((one) => current.has(one.query.id) && current.has(one.gallery.id));
   if (!shown.length) return h("p", {}, "No pair of versions is compared, so none needs a certificate.");
-  return shown.map((one) => pair(status, one));
+  return [
+    h("p", {}, "Queries of one version search vectors of another by a certificate alone: a measurement on images that neither model was trained on."),
+    shown.map((one) => pair(status, one)),
+  ];
 }
 
 function pair(status, { query, gallery, certificate, verdict }) {
