@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import json
 import os
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,11 +23,14 @@ from PIL import Image
 import samespace
 from samespace import Space, VectorSet
 from samespace.cli.bridge import _advice
+from samespace.cli.gallery.wording import as_commands
 from samespace.cli.main import cli, run
 from samespace.data import open_source
 from samespace.demo.run import summary
 from samespace.evaluate import Certificate, check
+from samespace.gallery import Gallery
 from samespace.gallery.upgrade import upgrade as upgrading
+from samespace.gallery.wording import ARGUMENTS
 from samespace.project import make
 from samespace.project.choosing import Lead, Outlook
 from samespace.project.cost import Pace
@@ -40,9 +45,8 @@ HINT = re.compile(
 SETS = "--queries new_q --gallery old_g --baseline old_q --new-gallery new_g --replicates 100 --metric rank@1"
 
 
-def messages() -> list[tuple[str, str]]:
-    """Where a message suggests a command, and the command; what is filled in is written X."""
-    found = []
+def texts() -> Iterator[tuple[str, str]]:
+    """Where each message stands, and its text; what is filled in is written X."""
     for path in sorted(SOURCES.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         described = {
@@ -61,8 +65,16 @@ def messages() -> list[tuple[str, str]]:
                 (part.value if isinstance(part.value, str) else "") if isinstance(part, ast.Constant) else "X"
                 for part in parts
             )
-            for quoted in re.findall(r"'(samespace [^']*)'|(?:next|again): (samespace .*)", text):
-                found += [(f"{path.name}:{node.lineno}", hint) for hint in HINT.findall("".join(quoted))]
+            yield f"{path.relative_to(SOURCES)}:{node.lineno}", text
+
+
+def messages() -> list[tuple[str, str]]:
+    """Where a message suggests a command, and the command."""
+    found = []
+    for place, text in texts():
+        said = as_commands(text, "GALLERY") if place.startswith("gallery/") else text
+        for quoted in re.findall(r"'(samespace [^']*)'|(?:next|again): (samespace .*)", said):
+            found += [(place, hint) for hint in HINT.findall("".join(quoted))]
     return found
 
 
@@ -81,6 +93,54 @@ def test_a_suggested_command_is_one_and_takes_what_is_suggested(place, hint):
     assert not isinstance(command, click.Group) or command.name == "bridge", hint
     options = {name for one in command.params if isinstance(one, click.Option) for name in one.opts}
     assert {word for word in words if word.startswith("--")} <= options | {"--set"}, hint
+
+
+def test_what_a_message_of_a_gallery_names_is_there_for_all_who_may_read_it(tmp_path):
+    """Methods and their arguments in Python, routes and the fields of their bodies over HTTP."""
+    pytest.importorskip("fastapi", reason="FastAPI is not installed: pip install 'samespace[serve]'")
+    from samespace.serve.app import make_app
+    from samespace.serve.service import Service
+    from samespace.serve.wording import as_requests
+
+    with Gallery.create(tmp_path / "g", space("old", 8)) as gallery:
+        api = make_app(Service({"g": gallery})).openapi()
+    bodies = {path: one.get("post", {}) for path, one in api["paths"].items()}
+    calls = 0
+    for place, text in texts():
+        if not place.startswith("gallery/"):
+            continue
+        # of other commands
+        beside = re.search(r"samespace (check|gallery create)|made with|^ --score X", text)
+        assert beside or not re.search(r"(^|[ (])--[a-z]", text), (place, text)
+        for method, given in re.findall(r"gallery\.([a-z_]+)\(([^()]*)\)", text):
+            taken = inspect.signature(getattr(Gallery, method)).parameters
+            named = {part.partition("=")[0] for part in given.split(", ") if "=" in part}
+            assert named <= taken.keys() & set(ARGUMENTS), (place, method, given)
+            calls += 1
+        said = as_requests(text, "g")
+        for route, fields in re.findall(r"'POST /v1/g/([a-z]+)'(?: with ((?:\"[a-z_]+\"(?:: \w+)?(?:, )?)*))?", said):
+            content = bodies[f"/v1/{{gallery}}/{route}"]
+            assert content, (place, route)
+            names = set(re.findall(r'"([a-z_]+)"', fields))
+            if names:
+                schema = content["requestBody"]["content"]["application/json"]["schema"]["$ref"].split("/")[-1]
+                assert names <= set(api["components"]["schemas"][schema]["properties"]), (place, route, fields)
+    assert calls > 25
+
+
+def test_one_message_in_three_languages():
+    said = "gallery.calibrate(queries, items, fuse=0.5, old_queries=…), or gallery.begin_behind(model=…); partial=True"
+    assert as_commands(said, "a g") == (
+        "'samespace gallery calibrate \"a g\" QUERIES ITEMS --fuse 0.5 --old-queries OLD_QUERIES', or 'samespace "
+        'gallery upgrade "a g" --behind --model DIR\'; --partial'
+    )
+    as_requests = pytest.importorskip("samespace.serve.wording").as_requests
+    assert as_requests(said, "shop") == (
+        '\'POST /v1/shop/calibrate\' with "queries", "gallery", "fuse": 0.5, "old_queries", or \'POST '
+        '/v1/shop/upgrade\' with "behind": true, "model"; "partial": true'
+    )
+    for kept in ("the filter 'share=0.5'", "?model=…", "depth=5"):
+        assert as_commands(kept, "g") == as_requests(kept, "g") == kept
 
 
 def test_the_messages_are_found():

@@ -214,7 +214,8 @@ class TestLoop:
         list_work(gallery.ledger, "random")
         done = Worker(gallery.ledger, 2, Broken(), Limits()).run()
         assert (
-            done.ended == f"nothing is left but {COUNT} items that could not be embedded; try them again with --retry"
+            done.ended
+            == f"nothing is left but {COUNT} items that could not be embedded; try them again with retry=True"
         )
 
     def test_what_a_vector_source_leaves_out_fails(self, gallery: Gallery) -> None:

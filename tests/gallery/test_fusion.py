@@ -138,10 +138,10 @@ def test_items_of_a_third_space_meet_new_queries_alone(tmp_path: Path) -> None:
 
 
 def test_what_is_refused(made: Made) -> None:
-    with pytest.raises(GalleryError, match=r"--fuse 0\.4 --old-queries") as refused:
+    with pytest.raises(GalleryError, match=r"fuse=0\.4, old_queries=…") as refused:
         asked(made, 0.4)
     assert "\n" not in str(refused.value)
-    with pytest.raises(InputError, match="--old-queries"):
+    with pytest.raises(InputError, match="old_queries=…"):
         asked(made, ALPHA, old=None)
     with pytest.raises(SpaceError, match="expected old queries of an older space of the gallery"):
         search(source_of(made), NEW_QUERIES, B, fusion=Fusion(ALPHA, NEW_QUERIES, B))
@@ -221,12 +221,12 @@ def test_a_certificate_of_fused_queries_opens_an_upgrade_to_searches_fused_the_s
         gallery.add(items(OLD))
         assert gallery.plan(NEW, [found]).missing == ()
         switched = gallery.upgrade()
-        assert "only by queries fused with share 0.5 of the new one (--fuse)" in switched.pairs[0]
+        assert "only by queries fused with share 0.5 of the new one: fuse=0.5" in switched.pairs[0]
         answer = gallery.search(queries(NEW), fuse=0.5, old_queries=queries(OLD), max_fmr=0.1)
         assert answer.pairs[0].certified
         assert answer.pairs[0].calibrated
         for more in ({}, {"fuse": 0.4, "old_queries": queries(OLD)}, {"fuse": 0.0, "old_queries": queries(OLD)}):
-            with pytest.raises((SpaceError, GalleryError), match=r"--fuse 0\.[45]"):
+            with pytest.raises((SpaceError, GalleryError), match=r"fuse=0\.[45]"):
                 gallery.search(queries(NEW), **more)
         with pytest.raises(
             SpaceError, match=r"is of fused queries, 0\.5 of each by the new model, got the new model's"
@@ -254,7 +254,7 @@ def test_what_a_gallery_refuses(tmp_path: Path) -> None:
         for more, error, told in (
             ({"fuse": 1.5}, InputError, "from 0 to 1, got 1.5"),
             ({"old_queries": queries(OLD)}, InputError, "give the share"),
-            ({"fuse": 0.5}, InputError, "--old-queries"),
+            ({"fuse": 0.5}, InputError, "old_queries=…"),
             ({"fuse": 0.5, "old_queries": bare}, SpaceError, "declares no space"),
             ({"fuse": 0.5, "old_queries": foreign}, SpaceError, "expected old queries of an older space"),
             ({"fuse": 0.5, "old_queries": queries(OLD).subset(np.arange(3))}, InputError, "lack 'query-"),
@@ -263,7 +263,7 @@ def test_what_a_gallery_refuses(tmp_path: Path) -> None:
             with pytest.raises(error, match=told) as refused:
                 gallery.search(queries(NEW), **more)
             assert "\n" not in str(refused.value)
-        with pytest.raises(InputError, match="--old-queries"):
+        with pytest.raises(InputError, match="old_queries=…"):
             gallery.calibrate(queries(NEW), items(OLD), fuse=0.5)
         with pytest.raises(SpaceError, match="of one space and queries of a newer one"):
             gallery.calibrate(queries(NEW), items(NEW), fuse=0.5, old_queries=queries(OLD))

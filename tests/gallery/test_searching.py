@@ -110,7 +110,7 @@ def test_one_space_without_calibration_has_no_scores(tmp_path: Path) -> None:
     made.switch(2)
     search(source, QUERIES, made.spaces[2])
     made.backfill(2, ids[:5], vectors[:5])
-    with pytest.raises(GalleryError, match=r"2 spaces serve the gallery.*no calibration.*'samespace gallery calibrate"):
+    with pytest.raises(GalleryError, match=r"2 spaces serve the gallery.*no calibration.*gallery\.calibrate"):
         search(source, QUERIES, made.spaces[2])
     assert len(search(source, QUERIES, made.spaces[2], merge="raw").hits[0]) == 10
 

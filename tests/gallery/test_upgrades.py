@@ -195,7 +195,7 @@ class TestItemsDuringAnUpgrade:
 
     def test_items_that_are_there_can_be_given_new_vectors_beside_their_old_ones(self, gallery: Gallery) -> None:
         gallery.upgrade(NEW, [certificate()])
-        with pytest.raises(InputError, match=r"without a vector of .* to compare; .*backfill --vectors"):
+        with pytest.raises(InputError, match=r"without a vector of .* to compare; .*gallery\.backfill\(vectors=…"):
             gallery.add(items(NEW))
         assert gallery.add(items(NEW), also=[items(OLD)]).filled == 200
         assert gallery.status().backfilled == 1.0

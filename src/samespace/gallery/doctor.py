@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -80,21 +79,20 @@ def examine(
         return Diagnosis(tuple(findings))
     with ledger.read() as reader:
         state = reader.state()
-        where = quote(ledger.location)
-        findings += _counts(reader, state, where)
-        findings += _pairs(state, where)
+        findings += _counts(reader, state)
+        findings += _pairs(state)
         for generation, kept in state.spaces.items():
             if not kept.retired:
                 findings += _vectors(reader, state, generation, advance)
-        findings += _work(reader, state, where)
-        findings += _adopted(reader, source, where)
+        findings += _work(reader, state)
+        findings += _adopted(reader, source)
     for generation, embedder in (embedders or {}).items():
         findings.append(_canaries(ledger, state, generation, embedder))
     damaged = source.damaged()
     if repair:
         source.maintain(lambda rows, note: advance(0, note))
-    findings += _files(damaged, state, where, repair)
-    findings += _indexes(source, state, where, repair)
+    findings += _files(damaged, state, repair)
+    findings += _indexes(source, state, repair)
     return Diagnosis(tuple(findings))
 
 
@@ -106,7 +104,7 @@ def _database(ledger: Ledger) -> Iterator[Finding]:
         yield Finding("ok", f"the database is whole, {ledger.engine.size() / 2**20:,.0f} MiB")
 
 
-def _counts(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]:
+def _counts(reader: LedgerReader, state: State) -> Iterator[Finding]:
     items, served = reader.live(), reader.served(state.servable)
     parts = ", ".join(f"{count:,} by {state.spaces[generation].space}" for generation, count in served.items())
     left_out = dropped(state, reader)
@@ -116,7 +114,7 @@ def _counts(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]
         yield Finding(
             "note",
             f"{len(left_out):,} items were dropped at the switch: no search finds them, and a seal removes them",
-            f"embed them with 'samespace gallery backfill {where} --retry', or roll back",
+            "embed them with gallery.backfill(retry=True), or roll back",
         )
     if len(lacking):
         names = [item.id for item in reader.items(lacking[:3]).values()]
@@ -124,19 +122,19 @@ def _counts(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]
             "error",
             f"{len(lacking):,} items have no vector that serves, such as {', '.join(map(repr, names))}: no search "
             "finds them",
-            f"embed them with 'samespace gallery backfill {where}', or add them again",
+            "embed them with gallery.backfill(), or add them again",
         )
 
 
-def _pairs(state: State, where: str) -> Iterator[Finding]:
+def _pairs(state: State) -> Iterator[Finding]:
     for generation in state.servable:
         if generation == state.query:
             continue
         pair = f"queries of {state.spaces[state.query].space} on {state.spaces[generation].space}"
         link = state.links.get((state.query, generation))
         certify = (
-            f"run 'samespace check' for the pair; where it says yes, 'samespace gallery rollback {where}' and "
-            f"'samespace gallery upgrade {where} --certificate FILE' put its certificate in"
+            "run 'samespace check' for the pair; where it says yes, gallery.rollback() and "
+            "gallery.upgrade(certificates=…) put its certificate in"
         )
         if link is None:
             yield Finding("error", f"{pair}: no certificate", certify)
@@ -146,7 +144,7 @@ def _pairs(state: State, where: str) -> Iterator[Finding]:
             fused = "" if link.share is None else f", of queries fused with share {link.share:g} of the new one"
             yield Finding("ok", f"{pair}: certificate of {link.certificate.get('created')}{fused}")
         if not state.calibrated(generation):
-            calibrate = f"run 'samespace gallery calibrate {where} QUERIES ITEMS' on held-out items"
+            calibrate = "run gallery.calibrate(queries, items) on held-out items"
             yield Finding("error", f"{pair}: no calibration", calibrate)
 
 
@@ -179,7 +177,7 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
         yield Finding("ok", f"{space}: {total:,} vectors, checksums and norms right, no orphans{how}")
 
 
-def _work(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]:
+def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:
     now = time.time()
     target = state.query if state.filling is None else state.filling.new
     work = reader.work(target, now)
@@ -188,18 +186,18 @@ def _work(reader: LedgerReader, state: State, where: str) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"{work.failed:,} items could not be embedded, the first is '{name}': {reason}",
-            f"mend the images and run 'samespace gallery backfill {where} --retry', or remove the items",
+            "mend the images and run gallery.backfill(retry=True), or remove the items",
         )
     if work.open:
         alive = len(reader.workers(now - 30))
         yield Finding(
             "note",
             f"{work.open:,} items are on the work list, {alive} workers are at it",
-            "" if alive else f"run 'samespace gallery backfill {where}' to go on",
+            "" if alive else "run gallery.backfill() to go on",
         )
 
 
-def _adopted(reader: LedgerReader, source: Source, where: str) -> Iterator[Finding]:
+def _adopted(reader: LedgerReader, source: Source) -> Iterator[Finding]:
     store = store_of(source)
     if store is None:
         return
@@ -208,7 +206,7 @@ def _adopted(reader: LedgerReader, source: Source, where: str) -> Iterator[Findi
         f"{store.name}: {found.added:,} rows added, {found.changed:,} changed, {found.gone:,} gone since the last look"
     )
     if found.added or found.changed or found.gone:
-        yield Finding("note", what, f"run 'samespace gallery sync {where}'")
+        yield Finding("note", what, "run gallery.sync()")
     else:
         yield Finding("ok", what)
 
@@ -225,7 +223,7 @@ def _canaries(ledger: Ledger, state: State, generation: int, embedder: ItemEmbed
     return Finding("ok", f"{state.spaces[generation].space}: {canaries.checked} canaries agree to {canaries.worst:.6f}")
 
 
-def _files(damaged: dict[int, list[str]], state: State, where: str, repaired: bool) -> Iterator[Finding]:
+def _files(damaged: dict[int, list[str]], state: State, repaired: bool) -> Iterator[Finding]:
     for generation, names in damaged.items():
         what = (
             f"{state.spaces[generation].space}: {len(names)} index files are not what was written: {', '.join(names)}"
@@ -233,16 +231,16 @@ def _files(damaged: dict[int, list[str]], state: State, where: str, repaired: bo
         if repaired:
             yield Finding("note", f"{what}; made anew from the database")
         else:
-            again = f"see whether the disk fails, and run 'samespace gallery doctor {where} --repair'"
+            again = "see whether the disk fails, and run gallery.doctor(repair=True)"
             yield Finding("error", f"{what}; searches answer no damaged row, but may miss its item", again)
 
 
-def _indexes(source: Source, state: State, where: str, repaired: bool) -> Iterator[Finding]:
+def _indexes(source: Source, state: State, repaired: bool) -> Iterator[Finding]:
     for generation, covered in source.coverage().items():
         lag, kind = int(covered["lag"]), str(covered["kind"])
         indexed = int(covered["indexed"])
         what = f"{state.spaces[generation].space}: index ({kind}) covers {indexed:,} vectors, lags by {lag:,}"
         if lag > _LAG:
-            yield Finding("note", what, "" if repaired else f"run 'samespace gallery doctor {where} --repair'")
+            yield Finding("note", what, "" if repaired else "run gallery.doctor(repair=True)")
         else:
             yield Finding("ok", what)

@@ -867,7 +867,7 @@ class Gallery:
         if store is not None:
             raise GalleryError(
                 f"{self.location}: its items are the rows of {store.name}; add, change and delete them there, "
-                "'samespace gallery sync' lists what has changed"
+                "gallery.sync() lists what has changed"
             )
 
     def _compacted(self, added: Added, advance: Bar) -> Added:

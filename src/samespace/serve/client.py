@@ -33,6 +33,7 @@ from samespace.gallery.ledger.state import Upgrade
 from samespace.gallery.search.search import Merge
 from samespace.metrics.calibration import Calibration, Scale
 from samespace.serve.job import Job
+from samespace.serve.wording import WORDS
 from samespace.space import Score, Space, undeclared
 from samespace.vectors import VectorSet
 
@@ -83,7 +84,7 @@ class Client:
             raise InputError("name the gallery of the service; GET /v1 lists them")
         if key is not None and not (key.isascii() and key.isprintable()):
             raise InputError("a key of the service is one line of plain letters and digits, as 'serve key add' gave it")
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        headers = {WORDS: "python"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
         self._unreachable = httpx.TransportError
         self._path = f"/v1/{quote(gallery, safe='')}"
         self._timeout = timeout

@@ -22,6 +22,7 @@ from samespace.errors import GalleryError, SpaceError
 from samespace.names import one_line
 from samespace.serve.limits import Limits
 from samespace.serve.metrics import Metrics
+from samespace.serve.wording import words_for
 
 LOG = logging.getLogger("samespace.serve")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -48,7 +49,8 @@ def problem(
 def on_samespace_error(request: Request, error: Exception) -> Response:
     """An error that a user can cause: 400 for input, 409 where spaces or the gallery's state do not allow it."""
     status = 409 if isinstance(error, (SpaceError, GalleryError)) else 400
-    return problem(status, str(error), request.scope["samespace.id"], error=type(error).__name__)
+    detail = words_for(request)(str(error))
+    return problem(status, detail, request.scope["samespace.id"], error=type(error).__name__)
 
 
 def on_invalid(request: Request, error: Exception) -> Response:

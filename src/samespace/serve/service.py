@@ -16,6 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from samespace.errors import InputError, SamespaceError
 from samespace.gallery import Answer, Gallery
+from samespace.gallery.wording import Say, reworded_result
 from samespace.names import one_line
 from samespace.serve.batches import Batches
 from samespace.serve.encoders import Encoders
@@ -24,7 +25,8 @@ from samespace.serve.keys import KeyRing, Scope
 from samespace.serve.limits import Limits, Pool
 from samespace.serve.metrics import Metrics
 from samespace.serve.pictures import Pictures
-from samespace.serve.wire import Vectors, parsed
+from samespace.serve.wire import Vectors, parsed, reply
+from samespace.serve.wording import words_for
 from samespace.vectors import VectorSet
 
 LOG = logging.getLogger("samespace.serve")
@@ -120,6 +122,7 @@ class Place:
     service: Service
     name: str
     gallery: Gallery
+    say: Say
 
     async def run(self, function: Callable[[], T]) -> T:
         """Call a function that blocks in one of the service's threads."""
@@ -134,12 +137,16 @@ class Place:
 
         return await self.run(measured)
 
+    def reply(self, value: Any, status: int = 200) -> Response:
+        """An answer as JSON; the sentences in it name what the sender can ask for."""
+        return reply(reworded_result(value, self.say), status)
+
 
 async def _place(gallery: str, request: Request) -> Place:
     service: Service = request.app.state.service
     if gallery not in service.galleries:
         raise HTTPException(404, f"there is no gallery '{gallery}'; legal: {', '.join(service.galleries)}")
-    return Place(service, gallery, service.galleries[gallery])
+    return Place(service, gallery, service.galleries[gallery], words_for(request))
 
 
 At = Annotated[Place, Depends(_place)]

@@ -15,7 +15,7 @@ from samespace.serve.certificates import verdict_of
 from samespace.serve.encoders import Loaded
 from samespace.serve.job import Job
 from samespace.serve.service import At, Place, no_body, routes
-from samespace.serve.wire import CalibrateBody, JobBody, SealBody, StepBody, SwitchBody, UpgradeBody, reply
+from samespace.serve.wire import CalibrateBody, JobBody, SealBody, StepBody, SwitchBody, UpgradeBody
 from samespace.space import Space
 
 reads, admin = routes("read"), routes("admin")
@@ -25,7 +25,7 @@ _UNSAID = StepBody()
 @reads.get("/status", response_model=Status, summary="How the gallery stands")
 async def status(at: At) -> Response:
     """Spaces and what each serves, the upgrade, the work list, the workers, rate and time left."""
-    return reply(await at.run(at.gallery.status))
+    return at.reply(await at.run(at.gallery.status))
 
 
 @reads.get("/certificates", summary="What allows each pair of spaces")
@@ -34,7 +34,7 @@ async def certificates(at: At) -> Response:
     verdict in words.
     """  # noqa: D205
     state = await at.run(lambda: at.gallery.state)
-    return reply(
+    return at.reply(
         [
             {
                 "query": state.spaces[link.query].space,
@@ -50,19 +50,19 @@ async def certificates(at: At) -> Response:
 @reads.get("/canary-curve", response_model=CanaryCurve, summary="How well the canaries search, over the backfill")
 async def canary_curve(at: At) -> Response:
     """Beside the expected curve in the plan of `status`: measured on the gallery itself, at every share so far."""
-    return reply(await at.run(at.gallery.canary_curve))
+    return at.reply(await at.run(at.gallery.canary_curve))
 
 
 @admin.post("/plan", response_model=Plan, summary="Work out an upgrade")
 async def plan(at: At, body: UpgradeBody) -> Response:
     """What it would take and bring, and what is missing; written down, and nothing changes for searches."""
-    return reply(await at.change("plan", lambda: _planned(at, body)))
+    return at.reply(await at.change("plan", lambda: _planned(at, body)))
 
 
 @admin.post("/calibrate", response_model=Calibration, summary="Learn what scores of a pair of spaces mean")
 async def calibrate(at: At, body: CalibrateBody) -> Response:
     """From labelled vectors of both; not needed where the certificate holds calibrations."""
-    return reply(await at.change("calibrate", lambda: _calibrated(at, body)))
+    return at.reply(await at.change("calibrate", lambda: _calibrated(at, body)))
 
 
 @admin.post("/upgrade", response_model=Switched | Plan, summary="Let queries use a new space")
@@ -70,14 +70,14 @@ async def upgrade(at: At, body: UpgradeBody) -> Response:
     """Nothing is re-embedded. With `behind`, for a model that is not compatible, queries stay until `switch`, and the
     answer is the plan.
     """  # noqa: D205
-    return reply(await at.change("upgrade", lambda: _upgraded(at, body)))
+    return at.reply(await at.change("upgrade", lambda: _upgraded(at, body)))
 
 
 @admin.post("/switch", response_model=BehindSwitch, summary="Switch to the space that was filled behind")
 async def switch(at: At, body: SwitchBody) -> Response:
     """Until the seal a rollback undoes it."""
     options = body.model_dump()
-    return reply(await at.change("switch", lambda: at.gallery.switch(**options)))
+    return at.reply(await at.change("switch", lambda: at.gallery.switch(**options)))
 
 
 @admin.post(
@@ -88,38 +88,38 @@ async def switch(at: At, body: SwitchBody) -> Response:
 )
 async def quality(at: At) -> Response:
     """Against the old side, on the labelled items themselves."""
-    return reply(await at.run(at.gallery.quality))
+    return at.reply(await at.run(at.gallery.quality))
 
 
 @admin.post("/rollback", response_model=Switched, summary="Let queries use the old space again")
 async def rollback(at: At, body: StepBody = _UNSAID) -> Response:
     """Possible until the seal; `upgrade` rolls forward. Send `expect`: a second rollback undoes what was before."""
-    return reply(await at.change("rollback", lambda: at.gallery.rollback(expect=body.expect)))
+    return at.reply(await at.change("rollback", lambda: at.gallery.rollback(expect=body.expect)))
 
 
 @admin.post("/pause", response_model=Upgrade, summary="Let backfills wait")
 async def pause(at: At, body: StepBody = _UNSAID) -> Response:
     """Workers of every process finish the batch in hand, and wait."""
-    return reply(await at.change("pause", lambda: at.gallery.pause(expect=body.expect)))
+    return at.reply(await at.change("pause", lambda: at.gallery.pause(expect=body.expect)))
 
 
 @admin.post("/resume", response_model=Upgrade, summary="Let waiting backfills go on")
 async def resume(at: At, body: StepBody = _UNSAID) -> Response:
     """The opposite of `pause`."""
-    return reply(await at.change("resume", lambda: at.gallery.resume(expect=body.expect)))
+    return at.reply(await at.change("resume", lambda: at.gallery.resume(expect=body.expect)))
 
 
 @admin.post("/seal", response_model=Sealed, summary="Delete the old vectors")
 async def seal(at: At, body: SealBody) -> Response:
     """After a counted check; from then on there is no way back."""
     options = body.model_dump(exclude_none=True)
-    return reply(await at.change("seal", lambda: at.gallery.seal(**options)))
+    return at.reply(await at.change("seal", lambda: at.gallery.seal(**options)))
 
 
 @admin.post("/sync", dependencies=[Depends(no_body)], summary="List what has changed in an adopted table")
 async def sync(at: At) -> Response:
     """For a gallery of an application's own table."""
-    return reply(await at.change("sync", at.gallery.sync))
+    return at.reply(await at.change("sync", at.gallery.sync))
 
 
 @admin.post("/jobs", response_model=Job, status_code=202, summary="Start a backfill")
@@ -127,25 +127,25 @@ async def start(at: At, body: JobBody) -> Response:
     """In a thread of the service, by the remembered model and images; another process carries it on where this one
     ends. One with `vectors` ends with its process.
     """  # noqa: D205
-    return reply(await at.run(lambda: _started(at, body)), 202)
+    return at.reply(await at.run(lambda: _started(at, body)), 202)
 
 
 @reads.get("/jobs", response_model=list[Job], summary="Backfills of the gallery")
 async def jobs(at: At) -> Response:
     """Of all processes that serve it, newest first; the last hundred."""
-    return reply(await at.run(lambda: at.service.jobs.list(at.name)))
+    return at.reply(await at.run(lambda: at.service.jobs.list(at.name)))
 
 
 @reads.get("/jobs/{job}", response_model=Job, summary="Watch a backfill")
 async def watch(at: At, job: str) -> Response:
     """How far it is, or what it did."""
-    return reply(_known(await at.run(lambda: at.service.jobs.get(at.name, job)), job))
+    return at.reply(_known(await at.run(lambda: at.service.jobs.get(at.name, job)), job))
 
 
 @admin.delete("/jobs/{job}", response_model=Job, summary="Stop a backfill")
 async def stop(at: At, job: str) -> Response:
     """After the batch in hand, whichever process runs it; another job carries on."""
-    return reply(_known(await at.run(lambda: at.service.jobs.stop(at.name, job)), job))
+    return at.reply(_known(await at.run(lambda: at.service.jobs.stop(at.name, job)), job))
 
 
 def _known(job: Job | None, name: str) -> Job:

@@ -144,7 +144,7 @@ def test_filters_are_on_the_rows_as_they_are(world: World) -> None:
 
 def test_items_are_added_and_removed_in_the_application_only(world: World) -> None:
     for change in (lambda: world.gallery.add(world.queries()), lambda: world.gallery.remove(["row-0001"])):
-        with pytest.raises(GalleryError, match=r"its items are the rows of .* there, 'samespace gallery sync' lists"):
+        with pytest.raises(GalleryError, match=r"its items are the rows of .* there, gallery\.sync\(\) lists"):
             change()
 
 

@@ -47,7 +47,7 @@ def test_a_release_without_the_old_index_cut_short_still_makes_the_new_one(
 ) -> None:
     before, names, rows = world.found(), indexes(world), world.application.read()
     assert "DROP INDEX CONCURRENTLY" in "\n".join(world.gallery.release_sql(drop_index=True))
-    assert "--drop-index" in "\n".join(world.gallery.release_sql())
+    assert "drop_index=True" in "\n".join(world.gallery.release_sql())
 
     def cut(*_: object) -> None:
         raise KeyboardInterrupt

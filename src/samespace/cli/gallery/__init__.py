@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from shlex import quote
 from typing import Any
 
 import click
@@ -23,6 +21,7 @@ from samespace.cli.gallery.status import status
 from samespace.cli.gallery.steps import pause, resume, rollback
 from samespace.cli.gallery.switch import switch
 from samespace.cli.gallery.upgrade import upgrade
+from samespace.cli.gallery.wording import as_commands
 from samespace.errors import SamespaceError
 
 
@@ -37,9 +36,7 @@ class _InOrder(click.Group):
             return super().invoke(ctx)
         except SamespaceError as error:
             location = ctx.meta.get(NAMED, "GALLERY")
-            # hints are in single quotes
-            shown = location if quote(location) == location else f'"{location}"'
-            raise type(error)(re.sub(r"\bGALLERY\b", lambda _: shown, str(error))) from error
+            raise type(error)(as_commands(str(error), location).replace("GALLERY", location)) from error
 
 
 @click.group(cls=_InOrder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from samespace.cli.gallery.options import ORDERS, console, declared_by, declared_options, gallery_argument, shown_bar
+from samespace.cli.gallery.wording import in_commands
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def backfill(
                 order=_order(order), vectors=given, limits=limits, epsilon=until_gain, advance=_with_notes(advance),
                 **options,
             )  # fmt: skip
+        found = in_commands(found, gallery)
     quality = {} if found.quality is None else {"quality": found.quality.to_dict()}
     if write_result({**asdict(found), "rate": found.rate, **quality}, json_to):
         print_backfilled(found, console(), gallery.location)

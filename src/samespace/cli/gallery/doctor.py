@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from samespace.cli.gallery.options import console, gallery_argument, shown_bar
+from samespace.cli.gallery.wording import in_commands
 from samespace.cli.output import device_option, json_option, quiet_option, write_result
 
 
@@ -26,7 +27,7 @@ def doctor(location: str, models: bool, repair: bool, device: str, quiet: bool, 
     with Gallery.open(location) as gallery:
         total = sum(one.vectors for one in gallery.status().spaces)
         with shown_bar("reading", total, "vectors", quiet=quiet) as advance:
-            found = gallery.doctor(models=models, repair=repair, device=device, advance=advance)
+            found = in_commands(gallery.doctor(models=models, repair=repair, device=device, advance=advance), gallery)
     if write_result(found.to_dict(), json_to):
         print_diagnosis(found, console())
     return 0 if found.healthy else 1

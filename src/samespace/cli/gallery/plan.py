@@ -15,6 +15,7 @@ from samespace.cli.gallery.options import (
     prepare_upgrade,
     upgrade_options,
 )
+from samespace.cli.gallery.wording import in_commands
 from samespace.cli.output import write_result
 
 
@@ -51,7 +52,7 @@ def plan(
         raise click.UsageError("Name the new model with --model, or its vectors with --space.")
     with Gallery.open(location) as gallery:
         read = prepare_upgrade(gallery, given, certificates, pairs, options["accept_uncertified"])
-        found = gallery.plan(given, read, **options)
+        found = in_commands(gallery.plan(given, read, **options), gallery)
     if write_result(found.to_dict(), json_to):
         print_plan(found, console(), gallery.location, accept=options["accept_uncertified"])
     return 1 if found.missing else 0

@@ -7,6 +7,7 @@ import time
 import click
 
 from samespace.cli.gallery.options import console, gallery_argument
+from samespace.cli.gallery.wording import in_commands
 from samespace.cli.output import json_option, reader_left, write_result
 
 
@@ -24,7 +25,7 @@ def status(location: str, watch: float | None, json_to: str | None) -> None:
     if watch is not None and json_to is not None:
         raise click.UsageError("--watch does not go with --json.")
     with Gallery.open(location) as gallery:
-        found = gallery.status()
+        found = in_commands(gallery.status(), gallery)
         if not write_result(found.to_dict(), json_to):
             return
         print_status(found, console())

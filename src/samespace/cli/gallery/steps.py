@@ -7,6 +7,7 @@ from shlex import quote
 import click
 
 from samespace.cli.gallery.options import console, expect_option, gallery_argument
+from samespace.cli.gallery.wording import in_commands
 from samespace.cli.output import json_option, write_result
 
 
@@ -58,7 +59,7 @@ def rollback(location: str, expect: int | None, json_to: str | None) -> None:
     from samespace.report.gallery import print_switched
 
     with Gallery.open(location) as gallery:
-        found = gallery.rollback(expect=expect)
+        found = in_commands(gallery.rollback(expect=expect), gallery)
         state = gallery.state
     left = state.generation_of(found.before)
     accepted = state.filling is None and any(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from samespace.cli.gallery.options import console, expect_option, gallery_argument
+from samespace.cli.gallery.wording import in_commands
 from samespace.cli.output import PATH, json_option, write_result
 from samespace.errors import InputError
 
@@ -63,7 +64,9 @@ def switch(
         raise InputError(f"{listing} cannot be written: there is no folder {listing.parent}")
     given = None if queries is None else (VectorSet.load(queries[0]), VectorSet.load(queries[1]))
     with Gallery.open(location) as gallery:
-        found = gallery.switch(share=share, queries=given, accept_worse=accept_worse, grace=grace, expect=expect)
+        found = in_commands(
+            gallery.switch(share=share, queries=given, accept_worse=accept_worse, grace=grace, expect=expect), gallery
+        )
         place = gallery.location
     if listing is not None:
         write_text(listing, "".join(f"{name}\n" for name in found.dropped))

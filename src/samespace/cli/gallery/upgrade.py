@@ -18,6 +18,7 @@ from samespace.cli.gallery.options import (
     prepare_upgrade,
     upgrade_options,
 )
+from samespace.cli.gallery.wording import in_commands
 from samespace.cli.output import PATH, say, write_result
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def upgrade(
         raise click.UsageError("--calibrate goes with --model or --space.")
     with Gallery.open(location) as gallery:
         read = prepare_upgrade(gallery, given, certificates, pairs, options["accept_uncertified"])
-        found = gallery.upgrade(given, read, **options)
+        found = in_commands(gallery.upgrade(given, read, **options), gallery)
         state = gallery.state
     if write_result(found.to_dict(), json_to):
         place = quote(gallery.location)
@@ -115,7 +116,7 @@ def _begin_behind(
             "--behind compares no pair of spaces: leave out --certificate, --calibrate, --accept-uncertified."
         )
     with Gallery.open(location) as gallery:
-        found = gallery.begin_behind(given, **options)
+        found = in_commands(gallery.begin_behind(given, **options), gallery)
     if write_result(found.to_dict(), json_to):
         print_begun(found, console(), gallery.location)
 
@@ -132,7 +133,7 @@ def _from_project(location: str, project: Path, json_to: str | None, options: di
     with opened as gallery:
         if filled is not None and json_to != "-":
             say(f"{location}: made, with the old vectors of {filled:,} items")
-        found = gallery.upgrade(str(build.model), [certificate], **options)
+        found = in_commands(gallery.upgrade(str(build.model), [certificate], **options), gallery)
         place = quote(gallery.location)
     if write_result({**found.to_dict(), "filled": filled}, json_to):
         print_switched(found, console(), f"next: samespace gallery backfill {place}")

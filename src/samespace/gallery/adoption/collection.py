@@ -147,7 +147,7 @@ def _vector(params: Any, named: str | None, where: str) -> tuple[str, Any]:
         raise InputError(f"{where}: the vectors '{named}' are sparse; a gallery serves dense ones: {names}")
     if named is None and len(dense) != 1:
         what = "several vectors a point" if dense else "no dense vectors"
-        raise InputError(f"{where} has {what}; say which with --vector: {names}")
+        raise InputError(f"{where} has {what}; say which with vector=…: {names}")
     chosen = next(iter(dense)) if named is None else named
     if chosen not in dense:
         raise InputError(f"{where} has no vectors '{chosen}'; it has: {names}")

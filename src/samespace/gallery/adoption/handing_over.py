@@ -50,5 +50,5 @@ def _in_collection(ledger: Ledger, drop_index: bool) -> bool:
     if not isinstance(ledger.engine, SqliteEngine):
         return False
     if drop_index:
-        raise InputError(f"{ledger.location} has adopted no table; --drop-index is about the indexes of one")
+        raise InputError(f"{ledger.location} has adopted no table; drop_index=True is about the indexes of one")
     return True

@@ -134,8 +134,8 @@ class Release:
         if not dropped and self.indexes:
             names = ", ".join(quoted(index.name) for index in self.indexes)
             return [
-                f"-- the next puts each row into {names} once more, which takes most of the time; --drop-index drops "
-                "it first: until the new one is there vector queries of yours look at every row"
+                f"-- the next puts each row into {names} once more, which takes most of the time; drop_index=True "
+                "drops it first: until the new one is there vector queries of yours look at every row"
             ]
         return [
             *(f"{index.drop};" for index in dropped),

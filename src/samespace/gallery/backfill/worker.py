@@ -257,7 +257,9 @@ class Worker:
         if work.open and isinstance(self.vector_source, FromVectors):
             return f"of the items that are left, {work.open:,} have no vector in {self.vector_source.vectors.name}"
         if work.failed:
-            return f"nothing is left but {work.failed:,} items that could not be embedded; try them again with --retry"
+            return (
+                f"nothing is left but {work.failed:,} items that could not be embedded; try them again with retry=True"
+            )
         return "nothing is left"
 
     def _store(self, prepared: Prepared, vectors: Vectors) -> None:

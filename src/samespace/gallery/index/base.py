@@ -109,7 +109,7 @@ def ids_of(reader: LedgerReader, items: Ints) -> list[str]:
         gone = next(number for number in items.tolist() if number not in known)
         raise GalleryError(
             f"the gallery's database has a vector of an item {gone} that it does not have: it is damaged or was "
-            "altered; run 'samespace gallery doctor GALLERY'"
+            "altered; run gallery.doctor()"
         )
     return [known[number] for number in items.tolist()]
 

@@ -85,8 +85,8 @@ def require_calibrated(state: State) -> None:
         pairs = ", ".join(str(state.spaces[generation].space) for generation in lacking)
         raise GalleryError(
             f"a gallery of several spaces cannot be searched without calibrations, and queries of "
-            f"{state.spaces[state.query].space} have none for {pairs}; run 'samespace gallery calibrate GALLERY "
-            "QUERIES ITEMS' for each, on items that no model was trained on"
+            f"{state.spaces[state.query].space} have none for {pairs}; run gallery.calibrate(queries, "
+            "items) for each, on items that no model was trained on"
         )
 
 

@@ -175,12 +175,11 @@ def _conflict(name: str, verdict: Verdict, state: State) -> str:
     if verdict == "changed":
         return (
             f"the gallery holds {short(name)} already, with another content; leave it out, remove it, or replace it "
-            "with update (--update)"
+            "with update=True"
         )
     return (
         f"the gallery holds {short(name)} already, without a vector of {state.spaces[state.query].space} to compare; "
-        "give items that are there their vectors with 'samespace gallery backfill --vectors VECTORS GALLERY', or their "
-        "old ones as well (--also)"
+        "give items that are there their vectors with gallery.backfill(vectors=…), or their old ones as well: also=…"
     )
 
 

@@ -347,7 +347,7 @@ class PostgresEngine:
         if connection.execute(known.encode()).fetchall():
             return
         if self.read_only:
-            raise GalleryError(f"{self.location} was restored on this server; run 'samespace gallery sync' there first")
+            raise GalleryError(f"{self.location} was restored on this server; run gallery.sync() there first")
         with connection.transaction():
             connection.execute(f"UPDATE {schema}.adopted SET version = '0'::xid".encode())
             connection.execute(

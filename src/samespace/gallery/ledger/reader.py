@@ -315,9 +315,7 @@ class LedgerReader(WorkReader):
             return self.session.vectors(sql, values, dim)
         except (TypeError, ValueError):
             where = self.engine.location
-            raise GalleryError(
-                f"{where}: a stored vector has the wrong length; run 'samespace gallery doctor GALLERY'"
-            ) from None
+            raise GalleryError(f"{where}: a stored vector has the wrong length; run gallery.doctor()") from None
 
     def _moved(self, revision: int) -> tuple[str, list[Any]]:
         """SQL of the numbers of the items that changed after a revision or got vectors since, with its values."""

@@ -96,7 +96,7 @@ def calibrate_pair(
 def _fused(queries: VectorSet, gallery: VectorSet, fusion: Fusion) -> VectorSet:
     """Fused queries for a gallery that is of the space of the old ones."""
     if fusion.old is None or fusion.space is None:
-        raise InputError("to calibrate fused queries give those by the older model, too (old_queries, --old-queries)")
+        raise InputError("to calibrate fused queries give those by the older model, too: old_queries=…")
     if fusion.space != gallery.space or queries.space is None or queries.space == gallery.space:
         raise SpaceError(
             f"queries are fused on items of an older space: expected old queries and items of one space and queries of "

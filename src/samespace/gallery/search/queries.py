@@ -65,7 +65,7 @@ def embed_queries(
     chosen = kept.model if model is None else model
     if chosen is None:
         raise GalleryError(
-            f"the gallery remembers no model of space {kept.space}; name its folder with --model, or embed the images "
+            f"the gallery remembers no model of space {kept.space}; name its folder with model=…, or embed the images "
             "with 'samespace embed' and give the vectors"
         )
     from samespace.data import sequential

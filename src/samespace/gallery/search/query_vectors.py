@@ -44,7 +44,7 @@ def fusion_of(alpha: float | None, queries: VectorSet, old_queries: VectorSet | 
     """
     if alpha is None:
         if old_queries is not None:
-            raise InputError("old queries are for fused ones: give the share of the new query, too (fuse, --fuse)")
+            raise InputError("old queries are for fused ones: give the share of the new query, too: fuse=…")
         return None
     if not 0 <= alpha <= 1:
         raise InputError(f"fuse is the share of the new query, from 0 to 1, got {alpha}")
@@ -85,8 +85,7 @@ def fused_generation(state: State, generations: Sequence[int], fusion: Fusion | 
     newest = state.spaces[older[-1]].space
     if fusion.space is None:
         raise InputError(
-            f"items are served by the older space {newest}: to fuse queries give those by its model, too (old_queries, "
-            "--old-queries)"
+            f"items are served by the older space {newest}: to fuse queries give those by its model, too: old_queries=…"
         )
     generation = state.generation_of(fusion.space)
     if generation is None or generation == state.query:
@@ -110,7 +109,7 @@ def require_fusable(state: State) -> None:
     if score != "cosine":
         raise InputError(
             f"fused queries are brought to unit length, which is for cosines; this gallery is searched by "
-            f"{SCORE_NAMES[score]}: leave out fuse (--fuse)"
+            f"{SCORE_NAMES[score]}: leave out fuse=…"
         )
 
 
@@ -128,7 +127,7 @@ def fused_calibration(state: State, generation: int, alpha: float) -> Calibratio
     if learnt is None:
         raise GalleryError(
             f"queries fused with share {alpha:g} have no calibration on items of {state.spaces[generation].space}; run "
-            f"'samespace gallery calibrate GALLERY QUERIES ITEMS --fuse {alpha:g} --old-queries OLD_QUERIES'"
+            f"gallery.calibrate(queries, items, fuse={alpha:g}, old_queries=…)"
         )
     return learnt
 

@@ -241,7 +241,7 @@ def _require_query_space(state: State, space: Space) -> None:
         if stored.space == space:
             step = "upgrade the gallery first" if generation > state.query else "embed queries with the newer model"
             if state.filling is not None and generation == state.filling.new:
-                step = "it is being filled, 'samespace gallery switch GALLERY' lets queries use it"
+                step = "it is being filled, gallery.switch() lets queries use it"
             back = "" if generation > state.query or stored.retired else ", or roll the gallery back"
             raise SpaceError(f"the gallery is queried by {expected}, got vectors of its space {space}; {step}{back}")
     raise SpaceError(
@@ -294,7 +294,7 @@ def _require_certified_share(
         raise SpaceError(
             f"the certificate of queries of {state.spaces[state.query].space} on items of "
             f"{state.spaces[generation].space} is of fused queries, {link.share:g} of each by the new model, got "
-            f"{got}; search with --fuse {link.share:g}, and --old-queries OLD_Q or images for queries"
+            f"{got}; search with fuse={link.share:g}, and old_queries=… or images for queries"
         )
 
 
@@ -305,13 +305,13 @@ def _require_calibrations(
         if calibration is not None:
             continue
         pair = f"queries of space {state.spaces[state.query].space} on items of {state.spaces[generation].space}"
-        advice = "run 'samespace gallery calibrate GALLERY QUERIES ITEMS' on items that no model was trained on"
+        advice = "run gallery.calibrate(queries, items) on items that no model was trained on"
         if threshold:
             raise GalleryError(f"a threshold is in calibrated units, and {pair} have no calibration; {advice}")
         if len(calibrations) > 1 and merge == "calibrated":
             raise GalleryError(
                 f"{len(calibrations)} spaces serve the gallery, and {pair} have no calibration, so their scores do not "
-                f"mean the same; {advice}, or merge raw scores by name (--merge raw)"
+                f'mean the same; {advice}, or merge raw scores by name: merge="raw"'
             )
 
 

@@ -7,7 +7,6 @@ No vector of one space ever meets one of the other: `State.servable` ends at suc
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from shlex import quote
 from typing import Any
 
 from samespace.errors import GalleryError, InputError
@@ -127,7 +126,7 @@ def switch(
             raise GalleryError(_incomplete(writer, state, upgrade, lacking, items, share))
         if quality.worse and not accept_worse:
             raise GalleryError(
-                f"the new side is worse: {quality.sentence()}; stay, or say --accept-worse, which is recorded"
+                f"the new side is worse: {quality.sentence()}; stay, or say accept_worse=True, which is recorded"
             )
         writer.drop(upgrade.new, lacking)
         grace = grace or upgrade.grace
@@ -151,8 +150,8 @@ def being_filled(state: State, where: str) -> Upgrade:
     """The behind upgrade that is being filled. Raises GalleryError: there is none."""
     if state.filling is None:
         raise GalleryError(
-            f"{where}: no upgrade is being filled, so there is nothing to switch to; begin one with 'samespace gallery "
-            "upgrade GALLERY --behind --model DIR'"
+            f"{where}: no upgrade is being filled, so there is nothing to switch to; begin one with "
+            "gallery.begin_behind(model=…)"
         )
     return state.filling
 
@@ -191,7 +190,7 @@ def _notes(state: State, upgrade: Upgrade, where: str) -> tuple[str, ...]:
     if (old, old) in state.calibrations and (new, new) not in state.calibrations:
         return (
             f"searches with a threshold are refused until scores of {state.spaces[new].space} are calibrated: "
-            f"'samespace gallery calibrate {quote(where)} QUERIES ITEMS'",
+            "gallery.calibrate(queries, items)",
         )
     return ()
 
@@ -203,12 +202,10 @@ def _incomplete(
     example = f"; the first that could not be embedded is '{failed[0][0]}': {failed[0][1]}" if failed else ""
     at = 100 * (items - len(lacking)) / items
     asked = "" if share is None else f", which is {at:.2f} % and not {100 * share:g} %"
-    left_out = (
-        f", or leave them out of searches with --share {_floor(at)} --drop; until the seal a rollback brings them back"
-    )
+    left_out = f", or leave them out of searches with share={_floor(at)}; until the seal a rollback brings them back"
     return (
         f"{len(lacking):,} of {items:,} items have no vector of {state.spaces[upgrade.new].space}{asked}{example}. "
-        f"Carry on with 'samespace gallery backfill GALLERY'{left_out if at >= 1 else ''}"
+        f"Carry on with gallery.backfill(){left_out if at >= 1 else ''}"
     )
 
 

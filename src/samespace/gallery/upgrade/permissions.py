@@ -31,7 +31,7 @@ _KEPT = (
     "score",
 )
 
-_BEHIND = "a model that is not compatible takes over with 'samespace gallery upgrade GALLERY --behind'"
+_BEHIND = "a model that is not compatible takes over with gallery.begin_behind()"
 
 Pair = tuple[int, int]
 """Generation of the queries, generation of the vectors that they search."""
@@ -83,7 +83,7 @@ class Permissions:
             + (
                 ""
                 if link.share is None
-                else f", only by queries fused with share {link.share:g} of the new one (--fuse)"
+                else f", only by queries fused with share {link.share:g} of the new one: fuse={link.share:g}"
             )
             for link in self.links
         ]
@@ -195,11 +195,11 @@ def _reason(certificate: Certificate | None, old: Space, new: Space, accept: boo
     if certificate is None:
         return (
             f"no certificate allows queries of {new} on vectors of {old}: run 'samespace check' for the pair and give "
-            f"its certificate.json with --certificate, or --accept-uncertified, which is recorded; {_BEHIND}"
+            f"its certificate.json with certificates=…, or accept_uncertified=True, which is recorded; {_BEHIND}"
         )
     failed = ", ".join(name for name, result in certificate.metrics.items() if not result.compatible)
     which = "queries" if certificate.fusion is None else "fused queries"
     return (
-        f"the certificate says no to {which} of {new} on vectors of {old} ({failed}); --accept-uncertified goes "
+        f"the certificate says no to {which} of {new} on vectors of {old} ({failed}); accept_uncertified=True goes "
         f"against it, and is recorded; {_BEHIND}"
     )

@@ -100,7 +100,10 @@ def draft(
     missing = list(permissions.refused)
     if permissions.uncalibrated:
         pairs = ", ".join(f"{state.spaces[other].space.id} for {space.id}" for _, other in permissions.uncalibrated)
-        missing.append(f"calibrations of {pairs}: make the certificate with --new-gallery, or give --calibrate")
+        missing.append(
+            f"calibrations of {pairs}: make the certificate with 'samespace check --new-gallery', or learn them with "
+            "gallery.calibrate(queries, items)"
+        )
     return Plan(
         upgrade=0,
         old=state.spaces[state.query].space,

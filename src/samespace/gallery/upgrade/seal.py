@@ -79,7 +79,7 @@ def seal(
             if partial and len(state.ancestry) > len(state.servable):
                 raise GalleryError(
                     "a behind upgrade is sealed as a whole, as no search finds an item by its old vector; leave out "
-                    "--partial"
+                    "partial=True"
                 )
             if lacking and not partial:
                 raise GalleryError(_incomplete(writer, state, lacking))
@@ -162,8 +162,7 @@ def nothing_to_seal(state: State, where: str) -> GalleryError:
     """Why there is no upgrade to seal."""
     if state.filling is not None:
         return GalleryError(
-            f"{where}: an upgrade is being filled; seal after the switch: 'samespace gallery backfill GALLERY', then "
-            "'samespace gallery switch GALLERY'"
+            f"{where}: an upgrade is being filled; seal after the switch: gallery.backfill(), then gallery.switch()"
         )
     return GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
 
@@ -188,7 +187,7 @@ def require_complete(state: State, where: str, lacking: int, what: str) -> None:
     if lacking:
         raise GalleryError(
             f"{where}: {lacking:,} {what} have no vector of {state.spaces[state.query].space}, or have changed since "
-            "they got it; carry on with 'samespace gallery backfill GALLERY', then seal again"
+            "they got it; carry on with gallery.backfill(), then seal again"
         )
 
 
@@ -210,11 +209,11 @@ def _incomplete(reader: LedgerReader, state: State, lacking: int) -> str:
     cut = len(state.ancestry) > len(state.servable)
     return (
         f"{lacking:,} of {reader.live():,} items have no vector of {state.spaces[state.query].space}{example}. "
-        "Carry on with 'samespace gallery backfill GALLERY', "
+        "Carry on with gallery.backfill(), "
         + (
             "or remove these items"
             if cut
-            else "remove these items, or seal with --partial, which keeps their old vectors"
+            else "remove these items, or seal with partial=True, which keeps their old vectors"
         )
     )
 
@@ -238,7 +237,7 @@ def require_unused(reader: LedgerReader, state: State, seconds: float) -> None:
             raise GalleryError(
                 f"queries of {state.spaces[generation].space} still come: {count.queries:,} so far, the last "
                 f"{clock(ago)} ago; let their senders use {state.spaces[state.query].space}, and seal once none came "
-                f"for {clock(seconds)}, or say --end-grace: from the seal on they are refused"
+                f"for {clock(seconds)}, or say end_grace=True: from the seal on they are refused"
             )
 
 
@@ -254,7 +253,7 @@ def _require_sound(reader: LedgerReader, state: State) -> None:
         if damaged(rows):
             raise GalleryError(
                 f"a vector of {state.spaces[state.query].space} is damaged in the store; nothing was deleted. Run "
-                "'samespace gallery doctor GALLERY'"
+                "gallery.doctor()"
             )
         taken += len(rows.numbers)
         last = int(rows.numbers[-1]) + 256 * (step - 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from samespace.errors import GalleryError, InputError, suggest
@@ -174,7 +173,7 @@ def rollback(ledger: Ledger, *, expect: int | None = None) -> Switched:
     if hidden:
         notes.append(
             f"{hidden:,} items have no vector of {state.spaces[upgrade.old].space}: searches do not find them until "
-            f"'samespace gallery backfill {quote(ledger.location)}' has embedded them with the old model"
+            "gallery.backfill() has embedded them with the old model"
         )
     return Switched(state.spaces[upgrade.old].space, state.spaces[upgrade.new].space, (), tuple(notes))
 
@@ -214,7 +213,7 @@ def planned(state: State, where: str) -> StoredSpace:
     """
     upgrade = planned_upgrade(state)
     if upgrade is None:
-        raise GalleryError(f"{where}: no upgrade is planned; name the new model with --model, or run plan first")
+        raise GalleryError(f"{where}: no upgrade is planned; name the new model with model=…, or plan first")
     return state.spaces[upgrade.new]
 
 
@@ -237,19 +236,18 @@ def require_plannable(state: State, space: Space) -> None:
     generation = state.generation_of(space)
     if state.filling is not None:
         raise GalleryError(
-            f"an upgrade to {state.spaces[state.filling.new].space} is being filled; end it with 'samespace gallery "
-            "switch GALLERY', or give it up with 'samespace gallery rollback GALLERY'"
+            f"an upgrade to {state.spaces[state.filling.new].space} is being filled; end it with gallery.switch(), "
+            "or give it up with gallery.rollback()"
         )
     if any(upgrade.state == "sealing" for upgrade in state.upgrades):
-        raise GalleryError("a seal is under way; finish it first with 'samespace gallery seal GALLERY'")
+        raise GalleryError("a seal is under way; finish it first with gallery.seal()")
     if generation == state.query:
         raise GalleryError(f"queries use {space} already; there is nothing to upgrade")
     if generation is None:
         return
     if state.spaces[generation].retired or generation in state.ancestry:
         raise GalleryError(
-            f"{space} is an earlier space of this gallery; to go back use 'samespace gallery rollback GALLERY' before "
-            "the seal"
+            f"{space} is an earlier space of this gallery; to go back use gallery.rollback() before the seal"
         )
     opened = any(one.new == generation and one.state != "planned" for one in state.upgrades)
     if generation < state.query and opened:
@@ -315,8 +313,7 @@ def _warnings(permissions: Permissions, where: str) -> list[str]:
     if permissions.uncalibrated:
         warnings.append(
             f"{len(permissions.uncalibrated)} pairs of spaces have no calibration: results carry raw scores only, and "
-            f"nothing can be added or backfilled; run 'samespace gallery calibrate {quote(where)} QUERIES ITEMS' for "
-            "each"
+            f"nothing can be added or backfilled; run gallery.calibrate(queries, items) for each"
         )
     return warnings
 
@@ -345,10 +342,7 @@ def write_down(writer: LedgerWriter, state: State, plan: Plan) -> Plan:
 
 def _no_way_back(state: State, upgrade: Upgrade | None) -> str:
     if upgrade is not None:
-        return (
-            "the seal has begun: old vectors are being deleted, so there is no way back; finish with 'samespace "
-            "gallery seal GALLERY'"
-        )
+        return "the seal has begun: old vectors are being deleted, so there is no way back; finish with gallery.seal()"
     if any(one.state == "sealed" and one.new == state.query for one in state.upgrades):
         return (
             f"the upgrade to {state.spaces[state.query].space} is sealed: the old vectors are deleted, so there is no "

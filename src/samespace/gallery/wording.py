@@ -1,0 +1,57 @@
+"""Messages of a gallery name its methods and arguments; whoever shows them elsewhere names what is called there.
+
+In a message stand calls, such as `gallery.backfill(retry=True)`, and arguments alone, such as
+`accept_uncertified=True`; `…` is a value for the reader to fill in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Say = Callable[[str], str]
+"""A message in the words of another surface."""
+ARGUMENTS = (
+    "accept_uncertified", "accept_worse", "certificates", "drop_index", "end_grace", "fuse", "merge", "model",
+    "old_queries", "partial", "share", "update", "also", "vectors", "retry", "repair", "vector",
+)  # fmt: skip
+"""All that messages name."""
+
+_CALL = re.compile(r"\bgallery\.([a-z_]+)\(([^()]*)\)")
+_ARGUMENT = re.compile(rf"(?<![\w'\"?&])({'|'.join(ARGUMENTS)})=(…|True|\"[a-z]+\"|\d+(?:\.\d+)?)")
+_FREE = ("metadata", "failed", "dropped")  # hold words of users
+
+
+def reworded(text: str, *, call: Callable[[str, Mapping[str, str]], str], argument: Callable[[str, str], str]) -> str:
+    """A message with its calls and its arguments written in another way.
+
+    `call` gets the method and its arguments, each with its value as it stands there, those by position with "".
+    """
+
+    def one(found: re.Match[str]) -> str:
+        parts = [part.partition("=") for part in found[2].split(", ") if part]
+        return call(found[1], {name: value for name, _, value in parts})
+
+    return _ARGUMENT.sub(lambda found: argument(found[1], found[2]), _CALL.sub(one, text))
+
+
+def reworded_result(value: T, say: Say) -> T:
+    """A result of a method, such as a `Plan`, with the sentences in it reworded."""
+    reworded: T = _each(value, say)
+    return reworded
+
+
+def _each(value: Any, say: Say) -> Any:
+    if isinstance(value, str):
+        return say(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_each(part, say) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        return replace(value, **{name: _each(part, say) for name, part in parts.items() if name not in _FREE})
+    if isinstance(value, Mapping):
+        return {name: part if name in _FREE else _each(part, say) for name, part in value.items()}
+    return value
