@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from samespace.errors import InputError, SpaceError
 
+Precision = Literal["fp32", "bf16"]
+"""The arithmetic that made vectors: float32 throughout, or products of bfloat16 where they agree with it."""
 Score = Literal["cosine", "ip", "l2"]
 """How a search compares two vectors, higher is nearer: cosine, inner product, or minus the squared L2 distance."""
 
@@ -21,7 +23,7 @@ class Space:
 
     Two vectors may be compared only if their spaces are the same, or a certificate links them. The identity is
     what decides a vector's value: the model's weights, the preprocessing of images, the dimension and whether
-    vectors are L2-normalised. The name is for people and is no part of it.
+    vectors are L2-normalised. The name is for people and is no part of it, nor is the precision.
 
     Attributes:
         weights: sha256 (hex) over the model's architecture and parameters.
@@ -29,6 +31,7 @@ class Space:
         dim: dimensions of a vector.
         normalized: whether vectors have unit length.
         name: what people call the model.
+        precision: the arithmetic that made the vectors.
 
     Example:
         >>> a = Space(weights="00" * 32, preprocessing="resize 32", dim=64, normalized=True, name="v1")
@@ -43,6 +46,7 @@ class Space:
     dim: int
     normalized: bool
     name: str = field(default="", compare=False)
+    precision: Precision = field(default="fp32", compare=False)
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -76,8 +80,9 @@ class Space:
         return f"{self.id} ({self.name or 'unnamed'}, {self.dim}-d)"
 
     def to_dict(self) -> dict[str, Any]:
-        """The space as JSON-ready values, its id included."""
-        return {"id": self.id, **asdict(self)}
+        """The space as JSON-ready values, its id included; the precision only where it is not fp32."""
+        values = {"id": self.id, **asdict(self)}
+        return values if self.precision != "fp32" else {key: values[key] for key in values if key != "precision"}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any], where: str = "space") -> Space:
@@ -93,7 +98,10 @@ class Space:
         for key, kind in kinds.items():
             if not isinstance(value.get(key), kind):
                 raise InputError(f"{where}: '{key}' should be a {kind.__name__}, got {value.get(key)!r}")
-        space = cls(**{key: value[key] for key in kinds}, name=str(value.get("name", "")))
+        precision = value.get("precision", "fp32")
+        if precision not in get_args(Precision):
+            raise InputError(f"{where}: 'precision' is {precision!r}; legal: {', '.join(get_args(Precision))}")
+        space = cls(**{key: value[key] for key in kinds}, name=str(value.get("name", "")), precision=precision)
         if value.get("id", space.id) != space.id:
             raise InputError(
                 f"{where}: the id {value['id']} does not fit its fields ({space.id}); the file was altered"

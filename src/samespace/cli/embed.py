@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -45,6 +45,14 @@ if TYPE_CHECKING:
     metavar="I/N",
     help="Embed only the I-th of N parts of the images, beside other processes or machines; the last one joins all.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "auto"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic: bf16 is several times as fast where the device has it, for vectors that agree with fp32 to a "
+    "cosine of 0.999; auto takes it there.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
 @device_option
 @quiet_option
@@ -59,6 +67,7 @@ def embed(
     views: int | None,
     recipe: Path | None,
     shard: str | None,
+    precision: Literal["fp32", "bf16", "auto"],
     batch_size: int,
     device: str,
     quiet: bool,
@@ -88,8 +97,9 @@ def embed(
     from samespace.data.describe import left_out_of
     from samespace.encoders import as_image_model, open_encoder
     from samespace.models import resolve_model
-    from samespace.models.extract import embed_to
+    from samespace.models.extract import embed_to, first_images
     from samespace.models.extract import left_out as left_out_of_vectors
+    from samespace.models.precision import COMPARED, in_precision
     from samespace.models.provenance import save_provenance
     from samespace.models.sharding import Shard, embed_shard
     from samespace.progress import bar, silent_bar, working
@@ -101,6 +111,10 @@ def embed(
         raise click.UsageError("--views and --recipe go together.")
     if shard is not None and views is not None:
         raise click.UsageError("--shard is for plain images, not for --views.")
+    if views is not None and precision != "fp32":
+        raise click.UsageError("--precision is for plain images, not for --views.")
+    if shard is not None and precision == "auto":
+        raise click.UsageError("The shards of one set are made in one precision: give --precision fp32 or bf16.")
     part_of_all = None if shard is None else Shard.parse(shard)
     fixed = None
     if views is not None and recipe is not None:
@@ -108,8 +122,10 @@ def embed(
         fixed = FixedViews(parsed.augment, views, parsed.seed)
     encoder = open_encoder(model, device=device)
     if encoder.modality == "text":
-        if allocation is not None or views is not None or shard is not None:
-            raise click.UsageError("--allocation, --views and --shard are for images; this encoder takes texts.")
+        if allocation is not None or views is not None or shard is not None or precision == "bf16":
+            raise click.UsageError(
+                "--allocation, --views, --shard and --precision are for images; this encoder takes texts."
+            )
         _embed_texts(encoder, source, out, broken == "skip", batch_size, quiet, json_to)
         return
     embedder = as_image_model(encoder, str(model))
@@ -125,6 +141,7 @@ def embed(
     if allocation is not None and part_name is not None:
         images = part(images, Allocation.load(allocation, images), part_name)  # type: ignore[arg-type]
     size = images.image_shape[1:]
+    embedder, reason = in_precision(embedder, precision, lambda: first_images(images, COMPARED))
     progress = silent_bar if quiet else bar
     if fixed is not None:
         embed_views(embedder, images, fixed, out, batch_size=batch_size, progress=progress)
@@ -150,7 +167,8 @@ def embed(
     space = embedder.space
     write_result({"vectors": str(out), "count": count, "space": space.to_dict(), **left_out.to_dict()}, json_to)
     if json_to != "-":
-        say(f"{out}: {count:,} vectors of space {space}")
+        made = "" if precision == "fp32" else f", made in {space.precision}"
+        say(f"{out}: {count:,} vectors of space {space}{made}{f' ({reason})' if reason else ''}")
         show_left_out(left_out, size=size)
 
 

@@ -126,6 +126,7 @@ def sequential(
     stop: int | None = None,
     prefetch: int = 4,
     workers: int = 2,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """Iterate over rows `start` to `stop` (excluded) in order, every row once; the last batch may be smaller.
 
@@ -140,7 +141,7 @@ def sequential(
     def read(step: int) -> Batch:
         begin = start + step * batch_size
         rows = np.arange(begin, min(begin + batch_size, end), dtype=np.int64)
-        return _read(source, step, rows, False)
+        return _read(source, step, rows, pin_memory)
 
     return _ahead(read, range(-(-(end - start) // batch_size)), prefetch, workers)
 

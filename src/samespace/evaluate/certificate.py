@@ -15,7 +15,7 @@ from samespace.metrics.flips import Flips
 from samespace.metrics.spread import Spread
 from samespace.scoring.metric_aliases import suggest_metric
 from samespace.scoring.stored import StoredForm
-from samespace.space import Score, Space
+from samespace.space import Precision, Score, Space
 from samespace.typed import plain, read
 
 FORMAT = "samespace.certificate/1"
@@ -81,6 +81,7 @@ class CheckedSpace:
     dim: int
     normalized: bool | None = None
     name: str = ""
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -344,6 +345,8 @@ class Certificate:
                 del value[key]
         for key in ("old_space", "new_space", "paragon_space", "baseline_space"):
             space = value.get(key)
+            if space is not None and space["precision"] == "fp32":
+                del space["precision"]
             if space is not None and space["id"] is None:
                 value[key] = {"id": None, "name": space["name"], "dim": space["dim"]}
         return value | {key: {} for key in _EMPTY_IN_FILES if value[key] is None}

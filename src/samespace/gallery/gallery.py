@@ -147,7 +147,7 @@ class Gallery:
             given = open_encoder(folder, device="cpu").space
             if space is not None and space != given:
                 raise SpaceError(f"the model is of space {given}, not of {space}")
-            space = given
+            space = space or given
         if space is None:
             raise InputError("a gallery needs its first space; give a model folder or vectors that declare their space")
         if index is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError
 from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.run import Job
+from samespace.gallery.ingest.checks import require_precision
 from samespace.gallery.ingest.images import Images, ImagesLike, ItemEmbedder, ModelLike, load_embedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State
@@ -38,6 +39,13 @@ def embedder_of(
     embedder = ItemEmbedder(loaded, Images.open(named, loaded))
     if embedder.space != kept.space:
         raise SpaceError(f"expected the model of space {kept.space}, got one of {embedder.space}")
+    if kept.space.precision == "bf16":
+        from samespace.models import Embedder
+        from samespace.models.precision import InBfloat16
+
+        if isinstance(loaded, Embedder):
+            embedder = ItemEmbedder(InBfloat16(loaded), embedder.images)
+    require_precision(kept.space, embedder.space, "the model")
     return embedder
 
 

@@ -92,6 +92,11 @@ class Embedder(nn.Module):
     modality: Literal["image"] = "image"
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    @property
     def embedding_dim(self) -> int:
         """Dimensions of the vectors."""
         return self.config.embedding_dim
@@ -151,11 +156,10 @@ class Embedder(nn.Module):
         Raises:
             InputError: the images are not uint8 or have another number of channels.
         """
-        device = next(self.parameters()).device
         training = self.training
         self.eval()
         try:
-            return F.normalize(self(self.preprocessing(images.to(device))).float(), dim=1)
+            return F.normalize(self(self.preprocessing(images.to(self.device))).float(), dim=1)
         finally:
             self.train(training)
 

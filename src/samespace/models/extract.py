@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from samespace.data import Batch, ImageSource, sequential, subset
 from samespace.errors import InputError
@@ -44,13 +47,49 @@ def embed_rows(
     """
     stop = len(source) if stop is None else stop
     vectors = np.empty((stop - start, embedder.embedding_dim), dtype=np.float32)
-    for batch in sequential(source, batch_size, start=start, stop=stop):
-        part = embedder.embed(batch.images).cpu().numpy()
+    for batch, part in _embedded(embedder, source, batch_size, start, stop):
         vectors[batch.asked - start] = part
         if told is not None and batch.unreadable:
             told(source, batch)
         advance(len(part))
     return vectors
+
+
+def first_images(source: ImageSource, count: int) -> Tensor:
+    """The first images of a source that can be read, up to `count`, (B, C, H, W) uint8."""
+    batch = next(sequential(source, count, stop=min(count, len(source))))
+    return batch.images
+
+
+def _embedded(
+    embedder: ImageModel, source: ImageSource, batch_size: int, start: int, stop: int
+) -> Iterator[tuple[Batch, npt.NDArray[np.float32]]]:
+    """Batches in order and their vectors; each batch is handed to the device before the one before it is read back."""
+    device = getattr(embedder, "device", torch.device("cpu"))
+    before: tuple[Batch, Callable[[], npt.NDArray[np.float32]]] | None = None
+    for batch in sequential(source, batch_size, start=start, stop=stop, pin_memory=device.type == "cuda"):
+        now = batch, _read_back(embedder.embed(batch.images.to(device, non_blocking=True)))
+        if before is not None:
+            yield before[0], before[1]()
+        before = now
+    if before is not None:
+        yield before[0], before[1]()
+
+
+def _read_back(vectors: Tensor) -> Callable[[], npt.NDArray[np.float32]]:
+    """Start to copy vectors to the CPU; the function returned waits for them."""
+    if vectors.device.type != "cuda":
+        return vectors.cpu().numpy
+    host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+    host.copy_(vectors, non_blocking=True)
+    copied: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(torch.cuda.current_stream(vectors.device))
+
+    def finished() -> npt.NDArray[np.float32]:
+        copied.synchronize()
+        return host.numpy()
+
+    return finished
 
 
 def as_vector_set(embedder: ImageModel, source: ImageSource, vectors: npt.NDArray[np.float32]) -> VectorSet:
@@ -101,9 +140,9 @@ def embed_to(
     missing: dict[int, str] = {}
 
     def batches(start: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        for batch in sequential(source, batch_size, start=start):
+        for batch, part in _embedded(embedder, source, batch_size, start, len(source)):
             missing.update(batch.unreadable.values())
-            yield batch.asked, embedder.embed(batch.images).cpu().numpy()
+            yield batch.asked, part
 
     def finish(vectors: npt.NDArray[np.float32]) -> VectorSet:
         if not missing or stand_ins:
@@ -119,7 +158,8 @@ def embed_to(
 
 def job_of(embedder: ImageModel, source: ImageSource) -> dict[str, object]:
     """What tells the vectors of these images by this model from others."""
-    return {"space": embedder.space.id, "source": source.fingerprint(), "count": len(source)}
+    job: dict[str, object] = {"space": embedder.space.id, "source": source.fingerprint(), "count": len(source)}
+    return job if embedder.space.precision == "fp32" else {**job, "precision": embedder.space.precision}
 
 
 VectorBatches = Callable[[int], Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]]

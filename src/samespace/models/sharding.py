@@ -87,6 +87,12 @@ def embed_shard(
 def _join(out: Path, folders: list[Path], job: dict[str, object], name: str) -> None:
     """Make one vector set of those of all shards, which are removed; nothing where it is there already."""
     parts = [] if out.exists() else [VectorSet.load(folder) for folder in folders]
+    for folder, part in zip(folders, parts, strict=False):
+        if part.space is not None and part.space.precision != job.get("precision", "fp32"):
+            raise InputError(
+                f"{folder} was made in {part.space.precision}, this shard in {job.get('precision', 'fp32')}: give all "
+                "shards one --precision, fp32 or bf16, and remove the folders of the others"
+            )
     ends = np.cumsum([len(part) for part in parts]).tolist()
 
     def batches(start: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:

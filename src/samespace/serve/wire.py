@@ -21,7 +21,7 @@ from samespace.gallery.ledger.state import State, StoredSpace
 from samespace.metrics.calibration import Scale
 from samespace.names import fault
 from samespace.serve.limits import Limits
-from samespace.space import Score, Space
+from samespace.space import Precision, Score, Space
 from samespace.vectors import VectorSet
 
 
@@ -133,6 +133,7 @@ class SpaceBody(Body):
     dim: int = Field(ge=1, le=65_536)
     normalized: bool
     name: Text = ""
+    precision: Precision = "fp32"
     id: Text | None = None
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from samespace.errors import InputError
-from samespace.gallery.ingest.checks import require_vectors
+from samespace.gallery.ingest.checks import require_precision, require_vectors
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -70,6 +70,7 @@ class FromVectors:
     def __init__(self, vectors: VectorSet, space: Space, score: Score = "cosine") -> None:
         if not vectors.has_ids:
             raise InputError(f"{vectors.name} has no ids; a backfill finds vectors by item id")
+        require_precision(space, vectors.space, vectors.name)
         self.vectors, self.space, self.score = vectors, space, score
 
     def items(self, reader: LedgerReader) -> Ints:

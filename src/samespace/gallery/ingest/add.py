@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.errors import InputError, SpaceError
-from samespace.gallery.ingest.checks import NORM_SLACK, require_vectors
+from samespace.gallery.ingest.checks import NORM_SLACK, require_precision, require_vectors
 from samespace.gallery.ingest.images import ItemEmbedder, content_of_vector, same_content
 from samespace.gallery.ingest.store import Added, Batch, store
 from samespace.gallery.ledger.ledger import Ledger
@@ -185,6 +185,7 @@ def _by_generation(state: State, sets: Sequence[VectorSet]) -> dict[int, VectorS
                 f"{given.name} is of space {given.space}, which the gallery does not know; it has "
                 f"{', '.join(map(str, known))}{lengths_differ(given.space, known)}"
             )
+        require_precision(state.spaces[generation].space, given.space, given.name)
         if generation in by_generation:
             raise InputError(
                 f"{given.name} and {by_generation[generation].name} are of the same space; give one set for each space"

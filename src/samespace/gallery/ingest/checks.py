@@ -74,6 +74,19 @@ def generation_of(state: State, space: Space | None, name: str = "the model") ->
     return generation
 
 
+def require_precision(kept: Space, given: Space | None, name: str) -> None:
+    """Refuse vectors of a space whose stored ones were made by another arithmetic: near, and not the same.
+
+    Raises:
+        SpaceError: the precisions differ.
+    """
+    if given is not None and given.precision != kept.precision:
+        raise SpaceError(
+            f"{name}: its vectors are made in {given.precision}, those of space {kept} in the gallery in "
+            f"{kept.precision}; embed with --precision {kept.precision}"
+        )
+
+
 def require_calibrated(state: State) -> None:
     """Refuse what would leave a gallery of several spaces that cannot be searched.
 
