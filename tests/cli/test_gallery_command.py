@@ -377,6 +377,21 @@ def test_fused_queries_come_as_vectors_or_are_embedded_by_both_models(upgraded, 
     assert "the older model is not needed" in json.loads(told(sealed))["notes"][0]
 
 
+def test_a_fused_certificate_opens_an_upgrade_whose_searches_fuse_until_the_seal(filled, told, refused):
+    command = "check --queries q2 --gallery i1 --baseline q1 --new-gallery i2 --metric mAP --fuse 0.5 --json fused.json"
+    assert run(command.split()) in (0, 1)
+    found = Certificate.load("fused.json")
+    metrics = {key: dataclasses.replace(metric, compatible=True) for key, metric in found.metrics.items()}
+    dataclasses.replace(found, compatible=True, metrics=metrics).save("fused.json")
+    assert "share 0.5" in told("gallery upgrade g --model m2 --certificate fused.json")
+    search = "gallery search g --images queries -k 3 --quiet --json -"
+    assert "search with --fuse 0.5" in refused(search)
+    assert "fused with share 0.5" in json.loads(told(f"{search} --fuse 0.5"))["notes"][0]
+    told("gallery backfill g --vectors i2 --quiet", "gallery seal g --yes --quiet")
+    shutil.rmtree("m1")
+    assert json.loads(told(search))["notes"] == []
+
+
 def test_an_image_gone_at_backfill_time_is_named_and_mended(upgraded, told):
     gone, broken = (upgraded / "items" / "c2" / name for name in ("1.png", "0.png"))
     kept = gone.read_bytes()

@@ -39,9 +39,30 @@ def test_the_papers_networks_are_in_the_plan(tmp_path, monkeypatch):
     assert models["old-softmax"]["head"] == "softmax"
 
 
+def test_rows_choose_a_part_of_the_tables_with_the_models_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["reproduce", "beyond", "--settings", "omniglot-strong", "--table", "1", "--dry-run", "--json", "p.json"]
+    assert run([*command, "--row", "weight 30", "--seed", "0", "--seed", "1"]) == 0
+    plan = json.loads(Path("p.json").read_text())
+    names = {model["name"] for model in plan["models"]}
+    assert {"old-images", "old-classes", "paragon-all", "heavy-open-class"} < names
+    assert not any(name.startswith(("matched", "views", "mean")) for name in names)
+    assert (len(names), plan["comparisons"], plan["trainings"], plan["trainings_there"]) == (11, 5, 22, 0)
+    assert "22 trainings in all: runs/beyond-omniglot-strong" in capsys.readouterr().out
+    for seed in (0, 1, 2):
+        folder = Path("runs/beyond-omniglot-strong") / f"seed{seed}"
+        for file in ("models/old-images/model/config.json", "vectors/old-images/queries/job.json",
+                     "vectors/old-images/gallery/job.json"):  # fmt: skip
+            (folder / file).parent.mkdir(parents=True)
+            (folder / file).write_text("{}")
+    assert run([*command, "--row", "open-data", "--row", "identical-data", "--seed", "0", "--seed", "1"]) == 0
+    assert "22 trainings in all, of which 2 are there" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["beyond", "--data", GLYPHS, "--row", "opn-class"], "no row of these tables contains 'opn-class'; "),
         (["bct"], "these settings name no images: add --data IMAGES."),
         (["bbt"], "'bbt' is not one of 'bct', 'unibct', 'beyond'."),
         (["bct", "--data", GLYPHS, "--settings", "omniglott"], "no settings 'omniglott'; did you mean 'omniglot'"),

@@ -25,10 +25,13 @@ _STUDIES = ("bct", "unibct", "beyond")
     default="small",
     show_default=True,
     metavar="NAME|FILE",
-    help="omniglot, omniglot-strong, grocery, small (any images of 16 to 64 pixels), the papers' own ms1mv3, "
-    "imdb-face, market1501, or a YAML file.",
+    help="omniglot, omniglot-strong, glyphs-strong, grocery, small (any images of 16 to 64 pixels), the papers' own "
+    "ms1mv3, imdb-face, market1501, or a YAML file.",
 )
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table, such as 2 or 1b; repeat.")
+@click.option(
+    "--row", "rows", multiple=True, metavar="WORDS", help="Only rows that contain this, such as open-class; repeat."
+)
 @click.option(
     "--seed", "seeds", multiple=True, type=click.IntRange(0), help="By default those of the settings; repeat."
 )
@@ -51,6 +54,7 @@ def reproduce(
     out: Path | None,
     settings: str,
     tables: tuple[str, ...],
+    rows: tuple[str, ...],
     seeds: tuple[int, ...],
     overrides: tuple[str, ...],
     workers: int | None,
@@ -86,6 +90,7 @@ def reproduce(
         out=out or Path("runs") / f"{study}-{name}",
         seeds=tuple(dict.fromkeys(seeds)) or chosen.seeds,
         tables=tables,
+        rows=rows,
     )
     if dry_run:
         studies.require_legal(plan)
@@ -105,6 +110,9 @@ def reproduce(
 
 def describe(plan: Plan) -> dict[str, Any]:
     """What a plan would train and compare, JSON-ready; every recipe and table is checked on the way."""
+    from samespace.studies import trainings
+
+    wanted, there = trainings(plan)
     models = []
     for model in plan.shown.needed():
         recipe = plan.recipe(model, plan.seeds[0]).resolved()
@@ -127,6 +135,8 @@ def describe(plan: Plan) -> dict[str, Any]:
         "models": models,
         "tables": {table.name: table.title for table in plan.shown.tables},
         "comparisons": len(plan.shown.pairs()),
+        "trainings": wanted,
+        "trainings_there": there,
         "metrics": plan.metrics(),
         "benchmark": plan.settings.check.benchmark,
     }
@@ -153,6 +163,8 @@ def _print_plan(plan: Plan, described: dict[str, Any]) -> None:
         f"{len(described['models'])} models and {described['comparisons']} comparisons on {checked}, "
         f"{len(plan.seeds)} seeds; images: {plan.source}"
     )
+    there = f", of which {described['trainings_there']} are there" if described["trainings_there"] else ""
+    click.echo(f"{described['trainings']} trainings in all{there}: {plan.out}")
     click.echo(f"tables: {', '.join(described['tables'])}; metrics: {', '.join(described['metrics'])}")
     click.echo("nothing was trained: this was a dry run")
 

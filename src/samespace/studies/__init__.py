@@ -2,7 +2,7 @@
 
 from samespace.studies.bct import bct
 from samespace.studies.beyond import beyond
-from samespace.studies.plan import Plan, require_legal
+from samespace.studies.plan import Plan, require_legal, trainings
 from samespace.studies.run import Reproduced, default_workers, reproduce
 from samespace.studies.settings import Settings, load_settings, shipped
 from samespace.studies.study import Study
@@ -20,5 +20,6 @@ __all__ = [
     "reproduce",
     "require_legal",
     "shipped",
+    "trainings",
     "unibct",
 ]

@@ -33,6 +33,7 @@ class Plan:
         out: folder of the study.
         seeds: runs of it.
         tables: the tables asked for; empty means all.
+        rows: words of the rows asked for; empty means all.
     """
 
     study: Study
@@ -41,11 +42,12 @@ class Plan:
     out: Path
     seeds: tuple[int, ...]
     tables: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
 
     @property
     def shown(self) -> Study:
         """The part of the study that was asked for."""
-        study = self.study.only(self.tables)
+        study = self.study.only(self.tables).only_rows(self.rows)
         # a benchmark has no gallery that is re-embedded class by class
         return study if self.settings.check.benchmark is None else replace(study, figure=None)
 
@@ -151,6 +153,12 @@ def is_done(plan: Plan, job: Job) -> bool:
     return (plan.model_folder(job.name, job.seed) / "model" / "config.json").is_file() and all(
         (folder / "job.json").is_file() for folder in folders
     )
+
+
+def trainings(plan: Plan) -> tuple[int, int]:
+    """How many trainings a plan asks for, and how many of them are there; it needs no images."""
+    wanted = [Job("train", model.name, seed) for seed in plan.seeds for model in plan.shown.needed()]
+    return len(wanted), sum(is_done(plan, job) for job in wanted)
 
 
 def open_training(plan: Plan) -> ImageSource:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -169,6 +169,22 @@ class Study:
         tables = tuple(table for table in self.tables if table.name in wanted)
         return replace(self, tables=tables, figure=self.figure if "figure" in wanted else None)
 
+    def only_rows(self, words: Iterable[str]) -> Study:
+        """The study cut down to rows whose leading cells contain one of these, beside their old models and paragons.
+
+        Raises:
+            InputError: no row contains one of them.
+        """
+        wanted = tuple(words)
+        if not wanted:
+            return self
+        shown = [" ".join(row.labels) for table in self.tables for row in table.rows if row.test == "cross"]
+        for word in wanted:
+            if not any(word in one for one in shown):
+                raise InputError(f"no row of these tables contains '{word}'; {suggest(word, dict.fromkeys(shown))}")
+        tables = (replace(table, rows=_rows(table, wanted)) for table in self.tables)
+        return replace(self, tables=tuple(table for table in tables if table.rows), figure=None)
+
     def pairs(self) -> list[Pair]:
         """All comparisons that its tables and its figure need, each once."""
         rows = [row.pair for table in self.tables for row in table.rows]
@@ -185,6 +201,20 @@ class Study:
     def metrics(self) -> list[str]:
         """The paper's metrics that its tables show, each once."""
         return list(dict.fromkeys(column.metric for table in self.tables for column in table.columns))
+
+
+def _rows(table: Table, words: Sequence[str]) -> tuple[Row, ...]:
+    """The rows that contain one of the words, and those of the old models and paragons that they are compared with."""
+    kept = [row for row in table.rows if row.test == "cross" and any(word in " ".join(row.labels) for word in words)]
+    pairs = {(row.pair.old, row.pair.paragon): row.pair for row in reversed(kept)}
+    rows = []
+    for row in table.rows:
+        beside = pairs.get((row.pair.old, row.pair.paragon))
+        if row in kept:
+            rows.append(row)
+        elif row.test != "cross" and beside is not None:
+            rows.append(replace(row, pair=beside))
+    return tuple(rows)
 
 
 def cell_test(row: Row, column: Column) -> Test | None:
