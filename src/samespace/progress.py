@@ -297,6 +297,24 @@ def _tell(title: str, notes: list[str], ended: threading.Event, stream: TextIO) 
         print(f"\r{' ' * width}\r", end="", file=stream, flush=True)
 
 
+class Pace:
+    """Tells how far work has come, at what rate, and how long the rest takes at that rate.
+
+    Example:
+        >>> pace = Pace("queries")
+        >>> pace(2_000, 10_000).partition(", ")[0]
+        '2,000 of 10,000 queries'
+    """
+
+    def __init__(self, unit: str) -> None:
+        self._unit, self._began = unit, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> str:
+        """What to say when so many units are done."""
+        rate = max(done / max(time.monotonic() - self._began, 1e-6), 1e-6)
+        return f"{done:,} of {total:,} {self._unit}, {rate:,.0f}/s, {clock((total - done) / rate)} left"
+
+
 def clock(seconds: float) -> str:
     """Seconds for people.
 

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samespace.evaluate.inputs import AlignedSets, align
-from samespace.evaluate.strict_criterion import StrictCounter
 from samespace.metrics import (
     matches,
     mean_average_precision,
@@ -20,6 +19,7 @@ from samespace.scoring import scores as scores_module
 from samespace.scoring import sides
 from samespace.scoring.metric_names import parse
 from samespace.scoring.scores import Scores, collect_scores
+from samespace.scoring.strict_criterion import StrictCounter
 from samespace.scoring.thresholds import TailTooShort
 from samespace.vectors import VectorSet
 
@@ -186,7 +186,7 @@ def test_strict_shares_are_counted_over_all_pairs_but_those_of_one_item(seed):
     baseline = VectorSet.from_arrays(rolled, labels=queries.labels, ids=queries.ids)
     aligned = align(queries=queries, gallery=gallery, baseline=baseline)
     counter = StrictCounter()
-    scan(aligned, ["old", "cross"], 1, block_size=3, observers=[counter])
+    scan(aligned, ["old", "cross"], 1, block_size=3, strict=counter)
     expected = strict_criterion(
         dense(queries, gallery),
         dense(baseline, gallery),

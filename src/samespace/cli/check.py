@@ -158,7 +158,7 @@ def check(
     from samespace.evaluate import check as run_check
     from samespace.evaluate.provenance import provenance_notes
     from samespace.evaluate.relevance import Judgements
-    from samespace.progress import working
+    from samespace.progress import Pace, working
     from samespace.vectors import VectorSet
 
     if (paragon_queries is None) != (paragon_gallery is None):
@@ -190,6 +190,7 @@ def check(
     paragon = None
     if paragon_queries is not None:
         paragon = chosen["paragon queries"], chosen["paragon gallery"]
+    pace = Pace("queries")
     with working("checking", quiet=quiet) as tell:
         certificate = run_check(
             queries=chosen["queries"],
@@ -207,9 +208,7 @@ def check(
             fuse=fuse,
             support=(held[0], held[1], held[2]) if given else None,
             progress=lambda done, total: tell(
-                f"{done:,} of {total:,} queries scored"
-                if done < total
-                else f"resampling {'queries' if judgements else 'identities'}"
+                pace(done, total) if done < total else f"resampling {'queries' if judgements else 'identities'}"
             ),
             **options,
         )

@@ -13,6 +13,7 @@ from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.calibration import Calibration, calibrate
 from samespace.scoring.blocks import score_blocks
 from samespace.scoring.scores import Scores
+from samespace.scoring.tail import Codes
 
 _SAMPLE_PAIRS = 2_000_000
 _FEWEST_QUERIES = 512
@@ -53,17 +54,17 @@ class FoldLines:
     slope: Floats
     intercept: Floats
 
-    def odds(self, scores: Floats, identity: Ints, pair: int) -> Floats:
+    def odds(self, scores: Floats, identity: Codes, pair: int) -> Floats:
         """Log-odds, float64, of scores of `pair`, 0 for cross and 1 for new; one query identity a row."""
         slope, intercept = self._lines(scores, identity, pair)
         return np.asarray(scores * slope + intercept)
 
-    def scores(self, odds: Floats, identity: Ints, pair: int) -> Floats:
+    def scores(self, odds: Floats, identity: Codes, pair: int) -> Floats:
         """The scores of `pair` that have these log-odds, the inverse of `odds`."""
         slope, intercept = self._lines(odds, identity, pair)
         return np.asarray((odds - intercept) / slope)
 
-    def _lines(self, values: Floats, identity: Ints, pair: int) -> tuple[Floats, Floats]:
+    def _lines(self, values: Floats, identity: Codes, pair: int) -> tuple[Floats, Floats]:
         fold = self.fold[identity].reshape(-1, *[1] * (values.ndim - 1))
         return self.slope[fold, pair], self.intercept[fold, pair]
 

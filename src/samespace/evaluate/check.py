@@ -37,7 +37,6 @@ from samespace.evaluate.inputs import AlignedSets, align
 from samespace.evaluate.relevance import Judgements, check_judged
 from samespace.evaluate.selection import surplus_notes
 from samespace.evaluate.spaces import described_space, undeclared
-from samespace.evaluate.strict_criterion import StrictCounter
 from samespace.evaluate.sweep import Sweep, sweep_result
 from samespace.evaluate.templates import pool_sides
 from samespace.evaluate.verdict import (
@@ -57,6 +56,7 @@ from samespace.scoring.mates import Mates
 from samespace.scoring.metric_names import Metric, choose_metrics, parse
 from samespace.scoring.scores import Scores, collect_scores
 from samespace.scoring.stored import StoredForm
+from samespace.scoring.strict_criterion import StrictCounter
 from samespace.space import Score
 from samespace.vectors import VectorSet
 
@@ -224,13 +224,15 @@ def check(
         backfill = Backfill(mates, backfill_steps, quota_of(chosen[:1], mates) + 1, seed)
         sweep, refusal = _sweep(aligned, seed, block_size)
         notes.extend(refusal)
+    kept = max(tail_size(quota), _MIXED_TAIL * quota_of(chosen[:1], mates) if sweep else 0)
     tests = collect_scores(
         aligned.pairs,
         mates,
-        max(tail_size(quota), _MIXED_TAIL * quota_of(chosen[:1], mates)) if sweep else tail_size(quota),
+        dict.fromkeys(aligned.pairs, kept) | {"control": quota + 1},
         block_size=block_size,
         sampled=True,
-        observers=[strict, *(observer for observer in (backfill, sweep) if observer)],
+        strict=strict,
+        observers=[observer for observer in (backfill, sweep) if observer],
         progress=progress and (lambda done: progress(done, len(queries))),
     )
     control = tests.pop("control")

@@ -29,7 +29,7 @@ from samespace.scoring.blocks import Blocks
 from samespace.scoring.mates import BlockMates
 from samespace.scoring.metric_names import Metric
 from samespace.scoring.scores import Scores
-from samespace.scoring.tail import Tail
+from samespace.scoring.tail import Codes, Tail
 from samespace.scoring.thresholds import TailTooShort
 
 _SLOW_REPLICATES = 300
@@ -165,7 +165,7 @@ class Sweep:
             )
         return stages
 
-    def _scale(self, merge: Merge, pair: int, scores: Floats, identity: Ints) -> Floats:
+    def _scale(self, merge: Merge, pair: int, scores: Floats, identity: Codes) -> Floats:
         return self.lines.odds(scores, identity, pair) if merge == "calibrated" else scores
 
     def _tail(self, merge: Merge, tails: tuple[Tail, Tail], replaced: Mask) -> Tail:
@@ -182,7 +182,7 @@ class Sweep:
                 floor = max(floor, float(self._scale(merge, pair, last, either).max()))
         kept = [keep & (values > floor) for keep, values in zip(kept, scores, strict=True)]
 
-        def joined(name: str) -> Ints:
+        def joined(name: str) -> Codes:
             return np.concatenate([getattr(tail, name)[keep] for tail, keep in zip(tails, kept, strict=True)])[order]
 
         values = np.concatenate([some[keep] for some, keep in zip(scores, kept, strict=True)])

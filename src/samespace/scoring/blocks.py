@@ -42,19 +42,26 @@ def score_blocks(pairs: ModelPairs, block_size: int | None = None) -> Iterator[t
     Yields:
         (first query, {name: (q, G) float32}), summed in float64; the arrays are the caller's to use up.
     """
+    _, gallery = next(iter(pairs.values()))
+    with ThreadPoolExecutor(threads(), "samespace-scores") as pool:
+        for blocks in query_blocks(pairs, block_size):
+            first, stop = blocks[0].start, blocks[-1].stop
+            out = {name: np.empty((stop - first, len(gallery)), np.float32) for name in pairs}
+            _fill(out, pairs, first, stop, pool)
+            for rows in blocks:
+                yield rows.start, {name: block[rows.start - first : rows.stop - first] for name, block in out.items()}
+
+
+def query_blocks(pairs: ModelPairs, block_size: int | None = None) -> Iterator[list[slice]]:
+    """The blocks of queries of each pass of `score_blocks`."""
     queries, gallery = next(iter(pairs.values()))
     size = block_size or max(1, _BLOCK_BYTES // (4 * len(gallery) * (len(pairs) + 2)))
     least, most = _PASS_QUERIES
     at_once = max(least, min(most, _PASS_BYTES // (4 * len(gallery) * len(pairs))))
     step = block_size or max(size, at_once)
-    with ThreadPoolExecutor(threads(), "samespace-scores") as pool:
-        for first in range(0, len(queries), step):
-            stop = min(first + step, len(queries))
-            out = {name: np.empty((stop - first, len(gallery)), np.float32) for name in pairs}
-            _fill(out, pairs, first, stop, pool)
-            for start in range(0, stop - first, size):
-                part = slice(start, min(start + size, stop - first))
-                yield first + start, {name: block[part] for name, block in out.items()}
+    for first in range(0, len(queries), step):
+        stop = min(first + step, len(queries))
+        yield [slice(start, min(start + size, stop)) for start in range(first, stop, size)]
 
 
 def _fill(out: Blocks, pairs: ModelPairs, start: int, stop: int, pool: ThreadPoolExecutor) -> None:

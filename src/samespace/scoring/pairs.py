@@ -17,7 +17,8 @@ from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.verification import allowed_count
 from samespace.scoring.blocks import MEMORY, Units, block_columns, require_table, table_blocks
 from samespace.scoring.grid import TABLE_DIGITS, rounded
-from samespace.scoring.thresholds import Codes, TailTooShort, pair_thresholds, pair_weight, thresholds_at
+from samespace.scoring.tail import Codes
+from samespace.scoring.thresholds import TailTooShort, pair_thresholds, pair_weight, thresholds_at
 from samespace.scoring.weighted import share_above
 
 _DENSE = 0.02

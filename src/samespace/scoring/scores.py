@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,12 +11,16 @@ import numpy as np
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.identification import Matches
 from samespace.metrics.retrieval import Precisions
-from samespace.scoring.blocks import Blocks, ModelPairs, score_blocks
+from samespace.scoring.blocks import Blocks, ModelPairs, query_blocks, score_blocks
+from samespace.scoring.found import Found
 from samespace.scoring.mates import BlockMates, Mates
+from samespace.scoring.strict_criterion import StrictCounter
 from samespace.scoring.tail import Tail, TailCollector
+from samespace.scoring.tiles.scan import scan
 from samespace.threads import threads
 
 _SAMPLE_PAIRS = 2_000_000
+_LARGE, _FEWEST_OTHERS = 1 << 26, 64
 
 Observer = Callable[[int, Blocks, BlockMates], None]
 
@@ -51,18 +55,15 @@ class Collector:
     """Gathers the `Scores` of one pair of models from its score blocks, whatever the block size."""
 
     def __init__(self, mates: Mates, tail_size: int, *, sampled: bool = False) -> None:
-        count = len(mates.query_codes)
         self.mates = mates
-        self.matches = Matches.unfilled(count)
-        self.precision = Precisions.unfilled(count)
+        self.found = Found.nothing(len(mates.query_codes))
         self.tail = TailCollector(min(tail_size, mates.impostors))
-        self.stride = max(1, -(-count * len(mates.gallery_codes) // _SAMPLE_PAIRS)) if sampled else 0
+        self.stride = sample_stride(mates) if sampled else 0
         self._genuine: list[Floats] = []
         self._sample: list[Floats] = []
 
     def add(self, start: int, scores: Floats, block: BlockMates) -> None:
         """Take the scores of queries from `start` on, (q, G) float32; the array is used up."""
-        rows = slice(start, start + len(scores))
         genuine = scores[block.row, block.place][block.keep]
         scores[block.row, block.place] = -np.inf
         self._genuine.append(genuine)
@@ -73,23 +74,23 @@ class Collector:
         mates = np.full((len(scores), block.width), -np.inf, dtype=np.float32)
         mates[block.row[block.keep], block.slot[block.keep]] = genuine
         mates.sort(axis=1)
-        others, highest = _others(scores, mates)
-        best = mates[:, -1]
-        self.matches.rank[rows] = np.where(np.isfinite(best), 1 + others[:, -1], 0)
-        self.matches.mate[rows] = best
-        self.matches.other[rows] = highest
-        self.precision.fill(rows, mates, others)
+        self.found.fill(slice(start, start + len(scores)), mates, *_others(scores, mates))
 
     def finish(self) -> Scores:
         """What was gathered."""
         return Scores(
             mates=self.mates,
-            matches=self.matches,
-            precision=self.precision,
+            matches=self.found.matches,
+            precision=self.found.precision,
             genuine=np.concatenate(self._genuine),
             tail=self.tail.finish(self.mates),
             sample=np.concatenate(self._sample) if self._sample else np.zeros(0, dtype=np.float32),
         )
+
+
+def sample_stride(mates: Mates) -> int:
+    """Of how many queries one gives its impostor scores to the sample."""
+    return max(1, -(-len(mates.query_codes) * len(mates.gallery_codes) // _SAMPLE_PAIRS))
 
 
 def _others(scores: Floats, mates: Floats) -> tuple[Ints, Floats]:
@@ -111,23 +112,39 @@ def _others(scores: Floats, mates: Floats) -> tuple[Ints, Floats]:
 def collect_scores(
     pairs: ModelPairs,
     mates: Mates,
-    tail_size: int,
+    tail_size: int | Mapping[str, int],
     *,
     block_size: int | None = None,
     sampled: bool = False,
+    strict: StrictCounter | None = None,
     observers: Sequence[Observer] = (),
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Scores]:
     """Score every pair of models in one pass over queries × gallery.
 
-    `tail_size` of the largest impostor scores are kept, and where `sampled` those of evenly spaced queries, for plots.
-    Observers are called with (first query, blocks by name, mates of the block) before the blocks are used up.
+    Large searches are scored tile by tile (`scoring.tiles`), others and those with observers in whole rows: the results
+    are the same.
+
+    Args:
+        pairs: query and gallery vectors by name.
+        mates: who they are.
+        tail_size: how many of the largest impostor scores to keep, of each pair of models or by its name.
+        block_size: queries per block of scores; as in `score_blocks`.
+        sampled: whether to keep the impostor scores of evenly spaced queries, for plots.
+        strict: counts `old` and `cross`.
+        observers: called with (first query, blocks by name, mates of the block) before the blocks are used up.
+        progress: called with the queries done.
     """
-    collectors = {name: Collector(mates, tail_size, sampled=sampled) for name in pairs}
+    sizes = {name: tail_size[name] if isinstance(tail_size, Mapping) else tail_size for name in pairs}
+    if not observers and is_large(mates):
+        return _collect_by_tiles(pairs, mates, sizes, block_size, sampled, strict, progress)
+    collectors = {name: Collector(mates, sizes[name], sampled=sampled) for name in pairs}
     with ThreadPoolExecutor(threads(), "samespace-collect") as pool:
         for start, blocks in score_blocks(pairs, block_size):
             stop = start + len(next(iter(blocks.values())))
             block = mates.block(np.arange(start, stop))
+            if strict is not None:
+                strict(start, blocks, block)
             for observe in observers:
                 observe(start, blocks, block)
             done = [pool.submit(one.add, start, blocks[name], block) for name, one in collectors.items()]
@@ -136,3 +153,49 @@ def collect_scores(
             if progress is not None:
                 progress(stop)
     return {name: collector.finish() for name, collector in collectors.items()}
+
+
+def is_large(mates: Mates) -> bool:
+    """Whether a search is worth scoring tile by tile: many pairs, and few of them mates."""
+    pairs = len(mates.query_codes) * len(mates.gallery_codes)
+    return pairs >= _LARGE and int(mates.counts.sum()) * _FEWEST_OTHERS <= pairs
+
+
+def _collect_by_tiles(
+    pairs: ModelPairs,
+    mates: Mates,
+    sizes: Mapping[str, int],
+    block_size: int | None,
+    sampled: bool,
+    strict: StrictCounter | None,
+    progress: Callable[[int], None] | None,
+) -> dict[str, Scores]:
+    blocks = [rows for some in query_blocks(pairs, block_size) for rows in some]
+    found = scan(pairs, mates, sizes, blocks, compared=("old", "cross") if strict else None, progress=progress)
+    if strict is not None:
+        strict.add(found.gathered["old"].genuine, found.gathered["cross"].genuine, found.lowered)
+    samples = _samples(pairs, mates) if sampled else {}
+    return {
+        name: Scores(
+            mates=mates,
+            matches=one.found.matches,
+            precision=one.found.precision,
+            genuine=one.genuine,
+            tail=one.tail,
+            sample=samples.get(name, np.zeros(0, dtype=np.float32)),
+        )
+        for name, one in found.gathered.items()
+    }
+
+
+def _samples(pairs: ModelPairs, mates: Mates) -> dict[str, Floats]:
+    """The impostor scores of evenly spaced queries."""
+    rows = np.arange(0, len(mates.query_codes), sample_stride(mates))
+    some = {name: (queries.subset(rows), gallery) for name, (queries, gallery) in pairs.items()}
+    parts: dict[str, list[Floats]] = {name: [] for name in pairs}
+    for start, blocks in score_blocks(some):
+        for name, scores in blocks.items():
+            block = mates.block(rows[start : start + len(scores)])
+            scores[block.row, block.place] = -np.inf
+            parts[name].append(scores[np.isfinite(scores)])
+    return {name: np.concatenate(part) for name, part in parts.items()}

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from samespace.metrics._arrays import Floats, Ints
+from samespace.metrics._arrays import Floats
 from samespace.scoring.mates import Mates
 
 Places = npt.NDArray[np.int32]
+Codes = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Tail:
     """The largest impostor scores of a pair of models, descending, (T,); `complete` where these are all there are.
 
-    `query` and `gallery` are the identities of both sides, (T,), and `place` that of the gallery item.
+    `query` and `gallery` are the identities of both sides, (T,), and `place` that of the gallery item; int32 where
+    they were gathered.
     """
 
     scores: Floats
-    query: Ints
-    gallery: Ints
-    place: Ints
+    query: Codes
+    gallery: Codes
+    place: Codes
     complete: bool
 
 
 class TailCollector:
-    """Keeps the `size` largest finite scores of the blocks it is shown, with where they stood."""
+    """Keeps the `size` largest finite scores of the blocks it is shown, with where they stood.
 
-    def __init__(self, size: int) -> None:
+    Scores at or below `floor` are passed over; the caller answers for there being enough above it.
+    """
+
+    def __init__(self, size: int, floor: float = -np.inf) -> None:
         self.size = size
-        self.floor = -np.inf
+        self.floor = floor
         self.seen = 0
         self._parts: list[tuple[Floats, Places, Places]] = []
 
@@ -46,7 +52,11 @@ class TailCollector:
             above = scores >= max(np.partition(scores, place, axis=None)[place], np.finfo(scores.dtype).min)
         row, column = (places.astype(np.int32) for places in np.nonzero(above))
         row += np.int32(first_row)
-        self._parts.append((scores[above], row, column))
+        self.take(scores[above], row, column)
+
+    def take(self, scores: Floats, row: Places, column: Places) -> None:
+        """Take some scores, (n,) float32, of query `row` with gallery item `column`."""
+        self._parts.append((scores, row, column))
         self.seen += len(row)
         if self.seen > 2 * self.size:
             self._compact()
@@ -55,14 +65,15 @@ class TailCollector:
         """The tail in descending order, with the identities of both sides."""
         total = mates.impostors
         if not self._parts:
-            none = np.zeros(0, dtype=np.int64)
+            none = np.zeros(0, dtype=np.int32)
             return Tail(np.zeros(0, dtype=np.float32), none, none, none, total == 0)
         self._compact()
         scores, row, column = self._parts[0]
         order = np.argsort(-scores)
-        place = column[order].astype(np.int64)
-        identities = mates.query_codes[row[order]], mates.gallery_codes[place]
-        return Tail(scores[order], *identities, place, len(scores) == total)
+        self._parts = []
+        place = column[order]
+        query = mates.query_codes.astype(np.int32)[row[order]]
+        return Tail(scores[order], query, mates.gallery_codes.astype(np.int32)[place], place, len(scores) == total)
 
     def _compact(self) -> None:
         scores, row, column = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.bootstrap import weighed
 from samespace.metrics.verification import allowed_count
-
-Codes = npt.NDArray[np.integer[Any]]
+from samespace.scoring.tail import Codes
 
 _CHUNK_WEIGHTS = 1 << 18
 _CHUNK_BYTES = 1 << 17

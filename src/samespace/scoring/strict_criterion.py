@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
+from samespace.metrics._arrays import Floats
 from samespace.metrics.compatibility import StrictShares
 from samespace.scoring.blocks import Blocks
 from samespace.scoring.mates import BlockMates, Mates
 
 
 class StrictCounter:
-    """Counts the pairs that satisfy the strict criterion (BCT Eq. 1); an observer of a scan of `old` and `cross`."""
+    """Counts the pairs of tests `old` and `cross` that satisfy the strict criterion (BCT Eq. 1)."""
 
     def __init__(self) -> None:
         self._kept = np.zeros(2, dtype=np.int64)
         self._improved = np.zeros(2, dtype=np.int64)
 
     def __call__(self, start: int, blocks: Blocks, block: BlockMates) -> None:
-        """Count one block; mates are taken out of the totals to leave pairs of unlike identities."""
+        """Count a block of scores; mates are taken out of the totals to leave pairs of unlike identities."""
         old, cross = blocks["old"], blocks["cross"]
         before, after = old[block.row, block.place], cross[block.row, block.place]
         kept, improved = np.count_nonzero(cross <= old), np.count_nonzero(cross < old)
-        negative = kept - np.count_nonzero(after <= before), improved - np.count_nonzero(after < before)
-        before, after = before[block.keep], after[block.keep]
+        kept -= np.count_nonzero(after <= before)
+        improved -= np.count_nonzero(after < before)
+        self.add(before[block.keep], after[block.keep], (int(kept), int(improved)))
+
+    def add(self, before: Floats, after: Floats, negative: tuple[int, int]) -> None:
+        """Count scores of mates, old and new, and of others those that an update did not raise and that it lowered."""
         self._kept += np.array([np.count_nonzero(after >= before), negative[0]])
         self._improved += np.array([np.count_nonzero(after > before), negative[1]])
 

@@ -1,0 +1,228 @@
+"""One pass over a large gallery: what the metrics need of every pair of models, without a table of scores.
+
+Mates are scored first, exactly. Then all queries meet the gallery tile by tile, in float32; a score is computed anew,
+exactly, where its error bound reaches a mate's score, the highest score of a query, the floor of the tail, or the score
+of the same pair by another model. So every result is that of exact scores, and memory does not grow with the gallery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from samespace.metrics._arrays import Floats
+from samespace.scoring.blocks import ModelPairs
+from samespace.scoring.found import Found
+from samespace.scoring.mates import BlockMates, Mates
+from samespace.scoring.score import single_error, vector_lengths
+from samespace.scoring.sides import SideVectors
+from samespace.scoring.tail import Tail, TailCollector
+from samespace.scoring.tiles.levels import Levels
+from samespace.scoring.tiles.pilot import Pilot
+from samespace.scoring.tiles.strict import Counts, lowered
+from samespace.scoring.tiles.tally import Listed, Reading, Tally
+from samespace.scoring.tiles.tile import Tile, Vectors, exact_pairs
+from samespace.threads import in_order, threads
+
+_TILE_QUERIES, _TILE_ITEMS = 128, 4096
+_PASS_BYTES = 1 << 28
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What one pair of models shows: of each query, of each pair of mates by query, and the impostor tail."""
+
+    found: Found
+    genuine: Floats
+    tail: Tail
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What all pairs of models show, and of `compared` two how many impostor scores are not higher, and lower."""
+
+    gathered: dict[str, Gathered]
+    lowered: Counts
+
+
+def scan(
+    pairs: ModelPairs,
+    mates: Mates,
+    tail_sizes: Mapping[str, int],
+    blocks: Sequence[slice],
+    *,
+    compared: tuple[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Scan:
+    """Score every pair of models in one pass over queries × gallery.
+
+    Args:
+        pairs: query and gallery vectors by name.
+        mates: who they are.
+        tail_sizes: how many of the largest impostor scores to keep, by name.
+        blocks: queries whose precision is summed together, in order; sums of floats depend on it in their last digit.
+        compared: the names of an old and a new pair of models whose impostor scores to compare one by one.
+        progress: called with the queries done.
+    """
+    pilot, slack = Pilot(pairs, mates), 1.0
+    wanted = {name: min(size, mates.impostors) for name, size in tail_sizes.items()}
+    while True:
+        tails = {name: TailCollector(size, pilot.floor(name, size, slack)) for name, size in wanted.items()}
+        parts = [
+            _Pass(pairs, mates, rows, pilot, tails, compared).run(progress)
+            for rows in _passes(pairs, len(mates.counts))
+        ]
+        if all(tails[name].seen >= wanted[name] for name in pairs):
+            break
+        slack *= 8
+    return Scan(
+        {
+            name: Gathered(
+                found=_found(mates, [part.tallies[name] for part in parts], blocks),
+                genuine=np.concatenate([part.genuine[name] for part in parts]),
+                tail=tails.pop(name).finish(mates),
+            )
+            for name in pairs
+        },
+        (sum(part.lowered[0] for part in parts), sum(part.lowered[1] for part in parts)),
+    )
+
+
+def _passes(pairs: ModelPairs, count: int) -> Iterator[slice]:
+    """Queries that are held at once."""
+    # eight bytes of a value exactly, four in float32
+    step = max(1, _PASS_BYTES // (12 * sum(queries.dim for queries, _ in pairs.values())))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+class _Pass:
+    """Some queries, `rows`, against the whole gallery."""
+
+    def __init__(
+        self,
+        pairs: ModelPairs,
+        mates: Mates,
+        rows: slice,
+        pilot: Pilot,
+        tails: Mapping[str, TailCollector],
+        compared: tuple[str, str] | None,
+    ) -> None:
+        self._pairs, self._rows, self._compared = pairs, rows, compared
+        self._queries = {name: Vectors.of(side.read(rows.start, rows.stop)) for name, (side, _) in pairs.items()}
+        self._galleries = {id(gallery): gallery for _, gallery in pairs.values()}
+        first, last = mates.range
+        self._range = first[rows], last[rows]
+        self._longest = {key: _rounding_length(one) for key, one in self._galleries.items()}
+        block = mates.block(np.arange(rows.start, rows.stop))
+        self.genuine, lengths = self._mates_scored(block)
+        self.lowered: Counts = 0, 0
+        self._errors = {
+            name: single_error(
+                vector_lengths(self._queries[name].exact), lengths[id(gallery)], gallery.dim, gallery.score
+            )
+            for name, (_, gallery) in pairs.items()
+        }
+        asked = block.row[block.keep]
+        self.tallies = {
+            name: Tally(Levels(asked, self.genuine[name], error, pilot.few(name)), error, tails[name], rows.start)
+            for name, error in self._errors.items()
+        }
+
+    def run(self, progress: Progress | None) -> _Pass:
+        """Read all tiles."""
+        count = self._rows.stop - self._rows.start
+        tiles = -(-len(next(iter(self._pairs.values()))[1]) // _TILE_ITEMS) * -(-count // _TILE_QUERIES)
+        with ThreadPoolExecutor(threads(), "samespace-tiles") as pool:
+            for number, (rows, first, readings, fewer) in enumerate(
+                in_order(self._read, self._tiles(), pool, threads())
+            ):
+                for name, reading in readings.items():
+                    self.tallies[name].add(rows, first, reading)
+                self.lowered = self.lowered[0] + fewer[0], self.lowered[1] + fewer[1]
+                if progress is not None:
+                    progress(self._rows.start + count * (number + 1) // tiles)
+        return self
+
+    def _tiles(self) -> Iterator[tuple[slice, int, dict[int, Vectors]]]:
+        streams = (gallery.blocks(_TILE_ITEMS) for gallery in self._galleries.values())
+        for parts in zip(*streams, strict=True):
+            items = {key: Vectors.of(values) for key, (_, values) in zip(self._galleries, parts, strict=True)}
+            for start in range(0, self._rows.stop - self._rows.start, _TILE_QUERIES):
+                stop = min(start + _TILE_QUERIES, self._rows.stop - self._rows.start)
+                yield slice(start, stop), parts[0][0], items
+
+    def _read(self, task: tuple[slice, int, dict[int, Vectors]]) -> tuple[slice, int, dict[str, Reading], Counts]:
+        rows, first, items = task
+        listed = self._listed(rows, first, len(next(iter(items.values()))))
+        tiles = {
+            name: Tile(self._queries[name].part(rows), items[id(gallery)], gallery.score, self._longest[id(gallery)])
+            for name, (_, gallery) in self._pairs.items()
+        }
+        fewer: Counts = 0, 0
+        if self._compared is not None:
+            old, new = self._compared
+            fewer = lowered(tiles[old], tiles[new], (self._errors[old] + self._errors[new])[rows], listed)
+        return rows, first, {name: self.tallies[name].read(tile, rows, listed) for name, tile in tiles.items()}, fewer
+
+    def _listed(self, rows: slice, first: int, width: int) -> Listed:
+        """Rows and items, in the tile, of all pairs of one identity."""
+        begin, end = (np.clip(bound[rows] - first, 0, width) for bound in self._range)
+        count = end - begin
+        row = np.repeat(np.arange(len(count)), count)
+        return row, begin[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+
+    def _mates_scored(self, block: BlockMates) -> tuple[dict[str, Floats], dict[int, float]]:
+        """The exact score of every pair of mates, (P,) by name, and the length of each gallery's longest vector."""
+        query, place = block.row[block.keep], block.place[block.keep]
+        order = np.argsort(place, kind="stable")
+        ordered = place[order]
+        genuine = {name: np.empty(len(place), dtype=np.float32) for name in self._pairs}
+        lengths = dict.fromkeys(self._galleries, 0.0)
+        for key, gallery in self._galleries.items():
+            for first, values in gallery.blocks(_TILE_ITEMS):
+                lengths[key] = max(lengths[key], float(vector_lengths(values).max(initial=0.0)))
+                some = order[slice(*ordered.searchsorted([first, first + len(values)]))]
+                for name, (_, other) in self._pairs.items():
+                    if other is gallery:
+                        genuine[name][some] = exact_pairs(
+                            self._queries[name].exact,
+                            values,
+                            query[some],
+                            place[some] - first,
+                            gallery.score,
+                            self._longest[key],
+                        )
+        return genuine, lengths
+
+
+def _rounding_length(gallery: SideVectors) -> float | None:
+    """The length that scores other than cosines are rounded by."""
+    return None if gallery.score == "cosine" else gallery.longest
+
+
+def _found(mates: Mates, tallies: Sequence[Tally], blocks: Sequence[slice]) -> Found:
+    """What the queries find, put together from all passes."""
+    found = Found.nothing(len(mates.query_codes))
+    levels, others = (
+        np.concatenate(parts)
+        for parts in zip(*((tally.levels.exact, tally.levels.others()) for tally in tallies), strict=True)
+    )
+    best = np.concatenate([tally.best for tally in tallies])
+    ends = np.concatenate([[0], np.cumsum(mates.counts)])
+    for rows in blocks:
+        block = mates.block(np.arange(rows.start, rows.stop))
+        count = mates.counts[rows]
+        row = np.repeat(np.arange(len(count)), count)
+        slot = block.width - np.repeat(np.cumsum(count), count) + np.arange(len(row))
+        padded = np.full((len(count), block.width), -np.inf, dtype=np.float32)
+        above = np.full(padded.shape, len(mates.gallery_codes), dtype=np.int64)
+        part = slice(ends[rows.start], ends[rows.stop])
+        padded[row, slot], above[row, slot] = levels[part], others[part]
+        found.fill(rows, padded, above, best[rows])
+    return found
