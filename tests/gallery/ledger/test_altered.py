@@ -134,3 +134,17 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "gallery.db").write_bytes(b"\0" * 100)
     with pytest.raises(GalleryError):
         Gallery.open(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "change", ["UPDATE vector_1 SET item = item + 0.5", "UPDATE clock SET next_vector = 9223372036854775807"]
+)
+def test_numbers_that_are_none_end_in_one_line(filled: str, change: str) -> None:
+    with Gallery.open(filled) as gallery, gallery.ledger.write() as writer:
+        # an index without its file is read from the ledger
+        writer.session.run(change)
+        writer.session.run("DELETE FROM meta WHERE key LIKE 'served%'")
+    with pytest.raises(GalleryError, match="damaged"), Gallery.open(filled) as gallery:
+        gallery.add(items(NEW).subset(np.arange(41, 44)))
+        gallery.search(queries(NEW), k=3)

@@ -133,9 +133,11 @@ class LedgerReader(WorkReader):
         items, numbers = [none()], [none()]
         # a page at a time: rows as Python objects take ten times the memory of the arrays
         page = f"SELECT item, no FROM vector_{generation} WHERE item > ? ORDER BY item LIMIT {_PAGE}"
-        while rows := self.session.all(page, [int(items[-1][-1]) if len(items[-1]) else -1]):
+        last = -1
+        while rows := self.session.all(page, [last]):
             items.append(column(rows, 0))
             numbers.append(column(rows, 1))
+            last = int(items[-1][-1])
         return np.concatenate(items), np.concatenate(numbers)
 
     def rows_deleted(self) -> int:

@@ -46,11 +46,20 @@ class SqliteSession:
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Every row of a query."""
-        return self.connection.execute(sql, values).fetchall()
+        return self._execute(sql, values).fetchall()
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute a statement; how many rows it touched."""
-        return self.connection.execute(sql, values).rowcount
+        return self._execute(sql, values).rowcount
+
+    def _execute(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        try:
+            return self.connection.execute(sql, values)
+        except OverflowError as error:
+            raise GalleryError(
+                "a number of the gallery's database is beyond 64 bits: it is damaged or was altered; restore it from a "
+                "backup"
+            ) from error
 
     def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute a statement for each row of values."""

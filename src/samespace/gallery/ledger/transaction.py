@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -56,7 +57,7 @@ def listing(sql: str, part: Sequence[Any]) -> str:
 def column(rows: Sequence[tuple[Any, ...]], place: int) -> Ints:
     """A column of whole numbers. Raises GalleryError: a value is none."""
     try:
-        return np.fromiter((row[place] for row in rows), dtype=np.int64, count=len(rows))
+        return np.fromiter((index(row[place]) for row in rows), dtype=np.int64, count=len(rows))
     except ALTERED as error:
         raise GalleryError(
             f"a whole number was expected in the gallery's database ({str(error)[:80]}): it is damaged or was altered; "
