@@ -223,7 +223,7 @@ class SegmentFolder:
                 return Manifest(stamp=stamp)
             items = str(value["items"]) if value.get("items") else None
             return Manifest(int(value["upto"]), tuple(segments), graph, stamp, items)
-        except (InputError, OSError, KeyError, TypeError, ValueError):
+        except (InputError, OSError, KeyError, OverflowError, TypeError, ValueError):
             return Manifest(stamp=stamp)
 
     def write(

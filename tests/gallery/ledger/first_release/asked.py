@@ -56,7 +56,10 @@ def _read(ledger: Ledger) -> dict[str, Any]:
                 ]
                 for generation in (1, 2)
             },
-            "state": repr((state.query, state.spaces, state.links, state.calibrations, state.upgrades, state.settings)),
+            # the first release did not know of precision
+            "state": repr(
+                (state.query, state.spaces, state.links, state.calibrations, state.upgrades, state.settings)
+            ).replace(", precision='fp32'", ""),
             "served": sorted(reader.served([1, 2]).items()),
             "unserved": [reader.unserved(spaces).tolist() for spaces in ([1], [2], [1, 2])],
             "work": repr(reader.work(2, NOW)),
