@@ -145,6 +145,11 @@ def test_numbers_that_are_none_end_in_one_line(filled: str, change: str) -> None
         # an index without its file is read from the ledger
         writer.session.run(change)
         writer.session.run("DELETE FROM meta WHERE key LIKE 'served%'")
-    with pytest.raises(GalleryError, match="damaged"), Gallery.open(filled) as gallery:
-        gallery.add(items(NEW).subset(np.arange(41, 44)))
-        gallery.search(queries(NEW), k=3)
+
+    def use() -> None:
+        with Gallery.open(filled) as gallery:
+            gallery.add(items(NEW).subset(np.arange(41, 44)))
+            gallery.search(queries(NEW), k=3)
+
+    with pytest.raises(GalleryError, match="damaged"):
+        use()
