@@ -3,7 +3,7 @@
 Runs the training loop's own steps (augmentation, old side, forward, backward, update) of all sides turn by turn in one
 process, on the same batches held in memory, and prints the ratio of each side's time to the plain step's:
 
-    python benchmarks/step_time.py [--peak] [--device cuda] [--json FILE]
+    python benchmarks/step_time.py [--classes 700] [--sides plain influence] [--peak] [--device cuda] [--json FILE]
 
 Peak memory is that of a process that runs one side alone.
 """
@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +32,8 @@ from samespace.losses import InfluenceLoss, MarginHead, MatchedLoss
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.train import CompatibleTask, flushed_denormals, parse_recipe
 from samespace.train.loop import Training
+from samespace.train.memory import keep_freed_memory
+from samespace.train.methods.method import OldSide
 from samespace.train.old_views import OldViews
 from samespace.vectors import VectorSet
 
@@ -40,7 +41,7 @@ NETWORKS = {"demo": ("convnet16", 64, 1), "convnet32": ("convnet32", 128, 3)}
 MIXED = {"matched live, none mixed": 0.0, "matched live, 1/8 mixed": 0.125, "matched live, 1/4 mixed": 0.25}
 FIXED, STORED = "matched, 4 fixed views", "matched, stored views"
 SIDES = ("plain", "influence", *MIXED, FIXED, STORED)
-CLASSES, IMAGES, SIZE = 700, 16, 32
+IMAGES, SIZE = 11_200, 32
 WARM_UP = 10
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -48,12 +49,13 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 class World:
     """One network's images and what an old model of the same size knows of them."""
 
-    def __init__(self, network: str, batch_size: int, device: str) -> None:
+    def __init__(self, network: str, batch_size: int, classes: int, device: str) -> None:
         backbone, dim, channels = NETWORKS[network]
         random = np.random.default_rng(0)
-        count = CLASSES * IMAGES
+        self.classes = classes
+        count = classes * max(2, IMAGES // classes)
         shape = (count, SIZE, SIZE) if channels == 1 else (count, SIZE, SIZE, channels)
-        self.source = ArraySource(random.integers(0, 256, shape, dtype=np.uint8), np.arange(count) % CLASSES)
+        self.source = ArraySource(random.integers(0, 256, shape, dtype=np.uint8), np.arange(count) % classes)
         self.config = EmbedderConfig(backbone, dim, Preprocessing(size=SIZE, channels=channels))
         self.stored = self._vectors(random)
         self.recipe = parse_recipe(
@@ -82,20 +84,18 @@ class World:
         """A training of its own; each call makes one step and returns its seconds by this clock."""
         torch.manual_seed(0)
         old_model = Embedder(self.config).eval()
-        head = MarginHead(CLASSES, self.config.embedding_dim, scale=16.0, margin_value=0.2)
+        head = MarginHead(self.classes, self.config.embedding_dim, scale=16.0, margin_value=0.2)
         vectors, labels = torch.from_numpy(np.array(self.stored.vectors)), torch.from_numpy(self.source.labels)
         term: torch.nn.Module | None = None
         if name == "influence":
-            term = InfluenceLoss(prototypes.mean(vectors, labels, CLASSES), scale=16.0, margin_value=0.2)
+            term = InfluenceLoss(prototypes.mean(vectors, labels, self.classes), scale=16.0, margin_value=0.2)
         elif name != "plain":
-            term = MatchedLoss(vectors, labels, CLASSES, mixed_share=MIXED.get(name, 0.0))
-        given: dict[str, Any] = {"old_model": old_model if name in MIXED else None}
-        given["old_views"] = self.views if name == FIXED else None
-        given["validation"] = None
-        task = CompatibleTask(Embedder(self.config), head, influence=term)
-        training = Training(
-            task, self.source, self.recipe, out, self.stored, device=self.device, processes=None, quiet=True, **given
+            term = MatchedLoss(vectors, labels, self.classes, mixed_share=MIXED.get(name, 0.0))
+        old = OldSide(
+            self.stored, model=old_model if name in MIXED else None, views=self.views if name == FIXED else None
         )
+        task = CompatibleTask(Embedder(self.config), head, influence=term)
+        training = Training(task, self.source, self.recipe, out, old, None, self.device, None, quiet=True)
         task.train()
 
         def step(batch: Batch) -> float:
@@ -108,13 +108,15 @@ class World:
         return step
 
 
-def measure(world: World, steps: int, out: Path, clock: Callable[[], float]) -> dict[str, dict[str, float]]:
+def measure(
+    world: World, names: list[str], steps: int, out: Path, clock: Callable[[], float]
+) -> dict[str, dict[str, float]]:
     """Median milliseconds of each side, and the median ratio to the plain step of the same turn."""
-    sides = {name: world.side(name, out, clock) for name in SIDES}
-    times: dict[str, list[float]] = {name: [] for name in SIDES}
+    sides = {name: world.side(name, out, clock) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
     for index in range(steps + WARM_UP):
         batch = world.batch(index)
-        for name in list(SIDES)[:: 1 if index % 2 else -1]:
+        for name in names[:: 1 if index % 2 else -1]:
             seconds = sides[name](batch)
             if index >= WARM_UP:
                 times[name].append(seconds)
@@ -132,12 +134,13 @@ def peak_of(name: str, args: argparse.Namespace, network: str) -> float:
     """Peak MiB of a process that runs this side alone."""
     command = [sys.executable, __file__, "--alone", name, "--networks", network, "--device", args.device]
     command += ["--batch-size", str(args.batch_size), "--threads", str(args.threads)]
+    command += ["--classes", str(args.classes)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def alone(name: str, args: argparse.Namespace, out: Path) -> float:
     """Peak MiB of this process after some steps of one side."""
-    world = World(args.networks[0], args.batch_size, args.device)
+    world = World(args.networks[0], args.batch_size, args.classes, args.device)
     step = world.side(name, out)
     for index in range(WARM_UP):
         step(world.batch(index))
@@ -150,6 +153,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--classes", type=int, default=700)
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES, help="plain among them, and first")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
@@ -159,6 +164,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder, flushed_denormals():
         out = Path(folder)
         if args.alone:
@@ -168,10 +174,11 @@ def main() -> None:
         for network in args.networks:
             backbone, dim, _ = NETWORKS[network]
             print(
-                f"{backbone}, {dim}-d, {SIZE} px, batch {args.batch_size}, {CLASSES} classes, "
+                f"{backbone}, {dim}-d, {SIZE} px, batch {args.batch_size}, {args.classes} classes, "
                 f"{args.device}, {args.clock} time"
             )
-            rows = measure(World(network, args.batch_size, args.device), args.steps, out, CLOCKS[args.clock])
+            world = World(network, args.batch_size, args.classes, args.device)
+            rows = measure(world, args.sides, args.steps, out, CLOCKS[args.clock])
             for name, row in rows.items():
                 line = f"  {name:26} {row['ms']:7.2f} ms  ratio {row['ratio']:.3f}"
                 if args.peak:

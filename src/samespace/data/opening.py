@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from samespace.data.arrays import ArraySource
 from samespace.data.folder import FolderSource
@@ -29,6 +30,8 @@ from samespace.errors import InputError, suggest
 T = TypeVar("T", int, float)
 
 GLYPH_OPTIONS = ("classes", "images", "size", "seed", "difficulty")
+_GLYPHS: WeakValueDictionary[str, GlyphSource] = WeakValueDictionary()
+"""Those in use, by fingerprint, so that one set is drawn once however often it is opened."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +205,12 @@ def _glyphs(options: str, image_size: ImageSize | None, channels: int | None) ->
         raise InputError(
             f"glyphs are square; image_size {image_size} and size={whole.get('size', 'N')} exclude each other"
         )
-    return GlyphSource(
+    source = GlyphSource(
         **whole,
         difficulty=_number("difficulty", given.get("difficulty", "0.5"), float),
         channels=1 if channels is None else channels,
     )
+    return _GLYPHS.setdefault(source.fingerprint(), source)
 
 
 def _number(name: str, value: str, kind: type[T]) -> T:

@@ -28,6 +28,7 @@ from samespace.train.checkpoint import Position, load_checkpoint, save_checkpoin
 from samespace.train.distributed import Processes, check_batch, synchronize_batch_norm
 from samespace.train.interruption import Interrupted, interruptions
 from samespace.train.logs import Log, MetricsFile, open_logger
+from samespace.train.memory import keep_freed_memory
 from samespace.train.methods.method import OldSide
 from samespace.train.old_views import OldViews
 from samespace.train.optim import learning_rate, optimizer_of
@@ -141,6 +142,8 @@ class Training:
 
     def run(self) -> Position:
         """Train to the end, from the checkpoint where there is one."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         position = Position()
         if self.checkpoint.exists():
             position = load_checkpoint(self.checkpoint, self.task, self.optimizer, self.source.fingerprint())
