@@ -7,7 +7,8 @@ OUT ?= samespace-demo
 WORKERS ?= 2
 # what the image gets besides samespace, from where, and for which Python
 EXTRAS ?= serve,postgres
-LOCKED := deploy/locked
+LOCKED ?= deploy/locked
+TOOLS := $(VENV)/lock
 comma := ,
 INDEX ?= --extra-index-url https://download.pytorch.org/whl/cpu
 
@@ -49,13 +50,15 @@ bench: setup
 docs: setup
 	$(BIN)/python docs/build.py --check
 
-lock: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools cyclonedx-bom
+# with tools in a place of their own, and pip alone to fetch them
+lock:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check pip-tools cyclonedx-bom
 	mkdir -p $(LOCKED) && rm -f $(LOCKED)/samespace-*.whl
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --emit-index-url $(INDEX) --constraint constraints.txt \
+	$(TOOLS)/bin/pip-compile --quiet --strip-extras --generate-hashes --emit-index-url $(INDEX) --constraint constraints.txt \
 	  $(foreach extra,$(subst $(comma), ,$(EXTRAS)),--extra $(extra)) --output-file $(LOCKED)/requirements.txt pyproject.toml
-	$(BIN)/cyclonedx-py requirements $(LOCKED)/requirements.txt --pyproject pyproject.toml --output-file $(LOCKED)/sbom.json
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(LOCKED) .
+	$(TOOLS)/bin/cyclonedx-py requirements $(LOCKED)/requirements.txt --pyproject pyproject.toml --output-file $(LOCKED)/sbom.json
+	$(TOOLS)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(LOCKED) .
 
 clean:
 	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache

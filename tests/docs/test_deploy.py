@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import threading
+import tomllib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,9 @@ import pytest
 import yaml
 
 from samespace.cli.main import cli
+from samespace.cli.serve import serve as SERVE
 from samespace.gallery import Gallery
+from samespace.serve.limits import Limits
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
@@ -106,6 +112,104 @@ def test_the_image_has_a_named_base_hashed_packages_and_no_root() -> None:
     copied = re.findall(r"^COPY (?!--from)(\S+)", text, re.MULTILINE)
     assert all(one.startswith("deploy/locked/") for one in copied)
     assert "!deploy/locked" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_image_compose_and_manifests_agree_with_each_other_and_with_the_package() -> None:
+    """One user, one port, one place for each thing; what is asked for health is there, and a stop is waited for."""
+    image = (ROOT / "deploy" / "Containerfile").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^([A-Z]+) (.+)$", image, re.MULTILINE))
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert json.loads(told["ENTRYPOINT"]) == ["samespace"] == list(scripts)
+    user = told["USER"].split(":")[0]
+    assert f"useradd --uid {user} " in image
+    port = next(one for one in SERVE.params if one.name == "port").default
+    assert int(told["EXPOSE"]) == port
+    compose = documents("compose.yaml")[0]["services"]
+    assert {compose[name]["user"] for name in ("service", "backfill")} == {told["USER"]}
+    assert compose["service"]["ports"][0].endswith(f":{port}")
+    kinds = {one["kind"]: one for one in documents("kubernetes/service.yaml")}
+    (container,) = kinds["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert [one["containerPort"] for one in container["ports"]] == [port]
+    assert kinds["NetworkPolicy"]["spec"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port}]
+    for _, template in pods():
+        security = template["spec"]["securityContext"]
+        assert {security[key] for key in ("runAsUser", "runAsGroup", "fsGroup")} == {int(user)}
+    # a stop ends requests by their deadline and workers ten seconds later; the pod first waits to be forgotten
+    needed = Limits().deadline + 10
+    assert float(compose["service"]["stop_grace_period"].removesuffix("s")) >= needed
+    ending = kinds["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert ending >= needed + float(container["lifecycle"]["preStop"]["exec"]["command"][1])
+
+
+def test_what_is_asked_for_health_is_there(tmp_path: Path) -> None:
+    from samespace.serve.app import make_app
+    from samespace.serve.service import Service
+
+    paths = {getattr(one, "path", "") for one in make_app(Service({})).routes}
+    _, template = next(pods())
+    (container,) = template["spec"]["containers"]
+    probes = {container[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    image = (ROOT / "deploy" / "Containerfile").read_text(encoding="utf-8")
+    program = json.loads(re.findall(r"HEALTHCHECK.*\\\n\s+CMD (.+)$", image, re.MULTILINE)[0])
+    asked = re.findall(r"http://127.0.0.1:8000(/\w+)", program[-1])
+    assert {*probes, *asked} <= paths
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = [sys.executable, *program[1:-1], program[-1].replace(":8000", f":{server.server_port}")]
+        assert subprocess.run(here).returncode == 0
+        server.shutdown()
+    assert subprocess.run(here, stderr=subprocess.DEVNULL).returncode != 0
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_what_containers_read_is_mounted_and_what_they_are_told_is_known() -> None:
+    """Places in the commands of the files and of the page lie in mounts; variables are given and are libpq's."""
+    compose = documents("compose.yaml")[0]["services"]
+    told: dict[str, tuple[set[str], list[str], set[str]]] = {
+        name: (
+            {mount.split(":")[1] for mount in compose[name]["volumes"]}, compose[name]["command"],
+            set(compose[name]["environment"]),
+        )
+        for name in ("service", "backfill")
+    }  # fmt: skip
+    for one, template in pods():
+        (container,) = template["spec"]["containers"]
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        told[one["kind"]] = (mounts, container["args"], {variable["name"] for variable in container["env"]})
+        assert "/tmp" in mounts, "the root is read-only"
+    for name, (mounts, command, variables) in told.items():
+        assert variables == {"PGPASSWORD"}, name
+        assert {"/models", "/images"} <= mounts, f"{name} needs the places that the gallery remembers"
+        places = {place for word in command for place in re.findall(r"(?:^|=)(/[a-z]\S*)", word)}
+        assert all(any(place.startswith(f"{mount}/") for mount in mounts) for place in places), (name, places)
+    named = set(re.findall(r"\$\{(\w+)", (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")))
+    assert named <= set(re.findall(r"`([A-Z_]{5,})\b", PAGE))
+    (secret,) = {
+        one["valueFrom"]["secretKeyRef"]["key"] for _, t in pods() for one in t["spec"]["containers"][0]["env"]
+    }
+    assert f"--from-literal={secret}=" in PAGE
+    assert "--from-file=keys.json" in PAGE
+
+
+def test_each_command_of_the_page_is_run_here_or_marked_as_one_for_hands() -> None:
+    fences = re.findall(r"(?:<!-- (test|by hand): ([^\n]+) -->\n)?```sh\n(.*?)```", PAGE, re.DOTALL)
+    assert len(fences) >= 7
+    for kind, what, text in fences:
+        assert kind, f"neither run by a test nor marked <!-- by hand: … -->: {text}"
+        assert kind == "by hand" or what in ("sqlite", "postgres")
+        for line in text.splitlines():
+            if found := re.search(r"(?:^samespace|compose run --rm \w+) ((?:gallery|serve) .+?)(?: &&|$)", line):
+                require_command(shlex.split(found[1], comments=True))
+    for words in re.findall(r"`samespace ([^`]+ [^`]+)`", PAGE):
+        require_command(shlex.split(words))
 
 
 def test_what_is_locked_has_hashes_and_a_list_of_the_same_packages() -> None:

@@ -7,12 +7,16 @@ is sent in eighty forms: as made up, with ids that the gallery has, with somethi
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import random
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,7 @@ if EXAMPLES < 2:
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
 DEADLINE = 60.0
+STILL = 5.0
 EXCHANGED = 74
 ODD: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 10**400, 0.5, -0.0, 1e308, 5e-324, float("nan"),
@@ -115,6 +120,32 @@ def exchanged(body: Any, chance: random.Random) -> Any:
     return [*body[:place], *([] if left_out else [new]), *doubled, *body[place + 1 :]]
 
 
+@contextmanager
+def watched(running: Running) -> Iterator[list[tuple[float, float]]]:
+    """How long the event loop took to answer, twice a second, and the processor time of the process meanwhile.
+
+    Where it takes longer than `STILL` seconds, standard error gets where every thread is: a loop that waits for the
+    processor shows little processor time, one that is held up by a thread about as much as it took.
+    """
+    over, waits = threading.Event(), list[tuple[float, float]]()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            began, spent = time.monotonic(), time.process_time()
+            faulthandler.dump_traceback_later(STILL, file=sys.__stderr__)  # type: ignore[arg-type]
+            running.transport.wait(asyncio.sleep(0), 10 * DEADLINE)
+            faulthandler.cancel_dump_traceback_later()
+            waits.append((time.monotonic() - began, time.process_time() - spent))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_made_up_requests_are_answered(tmp_path: Path, start: Callable[..., Running]) -> None:
     gallery = Gallery.create(tmp_path / "shop", OLD)
     gallery.add(made(40))
@@ -147,17 +178,19 @@ def test_made_up_requests_are_answered(tmp_path: Path, start: Callable[..., Runn
     async def ask_all(case: Any) -> None:
         await asyncio.gather(*(ask_one(sent) for sent in forms(case, keys)))
 
-    for operation in schema.get_all_operations():
-        made_up = operation.ok()
-        fitting, unfitting = (made_up.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)
+    with watched(running) as waits:
+        for operation in schema.get_all_operations():
+            made_up = operation.ok()
+            fitting, unfitting = (made_up.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)
 
-        @given(case=st.one_of(fitting, unfitting))
-        @settings(max_examples=25 * EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        def ask(case: Any) -> None:
-            running.transport.wait(ask_all(case), 10 * DEADLINE)
+            @given(case=st.one_of(fitting, unfitting))
+            @settings(max_examples=25 * EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            def ask(case: Any) -> None:
+                running.transport.wait(ask_all(case), 10 * DEADLINE)
 
-        ask()
+            ask()
     print(f"{statuses.total():,} requests, the slowest {slowest:.2f} s: {dict(sorted(statuses.items()))}")
+    print("the event loop answered within {:.2f} s, in which the process took {:.2f} s".format(*max(waits)))
     assert not faults, faults[:5]
     assert fitting_statuses[200] > fitting_statuses.total() / 20
     assert not [one for one in gallery.doctor().findings if one.level == "error"]

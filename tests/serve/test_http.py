@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -222,6 +223,31 @@ def test_every_request_has_a_deadline(shop: Gallery, start: Start, monkeypatch: 
     with pytest.raises(GalleryError, match=r"not answered within 0.2 s.*\(request "):
         running.client().search(made(1))
     ended.set()
+
+
+def test_no_request_starts_a_thread_on_the_event_loop(
+    shop: Gallery, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All others would wait until a busy machine lets that thread begin, and no deadline would hold."""
+    http = start(Service({"shop": shop})).http
+    while http.get("/readyz").status_code != 200:
+        time.sleep(0.01)
+    begun: list[str] = []
+    whole = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        if asyncio._get_running_loop() is not None:
+            begun.append(thread.name)
+        whole(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    for path, body, status, _ in WRONG[:8]:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        answer = http.post(f"/v1/shop/{path}", content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == status
+    statuses = [http.post("/v1/shop/search", json=ONE).status_code, http.get("/v1/none/status").status_code]
+    assert statuses == [200, 404]
+    assert begun == []
 
 
 def test_metrics_tell_what_is_served(shop: Gallery, start: Start) -> None:

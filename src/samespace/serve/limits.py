@@ -65,6 +65,11 @@ class Pool:
 
     def __init__(self, threads: int, waiting: int) -> None:
         self._threads = ThreadPoolExecutor(threads, "samespace-serve")
+        # all at once: a thread that is started later holds up the event loop until a busy machine lets it begin
+        begun = threading.Barrier(threads + 1)
+        for _ in range(threads):
+            self._threads.submit(begun.wait)
+        begun.wait()
         self._places = threading.BoundedSemaphore(threads + waiting)
 
     async def run(self, function: Callable[[], T]) -> T:

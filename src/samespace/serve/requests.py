@@ -46,14 +46,14 @@ def problem(
     return Response(json.dumps(value), status, headers, "application/problem+json")
 
 
-def on_samespace_error(request: Request, error: Exception) -> Response:
+async def on_samespace_error(request: Request, error: Exception) -> Response:
     """An error that a user can cause: 400 for input, 409 where spaces or the gallery's state do not allow it."""
     status = 409 if isinstance(error, (SpaceError, GalleryError)) else 400
     detail = words_for(request)(str(error))
     return problem(status, detail, request.scope["samespace.id"], error=type(error).__name__)
 
 
-def on_invalid(request: Request, error: Exception) -> Response:
+async def on_invalid(request: Request, error: Exception) -> Response:
     """A request that does not fit its description: the first fault in one line."""
     assert isinstance(error, RequestValidationError)
     faults: Sequence[Any] = error.errors()
@@ -67,7 +67,7 @@ def on_invalid(request: Request, error: Exception) -> Response:
     return problem(422, f"{place}: {faults[0]['msg']}{more}", request.scope["samespace.id"], error="InputError")
 
 
-def on_http_error(request: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses, such as an unknown path, and what handlers refuse by status."""
     assert isinstance(error, HTTPException)
     name = "InputError" if error.status_code == 400 else None
