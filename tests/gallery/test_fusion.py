@@ -258,7 +258,7 @@ def test_what_a_gallery_refuses(tmp_path: Path) -> None:
             ({"fuse": 0.5, "old_queries": bare}, SpaceError, "declares no space"),
             ({"fuse": 0.5, "old_queries": foreign}, SpaceError, "expected old queries of an older space"),
             ({"fuse": 0.5, "old_queries": queries(OLD).subset(np.arange(3))}, InputError, "lack 'query-"),
-            ({"fuse": 0.5, "old_queries": queries(OLD)}, GalleryError, "gallery calibrate"),
+            ({"fuse": 0.5, "old_queries": queries(OLD)}, GalleryError, r"gallery\.calibrate"),
         ):
             with pytest.raises(error, match=told) as refused:
                 gallery.search(queries(NEW), **more)

@@ -24,6 +24,8 @@ from .running import OLD, JsonLines, Limits, Running, Service, made
 Start = Callable[..., Running]
 ONE = {"queries": {"space": OLD.id, "vectors": made(1).vectors.tolist()}, "k": 2}
 
+JOB = {"space": OLD.id, "vectors": made(1).vectors.tolist(), "ids": ["item-0"]}
+
 
 def require_problem(answer: Any, status: int, words: str) -> None:
     """An answer should be a problem of one line."""
@@ -53,7 +55,12 @@ def test_a_search_in_plain_json(shop: Gallery, start: Start) -> None:
 
 
 WRONG = [
-    ("search", b"{", 422, "JSON decode error"),
+    (
+        "search",
+        b"{",
+        422,
+        "the body is not valid JSON: Expecting property name",
+    ),
     ("search", b"[" * 100_000, 400, "parsing the body: it is nested too deep"),
     ("search", b'{"k": ' + b"1" * 5000 + b"}", 400, "parsing the body: a number has too many digits"),
     ("search", b"{}", 400, "one of the three"),
@@ -90,6 +97,9 @@ WRONG = [
     ("sync", {"dry_run": True}, 400, "has no body"),
     ("jobs", {"batch_size": 0}, 422, "batch_size"),
     ("jobs", {"rate": -1}, 400, "rate should be above 0"),
+    ("jobs", {}, 409, "the gallery remembers no model of space"),
+    ("jobs", {"vectors": JOB, "epsilon": -1}, 400, '("epsilon") is 0 or above, such as 0.002, got -1'),
+    ("jobs", {"vectors": JOB, "epsilon": 0.1}, 409, "no certificate of this upgrade has a sweep"),
 ]
 
 
@@ -100,15 +110,33 @@ def test_what_is_wrong_is_said_in_one_line_and_changes_nothing(shop: Gallery, st
         content = body if isinstance(body, bytes) else json.dumps(body)
         answer = http.post(f"/v1/shop/{path}", content=content, headers={"Content-Type": "application/json"})
         require_problem(answer, status, words)
-    require_problem(http.get("/v1/../etc/passwd"), 404, "Not Found")
+    require_problem(http.get("/v1/../etc/passwd"), 404, "there is nothing at /etc/passwd; /docs lists all requests")
+    require_problem(http.get("/v1/shop/nothing"), 404, "there is nothing at /v1/shop/nothing")
     require_problem(http.get("/v1/shop/items/..%2F..%2Fgallery.db"), 404, "no item")
-    require_problem(http.put("/v1/shop/search"), 405, "Method Not Allowed")
+    require_problem(http.put("/v1/shop/search"), 405, "/v1/shop/search takes POST, got PUT")
+    wrong = http.put("/v1/shop/items/a")
+    require_problem(wrong, 405, "/v1/shop/items/a takes DELETE and GET and HEAD, got PUT")
+    assert wrong.headers["allow"] == "DELETE, GET, HEAD"
+    assert http.patch("/v1/shop/jobs").headers["allow"] == "GET, HEAD, POST"
     require_problem(http.get("/v1/none/status"), 404, "there is no gallery 'none'; legal: shop")
     require_problem(http.post("/v1/shop/search", content=b"x" * 9), 415, "send the body as JSON")
     require_problem(
         http.post("/v1/shop/search", content=b"", headers={"Content-Encoding": "gzip"}), 415, "Content-Encoding"
     )
     assert shop.state.revision == before
+
+
+def test_head_gives_the_head_of_every_get(shop: Gallery, start: Start) -> None:
+    http = start(Service({"shop": shop})).http
+    http.headers["Accept-Encoding"] = "identity"
+    for path in ("/", "/v1", "/healthz", "/readyz", "/docs", "/openapi.json", "/metrics", "/page/main.js",
+                 "/v1/shop/status", "/v1/shop/jobs", "/v1/shop/certificates", "/v1/shop/items/item-1",
+                 "/v1/shop/items/none"):  # fmt: skip
+        got, head = http.get(path), http.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        assert head.headers["content-type"] == got.headers["content-type"]
+        assert int(head.headers["content-length"]) > 0
+    assert http.head("/v1/shop/search").status_code == 405
 
 
 def test_a_body_may_only_be_so_long(shop: Gallery, start: Start) -> None:
@@ -297,4 +325,4 @@ def test_the_page_has_what_it_shows(shop: Gallery, start: Start) -> None:
     allowed = [one["name"] for one in http.get("/v1/shop/status").json()["steps"] if one["allowed"]]
     assert allowed == ["plan"]
     require_problem(http.get("/v1/shop/pictures/item-0"), 404, "no picture of 'item-0' at hand")
-    require_problem(http.get("/v1/shop/pictures/../../etc/passwd"), 404, "Not Found")
+    require_problem(http.get("/v1/shop/pictures/../../etc/passwd"), 404, "there is nothing at")

@@ -37,7 +37,7 @@ from samespace.gallery.items import StoredItem, stored_item
 from samespace.gallery.ledger.filters import Where
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, Upgrade
-from samespace.gallery.models import absolute, embedder_of, embedders_at_hand, job_of, new_space
+from samespace.gallery.models import absolute, embedder_of, embedders_at_hand, job_of, model_and_images, new_space
 from samespace.gallery.quality import Quality, Queries, measure, require_known
 from samespace.gallery.search.calibration import calibrate_pair
 from samespace.gallery.search.earlier import Earlier
@@ -633,9 +633,8 @@ class Gallery:
             raise InputError(f"workers should be at least 1, got {workers}")
         if store_of(self.source) is not None:
             self.sync()
+        target = self.require_fillable(order=order, vectors=vectors, model=model, images=images, epsilon=epsilon)
         state = self.state
-        require_calibrated(state)
-        target = self._target(state, vectors)
         vector_source = self._vector_source(state, target, vectors, model, images, device)
         if retry:
             with self.ledger.write() as writer:
@@ -663,6 +662,28 @@ class Gallery:
         if upgrade_to is None or not upgrade_to.behind:
             return done
         return replace(done, quality=self.quality())
+
+    def require_fillable(
+        self,
+        *,
+        order: Order | Custom | None = None,
+        vectors: VectorSet | None = None,
+        model: ModelLike | None = None,
+        images: ImagesLike | None = None,
+        epsilon: float | None = None,
+    ) -> int:
+        """Refuse a backfill that could not begin; nothing is loaded. Arguments and errors as of `backfill`.
+
+        Returns the number of the space that it would fill.
+        """
+        state = self.state
+        require_calibrated(state)
+        target = self._target(state, vectors)
+        if vectors is None:
+            model_and_images(state, target, model, images)
+        if epsilon is not None:
+            items_worth(self.ledger, epsilon, order)
+        return target
 
     def pause(self, *, expect: int | None = None) -> Upgrade:
         """Let the workers of the upgrade wait before they claim more. `expect` as for `rollback`."""

@@ -29,12 +29,7 @@ def embedder_of(
         SpaceError: a model of another space.
     """
     kept = state.spaces[generation]
-    given = model if model is not None else kept.model
-    if given is None:
-        raise GalleryError(f"the gallery remembers no model of space {kept.space}; give its folder")
-    named = images if images is not None else state.settings.get("images")
-    if named is None:
-        raise GalleryError("the gallery remembers no images; name their source")
+    given, named = model_and_images(state, generation, model, images)
     loaded = load_embedder(given, device)
     embedder = ItemEmbedder(loaded, Images.open(named, loaded))
     if embedder.space != kept.space:
@@ -47,6 +42,26 @@ def embedder_of(
             embedder = ItemEmbedder(InBfloat16(loaded), embedder.images)
     require_precision(kept.space, embedder.space, "the model")
     return embedder
+
+
+def model_and_images(
+    state: State, generation: int, model: ModelLike | None, images: ImagesLike | None
+) -> tuple[ModelLike, ImagesLike]:
+    """What embeds the items in a space, by name, and the images; nothing is loaded.
+
+    Raises:
+        GalleryError: neither given nor remembered.
+    """
+    kept = state.spaces[generation]
+    given = model if model is not None else kept.model
+    if given is None:
+        lacking = f"no model of space {kept.space}, and none was given: give its folder"
+        raise GalleryError(f"the gallery remembers {lacking}, or vectors made elsewhere")
+    named = images if images is not None else state.settings.get("images")
+    if named is None:
+        lacking = "no images, and none were given: name their source"
+        raise GalleryError(f"the gallery remembers {lacking}, or give vectors made elsewhere")
+    return given, named
 
 
 def embedders_at_hand(

@@ -67,12 +67,15 @@ class Jobs:
 
         Raises:
             InputError: a limit that is not legal.
-            GalleryError: one of this gallery runs already, or the service is stopping.
+            SpaceError: vectors of another space.
+            GalleryError: nothing can be filled, one of this gallery runs already, or the service is stopping.
         """
+        limits = _limits(body, 0)
+        self._galleries[gallery].require_fillable(order=body.order, vectors=vectors, epsilon=body.epsilon)
         request = None if vectors is not None else body.model_dump(exclude_defaults=True)
         now = time.time()
         job = Job(secrets.token_hex(8), gallery, "running", now, process=self.process, seen=now, request=request)
-        one = _Running(job, record_of(job), _limits(body, 0))
+        one = _Running(job, record_of(job), limits)
         with self._writing:
             if self._closing.is_set():
                 raise GalleryError("the service is stopping and begins nothing new")

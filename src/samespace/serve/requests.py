@@ -16,6 +16,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from samespace.errors import GalleryError, SpaceError
@@ -63,6 +64,10 @@ async def on_invalid(request: Request, error: Exception) -> Response:
         detail = "send the body as JSON, with the header 'Content-Type: application/json'"
         return problem(415, detail, request.scope["samespace.id"])
     place = ".".join(str(part) for part in faults[0]["loc"])
+    if faults[0]["type"] == "json_invalid":
+        why, at = faults[0]["ctx"]["error"], faults[0]["loc"][-1]
+        detail = f"the body is not valid JSON: {why}, at character {at + 1}"
+        return problem(422, detail, request.scope["samespace.id"], error="InputError")
     more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
     return problem(422, f"{place}: {faults[0]['msg']}{more}", request.scope["samespace.id"], error="InputError")
 
@@ -71,8 +76,24 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses, such as an unknown path, and what handlers refuse by status."""
     assert isinstance(error, HTTPException)
     name = "InputError" if error.status_code == 400 else None
-    headers = dict(error.headers or {})
-    return problem(error.status_code, str(error.detail), request.scope["samespace.id"], error=name, headers=headers)
+    headers, detail = dict(error.headers or {}), str(error.detail)
+    if detail == HTTPStatus(error.status_code).phrase and error.status_code in (404, 405):
+        legal = _methods(request)
+        detail = f"there is nothing at {request.scope['path']}; /docs lists all requests"
+        if legal:
+            headers["Allow"] = ", ".join(legal)
+            detail = f"{request.scope['path']} takes {' and '.join(legal)}, got {request.scope['samespace.method']}"
+    return problem(error.status_code, detail, request.scope["samespace.id"], error=name, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What a path may be asked by, whatever the request was."""
+    asked = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "PATCH", "POST", "PUT")}
+    found = [
+        method for method, scope in asked.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]  # fmt: skip
+    return sorted([*found, "HEAD"] if "GET" in found else found)
 
 
 class Requests:
@@ -94,6 +115,9 @@ class Requests:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # whoever answers sees a GET; the head of its answer is what HEAD asks for
+        method = scope["method"]
+        scope = {**scope, "method": "GET" if method == "HEAD" else method, "samespace.method": method}
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         name = scope["samespace.id"] = given if _ID.fullmatch(given) else secrets.token_hex(8)
@@ -112,6 +136,8 @@ class Requests:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message).update({"x-request-id": name, "x-content-type-options": "nosniff"})
+            if method == "HEAD" and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         refused = self._refusal(scope["path"], headers, name)
@@ -123,12 +149,12 @@ class Requests:
                 if failed is not None and not status:
                     await failed(scope, receive, sending)
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.request(scope["method"] if route != "unmatched" else "any", route, status)
+        self._metrics.request(method if route != "unmatched" else "any", route, status)
         LOG.info(
             "request",
             extra={
                 "id": name,
-                "method": scope["method"],
+                "method": method,
                 "path": scope["path"],
                 "status": status,
                 "ms": round(1000 * (time.perf_counter() - began), 2),

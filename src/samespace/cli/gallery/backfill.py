@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--max-p95-ms", type=float, metavar="MS", help="Wait while the 95th percentile of searches takes longer.")
 @click.option(
     "--until-gain",
-    type=float,
+    type=click.FloatRange(0),
     metavar="EPS",
     help="End when the gain that remains, by the certificate's check set, is below EPS, such as 0.002.",
 )

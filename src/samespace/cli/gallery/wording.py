@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _COMMANDS = {"begin_behind": "upgrade --behind"}
+_OPTIONS = {"certificates": "certificate", "epsilon": "until_gain"}
 _FILLED_IN = {
     "certificates": "FILE", "model": "DIR", "vectors": "VECTORS", "old_queries": "OLD_QUERIES",
 }  # fmt: skip
@@ -42,6 +43,6 @@ def in_commands(found: T, gallery: Gallery) -> T:
 def _option(name: str, value: str, filled_in: str = "") -> str:
     if name == "share":
         return f"--share {value} --drop"
-    option = "--certificate" if name == "certificates" else f"--{name.replace('_', '-')}"
+    option = f"--{_OPTIONS.get(name, name).replace('_', '-')}"
     shown = {"True": "", "…": filled_in}.get(value, value.strip('"'))
     return f"{option} {shown}".strip()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samespace.errors import GalleryError
+from samespace.errors import GalleryError, InputError
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -131,8 +131,11 @@ def items_worth(ledger: Ledger, epsilon: float, order: object) -> int:
     `epsilon` is of the sweep's first metric. An order that is not a name stands for the upgrade's.
 
     Raises:
+        InputError: a negative gain.
         GalleryError: no certificate of the upgrade has a sweep.
     """
+    if not 0 <= epsilon < np.inf:
+        raise InputError(f"the gain that remains at the end (epsilon=…) is 0 or above, such as 0.002, got {epsilon:g}")
     with ledger.read() as reader:
         state = reader.state()
         done, items = reader.stored(state.query), reader.live()
@@ -140,7 +143,7 @@ def items_worth(ledger: Ledger, epsilon: float, order: object) -> int:
     sweep = _sweep_from(links, state.parent(state.query))
     if sweep is None:
         raise GalleryError(
-            "no certificate of this upgrade has a sweep, so the gain that remains is unknown; leave out epsilon, "
+            "no certificate of this upgrade has a sweep, so the gain that remains is unknown; leave out epsilon=…, "
             "or run 'samespace check' with --new-gallery"
         )
     name = order if isinstance(order, str) else state.upgrade.order if state.upgrade is not None else "random"
