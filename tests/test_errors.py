@@ -11,3 +11,8 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
     assert text.startswith("k is a whole number, got '999")
     assert text.endswith("999'; give one")
     assert str(InputError("x" * 2000)) == "x" * 2000
+
+
+def test_a_message_is_one_line_whatever_was_given() -> None:
+    assert str(InputError("unknown key 'a\n\x1b[31m\ud800'")) == r"unknown key 'a\n\x1b[31m\ud800'"
+    assert str(InputError("Größe “x” in 東京…")) == "Größe “x” in 東京…"

@@ -11,12 +11,14 @@ _LONGEST_MESSAGE = 2000
 class SamespaceError(Exception):
     """Base of every error that samespace raises on purpose; the message is one line for the user.
 
-    A message that would fill the screen, because what was given is very long, is shown without its middle.
+    What was given may be anything: a message that would fill the screen is shown without its middle, and characters
+    that break lines or steer a terminal as escapes.
     """
 
     def __str__(self) -> str:
         text, half = super().__str__(), _LONGEST_MESSAGE // 2
-        return text if len(text) <= _LONGEST_MESSAGE else f"{text[:half]} … {text[-half:]}"
+        text = text if len(text) <= _LONGEST_MESSAGE else f"{text[:half]} … {text[-half:]}"
+        return text if text.isprintable() else "".join(map(_shown, text))
 
 
 class InputError(SamespaceError, ValueError):
@@ -33,6 +35,10 @@ class GalleryError(SamespaceError, RuntimeError):
 
 class TrainingError(SamespaceError, RuntimeError):
     """Training cannot go on, for instance because the loss is no longer finite."""
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def short(value: object, most: int = 80) -> str:
