@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -61,17 +62,15 @@ def _lines(out: Path) -> list[str]:
 @pytest.mark.parametrize(
     "given", [{"views": "live"}, {"views": "live", "mixed": 0.25}, {"views": "stored"}, {"views": 2}]
 )
-def test_trains_with_each_kind_of_view_and_starts_after_a_fifth(
+def test_trains_with_each_kind_of_view_from_the_start_or_after_a_warm_up(
     old: Path, tmp_path: Path, given: dict[str, Any]
 ) -> None:
-    recipe = parse_recipe(_tree(old_model=str(old), epochs=10, **given))
-    run(recipe, tmp_path / "v2", quiet=True)
-    import json
-
-    steps = [json.loads(line) for line in _lines(tmp_path / "v2") if '"step"' in line]
-    steps = [line for line in steps if line["kind"] == "step"]
-    assert all(line["influence"] == 0 for line in steps if line["epoch"] < 2)
-    assert all(line["influence"] > 0 for line in steps if line["epoch"] >= 3)
+    for warmup in (None, 2):
+        recipe = parse_recipe(_tree(old_model=str(old), epochs=4, warmup_epochs=warmup, **given))
+        run(recipe, tmp_path / str(warmup), quiet=True)
+        epochs = [json.loads(line) for line in _lines(tmp_path / str(warmup))]
+        acts = [line["influence"] > 0 for line in epochs if line["kind"] == "epoch"]
+        assert acts == [warmup is None, warmup is None, True, True]
 
 
 def test_brings_new_vectors_to_the_old_ones(old: Path, tmp_path: Path, source: ImageSource) -> None:

@@ -21,7 +21,7 @@ from samespace.models.extract import embed_rows
 from samespace.train import Interrupted, parse_recipe, run
 from samespace.train.old_side import align
 from samespace.train.sections import ValidationSection
-from samespace.train.validation import validation_slice
+from samespace.train.validation import validation_lines, validation_slice
 from samespace.vectors import VectorSet
 
 GLYPHS = "glyphs:classes=14,images=12,size=16,seed=3"
@@ -232,3 +232,16 @@ def test_a_certificate_says_what_was_chosen_and_which_classes_were_trained_on(ol
     assert "4 of the 14 checked classes have the names of classes that the new model was validated on" in notes
     assert "14 of the 14 checked classes have the names of classes that the old model was trained on" in notes
     assert "best by rank@1 cross was kept, chosen on 4 classes that it was not trained on." in notes
+
+
+@pytest.mark.parametrize(
+    ("cross", "new", "told"),
+    [(0.6, 0.8, None), (0.5, 0.8, "train longer (twice optim.epochs)"), (0.4, 0.45, "nothing to pass on yet")],
+)
+def test_the_end_says_what_a_successor_lacks(cross, new, told):
+    last = {"rank@1/cross": cross, "rank@1/new": new, "rank@1/old": 0.5, "mAP/cross": 0.1, "mAP/old": 0.2}
+    summary = {"classes": ["a", "b"], "images": 8, "last": last, "kept": None}
+    lines = validation_lines(summary)
+    assert len(lines) == 1 + (told is not None)
+    assert told is None or told in lines[1]
+    assert len(validation_lines({**summary, "classes_known_to_old": 1})) == 2

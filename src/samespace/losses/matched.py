@@ -24,13 +24,12 @@ class MatchedLoss(nn.Module):
 
     matching_weight · (`MatchingLoss` + mixed_weight · `MatchingLoss` on mixed images)
     + contrast_weight · `MemoryContrastLoss` + tail_weight · `TailLoss`. Contrast and tail share one draw from the
-    memory and one matrix product. It stands beside the new model's own, untouched classification loss, from a fifth
-    of the training on.
+    memory and one matrix product. It stands beside the new model's own, untouched classification loss, from
+    the first steps on: held back at first, it gained less in short trainings and no more in long ones.
 
     Cost: an old forward pass without gradient for the views, the product (B, old_dim) × (old_dim, K), and for mixed
     images a forward and backward pass of the new model more. On a CPU the gradient itself has no gradient.
-    Fails where the old model is weak (class prototypes serve better: `InfluenceLoss`), and gains little in short
-    trainings.
+    Gains little in short trainings.
 
     The defaults were fixed on made-up glyphs: with a head of scale 32 matching weights 10, 20, 30 and 50, β 0, 0.2
     and 0.35, mixed shares 0, a quarter and a half, contrast weights 0.5 and 1.5, with and without warm-up; with a

@@ -192,7 +192,8 @@ class CompatibilitySection:
             vectors of K fixed views of every image first; `stored` takes its vectors of the plain images. null means
             live with old_model, the given views with old_views, and stored with old_vectors.
         weight: of the compatibility term (λ of BCT Eq. 8, η of UniBCT Eq. 2).
-        warmup_epochs: first epochs without the term; null takes UniBCT's 10 of 35 in proportion, a fifth for matched.
+        warmup_epochs: first epochs without the term; null takes none for matched and its terms, otherwise
+            UniBCT's 10 of 35 in proportion.
         refresh_epochs: epochs at whose start refined prototypes are built (unibct-refined); null takes UniBCT's 10 and
             20 of 35, in proportion.
         margin: of the influence loss; null takes the head's (for the bct methods, the old classifier's).

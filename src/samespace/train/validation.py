@@ -206,12 +206,31 @@ def validation_lines(summary: dict[str, Any] | None) -> list[str]:
     lines = [f"on {len(summary['classes']):,} validation classes, at the end: {_read_out(summary['last'])}"]
     if known := summary.get("classes_known_to_old"):
         lines.append(f"{known:,} of them are classes of the old model's training: its own values stand higher there")
+    elif short := _what_is_short(summary["last"]):
+        lines.append(short)
     if kept := summary["kept"]:
         lines.append(
             f"the model after step {kept['step']:,} of epoch {kept['epoch'] + 1} was kept: best by {kept['metric']} "
             f"{kept['test']}, {kept['value']:.3f}, chosen on these classes"
         )
     return lines
+
+
+def _what_is_short(values: dict[str, float]) -> str | None:
+    """What to do where new queries are not above the old ones by the first metric; None where they are."""
+    metric = next(iter(values)).rpartition("/")[0]
+    cross, new, old = (values.get(f"{metric}/{test}") for test in ("cross", "new", "old"))
+    if cross is None or new is None or old is None or cross > old:
+        return None
+    if new <= old:
+        return (
+            f"the new model by itself is not above the old one in {metric}, so there is nothing to pass on yet: train "
+            "longer, on more data or with a larger network"
+        )
+    return (
+        f"in {metric} the new model is above the old one by itself, and its queries on the old gallery are not: train "
+        "longer (twice optim.epochs), or raise compatibility.matching_weight"
+    )
 
 
 def _read_out(values: dict[str, float]) -> str:

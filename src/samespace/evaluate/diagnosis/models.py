@@ -243,8 +243,8 @@ def weak_compatibility(case: Case) -> Cause | None:
         f"{also([other for other in found if other != name])}",
         figures={"old": one.old, "cross": one.cross, "best": known.value, "share_held": share}
         | {"most_held": one.difference[1] / (known.value - one.old)},
-        advice="Train closer to the old model: method matched, views live, a higher matching_weight (twice the present "
-        "one; 40 is twice the default at head.scale 64), and as many classes as you have.",
+        advice="Train closer to the old model: method matched, views live, twice the epochs, a higher matching_weight "
+        "(twice the present one; 40 is twice the default at head.scale 64), and as many classes as you have.",
         commands=(_CLOSER,),
     )
 
