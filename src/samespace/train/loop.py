@@ -122,6 +122,8 @@ class Training:
         self.old = tuple(replace(side, model=self._ready(side.model)) for side in old.each)
         self.fixed_views = next((side.views for side in self.old if side.views is not None), None)
         self.module: nn.Module = self.task
+        if recipe.run.compile != "none":
+            self.task.embedder.compile(mode=recipe.run.compile)
         if self.processes.count > 1:
             synchronize_batch_norm(self.task, self.device)
             ids = [self.device.index] if self.device.type == "cuda" else None

@@ -41,6 +41,7 @@ class OptimSection:
         eps: of adamw; null takes 1e-8.
         layer_decay: rates by layer, a number up to 1: the head and the projection learn at the rate, each stage of the
             backbone at this share of the next one's; null gives all the same rate.
+        fused: update all weights by one kernel; other roundings than without.
     """
 
     epochs: int = 35
@@ -57,6 +58,7 @@ class OptimSection:
     betas: tuple[float, ...] | None = None
     eps: float | None = None
     layer_decay: float | None = None
+    fused: bool = False
 
     def __post_init__(self) -> None:
         for key, value in _OWN[self.name].items():
@@ -164,4 +166,6 @@ def optimizer_of(task: CompatibleTask, optim: OptimSection) -> torch.optim.Optim
         for (share, decays), values in groups.items()
     ]
     own = {key: getattr(optim, key) for key in _OWN[optim.name]}
+    if optim.fused:
+        own["fused"] = True
     return torch.optim.AdamW(given, **own) if optim.name == "adamw" else torch.optim.SGD(given, **own)

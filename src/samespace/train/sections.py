@@ -316,12 +316,15 @@ class RunSection:
     Attributes:
         device: auto, cpu, cuda or cuda:N.
         precision: auto is bf16 autocast on a GPU and fp32 on a CPU.
+        compile: whether `torch.compile` makes kernels of the network first: none, default, or reduce-overhead, which
+            also replays them as CUDA graphs.
         checkpoint_minutes: time between checkpoints inside an epoch; one is always written at its end.
         loggers: where metrics go besides `metrics.jsonl`.
     """
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["none", "default", "reduce-overhead"] = "none"
     checkpoint_minutes: float = 5.0
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
 
