@@ -48,12 +48,13 @@ class Plan:
     fresh: tuple[Segment, ...]
 
 
-def plan(state: LocalState, generation: int) -> Plan:
+def plan(state: LocalState, generation: int, *, scanned: bool) -> Plan:
     """Which segments to write anew.
 
-    A segment of which between 5 and 92 % is served is split into the rows that are and the rows that are not: the scan
-    then passes over the latter at no cost, and they stay on disk, so that a rollback needs no rebuilding. Fresh rows
-    become a segment when they are many, and small segments of one kind are joined.
+    Where searches scan, a segment of which between 5 and 92 % is served is split into the rows that are and the rows
+    that are not: the scan then passes over the latter at no cost, and they stay on disk, so that a rollback needs no
+    rebuilding. Where searches walk graphs it stays whole, as splitting would write every vector several times in a
+    backfill. Fresh rows become a segment when they are many, and small segments of one kind are joined.
     """
     vectors, listed = state.vectors[generation], len(state.vectors[generation].segments)
     flush = sum(int(np.count_nonzero(mask)) for _, mask in state.rows(generation)[listed:]) >= FLUSH
@@ -63,7 +64,7 @@ def plan(state: LocalState, generation: int) -> Plan:
     for place, (segment, mask) in enumerate(state.rows(generation)[: None if flush else listed]):
         served, current = state.parts[generation][place], Part.of(segment, mask)
         share = served.live / max(1, current.live)
-        if place >= listed or _DEAD <= share <= _LIVE or current.live < (1 - _GONE) * len(segment):
+        if place >= listed or (scanned and _DEAD <= share <= _LIVE) or current.live < (1 - _GONE) * len(segment):
             loose[True].append(served)
             loose[False].append(Part.of(segment, mask & ~served.alive()))
         elif current.live < _SMALL:
@@ -160,7 +161,8 @@ class Compaction:
                 state = self.latest.following(base, reader)
             if generation not in state.vectors:
                 return
-            vectors, planned = state.vectors[generation], plan(state, generation)
+            scanned = not (available() and state.large(generation, self.graph_from))
+            vectors, planned = state.vectors[generation], plan(state, generation, scanned=scanned)
             if not planned.made and len(vectors.entries()) == len(vectors.manifest.segments):
                 return
             written = _carry_out(planned, vectors, folder)

@@ -52,11 +52,13 @@ class Walk:
         places: the graph, and where its rows lie.
         mask: (N,) which of its rows may be found.
         rest: rows that the graph lacks and that may be found: number of the segment, first row, part.
+        served: how many rows of the graph could be found but for a filter.
     """
 
     places: Places
     mask: Bools
     rest: tuple[tuple[int, int, Part], ...]
+    served: int
 
     @classmethod
     def over(cls, places: Places, mask: Bools, parts: Sequence[Part]) -> Walk | None:
@@ -66,7 +68,7 @@ class Walk:
             start = places.graph.beyond(part.segment)
             if part.live and start < len(part.segment) and (tail := part.beyond(start)).live:
                 rest.append((number, start, tail))
-        walk = cls(places, mask, tuple(rest))
+        walk = cls(places, mask, tuple(rest), int(np.count_nonzero(mask)))
         complete = walk.live + sum(part.live for _, _, part in rest) == sum(part.live for part in parts)
         return walk if complete else None
 
@@ -83,11 +85,16 @@ class Walk:
         """The walk without items that a mask by item number leaves out."""
         mask = self.mask & allowed[np.minimum(self.places.graph.items, len(allowed) - 1)]
         rest = tuple((number, start, part.restricted(allowed)) for number, start, part in self.rest)
-        return Walk(self.places, mask, rest)
+        return Walk(self.places, mask, rest, self.served)
 
     def proposed(self, queries: Vectors, k: int, share: float = 1.0) -> Candidates:
-        """Rows of the graph that may be among the `k` nearest; `share` of a full search's width is walked."""
-        query, row = walked(self.places.graph, queries, k, self.live, self._selector, share)
+        """Rows of the graph that may be among the `k` nearest; `share` of a full search's width is walked.
+
+        A full walk is made wider for rows that do not serve. One that shares its width is so by its share, and made
+        wider for a filter alone.
+        """
+        among = len(self.mask) if share == 1 else self.served
+        query, row = walked(self.places.graph, queries, k, self.live, self._selector, among=among, share=share)
         part = self.places.part[row]
         if len(part) and part.min() < 0:
             query, row, part = query[part >= 0], row[part >= 0], part[part >= 0]

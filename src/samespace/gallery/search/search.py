@@ -195,10 +195,8 @@ def _answer(snapshot: Snapshot, queries: Vectors, space: Space, options: _Option
     # one space without a calibration has no scores, and raw ones sort it the same
     by: Merge = merge if all(pair.calibrated for pair in pairs) else "raw"
     order = Order(calibrations, scale, by, options.min_score, level)
-    asked = {
-        one: _asked(vectors, pair.dims, by_score, fusion if one == meeting else None)
-        for one, pair in zip(generations, pairs, strict=True)
-    }
+    dims = {one: pair.dims for one, pair in zip(generations, pairs, strict=True)}
+    asked = _asked(vectors, dims, by_score, meeting, fusion)
     found = snapshot.best(asked, options.k, order.key, exact=options.exact)
     items = np.unique(found.items)
     ids = dict(zip(items.tolist(), snapshot.ids(items), strict=True))
@@ -208,11 +206,18 @@ def _answer(snapshot: Snapshot, queries: Vectors, space: Space, options: _Option
     return Answer(hits, state.revision, space.id, pairs, scale, merge, notes, by_score)
 
 
-def _asked(vectors: Vectors, dims: int, score: Score, fusion: Fusion | None) -> Vectors:
-    """The queries that the items of one space are searched with."""
-    if fusion is None or fusion.old is None or fusion.space is None:
-        return leading(vectors, dims, score)
-    return fused(checked(fusion.old, fusion.space), vectors, dims, fusion.alpha)
+def _asked(
+    vectors: Vectors, dims: Mapping[int, int], score: Score, meeting: int | None, fusion: Fusion | None
+) -> dict[int, Vectors]:
+    """The queries that the items of each space are searched with; the space `meeting` is searched with fused ones.
+
+    Spaces of the same dimensions share one array, which the index looks at once.
+    """
+    asked: dict[int, Vectors] = {}
+    if meeting is not None and fusion is not None and fusion.old is not None and fusion.space is not None:
+        asked[meeting] = fused(checked(fusion.old, fusion.space), vectors, dims[meeting], fusion.alpha)
+    cut = {width: leading(vectors, width, score) for width in {dims[one] for one in dims if one not in asked}}
+    return {one: cut[width] for one, width in dims.items() if one not in asked} | asked
 
 
 def _check_options(k: Any, min_score: Any, max_fmr: Any, merge: Any) -> None:
