@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from samespace.losses import chunked_bf16
 from samespace.losses.checks import full_precision
-from samespace.losses.class_share import ClassShare
-from samespace.losses.margins import MARGINS, Margin, margin_loss
+from samespace.losses.margins import margin_loss
+from samespace.losses.softmax import Gradients, inverse_lengths, lowered, project
+from samespace.losses.softmax import Softmax as Softmax
 
 LEAST: float = 2**17
 """Logits from which on the loss is computed in chunks."""
@@ -20,34 +22,8 @@ ROWS = 128
 BLOCK = 2**18
 """Values that a CPU takes through all elementwise steps while they are in its cache."""
 _MOST_SCALE = 64.0
-EPSILON = 1e-12
-"""Least length of a row that is normalised, as in `torch.nn.functional.normalize`."""
-
-
-class Softmax(NamedTuple):
-    """What kind of margin softmax it is.
-
-    Attributes:
-        margin: its form.
-        scale: what the vectors were multiplied by.
-        value: margin value.
-        normalized: whether the rows of the weight are taken at unit length.
-        share: the part of the classes that this process holds, where several hold them together.
-    """
-
-    margin: Margin
-    scale: float
-    value: float
-    normalized: bool
-    share: ClassShare | None = None
-
-
-class Gradients(NamedTuple):
-    """Of the mean loss, each of its tensor's shape; None where it is not wanted."""
-
-    vectors: Tensor | None
-    weight: Tensor | None
-    offset: Tensor | None
+DEVICE_BLOCK = 2**24
+"""Values in a temporary of a GPU."""
 
 
 def classification_loss(
@@ -94,7 +70,7 @@ class _Chunked(torch.autograd.Function):
     def forward(
         ctx: Any, vectors: Tensor, weight: Tensor, offset: Tensor | None, targets: Tensor, kind: Softmax
     ) -> Tensor:
-        loss, ctx.gradients = _loss_and_gradients(vectors, weight, offset, targets, kind, ctx.needs_input_grad[:3])
+        loss, ctx.gradients = computed(vectors, weight, offset, targets, kind, ctx.needs_input_grad[:3])
         ctx.save_for_backward(vectors, weight, offset, targets)
         ctx.kind = kind
         return loss
@@ -106,8 +82,16 @@ class _Chunked(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             vectors, weight, offset, targets = ctx.saved_tensors
-            _, gradients = _loss_and_gradients(vectors, weight, offset, targets, ctx.kind, ctx.needs_input_grad[:3])
+            _, gradients = computed(vectors, weight, offset, targets, ctx.kind, ctx.needs_input_grad[:3])
         return (*(None if one is None else one.mul_(of_loss) for one in gradients), None, None)
+
+
+def computed(
+    vectors: Tensor, weight: Tensor, offset: Tensor | None, targets: Tensor, kind: Softmax, wanted: tuple[bool, ...]
+) -> tuple[Tensor, Gradients]:
+    """Loss and wanted gradients by the kernel that the kind names."""
+    how = _loss_and_gradients if kind.kernel == "float32" else chunked_bf16.loss_and_gradients
+    return how(vectors, weight, offset, targets, kind, wanted)
 
 
 def _loss_and_gradients(
@@ -118,7 +102,7 @@ def _loss_and_gradients(
     kind: Softmax,
     wanted: tuple[bool, ...],
 ) -> tuple[Tensor, Gradients]:
-    inverse = torch.linalg.vector_norm(weight, dim=1).clamp_(min=EPSILON).reciprocal_() if kind.normalized else None
+    inverse = inverse_lengths(weight) if kind.normalized else None
     by_vectors, by_weight, by_offset = (
         torch.zeros_like(tensor) if tensor is not None and want else None
         for tensor, want in zip((vectors, weight, offset), wanted, strict=True)
@@ -126,10 +110,12 @@ def _loss_and_gradients(
     total = vectors.new_zeros(())
     counted = targets >= 0 if kind.share is None else torch.ones_like(targets, dtype=torch.bool)
     each = 1 / counted.sum().clamp(min=1).to(vectors.dtype)
-    buffer = vectors.new_empty(min(ROWS, len(vectors)), len(weight))
+    classes = len(weight) if kind.share is None else kind.share.most
+    rows_at_once = ROWS if vectors.device.type == "cpu" else chunked_bf16.rows_in_chunk(len(vectors), classes)
+    buffer = vectors.new_empty(min(rows_at_once, len(vectors)), len(weight))
     with full_precision(vectors):
-        for start in range(0, len(vectors), ROWS):
-            rows = slice(start, start + ROWS)
+        for start in range(0, len(vectors), rows_at_once):
+            rows = slice(start, start + rows_at_once)
             some, own = vectors[rows], targets[rows]
             logits = torch.mm(some, weight.T, out=buffer[: len(some)])
             losses, normalizer = _to_gradient(logits, own, inverse, offset, kind)
@@ -142,7 +128,8 @@ def _loss_and_gradients(
             if by_offset is not None:
                 by_offset.addmv_(logits.T, factor[:, 0])
     if by_weight is not None and inverse is not None:
-        _project(by_weight, weight, inverse)
+        block = BLOCK if weight.device.type == "cpu" else DEVICE_BLOCK
+        project(by_weight, weight, inverse, max(1, block // weight.shape[1]))
     return total * each, Gradients(by_vectors, by_weight, by_offset)
 
 
@@ -159,8 +146,8 @@ def _to_gradient(
     for value, change in ((inverse, plain.mul_), (offset, plain.add_)):
         if value is not None:
             change(value[columns])
-    lowered, slope = _lowered(plain.masked_fill(~here, 0), kind)
-    own, target = torch.where(here, lowered, plain), lowered.masked_fill(~here, 0)
+    with_margin, slope = lowered(plain.masked_fill(~here, 0), kind)
+    own, target = torch.where(here, with_margin, plain), with_margin.masked_fill(~here, 0)
     top, normalizer = torch.zeros_like(own), torch.empty_like(own)
     small = offset is None and _fit_exp(kind, logits.shape[1])
     width = logits.shape[1] if kind.share is None else kind.share.most
@@ -196,24 +183,3 @@ def _fit_exp(kind: Softmax, classes: int) -> bool:
     """
     count = classes if kind.share is None else kind.share.classes
     return kind.margin != "softmax" and kind.scale <= _MOST_SCALE and count > 1
-
-
-def _lowered(target: Tensor, kind: Softmax) -> tuple[Tensor, Tensor]:
-    """Logits of the samples' own classes with the margin, and their slope by those without."""
-    lower = MARGINS[kind.margin].lower
-    if lower is None:
-        return target, torch.ones_like(target)
-    with torch.enable_grad():
-        cosine = (target / kind.scale).requires_grad_()
-        lowered = lower(cosine, kind.value)
-        (slope,) = torch.autograd.grad(lowered.sum(), cosine)
-    return kind.scale * lowered.detach(), slope
-
-
-def _project(gradient: Tensor, weight: Tensor, inverse: Tensor) -> None:
-    """Take from the weight's gradient (C, D), in place, its part along each row, whose length plays no role."""
-    step = max(1, BLOCK // weight.shape[1]) if weight.device.type == "cpu" else len(weight)
-    for start in range(0, len(weight), step):
-        mine, rows, length = gradient[start : start + step], weight[start : start + step], inverse[start : start + step]
-        along = (mine * rows).sum(dim=1) * length.square()
-        mine.addcmul_(rows, along.masked_fill(length >= 1 / EPSILON, 0)[:, None], value=-1)

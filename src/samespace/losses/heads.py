@@ -10,6 +10,7 @@ from samespace.errors import InputError
 from samespace.losses.checks import check_batch, check_range, full_precision, widen
 from samespace.losses.chunked import Softmax, classification_loss
 from samespace.losses.class_share import ClassShare
+from samespace.losses.kernels import KernelChoice, check_kernel, kernel_for
 from samespace.losses.margins import Margin, check_margin, check_scale
 
 _DRAWN_ROWS = 4096
@@ -35,9 +36,12 @@ class MarginHead(nn.Module):
             process then calls the head with its own part of the batch and gets the loss of the whole batch; `weight`
             has this process's rows, with their gradients in full, while gradients of embeddings are to be averaged
             over the processes, as `DistributedDataParallel` does.
+        kernel: how a batch of many classes is computed: `float32`; `bf16`, its products in bf16 and summed in float32;
+            `triton`, so too with kernels of its own; auto = bf16 under autocast on a GPU, float32 otherwise.
 
     Raises:
-        InputError: a size below 1, a margin value, scale or sample out of range, or a bias on a cosine head.
+        InputError: a size below 1, a margin value, scale or sample out of range, a bias on a cosine head, or an
+            unknown kernel.
 
     Example:
         >>> head = MarginHead(num_classes=3, embedding_dim=8, margin="cosface", scale=32.0)
@@ -56,6 +60,7 @@ class MarginHead(nn.Module):
         bias: bool = False,
         sample: float | None = None,
         share: ClassShare | None = None,
+        kernel: KernelChoice = "auto",
     ) -> None:
         super().__init__()
         if num_classes < 1 or embedding_dim < 1:
@@ -70,6 +75,7 @@ class MarginHead(nn.Module):
         if sample is not None and not 0 < sample <= 1:
             raise InputError(f"sample is {sample}; expected a share of the classes above 0 and at most 1")
         self.num_classes, self.sample, self.share = num_classes, sample, share
+        self.kernel: KernelChoice = check_kernel(kernel)
         self.weight = nn.Parameter(_initial(num_classes, embedding_dim, share))
         self.bias = nn.Parameter(torch.zeros(len(self.weight))) if bias else None
 
@@ -81,6 +87,7 @@ class MarginHead(nn.Module):
         """
         check_batch(embeddings, labels)
         check_range(labels, self.num_classes, "the head")
+        kernel = kernel_for(self.kernel, embeddings)
         with full_precision(embeddings):
             vectors, targets = self._vectors(embeddings), labels.long()
             if self.share is not None:
@@ -91,7 +98,7 @@ class MarginHead(nn.Module):
                 targets = torch.where(targets < 0, targets, torch.searchsorted(chosen, targets))
                 weight, bias = weight[chosen], None if bias is None else bias[chosen]
             normalized = self.margin != "softmax"
-            kind = Softmax(self.margin, self.scale, self.margin_value, normalized, self.share)
+            kind = Softmax(self.margin, self.scale, self.margin_value, normalized, self.share, kernel)
             return classification_loss(vectors, weight, bias, targets, kind)
 
     def logits(self, embeddings: Tensor) -> Tensor:

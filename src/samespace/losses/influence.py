@@ -17,6 +17,7 @@ from samespace.losses.checks import (
     widen,
 )
 from samespace.losses.chunked import Softmax, classification_loss
+from samespace.losses.kernels import KernelChoice, check_kernel, kernel_for
 from samespace.losses.margins import Margin, check_margin, check_scale
 from samespace.prototypes.rows import Vectors, check_class_map, check_vectors
 
@@ -41,6 +42,7 @@ class InfluenceLoss(nn.Module):
             rows.
         bias: (num_prototypes,) bias of an old plain softmax head; only with margin `softmax`.
         prefix: compare the leading old_dim entries of wider embeddings (BCT section 3.6).
+        kernel: how a batch of many prototypes is computed, see `MarginHead`.
 
     Raises:
         InputError: no usable prototype, a zero or partly NaN row, a class map that points nowhere, options that
@@ -68,12 +70,14 @@ class InfluenceLoss(nn.Module):
         class_map: Vectors | None = None,
         bias: Vectors | None = None,
         prefix: bool = False,
+        kernel: KernelChoice = "auto",
     ) -> None:
         super().__init__()
         self.margin_value = check_margin(margin, margin_value)
         self.margin: Margin = margin
         self.scale = check_scale(scale)
         self.prefix = prefix
+        self.kernel: KernelChoice = check_kernel(kernel)
         if bias is not None and margin != "softmax":
             raise InputError(f"a bias with margin {margin!r}; only margin 'softmax' takes the old head's bias")
         check_vectors(prototypes, "prototypes")
@@ -142,13 +146,14 @@ class InfluenceLoss(nn.Module):
         check_batch(embeddings, labels)
         offset = self._offset()
         targets = self._targets_of(labels, offset)
+        kernel = kernel_for(self.kernel, embeddings)
         with full_precision(embeddings):
             vectors = widen(old_part(embeddings, self.weight.shape[1], self.prefix))
             if self.margin != "softmax":
                 vectors = self.scale * functional.normalize(vectors)
             weight = self.weight.to(vectors.dtype)
             offset = None if offset is None else offset.to(vectors.dtype)
-            kind = Softmax(self.margin, self.scale, self.margin_value, normalized=False)
+            kind = Softmax(self.margin, self.scale, self.margin_value, normalized=False, kernel=kernel)
             return classification_loss(vectors, weight, offset, targets, kind)
 
     def counts(self, labels: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from samespace.data import Allocation, ImageSource, open_for_model, part
 from samespace.data.pixels import ImageSize
 from samespace.errors import InputError
 from samespace.files import read_json, sweep, write_json, write_text
-from samespace.losses import MarginHead
+from samespace.losses import InfluenceLoss, MarginHead
+from samespace.losses.kernels import kernel_fault
 from samespace.models import Classifier, Embedder, EmbedderConfig
 from samespace.models.extract import pick_device
 from samespace.models.freezing import freeze
@@ -182,6 +183,8 @@ def build_task(
     with patience(f"preparing {recipe.compatibility.method}", quiet=quiet or not group.first):
         term = compatibility_term(recipe.compatibility, recipe.head, source, old)
     ramp = METHODS[recipe.compatibility.method].ramp * recipe.optim.epochs
+    if group.first and not quiet and (fault := kernel_fault(recipe.head.kernel, device)):
+        notice(fault)
     task = CompatibleTask(
         embedder,
         head,
@@ -192,6 +195,9 @@ def build_task(
         refresh=term.refresh,
         refresh_epochs=recipe.compatibility.refresh_epochs or (),
     )
+    for module in task.modules():
+        if isinstance(module, MarginHead | InfluenceLoss):
+            module.kernel = recipe.head.kernel
     return task, old
 
 

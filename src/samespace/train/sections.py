@@ -10,6 +10,7 @@ from samespace.data.fit import CropMode, Fit, Interpolation, ResizeMode
 from samespace.data.pixels import ImageSize
 from samespace.errors import InputError, suggest
 from samespace.losses import MARGINS, Margin
+from samespace.losses.kernels import KERNELS, KernelChoice
 from samespace.models import Preprocessing
 from samespace.scoring.metric_names import parse_all
 
@@ -137,6 +138,9 @@ class HeadSection:
         sample: share of the classes that a step compares with, such as 0.1: those of the batch and others drawn anew
             (PartialFC); null takes all. It pays from hundreds of thousands of classes on.
         class_parallel: under torchrun, each process holds its part of the classes in place of all of them.
+        kernel: how it, and an influence loss, are computed where classes are many. float32; bf16 has products in bf16,
+            summed in float32; triton so too with kernels of its own, and needs `samespace[gpu]`. auto is bf16 on a GPU
+            that trains in bf16 and float32 otherwise, as on every CPU.
     """
 
     margin: Margin = "arcface"
@@ -144,9 +148,11 @@ class HeadSection:
     margin_value: float | None = None
     sample: float | None = None
     class_parallel: bool = False
+    kernel: KernelChoice = "auto"
 
     def __post_init__(self) -> None:
         one_of("head.margin", self.margin, MARGINS)
+        one_of("head.kernel", self.kernel, KERNELS)
         if self.sample is not None and not 0 < self.sample <= 1:
             raise InputError(f"head.sample is a share of the classes above 0 and at most 1, got {self.sample}")
         if MARGINS[self.margin].lower is None and self.margin_value is not None:

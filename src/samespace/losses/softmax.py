@@ -1,0 +1,76 @@
+"""`Softmax`: which margin softmax a head takes and how it is computed; `Gradients` of one; margins on target logits."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from samespace.losses.class_share import ClassShare
+from samespace.losses.margins import MARGINS, Margin
+
+Kernel = Literal["float32", "bf16", "triton"]
+"""How a head of many classes is computed: `float32` in the type of its vectors, `bf16` with bf16 products summed in
+float32, `triton` so too with the softmax of a row in two kernels of its own."""
+
+EPSILON = 1e-12
+"""Least length of a row that is normalised, as in `torch.nn.functional.normalize`."""
+
+
+class Softmax(NamedTuple):
+    """What kind of margin softmax it is.
+
+    Attributes:
+        margin: its form.
+        scale: what the vectors were multiplied by.
+        value: margin value.
+        normalized: whether the rows of the weight are taken at unit length.
+        share: the part of the classes that this process holds, where several hold them together.
+        kernel: how it is computed.
+    """
+
+    margin: Margin
+    scale: float
+    value: float
+    normalized: bool
+    share: ClassShare | None = None
+    kernel: Kernel = "float32"
+
+
+class Gradients(NamedTuple):
+    """Of the mean loss, each of its tensor's shape; None where it is not wanted."""
+
+    vectors: Tensor | None
+    weight: Tensor | None
+    offset: Tensor | None
+
+
+def lowered(target: Tensor, kind: Softmax) -> tuple[Tensor, Tensor]:
+    """Logits of the samples' own classes with the margin, and their slope by those without."""
+    lower = MARGINS[kind.margin].lower
+    if lower is None:
+        return target, torch.ones_like(target)
+    with torch.enable_grad():
+        cosine = (target / kind.scale).requires_grad_()
+        result = lower(cosine, kind.value)
+        (slope,) = torch.autograd.grad(result.sum(), cosine)
+    return kind.scale * result.detach(), slope
+
+
+def inverse_lengths(weight: Tensor) -> Tensor:
+    """1 / |row| of a weight (C, D), (C,), bounded as `EPSILON` says."""
+    lengths: Tensor = torch.linalg.vector_norm(weight, dim=1)
+    return lengths.clamp_(min=EPSILON).reciprocal_()
+
+
+def project(gradient: Tensor, weight: Tensor, inverse: Tensor, step: int) -> None:
+    """Take from the weight's gradient (C, D), in place, its part along each row, whose length plays no role.
+
+    Rows of the weight have the `inverse` lengths (C,); `step` of them are taken at once, which bounds the memory.
+    """
+    along = torch.where(inverse < 1 / EPSILON, inverse, 0).square_()[:, None]
+    for start in range(0, len(weight), step):
+        rows = slice(start, start + step)
+        mine, theirs = gradient[rows], weight[rows]
+        mine.addcmul_(theirs, (mine * theirs).sum(dim=1, keepdim=True).mul_(along[rows]), value=-1)
