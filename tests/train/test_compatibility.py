@@ -18,8 +18,10 @@ from samespace.models import Classifier, Embedder
 from samespace.models.extract import embed
 from samespace.train import parse_recipe, run
 from samespace.train.compatibility import METHODS, check_section, compatibility_term
+from samespace.train.distributed import Processes
 from samespace.train.methods.method import Method, OldSide, Term
 from samespace.train.old_side import align
+from samespace.train.run import build_task
 from samespace.train.sections import CompatibilitySection
 from samespace.vectors import VectorSet
 
@@ -238,6 +240,15 @@ def test_old_vectors_that_do_not_fit_the_images_are_named(source):
 def test_one_class_is_too_few_to_train_on(source, tmp_path):
     with pytest.raises(InputError, match="holds 1 class; training needs at least 2"):
         run(recipe(), tmp_path / "v1", source=subset(source, np.arange(5)), quiet=True)
+
+
+def test_the_heads_kernel_is_that_of_the_influence_loss_and_a_line_says_where_it_cannot_be_used(
+    source, old_model, tmp_path, capsys
+):
+    asked = recipe("head.kernel=bf16", method="bct", old_model=str(old_model)).resolved()
+    task, _ = build_task(asked, source, tmp_path, torch.device("cpu"), Processes(), quiet=False)
+    assert (task.head.kernel, task.influence.kernel) == ("bf16", "bf16")
+    assert "head.kernel=bf16: it needs a GPU; many classes are computed in float32\n" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_longer_finite_stops_with_its_cause(source, tmp_path):

@@ -65,6 +65,7 @@ def test_overrides(override, where, value):
         ("optim.weight_decay=-1", "at least 0"),
         ("seed=-1", "at least 0"),
         ("model.batch_norm=1", "should be true or false"),
+        ("head.kernel=tritn", r"head.kernel.* 'tritn'"),
         ("optim.milestones=3", "should be a list"),
         ("augment.rotate=-3", "rotate"),
         ("optim", "an override is section.key=value"),
