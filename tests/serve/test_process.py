@@ -71,7 +71,11 @@ def test_sigterm_finishes_what_is_under_way(tmp_path: Path, shop: Gallery) -> No
         (["shop", "--tls-key", "k", "--tls-certificate", "c"], "are no certificate and its key"),
         (["shop", "--deadline", "0"], "deadline should be above 0"),
         ([], "Missing argument"),
-        (["key", "add", "keys.json", "a", "--days", "0"], "a key can last"),
+        (["shop", "--model", "v2=samespace:nothing", "--workers", "2"], "the model 'v2' cannot be used"),
+        (["key", "add", "keys.json", "a", "--days", "-3"], "a key lasts more than 0 and less than 36,525 days, got -3"),
+        (["key", "add", "kyes/keys.json", "a"], "kyes for keys.json; make it first, or correct it"),
+        (["key", "revoke", "kyes/keys.json", "a"], "kyes/keys.json does not exist"),
+        (["key", "list", "keys.json", "--json", "otu/keys.json"], "otu for keys.json; make it first"),
         (["key", "list", "shop"], "shop is a folder"),
     ],
 )
@@ -81,9 +85,11 @@ def test_wrong_use_is_one_line(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert run(["serve", *arguments]) == 2
-    said = capsys.readouterr().err
+    *before, said = capsys.readouterr().err.splitlines()
     assert words in said
-    assert said.count("\n") == 1
+    # a model that only its workers can load is refused after the address was said
+    assert not before or "samespace:nothing" in arguments[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"]
 
 
 def test_keys_are_made_listed_and_revoked(

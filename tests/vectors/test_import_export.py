@@ -321,3 +321,12 @@ def test_what_cannot_be_imported_says_what_to_do(
         np.save(place, content)
     assert run(["vectors", "import", str(place), "--out", str(tmp_path / "o"), "--space", "m", "--revision", "1"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_id_that_comes_twice_is_blamed_on_the_file_that_names_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", VALUES)
+    (tmp_path / "names.txt").write_text("same\n" * COUNT)
+    source = source_of(str(tmp_path / "v.npy"), Names(ids=str(tmp_path / "names.txt")))
+    assert source is not None
+    with pytest.raises(InputError, match=r"names\.txt: ids must be unique, 'same' occurs 23 times"):
+        import_vectors(source, tmp_path / "out")

@@ -146,8 +146,8 @@ def embed(
     if fixed is not None:
         embed_views(embedder, images, fixed, out, batch_size=batch_size, progress=progress)
     elif part_of_all is not None:
-        mine = part_of_all.rows(len(images))
-        with progress(f"embedding shard {shard} of {images.name}", len(mine)) as advance:
+        mine, there = part_of_all.rows(len(images)), out.exists()
+        with (silent_bar if there else progress)(f"embedding shard {shard} of {images.name}", len(mine)) as advance:
             missing = embed_shard(embedder, images, out, part_of_all, batch_size=batch_size, advance=advance)
         if missing:
             if write_result({"shard": shard, "count": len(mine), "missing": list(missing)}, json_to):
@@ -168,6 +168,8 @@ def embed(
     write_result({"vectors": str(out), "count": count, "space": space.to_dict(), **left_out.to_dict()}, json_to)
     if json_to != "-":
         made = "" if precision == "fp32" else f", made in {space.precision}"
+        if part_of_all is not None and there:
+            say(f"{out} was whole already: shard {shard} had nothing to do")
         say(f"{out}: {count:,} vectors of space {space}{made}{f' ({reason})' if reason else ''}")
         show_left_out(left_out, size=size)
 

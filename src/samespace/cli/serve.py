@@ -123,15 +123,16 @@ def serve(
     chosen = Limits(body=max_body * 2**20, k=max_k, batch=max_batch, **limits)
     serving = Serving(_places(locations), named, device, keys, chosen, _HOSTS if keys is None else None, tls)
     with listen(host, port) as listening:
-        # what cannot be used is said before anybody is told an address
-        serving.open().close()
-        if keys is None:
-            click.echo("without --keys everybody on this machine may do everything", err=True)
         at = f"[{host}]" if ":" in host else host
         address = f"{'https' if tls else 'http'}://{at}:{listening.getsockname()[1]}"
-        click.echo(f"serving {', '.join(serving.galleries)} at {address} (described at {address}/docs)", err=True)
+
+        def say_where() -> None:
+            if keys is None:
+                click.echo("without --keys everybody on this machine may do everything", err=True)
+            click.echo(f"serving {', '.join(serving.galleries)} at {address} (described at {address}/docs)", err=True)
+
         try:
-            answer(serving, listening, workers=workers)
+            answer(serving, listening, say_where, workers=workers)
         except KeyboardInterrupt:
             # what was under way is finished
             return

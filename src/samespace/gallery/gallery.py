@@ -15,7 +15,7 @@ import numpy as np
 
 from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError
 from samespace.gallery import doctor
-from samespace.gallery.adoption.handing_over import hand_over, release_lines
+from samespace.gallery.adoption.handing_over import after_rollback, hand_over, release_lines
 from samespace.gallery.backfill import run
 from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.order import Custom, Order
@@ -705,7 +705,9 @@ class Gallery:
         Raises:
             GalleryError: no upgrade is under way, it is sealed, or another step was taken.
         """
-        return upgrade.rollback(self.ledger, expect=expect)
+        done = upgrade.rollback(self.ledger, expect=expect)
+        known = () if store_of(self.source) is None else after_rollback(self.ledger)
+        return replace(done, notes=(*done.notes, *known))
 
     def seal(
         self,

@@ -178,7 +178,9 @@ def print_status(status: Status, console: Console) -> None:
     if status.audit:
         last = status.audit[0]
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(last["at"])))
-        _say(console, f"last: {last['action']} by {last['actor']}, {when}")
+        # earlier versions noted no user of a creation
+        who = "" if last["actor"] == last["action"] else f" by {last['actor']}"
+        _say(console, f"last: {last['action']}{who}, {when}")
 
 
 def _print_adopted(adopted: AdoptedStatus, location: str, console: Console) -> None:

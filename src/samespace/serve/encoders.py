@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,20 @@ class Encoders:
         Raises:
             InputError: one cannot be used.
         """
+        self._each_named(self.load)
+
+    def require_named(self) -> None:
+        """Look whether their folders are there, without loading any; other encoders are found by loading them alone.
+
+        Raises:
+            InputError: one is not.
+        """
+        self._each_named(_require_folder)
+
+    def _each_named(self, call: Callable[[str], object]) -> None:
         for name, place in self.named.items():
             try:
-                self.load(place)
+                call(place)
             except SamespaceError as error:
                 raise InputError(f"the model '{name}' cannot be used: {error}") from None
 
@@ -116,3 +128,8 @@ class Encoders:
                 except GalleryError:
                     continue
         return found
+
+
+def _require_folder(place: str) -> None:
+    if ":" not in place and not Path(place).exists():
+        raise InputError(f"{place} does not exist")

@@ -66,11 +66,13 @@ def add_key(path: Path, name: str, scope: Scope, *, days: float | None = None) -
     """Make a key and keep its hash in the file, which is made where there is none; returns the key's text.
 
     Raises:
-        InputError: a name that another key has, or days that are not above 0.
+        InputError: a name that another key has, days that are not above 0, or no folder to make the file in.
     """
     require_name(name, "the key")
     if days is not None and not 0 < days < 36_525:
-        raise InputError(f"a key can last up to 36,525 days, got {days:g}")
+        raise InputError(f"a key lasts more than 0 and less than 36,525 days, got {days:g}")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {path.absolute().parent} for {path.name}; make it first, or correct it")
     with locked(path):
         keys = load_keys(path) if path.exists() else ()
         if any(key.name == name for key in keys):
@@ -88,6 +90,7 @@ def revoke_key(path: Path, name: str) -> ApiKey:
     Raises:
         InputError: there is no such key.
     """
+    load_keys(path)  # a lock makes the folder of what it locks
     with locked(path):
         keys = load_keys(path)
         gone = next((key for key in keys if name in (key.name, key.id)), None)

@@ -10,14 +10,16 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samespace.errors import InputError, SamespaceError
 from samespace.gallery import Gallery
 from samespace.serve.limits import Limits
 
@@ -54,6 +56,21 @@ class Serving:
     hosts: tuple[str, ...] | None
     tls: tuple[Path, Path] | None
 
+    def check(self) -> None:
+        """Look whether keys, galleries and models are there; no index and no model is loaded.
+
+        Raises:
+            SamespaceError: one cannot.
+        """
+        from samespace.serve.encoders import Encoders
+        from samespace.serve.keys import load_keys
+
+        Encoders(self.models).require_named()
+        if self.keys is not None:
+            load_keys(self.keys)
+        for place in self.galleries.values():
+            Gallery.open(place).close()
+
     def open(self) -> Service:
         """Open galleries and models.
 
@@ -78,20 +95,28 @@ class Serving:
         return Service(opened, encoders=encoders, keys=keys, limits=self.limits)
 
 
-def serve(serving: Serving, listening: socket.socket, *, workers: int = 1) -> None:
+def serve(serving: Serving, listening: socket.socket, say: Callable[[], None], *, workers: int = 1) -> None:
     """Answer until SIGTERM or Ctrl-C; requests under way are finished, jobs end after the batch in hand.
 
     Of several workers each opens the galleries, whose index files they map together, and answers once it is warm. One
     that dies is started again, after a pause where it did not live long.
+
+    `say`: called once what is to be served was found in order, by one process all of it, by several all but the models.
+
+    Raises:
+        SamespaceError: a gallery, a model or the keys cannot be used.
     """
     from samespace.serve.app import answer, log_as_json
 
-    log_as_json()
     if workers == 1:
-        answer(serving.open(), listening, hosts=serving.hosts, tls=serving.tls)
+        service = serving.open()
+        say()
+        log_as_json()
+        answer(service, listening, hosts=serving.hosts, tls=serving.tls)
         return
-    # what a worker cannot open it would try for ever: refused here, before there are any
-    serving.open().close()
+    serving.check()
+    say()
+    log_as_json()
     threads = max(1, (os.cpu_count() or 1) // workers)
     # counters of all processes lie in one folder, so that each can tell their sums
     with (
@@ -105,13 +130,20 @@ class _Supervisor:
     """Keeps a number of workers alive."""
 
     def __init__(self, serving: Serving, listening: socket.socket, workers: int) -> None:
-        self._work = (serving, listening)
+        self._context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        self._opened = self._context.SimpleQueue()  # "", or why a worker could not open what it should serve
+        self._usable = False
+        self._work = (serving, listening, self._opened)
         self._processes: dict[BaseProcess, float] = {}
         self._due = [0.0] * workers
         self._pause = 0.0
 
     def run(self) -> None:
-        """Until KeyboardInterrupt; a second one ends workers at once."""
+        """Until KeyboardInterrupt; a second one ends workers at once.
+
+        Raises:
+            InputError: no worker could ever open what it should serve, and it would be tried without end.
+        """
         try:
             while True:
                 self._start()
@@ -123,8 +155,7 @@ class _Supervisor:
         now = time.monotonic()
         for due in [due for due in self._due if due <= now]:
             self._due.remove(due)
-            # spawned: a fork of a process with threads may hang
-            process = multiprocessing.get_context("spawn").Process(target=_answer, args=self._work)
+            process = self._context.Process(target=_answer, args=self._work)
             process.start()
             self._processes[process] = now
             LOG.info("worker started", extra={"worker": process.pid})
@@ -137,6 +168,11 @@ class _Supervisor:
         wait([process.sentinel for process in self._processes], timeout=None if pause is None else max(0.0, pause))
         for process in [one for one in self._processes if not one.is_alive()]:
             lived = time.monotonic() - self._processes.pop(process)
+            while not self._opened.empty():
+                why = self._opened.get()
+                self._usable = self._usable or not why
+                if not self._usable:
+                    raise InputError(why)
             mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
             self._pause = 0.0 if lived > _HEALTHY_SECONDS else min(max(1.0, 2 * self._pause), _LONGEST_PAUSE_SECONDS)
             LOG.error(
@@ -162,7 +198,7 @@ class _Supervisor:
                 process.kill()
 
 
-def _answer(serving: Serving, listening: socket.socket) -> None:
+def _answer(serving: Serving, listening: socket.socket, opened: SimpleQueue[str]) -> None:
     """What a worker does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -170,7 +206,12 @@ def _answer(serving: Serving, listening: socket.socket) -> None:
         from samespace.serve.app import answer, log_as_json
 
         log_as_json()
-        service = serving.open()
+        try:
+            service = serving.open()
+        except SamespaceError as error:
+            opened.put(str(error))
+            return
+        opened.put("")
         answer(service, listening, hosts=serving.hosts, tls=serving.tls, warm=True)
     except KeyboardInterrupt:
         # uvicorn has finished what was under way, and raises the signal again

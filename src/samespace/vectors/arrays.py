@@ -48,7 +48,8 @@ def npy_source(path: Path, names: Names, *, metadata: bool) -> Source:
     given = names.ids if names.ids is not None else beside(path)
     items = read_ids(Path(given), len(vectors), path, names) if given is not None else None
     stamp = file_stamp(path) + ("" if given is None else f"; ids {file_stamp(Path(given))}")
-    return array_source(str(path), vectors, items, stamp=stamp, metadata=metadata)
+    source = array_source(str(path), vectors, items, stamp=stamp, metadata=metadata)
+    return source if given is None else replace(source, named_by=str(given))
 
 
 def array_source(

@@ -148,7 +148,7 @@ class _Work:
 
         items = pyarrow.concat_tables([pyarrow.parquet.read_table(self.folder / part) for part in self.parts])
         if "id" in items.column_names:
-            require_unique(items.column("id"), self.source.name)
+            require_unique(items.column("id"), self.source.named_by or self.source.name)
         else:
             items = items.add_column(0, "id", pyarrow.array(np.arange(self.rows).astype(str)))
         if "row" in items.column_names and self.source.columns.id is None and items.num_columns == 2:

@@ -52,6 +52,7 @@ class Source:
         space: the space that the source declares; None where it declares none.
         declared: what the user says of the model, after the address.
         textual: whether all cells are text, so that labels are numbers only where each of them is one.
+        named_by: the file that names the items, where that is another one.
         array: all vectors, where they can be had without reading them, as a memory map.
     """
 
@@ -66,6 +67,7 @@ class Source:
     textual: bool = False
     array: Floats | None = None
     declared: Declared | None = None
+    named_by: str = ""
 
     def read(self, *, mapped: bool = False) -> tuple[Floats, pyarrow.Table]:
         """All vectors and all items, in memory; with `mapped` the vectors in a temporary file, where there is room.

@@ -97,7 +97,7 @@ def seal(
     if write_result(value, json_to):
         click.echo(f"{location}: sealed; {found.deleted:,} old vectors deleted, {found.space} serves")
         if found.freed >= 2**20:
-            click.echo(f"given back to the file system: {found.freed / 2**20:,.0f} MiB")
+            click.echo(f"given back to the file system: {found.freed / 2**20:,.1f} MiB")
         if found.advice:
             click.echo(f"note: {found.advice}")
         if found.removed:

@@ -19,7 +19,7 @@ from samespace.cli.gallery.options import (
     upgrade_options,
 )
 from samespace.cli.gallery.wording import in_commands
-from samespace.cli.output import PATH, say, write_result
+from samespace.cli.output import PATH, quiet_option, say, write_result
 
 if TYPE_CHECKING:
     from samespace.space import Score, Space
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option("--grace", is_flag=True, help="Answer queries of the present model, too, until the seal.")
 @expect_option
+@quiet_option
 @upgrade_options(
     order="Of the backfill to come.  [default: the plan's]",
     images="The items' images, for canaries.  [default: the remembered]",
@@ -62,6 +63,7 @@ def upgrade(
     score: Score | None,
     certificates: tuple[Path, ...],
     pairs: Pairs,
+    quiet: bool,
     json_to: str | None,
     **options: Any,
 ) -> None:
@@ -83,7 +85,7 @@ def upgrade(
             raise click.UsageError(
                 "--from has the model and the certificate: leave out --model, --space, --certificate."
             )
-        _from_project(location, project, json_to, options)
+        _from_project(location, project, quiet, json_to, options)
         return
     given = model_or_space(model, space_of, space_name, revision)
     if behind:
@@ -121,15 +123,15 @@ def _begin_behind(
         print_begun(found, console(), gallery.location)
 
 
-def _from_project(location: str, project: Path, json_to: str | None, options: dict[str, Any]) -> None:
+def _from_project(location: str, project: Path, quiet: bool, json_to: str | None, options: dict[str, Any]) -> None:
     from samespace.evaluate import Certificate
-    from samespace.progress import bar
+    from samespace.progress import bar, silent_bar
     from samespace.project.live import finished, open_filled, require_yes
     from samespace.report.gallery import print_switched
 
     build = finished(project)
     certificate = Certificate.load(build.certificate) if options["accept_uncertified"] else require_yes(build)
-    opened, filled = open_filled(location, build, progress=bar)
+    opened, filled = open_filled(location, build, progress=silent_bar if quiet else bar)
     with opened as gallery:
         if filled is not None and json_to != "-":
             say(f"{location}: made, with the old vectors of {filled:,} items")

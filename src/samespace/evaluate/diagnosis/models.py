@@ -65,7 +65,9 @@ def unrelated(case: Case) -> Cause | None:
         f"old ones {percent(one.old)}, and chance is {percent(case.chance(name))}."
         f"{itself}{wrong if undeclared else ''}",
         figures=figures,
-        advice="Train the new model towards the old space (method matched), or map the vectors with a bridge.",
+        advice="Train the new model towards the old space (method matched), or map the vectors with a bridge. "
+        "A model that is to stay as it is takes over without being compared: 'samespace gallery upgrade GALLERY "
+        "--behind --model DIR'.",
         commands=(
             train("runs/compatible", compatibility__old_model="runs/v1/model", compatibility__method="matched"),
             *bridge,

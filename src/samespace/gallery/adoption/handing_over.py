@@ -45,6 +45,17 @@ def hand_over(
     return release.hand_over(store, unused_for=unused_for, end_grace=end_grace, drop_index=drop_index, advance=advance)
 
 
+def after_rollback(ledger: Ledger) -> tuple[str, ...]:
+    """What to know of an application's table once a seal of it was cut off and rolled back, a sentence each."""
+    if _in_collection(ledger, False):
+        return ()
+    from samespace.gallery.adoption.release import indexes_to_make
+
+    with ledger.read() as reader:
+        lost = indexes_to_make(reader)
+    return tuple(f"a seal that was cut off dropped an index on these vectors; make it again: {sql}" for sql in lost)
+
+
 def _in_collection(ledger: Ledger, drop_index: bool) -> bool:
     """Whether the vectors lie in a collection of Qdrant, whose ledger lies in a folder, rather than in a table."""
     if not isinstance(ledger.engine, SqliteEngine):

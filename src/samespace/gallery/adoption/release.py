@@ -189,6 +189,11 @@ def plan_release(store: AdoptedStore, *, drop_index: bool = False) -> Release:
     return release
 
 
+def indexes_to_make(reader: LedgerReader) -> list[str]:
+    """SQL of the indexes on the old vectors that a seal dropped before it was cut off."""
+    return [one["old"] for one in json.loads(reader.meta(_DROPPED) or "[]")]
+
+
 def hand_over(
     store: AdoptedStore,
     *,

@@ -104,7 +104,7 @@ def open_source_of(ledger: Ledger, index: str | None = None, key: str | None = N
     if not named:
         raise GalleryError(
             f"{ledger.location} was made with an index at {made_with}; if that is right, name it: set "
-            f"{NAMED_VARIABLE}={made_with}, or give index to Gallery.open"
+            f"{NAMED_VARIABLE}={made_with}, which workers in other processes see as well, or give index to Gallery.open"
         )
     _require_address(named)
     return INDEXES[named.partition("://")[0]].open(ledger, named, key)
@@ -115,7 +115,8 @@ def _adopted_collection(ledger: Ledger, adopted: AdoptedCollection, index: str |
     if not named:
         raise GalleryError(
             f"{ledger.location} serves the collection {adopted.collection} at {adopted.address}; if that is right, "
-            f"name it: set {NAMED_VARIABLE}={adopted.address}, or give index to Gallery.open"
+            f"name it: set {NAMED_VARIABLE}={adopted.address}, which workers in other processes see as well, or give "
+            "index to Gallery.open"
         )
     if not named.startswith(QDRANT_FOLDER):
         _require_address(named)

@@ -68,7 +68,7 @@ class Ledger:
                 writer.put_meta("gallery", uuid.uuid4().hex)
                 writer.put_meta("settings", json.dumps(dict(settings)))
                 writer.add_space(space, model, score)
-                writer.note("create", actor="create", space=space.id)
+                writer.note("create", space=space.id)
         except BaseException:
             engine.discard()
             raise

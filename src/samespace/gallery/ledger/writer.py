@@ -252,7 +252,8 @@ class LedgerWriter(WorkQueue):
                 [numbers[0], numbers[-1]],
             )
             # killed before it ends, a seal leaves this behind, and no row number that was kept before counts
-            self.put_mark(ROWS_DELETED, str(UNENDED))
+            if self.rows_deleted() != UNENDED:
+                self.put_mark(ROWS_DELETED, str(UNENDED))
         return numbers
 
     def note_rows_deleted(self) -> None:
@@ -301,11 +302,11 @@ class LedgerWriter(WorkQueue):
             self.strike(generation, over)
         return Completed(**counts)
 
-    def note(self, action: str, *, actor: str | None = None, **detail: Any) -> None:
-        """Append to the audit trail; who did it is the user of this process, unless it is given."""
+    def note(self, action: str, **detail: Any) -> None:
+        """Append to the audit trail; who did it is the user of this process."""
         self.session.run(
             "INSERT INTO audit (at, actor, action, detail) VALUES (?, ?, ?, ?)",
-            [time.time(), actor or _user(), action, json.dumps(detail)],
+            [time.time(), _user(), action, json.dumps(detail)],
         )
 
     def _note_longest(self, generation: int, vectors: Vectors) -> None:

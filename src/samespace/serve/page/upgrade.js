@@ -184,5 +184,5 @@ function sides(status) {
 
 function history(status) {
   if (!status.audit.length) return h("p", {}, "Nothing yet.");
-  return h("ul", {}, status.audit.map((line) => h("li", { "data-key": `at ${line.at}` }, `${moment(line.at)}: ${line.action}, by ${line.actor}`)));
+  return h("ul", {}, status.audit.map((line) => h("li", { "data-key": `at ${line.at}` }, `${moment(line.at)}: ${line.action}${line.actor === line.action ? "" : `, by ${line.actor}`}`)));
 }
