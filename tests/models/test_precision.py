@@ -94,7 +94,9 @@ def test_a_gallery_takes_vectors_of_one_precision(model, images, tmp_path):
     model.save(tmp_path / "model")
     gallery = Gallery.create(tmp_path / "g", other.space, model=tmp_path / "model", images=SOURCE)
     gallery.add(other.subset(np.arange(50)))
-    with pytest.raises(SpaceError, match=r"made in fp32, those of space .* in bf16; embed with --precision bf16"):
+    with pytest.raises(
+        SpaceError, match=r"made in fp32, those of space .* in bf16; embed them with the precision bf16"
+    ):
         gallery.add(exact)
     gallery.add_images()
     assert gallery.status().items == 100

@@ -104,7 +104,8 @@ def _assembled(folder: SegmentFolder, entry: dict[str, Any]) -> Any:
     """The index with its vectors mapped; None where their file is not of the size or with the head that was written."""
     faiss, name, about = faiss_module(), str(entry["name"]), entry["vectors"]
     path = _vectors(folder, name)
-    if path.stat().st_size != about["bytes"] or _checksum(path, int(about["head"])) != about["head_crc"]:
+    size, head = path.stat().st_size, int(about["head"])
+    if size != about["bytes"] or not 0 <= head <= size or _checksum(path, head) != about["head_crc"]:
         return None
     index = faiss.read_index(str(_links(folder, name)))
     # versions before 1.11 cannot map, and read
