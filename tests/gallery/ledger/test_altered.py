@@ -43,6 +43,8 @@ SQLITE_ONLY = [
     "UPDATE clock SET next_vector = 1.5",
     "UPDATE clock SET next_vector = 'x'",
     "UPDATE work_range SET last = 'x'",
+    "UPDATE work_range SET last = 9e999",
+    "UPDATE work_range SET owner = x'00ff'",
     "UPDATE upgrade SET started = 'x'",
     "UPDATE space SET description = replace(hex(zeroblob(50000)), '00', '[')",
 ]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 
-from samespace.errors import GalleryError, SamespaceError
+from samespace.errors import GalleryError
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.state import (
     Ints,
@@ -23,7 +22,7 @@ from samespace.gallery.ledger.state import (
     UpgradeState,
     Vectors,
 )
-from samespace.gallery.ledger.transaction import ALTERED, Engine, Session, column, listing, none, parts_of
+from samespace.gallery.ledger.transaction import Engine, Session, column, listing, none, parts_of
 from samespace.gallery.ledger.work_reader import WorkReader
 from samespace.gallery.serving import has_vector_sql, served_sql
 from samespace.metrics.calibration import Calibration
@@ -80,20 +79,6 @@ class LedgerReader(WorkReader):
             if any(upgrade.old >= upgrade.new for upgrade in state.upgrades):
                 raise ValueError("an upgrade to an earlier space")
         return state
-
-    @contextmanager
-    def _as_written(self, what: str) -> Iterator[None]:
-        """Raises GalleryError: a value is none that a gallery writes."""
-        try:
-            yield
-        except SamespaceError:
-            raise
-        except ALTERED as error:
-            reason = " ".join(f"{type(error).__name__} {error}".split())[:80]
-            raise GalleryError(
-                f"{self.engine.location}: {what} cannot be read ({reason}): the database is damaged or was altered; "
-                "restore it from a backup"
-            ) from error
 
     def _clock(self, columns: str) -> tuple[int, ...]:
         rows = self.session.all(f"SELECT {columns} FROM clock")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from samespace.errors import GalleryError
+from samespace.errors import GalleryError, SamespaceError
 from samespace.gallery.ledger.state import Ints
 
 if TYPE_CHECKING:
@@ -41,6 +42,20 @@ class Transaction:
         """Execute a statement that holds `IN (LISTED)`; see `all_listed`."""
         for part in parts_of(listed):
             self.session.run(listing(sql, part), [*before, *part])
+
+    @contextmanager
+    def _as_written(self, what: str) -> Iterator[None]:
+        """Raises GalleryError: a value is none that a gallery writes."""
+        try:
+            yield
+        except SamespaceError:
+            raise
+        except ALTERED as error:
+            reason = " ".join(f"{type(error).__name__} {error}".split())[:80]
+            raise GalleryError(
+                f"{self.engine.location}: {what} cannot be read ({reason}): the database is damaged or was altered; "
+                "restore it from a backup"
+            ) from error
 
 
 def parts_of(values: Sequence[Any] | Ints) -> list[list[Any]]:

@@ -21,7 +21,8 @@ class WorkReader(Transaction):
             "(SELECT COUNT(*) FROM work_failed WHERE space = ?) FROM work_range WHERE space = ?",
             [now, generation, generation],
         )[0]
-        return Work(*(int(value or 0) for value in row))
+        with self._as_written("a work list"):
+            return Work(*(int(value or 0) for value in row))
 
     def listed(self, generation: int) -> Ints:
         """Numbers of the items on the work list of a space, failed ones included, ascending."""
@@ -39,7 +40,11 @@ class WorkReader(Transaction):
     def owners(self, generation: int) -> list[str]:
         """Workers that hold claims on the work list of a space."""
         sql = "SELECT DISTINCT owner FROM work_range WHERE space = ? AND owner IS NOT NULL ORDER BY owner"
-        return [row[0] for row in self.session.all(sql, [generation])]
+        owners = [row[0] for row in self.session.all(sql, [generation])]
+        with self._as_written("a work list"):
+            if not all(isinstance(owner, str) for owner in owners):
+                raise ValueError("an owner that is no text")
+        return owners
 
     def failures(self, generation: int, limit: int) -> list[tuple[str, str]]:
         """Ids and reasons of items that could not be embedded for a space."""
