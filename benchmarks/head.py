@@ -144,7 +144,7 @@ def main() -> None:
     for name, run in sides.items():
         loss, gradient = run()
         if name != BESIDE:
-            torch.testing.assert_close(loss, first, rtol=1e-4, atol=0)
+            torch.testing.assert_close(loss, first, rtol=1e-3, atol=0)
             assert (gradient - expected).norm() <= 1e-3 * expected.norm(), name
     clock = CLOCKS[args.clock]
     times: dict[str, list[float]] = {name: [] for name in sides}

@@ -148,7 +148,7 @@ def _to_gradient(
             change(value[columns])
     with_margin, slope = lowered(plain.masked_fill(~here, 0), kind)
     own, target = torch.where(here, with_margin, plain), with_margin.masked_fill(~here, 0)
-    top, normalizer = torch.zeros_like(own), torch.empty_like(own)
+    top, normalizer, likely = torch.zeros_like(own), torch.empty_like(own), torch.empty_like(own)
     small = offset is None and _fit_exp(kind, logits.shape[1])
     width = logits.shape[1] if kind.share is None else kind.share.most
     step = max(1, BLOCK // width) if logits.device.type == "cpu" else len(logits)
@@ -166,14 +166,18 @@ def _to_gradient(
                 kind.share.maximum(top[rows])
             block.sub_(top[rows, None])
         torch.sum(block.exp_(), dim=1, out=normalizer[rows])
+        likely[rows] = block.gather(1, columns[rows, None])[:, 0]
         if inverse is not None:
             block.mul_(inverse)
+    likely_own = likely.masked_fill(~here, 0)
     if kind.share is not None:
-        kind.share.sum(normalizer, target)
-    likely = (own - top).exp_()
+        kind.share.sum(normalizer, target, likely_own)
     by_own = torch.where(here, (likely - normalizer) * slope, likely)
     logits.scatter_(1, columns[:, None], (by_own if inverse is None else by_own * inverse[columns])[:, None])
-    return normalizer.log() + top - target, normalizer
+    # where the own class is likely the loss is a small difference of large logits, but not of what exp made of them
+    sure = normalizer < 2 * likely_own
+    losses = torch.where(sure, normalizer / likely_own, normalizer).log_() + (top - target).masked_fill_(sure, 0)
+    return losses, normalizer
 
 
 def _fit_exp(kind: Softmax, classes: int) -> bool:
