@@ -47,7 +47,6 @@ class World:
 METHODS: dict[str, dict[str, Any]] = {
     "matched": {},
     "unibct-mean": {"method": "unibct-mean"},
-    "unibct-refined": {"method": "unibct-refined"},
 }
 WORLDS = {
     "strong": World(
@@ -69,7 +68,6 @@ WORLDS = {
         },
     ),
     "weak": World(0.6, "extended-class", 8, 9, METHODS),
-    "weak, open-class": World(0.6, "open-class", 8, 13, METHODS),
 }
 
 

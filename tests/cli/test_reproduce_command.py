@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samespace.cli.main import run
-from samespace.studies import shipped
+from samespace.studies import Plan, beyond, load_settings, shipped
 
 GLYPHS = "glyphs:classes=12,images=4,size=16"
 
@@ -57,6 +57,13 @@ def test_rows_choose_a_part_of_the_tables_with_the_models_it_needs(tmp_path, mon
             (folder / file).write_text("{}")
     assert run([*command, "--row", "open-data", "--row", "identical-data", "--seed", "0", "--seed", "1"]) == 0
     assert "22 trainings in all, of which 2 are there" in capsys.readouterr().out
+    assert run(["reproduce", "beyond", "--settings", "glyphs-strong", "--table", "4", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "16 models and 29 comparisons" in shown
+    plan = Plan(beyond(), load_settings("glyphs-strong"), "glyphs", Path("out"), (0,))
+    tied = plan.recipe(beyond().model("every-100"), 0).compatibility
+    names = [Path(str(one)).parent.name for one in (tied.old_model, *(old.old_model for old in tied.earlier))]
+    assert names == ["every-80", "every-60", "chain-40", "chain-20"]
 
 
 @pytest.mark.parametrize(

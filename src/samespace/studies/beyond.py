@@ -24,6 +24,12 @@ _TERMS: dict[str, tuple[str, dict[str, object], str]] = {
 }
 _REGRESSION_WEIGHTS = (0.5, 2.0, 10.0, 30.0)
 _CHAIN = (0.2, 0.4, 0.6, 0.8, 1.0)
+# kind: (method, what a table calls it, the first model of the chain that is its own)
+_CHAINS: dict[str, tuple[str, str, int]] = {
+    "chain": ("matched", "matched", 1),
+    "every": ("matched", "matched, tied to every earlier model", 2),
+    "bct": ("bct", "BCT", 1),
+}
 
 
 def beyond() -> Study:
@@ -126,25 +132,33 @@ def _chain_models() -> list[Model]:
     for number, share in enumerate(_CHAIN[1:], start=1):
         data = Share("classes", share) if share < 1 else Share()
         models.append(Model(_chain_name("alone", share), data, generation=number))
-        for kind, method in (("chain", "matched"), ("bct", "bct")):
-            before = _chain_name(kind if number > 1 else "chain", _CHAIN[number - 1])
-            models.append(Model(_chain_name(kind, share), data, method, before, generation=number))
+        for kind, (method, _, first) in _CHAINS.items():
+            if number < first:
+                continue
+            before, *earlier = (_link(kind, place) for place in reversed(range(number)))
+            tied = tuple(earlier) if kind == "every" else ()
+            models.append(Model(_chain_name(kind, share), data, method, before, generation=number, earlier=tied))
     return models
+
+
+def _link(kind: str, place: int) -> str:
+    """The model at a place of a chain; the first ones are shared with the chain of matched."""
+    return _chain_name(kind if place >= _CHAINS[kind][2] else "chain", _CHAIN[place])
 
 
 def _chain() -> Table:
     columns = [Column("cross test", name, name, test="cross") for name in METRICS]
     rows = []
     for number, share in enumerate(_CHAIN[1:], start=1):
-        for kind, words in (("chain", "matched"), ("bct", "BCT")):
-            for earlier in _CHAIN[:number]:
-                before = _chain_name(kind if earlier > _CHAIN[0] else "chain", earlier)
+        for kind, (_, words, first) in _CHAINS.items():
+            for place, earlier in enumerate(_CHAIN[:number] if number >= first else ()):
+                before = _link(kind, place)
                 pair = Pair(_chain_name(kind, share), before, _chain_name("alone", share))
                 labels = (words, f"{share:.0%}".replace("%", " %"), f"{earlier:.0%}".replace("%", " %"))
                 rows.append(Row(labels, pair, "cross", short=f"{kind} {share:.0%} on {earlier:.0%}"))
     return Table(
         name="4",
-        title="A chain of five models, each trained against the one before: queries of each on every earlier gallery",
+        title="A chain of five models, each tied to the one before or to all: queries of each on every earlier gallery",
         headers=("Method", "Queries by the model of", "Gallery by the model of"),
         columns=tuple(columns),
         rows=tuple(rows),

@@ -70,9 +70,10 @@ class Plan:
     def recipe(self, model: Model, seed: int) -> Recipe:
         """The recipe of one model."""
         # absolute, so that a call from another folder carries on with what this one left half done
-        old = None if model.old is None else (self.model_folder(model.old, seed) / "model").absolute()
+        tied_to = [(self.model_folder(name, seed) / "model").absolute() for name in model.tied_to]
+        old, earlier = (tied_to[0], tied_to[1:]) if tied_to else (None, [])
         source = str(Path(self.source).absolute()) if Path(self.source).exists() else self.source
-        return self.settings.recipe_of(self.study, model, source=source, seed=seed, old=old)
+        return self.settings.recipe_of(self.study, model, source=source, seed=seed, old=old, earlier=earlier)
 
     def metrics(self) -> list[str]:
         """What is measured: the paper's metrics, or what stands in their place; searches before verifications."""
@@ -107,7 +108,7 @@ def jobs(plan: Plan, source: ImageSource) -> list[Job]:
         for model in plan.shown.needed():
             epochs = plan.recipe(model, seed).optim.epochs
             cost = epochs * len(training_rows(source, kept, model.data, seed))
-            todo.append(Job("train", model.name, seed, (model.old,) if model.old else (), cost))
+            todo.append(Job("train", model.name, seed, model.tied_to, cost))
         for pair in plan.shown.pairs():
             needs = tuple(dict.fromkeys((pair.new, pair.old, pair.paragon)))
             todo.append(Job("check", pair.key, seed, needs, len(source)))

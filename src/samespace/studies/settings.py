@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -119,7 +119,16 @@ class Settings:
         """The metric measured for one of the paper's; None where it is not."""
         return self.metrics.get(published, published)
 
-    def recipe_of(self, study: Study, model: Model, *, source: str, seed: int, old: Path | None) -> Recipe:
+    def recipe_of(
+        self,
+        study: Study,
+        model: Model,
+        *,
+        source: str,
+        seed: int,
+        old: Path | None,
+        earlier: Sequence[Path] = (),
+    ) -> Recipe:
         """The recipe of one model of a study.
 
         Args:
@@ -128,6 +137,7 @@ class Settings:
             source: the training images, for the record.
             seed: of this run of the study.
             old: folder of the old model, where the model has one.
+            earlier: folders of those before it, to which the model is tied as well.
 
         Raises:
             InputError: the settings lack a variant that the study asks for, or the recipe is not legal.
@@ -143,6 +153,7 @@ class Settings:
                 **model.compatibility,
                 "method": model.method,
                 "old_model": str(old),
+                "earlier": [{"old_model": str(folder)} for folder in earlier],
             }
         for variant in model.variants:
             if variant not in self.variants:

@@ -45,6 +45,7 @@ class Model:
             generation start from the same weights where their networks agree; those of two must not, since equal
             starts are half way to compatible.
         compatibility: keys of its recipe's compatibility section.
+        earlier: names of models before the old one, to which it is tied as well, the latest first.
     """
 
     name: str
@@ -54,6 +55,12 @@ class Model:
     variants: tuple[str, ...] = ()
     generation: int = 1
     compatibility: Mapping[str, Any] = field(default_factory=dict)
+    earlier: tuple[str, ...] = ()
+
+    @property
+    def tied_to(self) -> tuple[str, ...]:
+        """Every model that it is trained against."""
+        return ((self.old,) if self.old else ()) + self.earlier
 
 
 @dataclass(frozen=True)
@@ -194,8 +201,8 @@ class Study:
         """The models that its comparisons need, old ones before their successors."""
         names = {name for pair in self.pairs() for name in (pair.new, pair.old, pair.paragon)}
         for model in reversed(self.models):
-            if model.name in names and model.old:
-                names.add(model.old)
+            if model.name in names:
+                names.update(model.tied_to)
         return [model for model in self.models if model.name in names]
 
     def metrics(self) -> list[str]:
