@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from samespace.metrics._arrays import Floats
 from samespace.scoring.blocks import ModelPairs
@@ -27,7 +28,9 @@ from samespace.scoring.tiles.tally import Listed, Reading, Tally
 from samespace.scoring.tiles.tile import Tile, Vectors, exact_pairs
 from samespace.threads import in_order, threads
 
-_TILE_QUERIES, _TILE_ITEMS = 128, 4096
+_TILE_QUERIES, _TILE_ITEMS = 256, 4096
+# where more lines than these are sorted, exactly, all are
+_MOSTLY = 0.7
 _PASS_BYTES = 1 << 28
 
 Progress = Callable[[int], None]
@@ -138,7 +141,9 @@ class _Pass:
         """Read all tiles."""
         count = self._rows.stop - self._rows.start
         tiles = -(-len(next(iter(self._pairs.values()))[1]) // _TILE_ITEMS) * -(-count // _TILE_QUERIES)
-        with ThreadPoolExecutor(threads(), "samespace-tiles") as pool:
+        # each thread makes its own products; threads within a product would wait for each other
+        alone = threadpool_limits(1, user_api="blas")
+        with alone, ThreadPoolExecutor(threads(), "samespace-tiles") as pool:
             for number, (rows, first, readings, fewer) in enumerate(
                 in_order(self._read, self._tiles(), pool, threads())
             ):
@@ -161,7 +166,13 @@ class _Pass:
         rows, first, items = task
         listed = self._listed(rows, first, len(next(iter(items.values()))))
         tiles = {
-            name: Tile(self._queries[name].part(rows), items[id(gallery)], gallery.score, self._longest[id(gallery)])
+            name: Tile(
+                self._queries[name].part(rows),
+                items[id(gallery)],
+                gallery.score,
+                self._longest[id(gallery)],
+                exactly=bool(self.tallies[name].levels.sorted[rows].mean() > _MOSTLY),
+            )
             for name, (_, gallery) in self._pairs.items()
         }
         fewer: Counts = 0, 0

@@ -41,29 +41,35 @@ class Tile:
     """Scores of some queries (q, D) with some gallery items (g, D).
 
     Attributes:
-        singles: (q, g) float32, within `single_error` of the exact scores; the caller's to use up.
+        singles: (q, g) float32, within `single_error` of the exact scores, or these themselves where the tile was made
+            `exactly`; the caller's to use up.
     """
 
-    def __init__(self, queries: Vectors, gallery: Vectors, score: Score, longest: float | None) -> None:
+    def __init__(
+        self, queries: Vectors, gallery: Vectors, score: Score, longest: float | None, *, exactly: bool = False
+    ) -> None:
         self._queries, self._gallery = queries, gallery
         self._score, self._longest = score, longest
-        self.singles = single_table(queries.singles, gallery.singles, score)
+        self.exactly = exactly
+        self.singles = self._table.copy() if exactly else single_table(queries.singles, gallery.singles, score)
 
     def exact(self, query: Ints, item: Ints) -> Floats:
         """The scores of listed pairs, (P,) float32, as `score_blocks` gives them."""
-        whole = "_table" in self.__dict__
-        if whole or len(query) * _ALONE > self.singles.size:
+        if self.exactly or len(query) * _ALONE > self.singles.size:
             return np.asarray(self._table[query, item])
         return exact_pairs(self._queries.exact, self._gallery.exact, query, item, self._score, self._longest)
 
     def exact_rows(self, rows: Ints) -> Floats:
         """All scores of some of the queries, (r, g) float32; the caller's to use up."""
+        if self.exactly:
+            return self._table[rows]
         table = score_table(self._queries.exact[rows], self._gallery.exact, self._score, longest=self._longest)
         return np.asarray(table.astype(np.float32))
 
     @cached_property
     def _table(self) -> Floats:
-        return self.exact_rows(np.arange(len(self._queries)))
+        table = score_table(self._queries.exact, self._gallery.exact, self._score, longest=self._longest)
+        return np.asarray(table.astype(np.float32))
 
 
 def exact_pairs(
