@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from samespace import prototypes
 from samespace.errors import InputError
@@ -326,3 +327,27 @@ def test_no_weight_or_centre_carries_a_graph() -> None:
     results += [prototypes.refined(features, labels, 2, guide=guide)]
     results += [prototypes.effective_sample_size(leaf, labels, 2)]
     assert [result.requires_grad for result in results] == [False] * 4
+
+
+def test_one_elimination_for_each_size_is_what_the_iteration_gives() -> None:
+    """What a GPU does, here on the CPU; nothing of a size is asked of the device: meta tensors have no answers."""
+    torch.manual_seed(0)
+    labels = torch.randint(0, 30, (200,))
+    guide = torch.randn(200, 8)
+    capped = refinement._Settings(0.9, 0.05, 0.8)
+    expected = refinement.refined_weights(labels, 30, guide=guide, similarity_cap=0.8)
+    for chosen, size in refinement._batches(labels, 30, 8):
+        block = guide[chosen].view(-1, size, 8)
+        solved, lengths = refinement._solve_at_once(block, capped)
+        torch.testing.assert_close(solved.flatten().float(), expected[chosen], rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(lengths, torch.linalg.vector_norm(block, dim=-1))
+        with MetaOnly():
+            refinement._solve_at_once(block.to("meta"), capped)
+
+
+class MetaOnly(TorchDispatchMode):
+    """Refuses what would make the host wait for a device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.overloadpacket.__name__ not in ("_local_scalar_dense", "nonzero", "item", "is_nonzero"), func
+        return func(*args, **(kwargs or {}))

@@ -155,16 +155,20 @@ def refined_weights(
     check_vectors(guide, "guide")
     device = device_of(guide)
     checked = check_labels(labels, num_classes, len(guide)).to(device)
-    weights = torch.empty(len(guide), device=device)
+    weights, lengths = (torch.ones(len(guide), device=device) for _ in range(2))
     with torch.autocast(device.type, enabled=False):
         for rows, size in _batches(checked, num_classes, guide.shape[1]):
             block = take(guide, rows)
             if size > DIRECT_LIMIT:
                 solved = _solve_large(block, settings, rows)[None]
-            else:
+            elif device.type == "cpu":
                 solved = _solve_batch(block.view(-1, size, block.shape[1]), settings, rows)
+            else:
+                solved, of_rows = _solve_at_once(block.view(-1, size, block.shape[1]), settings)
+                lengths[rows] = of_rows.flatten().float()
             # what the iteration left out or rounded away is shared out: weights sum to one exactly
             weights[rows] = (solved / solved.sum(1, keepdim=True)).flatten().float()
+    refuse_unusable(lengths, slice(0, len(guide)), "guide")
     return weights
 
 
@@ -227,18 +231,26 @@ def _batches(labels: Tensor, num_classes: int, dim: int) -> Iterator[tuple[slice
     are a slice, which is read without a copy.
     """
     counts = class_counts(labels, num_classes)
-    starts = counts.cumsum(0) - counts
+    by_size = counts.sort(stable=True).indices
+    starts = (counts.cumsum(0) - counts)[by_size]
+    sizes, classes = (found.tolist() for found in torch.unique_consecutive(counts[by_size], return_counts=True))
     in_place = bool((labels[1:] >= labels[:-1]).all())
     order = None if in_place else labels.sort(stable=True).indices
-    for size in torch.unique(counts[counts > 0]).tolist():
-        first = starts[counts == size]
-        alone = size > DIRECT_LIMIT
-        for batch in torch.split(first, 1 if alone else fitting(4 * size * dim + 24 * size**2)):
-            begin, end = int(batch[0]), int(batch[-1]) + size
-            if in_place and end - begin == len(batch) * size:
+    # on the host, so that between here and the last batch nothing is asked of a device
+    begins = starts.cpu()
+    done = 0
+    for size, count in zip(sizes, classes, strict=True):
+        part, done = range(done, done + count), done + count
+        if size == 0:
+            continue
+        step = 1 if size > DIRECT_LIMIT else fitting(4 * size * dim + 24 * size**2)
+        for first in part[::step]:
+            last = min(first + step, done)
+            begin, end = int(begins[first]), int(begins[last - 1]) + size
+            if in_place and end - begin == (last - first) * size:
                 yield slice(begin, end), size
             else:
-                positions = (batch[:, None] + torch.arange(size, device=labels.device)).flatten()
+                positions = (starts[first:last, None] + torch.arange(size, device=labels.device)).flatten()
                 yield positions if order is None else order[positions], size
 
 
@@ -255,16 +267,12 @@ def _solve_batch(guide: Tensor, settings: _Settings, rows: slice | Tensor) -> Te
 
     Most classes mix within a few steps of w ← λE'w + (1 - λ)/m; those that do not are solved by elimination.
     """
-    guide = guide.to(settings.dtype)
-    gram = guide @ guide.mT
-    lengths = gram.diagonal(dim1=-2, dim2=-1).sqrt()
+    gram, lengths = _gram(guide, settings)
     refuse_unusable(lengths, rows, "guide")
     size = guide.shape[1]
     if size == 1:
         return torch.ones_like(lengths, dtype=torch.float64)
-    inverse = lengths.reciprocal()
-    scores = gram.mul_((inverse / settings.temperature)[:, :, None]).mul_(inverse[:, None, :])
-    transitions = _transitions(scores, settings)
+    transitions = _of_gram(gram, lengths, settings)
     start = transitions.new_full((len(transitions), 1, size), 1 / size)
     change = settings.damping * (start @ transitions - start)
     weights = start.double() + change
@@ -279,12 +287,39 @@ def _solve_batch(guide: Tensor, settings: _Settings, rows: slice | Tensor) -> Te
     return weights[:, 0]
 
 
+def _solve_at_once(guide: Tensor, settings: _Settings) -> tuple[Tensor, Tensor]:
+    """Weights of n classes of m samples each, by one elimination: (n, m, D) to (n, m) float64, and lengths (n, m).
+
+    Nothing here waits for the device, which a look at how far an iteration is would; lengths are for a check later.
+    """
+    gram, lengths = _gram(guide, settings)
+    if guide.shape[1] == 1:
+        return torch.ones_like(lengths, dtype=torch.float64), lengths
+    return _eliminate(_of_gram(gram, lengths, settings), settings.damping), lengths
+
+
+def _gram(guide: Tensor, settings: _Settings) -> tuple[Tensor, Tensor]:
+    """Products of the samples of each class (n, m, m), and their lengths (n, m)."""
+    guide = guide.to(settings.dtype)
+    gram = guide @ guide.mT
+    return gram, gram.diagonal(dim1=-2, dim2=-1).sqrt()
+
+
+def _of_gram(gram: Tensor, lengths: Tensor, settings: _Settings) -> Tensor:
+    """The transitions of each class, from its products, which are overwritten."""
+    inverse = lengths.reciprocal()
+    scores = gram.mul_((inverse / settings.temperature)[:, :, None]).mul_(inverse[:, None, :])
+    return _transitions(scores, settings)
+
+
 def _eliminate(transitions: Tensor, damping: float) -> Tensor:
     """Solve (I - λE') w = (1 - λ)/m · 1 for n classes: (n, m, m) to (n, m) float64."""
     size = transitions.shape[1]
     system = transitions.mT.double().mul_(-damping)
     system.diagonal(dim1=-2, dim2=-1).add_(1)
-    weights: Tensor = torch.linalg.solve(system, system.new_full((len(system), size), (1 - damping) / size))
+    right = system.new_full((len(system), size, 1), (1 - damping) / size)
+    # the system is regular whatever the samples; `solve` would wait for the device to tell
+    weights: Tensor = torch.linalg.solve_ex(system, right).result[:, :, 0]
     return weights
 
 
