@@ -46,6 +46,8 @@ def main() -> None:
         service = ServiceProcess(str(folder / "shop"), "--workers", str(options.workers), log=folder / "log")
         try:
             service.wait()
+            while (folder / "log").read_bytes().count(b'"message": "ready"') < options.workers:
+                time.sleep(0.1)
             clients = Clients(world, [service.port], options.clients)
             clients.models = [number % 2 for number in range(options.clients)]
             others = Others(world, service.port)
@@ -61,7 +63,7 @@ def main() -> None:
         values = " | ".join(f"{row[key]:.1f}" for key in ("first", "last", "largest"))
         print(f"| {row['process']} | {values} | {row['slope']:+.3f} |")
     if options.json:
-        options.json.write_text(json.dumps({**vars(options), "rows": rows, "samples": samples}, indent=2, default=str))
+        options.json.write_text(json.dumps({**vars(options), "table": rows, "samples": samples}, indent=2, default=str))
     if options.plot:
         _draw(samples, options.plot)
     for fault in [*asked.faults[:10], *others.faults[:10]]:

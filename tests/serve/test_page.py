@@ -201,7 +201,7 @@ def test_a_backfill_is_watched_paused_and_stopped(at: Open, service: Running, mo
     expect(
         page.get_by_text(re.compile(r"The service fills the gallery, begun at .*: \d+ items so far"))
     ).to_be_visible()
-    expect(page.get_by_text(re.compile(r"items/s, .* left"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"items?/s, .* left"))).to_be_visible()
     button(page, "Pause all workers").click()
     expect(page.locator(".lead")).to_contain_text("The backfill is paused at")
     assert gallery.status().upgrade.paused  # type: ignore[union-attr]

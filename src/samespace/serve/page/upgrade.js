@@ -41,7 +41,8 @@ function step(state, name, number, behind) {
   const done = found?.done ?? isDone(status, name);
   const allowed = Boolean(found?.allowed);
   const title = name === "upgrade" && behind ? TITLES.begin : TITLES[name];
-  const mark = done ? ["done", "✓ done"] : found?.optional ? ["later", "optional"] : allowed ? ["now", "possible now"] : ["later", "not yet"];
+  const running = name === "backfill" && (state.jobs.some((job) => job.ended === null) || status.workers.length > 0);
+  const mark = running ? ["now", "under way"] : done ? ["done", "✓ done"] : found?.optional ? ["later", "optional"] : allowed ? ["now", "possible now"] : ["later", "not yet"];
   const why = done && name !== "backfill" ? "" : (found?.why ?? LATER[name]);
   return h("li", { "data-key": name, class: mark[0], "aria-labelledby": `step-${name}` },
     h("h3", { id: `step-${name}` }, `${number}. ${title} `, h("span", { class: `badge ${mark[0]}` }, mark[1])),
@@ -87,7 +88,7 @@ function planned(status, plan) {
     ["To embed", `${count(plan.to_embed)} of ${counted(plan.items, "item")}`],
     ["Time", plan.seconds === null ? "not measured" : `${duration(plan.seconds)} at ${count(Math.round(plan.rate))} items/s, one worker`],
     ["New vectors", size(plan.bytes)],
-    ["Order of the items", plan.order],
+    ["Order", plan.order],
   ];
   const names = (text) => status.spaces.reduce((told, one) => told.replaceAll(one.space.id, named(one.space, status.spaces)), text);
   const missing = status.upgrade.state === "planned" ? plan.missing.map(names) : [];
@@ -145,7 +146,7 @@ const JOBS = {
 
 function progress(status, job) {
   const done = Math.floor(1000 * status.backfilled) / 10;
-  const rate = status.rate === null ? (job ? "measuring the rate" : "no worker is running") : `${count(Math.round(status.rate))} items/s`;
+  const rate = status.rate === null ? (job ? "measuring the rate" : "no worker is running") : `${counted(Math.round(status.rate), "item")}/s`;
   const left = status.seconds_left ? `, ${duration(status.seconds_left)} left` : "";
   const failed = status.work.failed ? `, ${counted(status.work.failed, "item")} could not be embedded` : "";
   return h("div", { class: "progress" },
