@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from samespace.gallery.doctor import examine
-from samespace.gallery.index import compaction
+from samespace.gallery.index import compaction, hnsw
 from samespace.gallery.index.graph_files import load_graph
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.search.search import search
@@ -44,8 +44,8 @@ def test_vectors_of_a_graph_are_mapped_and_a_graph_that_grows_is_not(made: Made,
     source = opened(made, tmp_path)
     files = mapped(source)
     assert len(files) == 2
-    # half precision
-    assert sorted(file.stat().st_size // 2 // 100 for file in files) == [750 * 32 // 100, 1500 * 16 // 100]
+    # one byte a dimension, and the range of each
+    assert sorted(file.stat().st_size // 1000 for file in files) == [750 * 32 // 1000, 1500 * 16 // 1000]
     before = as_rows(search(source, QUERIES, made.spaces[2]))
     made.backfill(2, sorted(set(made.vectors[1]) - set(made.vectors[2]))[:400], made_vectors(400, 32, seed=5))
     source.maintain()
@@ -99,3 +99,40 @@ def test_a_graph_of_one_file_as_earlier_versions_wrote_it_is_read(made: Made, tm
     assert loaded.file is None
     some = QUERIES[:5]
     assert (loaded.index.search(some, 10)[1] == graph.index.search(some, 10)[1]).all()
+
+
+def test_a_graph_in_half_precision_as_earlier_versions_made_it_is_read_and_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(dim: int, score: str, sample: np.ndarray) -> object:
+        return faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, 16, faiss.METRIC_INNER_PRODUCT)
+
+    monkeypatch.setattr(compaction, "FLUSH", 200)
+    made = half_way(tmp_path, count=1500)
+    with monkeypatch.context() as patch:
+        patch.setattr(hnsw, "_empty_index", half)
+        opened(made, tmp_path).maintain()
+    source = opened(made, tmp_path)
+    made.backfill(2, sorted(set(made.vectors[1]) - set(made.vectors[2]))[:400], made_vectors(400, 32, seed=5))
+    source.maintain()
+    graph = source.state().vectors[2].graph
+    assert graph is not None
+    assert len(graph.numbers) == 1150
+    assert faiss.downcast_index(graph.index.storage).sq.qtype == faiss.ScalarQuantizer.QT_fp16
+    found, truth = as_rows(search(source, QUERIES, made.spaces[2])), made.slow(QUERIES, 10)
+    assert np.mean([len(set(some) & set(best)) / 10 for some, best in zip(found, truth, strict=True)]) >= 0.95
+
+
+def test_a_graph_is_built_anew_where_new_vectors_lie_outside_of_its_ranges(made: Made, tmp_path: Path) -> None:
+    source = opened(made, tmp_path)
+    before = source.state().vectors[2].graph
+    elsewhere = np.eye(32, dtype=np.float32)[[3] * 400] + 0.05 * made_vectors(400, 32, seed=5)
+    elsewhere /= np.linalg.norm(elsewhere, axis=1, keepdims=True)
+    made.backfill(2, sorted(set(made.vectors[1]) - set(made.vectors[2]))[:400], elsewhere)
+    source.maintain()
+    graph = source.state().vectors[2].graph
+    assert before is not None
+    assert graph is not None
+    assert len(graph.numbers) == 1150
+    ranges = [faiss.vector_to_array(faiss.downcast_index(one.index.storage).sq.trained) for one in (before, graph)]
+    assert ranges[1].reshape(2, 32)[:, 3].sum() > 0.99 > ranges[0].reshape(2, 32)[:, 3].sum()

@@ -1,7 +1,7 @@
 """Approximate search: a navigable graph (HNSW, Malkov and Yashunin, arXiv:1603.09320) over the rows of one space.
 
-The graph only proposes rows, from vectors in half precision, or in float32 where their lengths count; scores come from
-the segments in float64, just as those of a scan do. It covers every row of its space up to one row number, whether the
+The graph only proposes rows, from vectors of 8 bits a dimension, or in float32 where their lengths count; scores come
+from the segments in float64, as those of a scan do. It covers every row of its space up to one row number, whether the
 row is served or not, so that neither an upgrade nor a rollback touches it; a bitmap tells which rows are served now.
 Rows beyond that number are scanned.
 
@@ -39,6 +39,7 @@ _WIDTH, _WIDE_FROM = 64, 250_000
 # L2 and 0.99 for inner products when lengths spread by 30 %, with these 0.99 and 0.998 (50,000 x 64, 2,000 clusters)
 _NEIGHBOURS_BY_LENGTH, _BUILD_WIDTH_BY_LENGTH, _WIDTH_BY_LENGTH = 32, 200, 128
 _ADDED_AT_ONCE = 8_192
+_SAMPLE, _BEYOND, _MOST_OUTSIDE = 16_384, 0.1, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +86,16 @@ class Graph:
             return index
         mapped = faiss.downcast_index(self.index.storage)
         codes = faiss.rev_swig_ptr(mapped.codes.data(), mapped.ntotal * mapped.sa_code_size())
-        empty = _empty_index(self.index.d, score)
-        empty.own_fields = False
-        faiss.downcast_index(empty.storage).add_sa_codes(codes.reshape(mapped.ntotal, -1))
-        index.storage, index.own_fields = empty.storage, True
+        if score == "cosine":
+            # files of earlier versions are in half precision, and stay so
+            storage = faiss.IndexScalarQuantizer(mapped.d, mapped.sq.qtype, mapped.metric_type)
+            faiss.copy_array_to_vector(faiss.vector_to_array(mapped.sq.trained), storage.sq.trained)
+            storage.is_trained = True
+        else:
+            storage = faiss.IndexFlat(mapped.d, mapped.metric_type)
+        storage.add_sa_codes(codes.reshape(mapped.ntotal, -1))
+        storage.this.disown()
+        index.storage, index.own_fields = storage, True
         return index
 
     def beyond(self, segment: Segment) -> int:
@@ -183,27 +190,32 @@ def grown(
     The segments with their masks are every current row of the space; `old` has all of them up to its highest row
     number, and perhaps dead ones. `advance` is called with how many rows were just added, are in, and will be.
     """
-    if old is None:
-        index, last = _empty_index(dim, segments[0][0].score), 0
-    else:
-        index, last = old.copied(segments[0][0].score), int(old.numbers[-1])
+    last = 0 if old is None else int(old.numbers[-1])
     rows = [(segment, np.flatnonzero(mask & (segment.numbers > last))) for segment, mask in segments]
     numbers = np.concatenate([segment.numbers[places] for segment, places in rows])
     items = np.concatenate([segment.items[places] for segment, places in rows])
     source = np.repeat(np.arange(len(rows)), [len(places) for _, places in rows])
     place = np.concatenate([places for _, places in rows])
     order = np.argsort(numbers, kind="stable")
-    total = index.ntotal + len(order)
-    if segments[0][0].score == "cosine":
-        index.hnsw.efConstruction = _BUILD_WIDTH_OF_FEW if total <= _FEW else _BUILD_WIDTH
-    advance(0, index.ntotal, total)
-    for start in range(0, len(order), _ADDED_AT_ONCE):
-        some = order[start : start + _ADDED_AT_ONCE]
+
+    def values(some: Ints) -> Vectors:
         block = np.empty((len(some), dim), dtype=np.float32)
         for which in np.unique(source[some]).tolist():
             mine = source[some] == which
             block[mine] = rows[which][0].values[place[some[mine]]]
-        index.add(block)
+        return block
+
+    score, sample = segments[0][0].score, values(order[:: 1 + len(order) // _SAMPLE])
+    if old is not None and _outside(old.index, sample) > _MOST_OUTSIDE:
+        return grown(None, segments, dim, advance)
+    index = _empty_index(dim, score, sample) if old is None else old.copied(score)
+    total = index.ntotal + len(order)
+    if score == "cosine":
+        index.hnsw.efConstruction = _BUILD_WIDTH_OF_FEW if total <= _FEW else _BUILD_WIDTH
+    advance(0, index.ntotal, total)
+    for start in range(0, len(order), _ADDED_AT_ONCE):
+        some = order[start : start + _ADDED_AT_ONCE]
+        index.add(values(some))
         advance(len(some), index.ntotal, total)
     numbers, items = numbers[order], items[order]
     if old is not None:
@@ -211,20 +223,34 @@ def grown(
     return Graph(index, numbers, items)
 
 
+def _outside(index: Any, sample: Vectors) -> float:
+    """Which share of the numbers in some rows lies outside of what an index can hold."""
+    faiss = faiss_module()
+    quantizer = getattr(faiss.downcast_index(index.storage), "sq", None)
+    ranges = np.empty(0) if quantizer is None else faiss.vector_to_array(quantizer.trained)
+    if not len(ranges):
+        return 0.0
+    low, width = ranges.reshape(2, -1)
+    return float(np.mean((sample < low) | (sample > low + width)))
+
+
 def metric(score: Score) -> Any:
     """What FAISS compares by where searches go by a score."""
     return faiss_module().METRIC_L2 if score == "l2" else faiss_module().METRIC_INNER_PRODUCT
 
 
-def _empty_index(dim: int, score: Score) -> Any:
+def _empty_index(dim: int, score: Score, sample: Vectors) -> Any:
+    """An index for rows of which a sample is given: its dimensions' ranges are divided by 255."""
     faiss = faiss_module()
     if score == "cosine":
-        index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, _NEIGHBOURS, metric(score))
+        index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS, metric(score))
+        # rows to come may lie a little outside
+        faiss.downcast_index(index.storage).sq.rangestat_arg = _BEYOND
     else:
-        # half precision ends at 65,504, and loses what distances between long vectors are made of
+        # fewer bits lose what distances between long vectors are made of
         index = faiss.IndexHNSWFlat(dim, _NEIGHBOURS_BY_LENGTH, metric(score))
         index.hnsw.efConstruction, index.hnsw.efSearch = _BUILD_WIDTH_BY_LENGTH, _WIDTH_BY_LENGTH
-    index.train(np.zeros((1, dim), dtype=np.float32))
+    index.train(sample)
     return index
 
 
