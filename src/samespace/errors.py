@@ -54,6 +54,18 @@ def short(value: object, most: int = 80) -> str:
     return written if len(written) <= most else written[:most] + "…"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number with what it counts; `many` where it is not `one` with an s.
+
+    Example:
+        >>> counted(1, "item"), counted(2000, "item"), counted(0, "query", "queries")
+        ('1 item', '2,000 items', '0 queries')
+        >>> counted(1, "item has", "items have")
+        '1 item has'
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def suggest(given: str, legal: Iterable[str], *, meant: str | None = None) -> str:
     """Say which legal name was probably meant, and list what is legal.
 

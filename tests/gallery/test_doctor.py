@@ -58,7 +58,7 @@ def test_finds_orphans_and_items_that_nothing_serves(gallery: Gallery) -> None:
         writer.session.run("DELETE FROM vector_2 WHERE item = 2")
     found = errors(gallery)
     assert any("of items that are gone or have changed" in what for what in found)
-    assert any("1 items have no vector that serves, such as 'item-001'" in what for what in found)
+    assert any("1 item has no vector that serves, such as 'item-001'" in what for what in found)
 
 
 def test_finds_pairs_that_nothing_allows(gallery: Gallery) -> None:

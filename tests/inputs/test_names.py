@@ -177,7 +177,7 @@ def test_a_folder_unpacked_from_a_foreign_archive_is_told_before_the_work(tmp_pa
     Embedder(EmbedderConfig("convnet16", 4, Preprocessing(size=8, channels=1)), name="m").save(tmp_path / "m")
     assert run(["data", "describe", "im"]) == 0
     told = capsys.readouterr().out
-    assert "im/: 3 images of 1 classes" in told
+    assert "im/: 3 images of 1 class" in told
     assert "m\\xfcller/0.png: its name is not UTF-8" in told
     assert run(["embed", "m", "im", "--out", "v", "--quiet"]) == 2
     assert "m\\xfcller/0.png: its name is not UTF-8" in capsys.readouterr().err

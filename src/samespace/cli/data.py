@@ -9,7 +9,7 @@ import click
 
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import open_at, show_left_out
-from samespace.errors import InputError
+from samespace.errors import InputError, counted
 from samespace.names import told_apart
 from samespace.progress import working
 
@@ -64,7 +64,7 @@ def describe(
     write_result(found.to_dict() | ({} if second is None else {"deep": second}), json_to)
     if json_to == "-":
         return
-    say(f"{found.name}: {found.images:,} images of {found.classes:,} classes")
+    say(f"{found.name}: {counted(found.images, 'image')} of {counted(found.classes, 'class', 'classes')}")
     say(
         f"images of a class: {found.smallest_class:,} to {found.largest_class:,}, median {found.median_class:g}; "
         f"classes of a single image: {found.one_image_classes:,}"

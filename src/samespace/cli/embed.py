@@ -10,7 +10,7 @@ import click
 
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import show_left_out
-from samespace.errors import InputError
+from samespace.errors import InputError, counted
 
 if TYPE_CHECKING:
     from samespace.encoders import Encoder
@@ -170,7 +170,7 @@ def embed(
         made = "" if precision == "fp32" else f", made in {space.precision}"
         if part_of_all is not None and there:
             say(f"{out} was whole already: shard {shard} had nothing to do")
-        say(f"{out}: {count:,} vectors of space {space}{made}{f' ({reason})' if reason else ''}")
+        say(f"{out}: {counted(count, 'vector')} of space {space}{made}{f' ({reason})' if reason else ''}")
         show_left_out(left_out, size=size)
 
 
@@ -191,7 +191,7 @@ def _embed_texts(
         embed_texts(encoder, texts, out, batch_size=batch_size, advance=advance)
     about = {"vectors": str(out), "count": len(texts), "space": encoder.space.to_dict(), "columns": texts.origin}
     if write_result({**about, "left_out": len(texts.left_out)}, json_to):
-        say(f"{out}: {len(texts):,} vectors of space {encoder.space}")
+        say(f"{out}: {counted(len(texts), 'vector')} of space {encoder.space}")
         say(f"{texts.name}: {texts.origin}.")
         if texts.left_out:
             say(f"{len(texts.left_out):,} rows without a text are left out, the first on line {texts.left_out[0]}.")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from samespace.errors import SamespaceError
+from samespace.errors import SamespaceError, counted
 from samespace.gallery.index.adopted.store import store_of
 from samespace.gallery.index.adopted.sync import differing
 from samespace.gallery.index.base import Source
@@ -109,18 +109,20 @@ def _counts(reader: LedgerReader, state: State) -> Iterator[Finding]:
     parts = ", ".join(f"{count:,} by {state.spaces[generation].space}" for generation, count in served.items())
     left_out = dropped(state, reader)
     lacking = np.setdiff1d(reader.unserved(state.servable), left_out)
-    yield Finding("ok", f"{items:,} items; served: {parts}")
+    yield Finding("ok", f"{counted(items, 'item')}; served: {parts}")
     if len(left_out):
         yield Finding(
             "note",
-            f"{len(left_out):,} items were dropped at the switch: no search finds them, and a seal removes them",
+            f"{counted(len(left_out), 'item was', 'items were')} dropped at the switch: no search finds "
+            "them, and a seal removes them",
             "embed them with gallery.backfill(retry=True), or roll back",
         )
     if len(lacking):
         names = [item.id for item in reader.items(lacking[:3]).values()]
         yield Finding(
             "error",
-            f"{len(lacking):,} items have no vector that serves, such as {', '.join(map(repr, names))}: no search "
+            f"{counted(len(lacking), 'item has', 'items have')} no vector that serves, such as "
+            f"{', '.join(map(repr, names))}: no search "
             "finds them",
             "embed them with gallery.backfill(), or add them again",
         )
@@ -174,7 +176,7 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
         yield Finding("error", f"{space}: vectors are longer than the greatest length that the ledger keeps", again)
     if not (torn or bent or orphans):
         how = "" if score == "cosine" else f", searched by {SCORE_NAMES[score]}"
-        yield Finding("ok", f"{space}: {total:,} vectors, checksums and norms right, no orphans{how}")
+        yield Finding("ok", f"{space}: {counted(total, 'vector')}, checksums and norms right, no orphans{how}")
 
 
 def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:
@@ -185,14 +187,15 @@ def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:
         (name, reason), *_ = reader.failures(target, 1)
         yield Finding(
             "note",
-            f"{work.failed:,} items could not be embedded, the first is '{name}': {reason}",
+            f"{counted(work.failed, 'item')} could not be embedded, the first is '{name}': {reason}",
             "mend the images and run gallery.backfill(retry=True), or remove the items",
         )
     if work.open:
         alive = len(reader.workers(now - 30))
         yield Finding(
             "note",
-            f"{work.open:,} items are on the work list, {alive} workers are at it",
+            f"{counted(work.open, 'item is', 'items are')} on the work list, "
+            f"{counted(alive, 'worker is', 'workers are')} at it",
             "" if alive else "run gallery.backfill() to go on",
         )
 

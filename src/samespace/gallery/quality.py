@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from samespace.errors import GalleryError, InputError
+from samespace.errors import GalleryError, InputError, counted
 from samespace.gallery.ingest.checks import require_vectors
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.reader import LedgerReader
@@ -71,7 +71,10 @@ class Quality:
             f"{100 * one.difference[0]:+.1f} ... {100 * one.difference[1]:+.1f})"
             for name, one in self.metrics.items()
         ]
-        searched = f"{self.queries:,} queries of {self.classes:,} classes among {self.items:,} items"
+        searched = (
+            f"{counted(self.queries, 'query', 'queries')} of "
+            f"{counted(self.classes, 'class', 'classes')} among {counted(self.items, 'item')}"
+        )
         return f"{', '.join(parts)}; {searched}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from samespace.errors import counted
 from samespace.progress import clock
 from samespace.report.tables import Column, print_table
 from samespace.report.terminal import plain
@@ -69,7 +70,7 @@ def print_plan(plan: Plan, console: Console, location: str, *, accept: bool = Fa
         time_needed = f"{clock(plan.seconds)} on one worker at {plan.rate:,.0f} images/s, measured here"
     facts = {
         "queries": f"{plan.old} -> {plan.new}",
-        "to embed": f"{plan.to_embed:,} of {plan.items:,} items",
+        "to embed": f"{plan.to_embed:,} of {counted(plan.items, 'item')}",
         "time": time_needed,
         "new vectors": f"{plan.bytes / 2**20:,.1f} MiB",
         "order": plan.order,
@@ -104,7 +105,8 @@ def print_begun(plan: Plan, console: Console, location: str) -> None:
     )
     need = "" if plan.seconds is None else f", about {clock(plan.seconds)} on one worker like this machine"
     _say(
-        console, f"to embed: {plan.to_embed:,} of {plan.items:,} items{need}, {plan.bytes / 2**20:,.1f} MiB of vectors"
+        console,
+        f"to embed: {plan.to_embed:,} of {counted(plan.items, 'item')}{need}, {plan.bytes / 2**20:,.1f} MiB of vectors",
     )
     _say(console, f"next: samespace gallery backfill {quote(location)}")
 
@@ -114,11 +116,12 @@ def print_behind_switch(switched: BehindSwitch, console: Console, location: str,
     _say(console, f"quality: {switched.quality.sentence()}")
     _say(
         console,
-        f"queries use {switched.query} now, no longer {switched.before}; searches find {switched.items:,} items",
+        f"queries use {switched.query} now, no longer {switched.before}; searches find "
+        f"{counted(switched.items, 'item')}",
     )
     if switched.dropped:
         named = ", ".join(switched.dropped[:shown]) + (", ..." if len(switched.dropped) > shown else "")
-        _say(console, f"dropped for want of a new vector: {len(switched.dropped):,} items, {named}")
+        _say(console, f"dropped for want of a new vector: {counted(len(switched.dropped), 'item')}, {named}")
     for line in switched.notes:
         _say(console, f"note: {line}")
     _say(console, f"back: samespace gallery rollback {quote(location)}, until samespace gallery seal {quote(location)}")
@@ -139,7 +142,10 @@ def print_switched(switched: Switched, console: Console, after: str) -> None:
 
 def print_backfilled(done: Backfilled, console: Console, location: str) -> None:
     """Print what a run of a backfill did."""
-    _say(console, f"{done.stored:,} items embedded in {clock(done.seconds)} ({done.rate:,.0f}/s), {done.left:,} left")
+    _say(
+        console,
+        f"{counted(done.stored, 'item')} embedded in {clock(done.seconds)} ({done.rate:,.0f}/s), {done.left:,} left",
+    )
     _say(console, f"ended: {done.ended}")
     if done.changed:
         _say(console, f"note: {done.changed:,} items changed meanwhile; they stay on the list")
@@ -158,7 +164,7 @@ def print_status(status: Status, console: Console) -> None:
     """Print how a gallery stands."""
     score = next(one.score for one in status.spaces if one.role == "queries")
     how = "" if score == "cosine" else f", searched by {SCORE_NAMES[score]}"
-    _say(console, f"{status.location}: {status.items:,} items, {status.bytes / 2**20:,.1f} MiB{how}")
+    _say(console, f"{status.location}: {counted(status.items, 'item')}, {status.bytes / 2**20:,.1f} MiB{how}")
     _phase(status, console)
     _print_spaces(status, console)
     if status.adopted is not None:
@@ -172,9 +178,15 @@ def print_status(status: Status, console: Console) -> None:
     if status.quality is not None and status.phase != "sealed":
         _say(console, f"quality of the new side: {status.quality.sentence()}")
     if status.dropped:
-        _say(console, f"note: {status.dropped:,} items were dropped at the switch; the seal removes them")
+        _say(
+            console,
+            f"note: {counted(status.dropped, 'item was', 'items were')} dropped at the switch; the seal removes them",
+        )
     if status.only_new:
-        _say(console, f"note: {status.only_new:,} items have only a new vector; a rollback would hide them")
+        _say(
+            console,
+            f"note: {counted(status.only_new, 'item has', 'items have')} only a new vector; a rollback would hide them",
+        )
     if status.audit:
         last = status.audit[0]
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(last["at"])))
@@ -200,7 +212,7 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         if finding.do:
             _say(console, f"      -> {finding.do}")
     wrong = sum(finding.level == "error" for finding in diagnosis.findings)
-    _say(console, "nothing is wrong" if diagnosis.healthy else f"{wrong} things are wrong")
+    _say(console, "nothing is wrong" if diagnosis.healthy else counted(wrong, "thing is wrong", "things are wrong"))
 
 
 def _say(console: Console, line: str) -> None:

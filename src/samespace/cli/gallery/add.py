@@ -11,6 +11,7 @@ import click
 from samespace.cli.gallery.options import declared_by, declared_options, gallery_argument, shown_bar
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import passed_over_lines, skipped_lines
+from samespace.errors import counted
 
 if TYPE_CHECKING:
     from samespace.data.kinds import Kind
@@ -102,7 +103,7 @@ def add(
 def _show(location: str, found: Added, items: int) -> None:
     say(
         f"{location}: {found.added:,} added, {found.updated:,} replaced, {found.present:,} there before; "
-        f"{items:,} items in all"
+        f"{counted(items, 'item')} in all"
     )
     if found.filled:
         say(f"{found.filled:,} of those there before were given a vector of a space in which they had none")
@@ -130,6 +131,6 @@ def _passed_over(found: Added) -> tuple[Kind, ...]:
 def _show_columns(described: MetadataFile) -> None:
     """Say what each column was taken as."""
     kinds = ", ".join(f"{name} {kind}" for name, kind in described.columns.items())
-    say(f"metadata of {len(described.items):,} items: {kinds or 'no columns'}")
+    say(f"metadata of {counted(len(described.items), 'item')}: {kinds or 'no columns'}")
     for note in described.notes:
         say(f"note: {note}")

@@ -8,6 +8,7 @@ import click
 
 from samespace.cli.gallery.options import gallery_argument
 from samespace.cli.output import PATH, json_option, write_result
+from samespace.errors import counted
 
 
 @click.command()
@@ -32,4 +33,4 @@ def remove(location: str, ids: tuple[str, ...], listed: Path | None, json_to: st
         removed = gallery.remove(names)
         items = len(gallery)
     if write_result({"gallery": gallery.location, "removed": removed, "items": items}, json_to):
-        click.echo(f"{gallery.location}: {removed:,} removed; {items:,} items are left")
+        click.echo(f"{gallery.location}: {removed:,} removed; {counted(items, 'item is', 'items are')} left")

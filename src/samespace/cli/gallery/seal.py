@@ -10,7 +10,7 @@ import click
 
 from samespace.cli.gallery.options import expect_option, gallery_argument, shown_bar
 from samespace.cli.output import json_option, quiet_option, write_result
-from samespace.errors import InputError
+from samespace.errors import InputError, counted
 
 if TYPE_CHECKING:
     from samespace.gallery import Gallery
@@ -74,13 +74,16 @@ def seal(
         status = gallery.status()
         older = [one for one in status.spaces if one.role in ("serving", "kept")]
         doomed = sum(one.vectors - one.served for one in older)
-        lost = f" and the {status.dropped:,} items that the switch dropped" if status.dropped else ""
+        lost = f" and the {counted(status.dropped, 'item')} that the switch dropped" if status.dropped else ""
         if older and not yes:
             if sys.stdin is None or not sys.stdin.isatty():
                 raise InputError(
-                    f"a seal deletes {doomed:,} old vectors of {location}{lost}, and there is no way back; say --yes"
+                    f"a seal deletes {counted(doomed, 'old vector')} of {location}{lost}, and there is no "
+                    "way back; say --yes"
                 )
-            click.confirm(f"delete {doomed:,} old vectors of {location}{lost}? there is no way back", abort=True)
+            click.confirm(
+                f"delete {counted(doomed, 'old vector')} of {location}{lost}? there is no way back", abort=True
+            )
         with shown_bar("seal", doomed, "vectors", quiet=quiet) as advance:
             found = gallery.seal(
                 partial=partial, unused_for=unused_for, end_grace=end_grace, expect=expect, advance=advance
@@ -95,15 +98,18 @@ def seal(
         "advice": found.advice,
     }
     if write_result(value, json_to):
-        click.echo(f"{location}: sealed; {found.deleted:,} old vectors deleted, {found.space} serves")
+        click.echo(f"{location}: sealed; {counted(found.deleted, 'old vector')} deleted, {found.space} serves")
         if found.freed >= 2**20:
             click.echo(f"given back to the file system: {found.freed / 2**20:,.1f} MiB")
         if found.advice:
             click.echo(f"note: {found.advice}")
         if found.removed:
-            click.echo(f"removed: {found.removed:,} items that the switch had dropped")
+            click.echo(f"removed: {counted(found.removed, 'item')} that the switch had dropped")
         if found.kept:
-            click.echo(f"note: {found.kept:,} items keep their old vector; backfill them, then seal again")
+            click.echo(
+                f"note: {counted(found.kept, 'item keeps its', 'items keep their')} old vector; backfill "
+                "what is left, then seal again"
+            )
 
 
 def _hand_over(

@@ -20,6 +20,7 @@ from samespace.cli.gallery.options import (
 )
 from samespace.cli.gallery.wording import in_commands
 from samespace.cli.output import PATH, quiet_option, say, write_result
+from samespace.errors import counted
 
 if TYPE_CHECKING:
     from samespace.space import Score, Space
@@ -134,7 +135,7 @@ def _from_project(location: str, project: Path, quiet: bool, json_to: str | None
     opened, filled = open_filled(location, build, progress=silent_bar if quiet else bar)
     with opened as gallery:
         if filled is not None and json_to != "-":
-            say(f"{location}: made, with the old vectors of {filled:,} items")
+            say(f"{location}: made, with the old vectors of {counted(filled, 'item')}")
         found = in_commands(gallery.upgrade(str(build.model), [certificate], **options), gallery)
         place = quote(gallery.location)
     if write_result({**found.to_dict(), "filled": filled}, json_to):

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from samespace.errors import GalleryError
+from samespace.errors import GalleryError, counted
 from samespace.gallery.backfill.limits import LatencyBudget, Limits, RateLimit
 from samespace.gallery.backfill.vector_source import FromVectors, Listed, Prepared, VectorSource
 from samespace.gallery.ledger.ledger import Ledger
@@ -234,7 +234,8 @@ class Worker:
         if self.limits.items is not None:
             count = min(count, self.limits.items - self._claimed)
             if count <= 0:
-                self._progress.ended = f"the {self.limits.items:,} items of this run are done"
+                some = counted(self.limits.items, "item of this run is", "items of this run are")
+                self._progress.ended = f"the {some} done"
                 return 0
         return count
 
@@ -258,7 +259,8 @@ class Worker:
             return f"of the items that are left, {work.open:,} have no vector in {self.vector_source.vectors.name}"
         if work.failed:
             return (
-                f"nothing is left but {work.failed:,} items that could not be embedded; try them again with retry=True"
+                f"nothing is left but {counted(work.failed, 'item')} that could not be embedded; try "
+                "them again with retry=True"
             )
         return "nothing is left"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from samespace.errors import GalleryError, InputError
+from samespace.errors import GalleryError, InputError, counted
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import begin_counting
 from samespace.gallery.ledger.reader import LedgerReader
@@ -204,7 +204,8 @@ def _incomplete(
     asked = "" if share is None else f", which is {at:.2f} % and not {100 * share:g} %"
     left_out = f", or leave them out of searches with share={_floor(at)}; until the seal a rollback brings them back"
     return (
-        f"{len(lacking):,} of {items:,} items have no vector of {state.spaces[upgrade.new].space}{asked}{example}. "
+        f"{len(lacking):,} of {counted(items, 'item has', 'items have')} no vector of "
+        f"{state.spaces[upgrade.new].space}{asked}{example}. "
         f"Carry on with gallery.backfill(){left_out if at >= 1 else ''}"
     )
 

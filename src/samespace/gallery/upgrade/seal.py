@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from samespace.errors import GalleryError
+from samespace.errors import GalleryError, counted
 from samespace.gallery.ingest.checks import damaged
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import query_counts
@@ -208,7 +208,8 @@ def _incomplete(reader: LedgerReader, state: State, lacking: int) -> str:
     example = f"; the first that could not be embedded is '{failed[0][0]}': {failed[0][1]}" if failed else ""
     cut = len(state.ancestry) > len(state.servable)
     return (
-        f"{lacking:,} of {reader.live():,} items have no vector of {state.spaces[state.query].space}{example}. "
+        f"{lacking:,} of {counted(reader.live(), 'item has', 'items have')} no vector of "
+        f"{state.spaces[state.query].space}{example}. "
         "Carry on with gallery.backfill(), "
         + (
             "or remove these items"

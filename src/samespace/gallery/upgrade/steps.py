@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from samespace.errors import counted
 from samespace.gallery.ledger.query_counts import QueryCount
 from samespace.gallery.ledger.state import State
 from samespace.gallery.upgrade.permissions import permissions_for
@@ -76,7 +77,9 @@ def steps(state: State, counts: Counts, now: float) -> tuple[Step, ...]:
     if state.filling is not None:
         new, old = _name(state, state.filling.new), _name(state, state.filling.old)
         lacking = (
-            f"{counts.lacking:,} of {counts.items:,} items have no vector of {new} yet" if counts.lacking else None
+            f"{counts.lacking:,} of {counted(counts.items, 'item has', 'items have')} no vector of {new} yet"
+            if counts.lacking
+            else None
         )
         step("switch", lacking, f"queries use {new} and find items by its vectors alone; {old} stays for a rollback")
     step("seal", _no_seal(state, counts, now), _seal_does(state, counts))
@@ -129,7 +132,7 @@ def _no_backfill(state: State, counts: Counts) -> str | None:
 
 def _backfill_does(state: State, counts: Counts) -> str:
     failed = f"; {counts.failed:,} of them could not be embedded before" if counts.failed else ""
-    return f"gives {counts.lacking:,} items a vector of {_name(state, _target(state))}{failed}"
+    return f"gives {counted(counts.lacking, 'item')} a vector of {_name(state, _target(state))}{failed}"
 
 
 def _no_seal(state: State, counts: Counts, now: float) -> str | None:
@@ -141,7 +144,10 @@ def _no_seal(state: State, counts: Counts, now: float) -> str | None:
     if upgrade is not None and upgrade.state == "sealing":
         return None
     if counts.lacking:
-        return f"{counts.lacking:,} of {counts.items:,} items have no vector of {_name(state, state.query)} yet"
+        return (
+            f"{counts.lacking:,} of {counted(counts.items, 'item has', 'items have')} no vector of "
+            f"{_name(state, state.query)} yet"
+        )
     for generation, count in counts.earlier.items():
         if count.queries and now - count.seen < UNUSED_SECONDS:
             return (
@@ -155,7 +161,7 @@ def _seal_does(state: State, counts: Counts) -> str:
     older = [one for one in state.ancestry if one != state.query]
     gone = sum(counts.stored.get(one, 0) for one in older)
     names = ", ".join(_name(state, one) for one in older)
-    return f"deletes the {gone:,} vectors of {names}; from then on there is no way back"
+    return f"deletes the {counted(gone, 'vector')} of {names}; from then on there is no way back"
 
 
 def _no_rollback(state: State, sealing: bool) -> str | None:

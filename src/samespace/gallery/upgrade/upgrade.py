@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from samespace.errors import GalleryError, InputError, suggest
+from samespace.errors import GalleryError, InputError, counted, suggest
 from samespace.gallery.backfill.order import ORDERS
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
@@ -172,7 +172,8 @@ def rollback(ledger: Ledger, *, expect: int | None = None) -> Switched:
     notes = []
     if hidden:
         notes.append(
-            f"{hidden:,} items have no vector of {state.spaces[upgrade.old].space}: searches do not find them until "
+            f"{counted(hidden, 'item has', 'items have')} no vector of {state.spaces[upgrade.old].space}: "
+            "searches do not find them until "
             "gallery.backfill() has embedded them with the old model"
         )
     return Switched(state.spaces[upgrade.old].space, state.spaces[upgrade.new].space, (), tuple(notes))
