@@ -71,6 +71,7 @@ def test_the_network_and_nothing_else_is_compiled_and_keeps_its_names(tmp_path, 
     assert read_json(tmp_path / "compiled" / "model" / "config.json", "a model")["backbone"] == "convnet16"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.skipif("SAMESPACE_EXAMPLES" not in os.environ, reason="a recorded run: set SAMESPACE_EXAMPLES")
 def test_a_network_compiled_by_inductor_learns_the_same(tmp_path):
     run(recipe(run={"compile": "default"}), tmp_path / "compiled", quiet=True)
