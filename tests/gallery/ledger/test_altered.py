@@ -155,3 +155,11 @@ def test_numbers_that_are_none_end_in_one_line(filled: str, change: str) -> None
 
     with pytest.raises(GalleryError, match="damaged"):
         use()
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_rows_that_damage_leads_back_to_are_not_read_without_end(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Gallery.open(filled) as gallery, gallery.ledger.read() as reader:
+        monkeypatch.setattr(reader.session, "all", lambda sql, values=(): [(3, 1)])
+        with pytest.raises(GalleryError, match="in its order cannot be read"):
+            reader.row_numbers(1)

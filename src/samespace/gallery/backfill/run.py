@@ -80,7 +80,7 @@ def list_work(ledger: Ledger, order: Order | Custom | None, *, generation: int |
     with ledger.write() as writer:
         # an item that was embedded or removed since needs no work
         parts = [items[start : start + _LISTED_AT_ONCE] for start in range(0, len(items), _LISTED_AT_ONCE)]
-        still = np.isin(items, np.concatenate([writer.lacking(target, part) for part in parts]))
+        still = np.isin(items, np.concatenate([items[:0], *(writer.lacking(target, part) for part in parts)]))
         items, values = items[still], values[still]
         if order is None and len(listed):
             by_value = items[np.lexsort([items, -values])]

@@ -122,7 +122,7 @@ class LedgerReader(WorkReader):
         while rows := self.session.all(page, [last]):
             items.append(column(rows, 0))
             numbers.append(column(rows, 1))
-            last = int(items[-1][-1])
+            last = self._further(last, items[-1])
         return np.concatenate(items), np.concatenate(numbers)
 
     def rows_deleted(self) -> int:
@@ -290,7 +290,7 @@ class LedgerReader(WorkReader):
         last = 0
         while len((rows := self.rows_after(generation, last, size)).numbers):
             yield rows
-            last = int(rows.numbers[-1])
+            last = self._further(last, rows.numbers)
 
     def longest(self, generation: int) -> float:
         """No vector of a space is longer; kept for spaces that are searched by inner product, else infinite."""
@@ -312,6 +312,13 @@ class LedgerReader(WorkReader):
         parts = [f"SELECT item FROM {table or f'vector_{space}'} WHERE no >= ?" for table, space, _ in tables]
         values = [revision, *(first if table else 0 for table, _, first in tables)]
         return " UNION ".join(["SELECT no FROM item WHERE epoch > ?", *parts]), values
+
+    def _further(self, last: int, page: Ints) -> int:
+        """The last number of a page of rows after `last`. Raises GalleryError: damage led back to earlier ones."""
+        with self._as_written("a table in its order"):
+            if page[-1] <= last:
+                raise ValueError(f"{page[-1]} after {last}")
+        return int(page[-1])
 
     def _count(self, sql: str) -> int:
         rows = self.session.all(sql)
