@@ -19,7 +19,7 @@ from samespace.cli.main import run
 from samespace.data.texts import read_texts
 from samespace.encoders import from_callable
 from samespace.encoders.texts import embed_texts
-from samespace.errors import InputError
+from samespace.errors import InputError, counted
 from samespace.vectors import VectorSet
 
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))
@@ -262,7 +262,7 @@ def test_every_text_is_embedded_once_and_empty_ones_are_counted(tmp_path_factory
         assert f"line {len(texts) + 1}: no text in column 'text' ({empty} such)" in told.err
     else:
         assert status == 0
-        assert f"{len(texts)} vectors" in told.out
+        assert counted(len(texts), "vector") in told.out
 
 
 def letters() -> Any:

@@ -8,7 +8,7 @@ from samespace.cli.main import run
 from samespace.data import open_source
 from samespace.errors import InputError, SpaceError
 from samespace.gallery import Gallery
-from samespace.models import Embedder, EmbedderConfig, Preprocessing, precision
+from samespace.models import Embedder, EmbedderConfig, Preprocessing, extract, precision
 from samespace.models.extract import embed, embed_to
 from samespace.models.precision import InBfloat16, Parity, in_precision
 from samespace.space import Space
@@ -66,8 +66,28 @@ def test_a_model_that_bf16_spoils_is_refused_at_its_first_images(images):
     spoilt.eval()
     fast = InBfloat16(spoilt)
     fast._fast = spoilt  # folding would take the common part away
-    with pytest.raises(SpaceError, match="not the same in bf16: lowest cosine"):
-        embed(fast, images)
+    for _ in range(2):
+        with pytest.raises(SpaceError, match="not the same in bf16: lowest cosine"):
+            embed(fast, images)
+
+
+def test_what_was_cut_off_in_one_precision_is_not_carried_on_in_another(model, images, tmp_path, monkeypatch):
+    class Ended(Exception):
+        pass
+
+    def end_after_some(count):
+        ended.append(count)
+        if len(ended) > 2:
+            raise Ended
+
+    monkeypatch.setattr(extract, "_BATCHES_BETWEEN_MARKS", 1)
+    ended, made = [], []
+    with pytest.raises(Ended):
+        embed_to(InBfloat16(model), images, tmp_path / "v", batch_size=20, advance=end_after_some)
+    assert (tmp_path / "v.partial" / "progress.json").is_file()
+    vectors = embed_to(model, images, tmp_path / "v", batch_size=20, advance=made.append)
+    assert made[0] == 0
+    assert np.array_equal(vectors.vectors, embed(model, images).vectors)
 
 
 def test_parity_sees_a_nearest_image_that_changes():
@@ -120,7 +140,7 @@ def test_embed_says_how_the_vectors_were_made_and_does_not_mix(model, tmp_path, 
     assert (code or 0) == 0
     assert "made in bf16" in printed
     assert VectorSet.load(out).space.precision == "bf16"
-    assert "something else" in embedded("--out", out)[1]
+    assert "holds these vectors made in bf16; ask for bf16" in embedded("--out", out)[1]
     assert "one precision" in embedded("--out", out, "--shard", "1/2", "--precision", "auto")[1]
     assert "shard 1/2 is done" in embedded("--out", parts, "--shard", "1/2")[1]
     assert (

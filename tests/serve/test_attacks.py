@@ -66,7 +66,7 @@ BODIES = {
     "text that turns round": ("remove", {"ids": ["\u202eexe.txt"]}, 400, "no item"),
     "an id that looks the same": ("remove", {"ids": ["item\u2010\u200b1"]}, 400, "no item"),
     # JSON
-    "no JSON": ("search", b"<xml/>", 422, "JSON decode error"),
+    "no JSON": ("search", b"<xml/>", 422, "the body is not valid JSON"),
     "bytes that are no UTF-8": ("search", b'{"texts": ["\xff\xff"]}', 400, "not UTF-8"),
     "a key twice": ("search", b'{"k": 1, "k": 1000}', 400, "names the key 'k' twice"),
     "an unknown key": ("search", ONE | {"__class__": "x"}, 422, "Extra inputs"),

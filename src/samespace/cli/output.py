@@ -27,7 +27,8 @@ def _json_place(context: click.Context, parameter: click.Parameter, place: str |
     place = "-" if place == "/dev/stdout" else place
     if place == "-" and not getattr(sys.stdout, "open", True):
         raise click.BadParameter("standard output is closed; name a file")
-    if place not in (None, "-") and not (folder := Path(place).absolute().parent).exists():
+    # a command may make the last folder itself, such as that of a report
+    if place not in (None, "-") and not (folder := Path(place).absolute().parent).parent.exists():
         raise click.BadParameter(f"there is no folder {folder} for {Path(place).name}; make it first, or correct it")
     return place
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+_START = b"\xff\xd8"
 _EXIF_OR_XMP = b"\xff\xe1"
 _COLOURS = {("YCbCr", 3): "RGB", ("Gray", 1): "GRAY"}
 
@@ -29,11 +30,14 @@ def plain_jpeg(file: Path | BinaryIO, channels: int, side: int | None) -> npt.ND
     simplejpeg = _simplejpeg()
     if simplejpeg is None:
         return None
-    start = 0 if isinstance(file, Path) else file.tell()
-    data = file.read_bytes() if isinstance(file, Path) else file.read()
-    if not isinstance(file, Path):
-        file.seek(start)
-    if not data.startswith(b"\xff\xd8") or _EXIF_OR_XMP in data:
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return plain_jpeg(opened, channels, side)
+    start, data = file.tell(), file.read(len(_START))
+    if data == _START:
+        data += file.read()
+    file.seek(start)
+    if not data.startswith(_START) or _EXIF_OR_XMP in data:
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -59,6 +60,8 @@ from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate
+
+LOG = logging.getLogger("samespace.gallery")
 
 
 class Gallery:
@@ -429,10 +432,12 @@ class Gallery:
         state, found = self.state, {}
         for generation, kept in state.spaces.items():
             if kept.space.id in loaded:
-                with suppress(SamespaceError):
+                try:
                     embedder = embedder_of(state, generation, loaded[kept.space.id], None, "auto")
                     if (drift := canary_drift(self.ledger, generation, embedder)) is not None:
                         found[kept.space.id] = drift
+                except SamespaceError as error:
+                    LOG.info("the canaries of %s were not looked at: %s", kept.space, error)
         return found
 
     def plan(
@@ -746,7 +751,7 @@ class Gallery:
                 require_step(reader, expect)
             sealed = hand_over(
                 self.ledger, store,
-                unused_for=unused_for, end_grace=end_grace, drop_index=drop_index, advance=advance,
+                unused_for=unused_for, end_grace=end_grace, drop_index=drop_index, expect=expect, advance=advance,
             )  # fmt: skip
         else:
             sealed = seal(

@@ -38,8 +38,9 @@ def embedder_of(
         from samespace.models import Embedder
         from samespace.models.precision import InBfloat16
 
-        if isinstance(loaded, Embedder):
-            embedder = ItemEmbedder(InBfloat16(loaded), embedder.images)
+        fast = InBfloat16(loaded) if isinstance(loaded, Embedder) else getattr(loaded, "in_bfloat16", None)
+        if fast is not None:
+            embedder = ItemEmbedder(fast, embedder.images)
     require_precision(kept.space, embedder.space, "the model")
     return embedder
 

@@ -21,8 +21,9 @@ ARGUMENTS = (
 """All that messages name."""
 
 _CALL = re.compile(r"\bgallery\.([a-z_]+)\(([^()]*)\)")
-_ARGUMENT = re.compile(rf"(?<![\w'\"?&])({'|'.join(ARGUMENTS)})=(…|True|\"[a-z]+\"|\d+(?:\.\d+)?)")
-_FREE = ("metadata", "failed", "dropped")  # hold words of users
+# a word by itself: as a part of a path or of a name it is the user's
+_ARGUMENT = re.compile(rf"(?:(?<=[\s(])|^)({'|'.join(ARGUMENTS)})=(…|True|\"[a-z]+\"|\d+(?:\.\d+)?)(?![\w/])(?!\.\d)")
+_FREE = ("metadata", "failed", "dropped", "location", "model", "name")  # hold words of users
 
 
 def reworded(text: str, *, call: Callable[[str, Mapping[str, str]], str], argument: Callable[[str, str], str]) -> str:

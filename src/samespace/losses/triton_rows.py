@@ -22,10 +22,12 @@ def statistics(
 ) -> tuple[Tensor, Tensor]:
     """As `softmax_rows.statistics`, but logits stay as they are."""
     top, total = torch.empty_like(own), torch.empty_like(own)
-    _statistics[(len(logits),)](
-        logits, classes, logits.shape[1], columns, own, _or(offset, own), top, total,
-        HAS_OFFSET=offset is not None, LOWEST=LOWEST, BLOCK=BLOCK, num_warps=WARPS,
-    )  # fmt: skip
+    # Triton runs on the current device, whatever that of its tensors
+    with torch.cuda.device_of(logits):
+        _statistics[(len(logits),)](
+            logits, classes, logits.shape[1], columns, own, _or(offset, own), top, total,
+            HAS_OFFSET=offset is not None, LOWEST=LOWEST, BLOCK=BLOCK, num_warps=WARPS,
+        )  # fmt: skip
     return top, total
 
 
@@ -40,10 +42,11 @@ def gradients(
     out: Tensor,
 ) -> None:
     """As `softmax_rows.gradients`."""
-    _gradients[(len(logits),)](
-        logits, classes, logits.shape[1], columns, own, _or(offset, own), top, factor, out,
-        HAS_OFFSET=offset is not None, BLOCK=BLOCK, num_warps=WARPS,
-    )  # fmt: skip
+    with torch.cuda.device_of(logits):
+        _gradients[(len(logits),)](
+            logits, classes, logits.shape[1], columns, own, _or(offset, own), top, factor, out,
+            HAS_OFFSET=offset is not None, BLOCK=BLOCK, num_warps=WARPS,
+        )  # fmt: skip
 
 
 def _or(offset: Tensor | None, other: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def _embedded(
     embedder: ImageModel, source: ImageSource, batch_size: int, start: int, stop: int
 ) -> Iterator[tuple[Batch, npt.NDArray[np.float32]]]:
     """Batches in order and their vectors; each batch is handed to the device before the one before it is read back."""
-    device = getattr(embedder, "device", torch.device("cpu"))
+    device = torch.device(getattr(embedder, "device", None) or "cpu")
     before: tuple[Batch, Callable[[], npt.NDArray[np.float32]]] | None = None
     for batch in sequential(source, batch_size, start=start, stop=stop, pin_memory=device.type == "cuda"):
         now = batch, _read_back(embedder.embed(batch.images.to(device, non_blocking=True)))
@@ -244,7 +244,9 @@ def _progress(partial: Path, job: dict[str, object]) -> tuple[int, dict[int, str
         progress = json.loads((partial / "progress.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return 0, {}
-    if {key: progress.get(key) for key in job} != job or not (partial / "vectors.npy").is_file():
+    # a job in float32 has no key of its precision, so that all keys are compared
+    begun = {key: value for key, value in progress.items() if key not in ("done", "missing")}
+    if begun != job or not (partial / "vectors.npy").is_file():
         return 0, {}
     return int(progress["done"]), {int(row): reason for row, reason in progress.get("missing", {}).items()}
 
@@ -272,6 +274,9 @@ def _reuse(folder: Path, job: dict[str, object]) -> VectorSet:
         previous = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         previous = None
+    was, now = (str((one or {}).get("precision", "fp32")) for one in (previous, job))
+    if was != now and {**previous, "precision": now} == {**job, "precision": now}:
+        raise InputError(f"{folder} holds these vectors made in {was}; ask for {was}, or choose another folder")
     if previous != job:
         raise InputError(
             f"{folder} exists and holds something else than these items by this model; choose another folder"

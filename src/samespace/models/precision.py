@@ -110,8 +110,8 @@ class InBfloat16:
         Raises:
             SpaceError: they do not agree with float32.
         """
-        if self._parity is None and len(images):
-            self._require(self.parity(images))
+        if len(images):
+            self._require(self._parity or self.parity(images))
         return self._fast_vectors(images)
 
     def embed_unit(self, unit: Tensor) -> Tensor:

@@ -404,6 +404,7 @@ def _wire(vectors: VectorSet) -> dict[str, Any]:
     held = np.ascontiguousarray(vectors.vectors, dtype="<f4")
     return {
         "space": vectors.space.id,
+        "precision": vectors.space.precision,
         "base64": base64.b64encode(held.data).decode(),
         "ids": vectors.ids.tolist() if vectors.has_ids else None,
         "labels": None if vectors.labels is None else vectors.labels.astype(str).tolist(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ class Loaded:
         self._images = as_image_model(encoder, name) if encoder.modality == "image" else None
         self.preprocessing = getattr(self._images, "preprocessing", None)
         self._using = threading.Lock()
+
+    @cached_property
+    def in_bfloat16(self) -> Any:
+        """The same by products of bfloat16, made once; None where it is no model of samespace."""
+        from samespace.models import Embedder
+        from samespace.models.precision import InBfloat16
+
+        return InBfloat16(self._images) if isinstance(self._images, Embedder) else None
 
     def embed(self, images: Any) -> Any:
         """Vectors (B, D) of images (B, C, H, W) uint8."""

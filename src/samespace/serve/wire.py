@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,6 +52,7 @@ class Vectors(Body):
     base64: str | None = Field(None, description="Instead: all vectors in a row, float32, little-endian.")
     ids: list[Text] | None = None
     labels: list[Text] | None = None
+    precision: Precision | None = Field(None, description="Of the arithmetic that made them, where it is told.")
 
     def numbers(self) -> int:
         """About how many numbers the vectors have."""
@@ -59,6 +61,8 @@ class Vectors(Body):
     def vector_set(self, state: State, name: str) -> VectorSet:
         """The vectors as a set; `name` stands for them in messages."""
         space = known_space(state, self.space).space
+        if self.precision is not None:
+            space = replace(space, precision=self.precision)
         if (self.vectors is None) == (self.base64 is None):
             raise InputError(f"{name}: give 'vectors' or 'base64', one of the two")
         values: Any = self.vectors

@@ -211,6 +211,9 @@ def _answer(serving: Serving, listening: socket.socket, opened: SimpleQueue[str]
         except SamespaceError as error:
             opened.put(str(error))
             return
+        except Exception as error:
+            opened.put(" ".join(f"unexpected {type(error).__name__}: {error}".split()))
+            raise
         opened.put("")
         answer(service, listening, hosts=serving.hosts, tls=serving.tls, warm=True)
     except KeyboardInterrupt:

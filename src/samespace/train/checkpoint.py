@@ -122,7 +122,10 @@ def load_checkpoint(path: Path, task: nn.Module, optimizer: torch.optim.Optimize
         for kind, prefix in _kept(optimizer).items():
             if (value := tensors.get(prefix + name)) is not None:
                 # the layout in memory decides the order of sums in a convolution, and so the last bit
-                like = value if kind == "step" else torch.empty_like(parameter).copy_(_own(task, name, value))
+                like = torch.empty_like(parameter).copy_(_own(task, name, value)) if kind != "step" else value
+                if kind == "step" and optimizer.defaults.get("fused"):
+                    # a fused step reads it where the parameters lie
+                    like = value.to(parameter.device)
                 optimizer.state[parameter][kind] = like
     return Position(**json.loads(metadata["position"]))
 

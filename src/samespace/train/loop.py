@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from samespace.data import Batch, ImageSource, batches, steps_per_epoch
 from samespace.errors import InputError, TrainingError
+from samespace.losses import EveryGalleryLoss
 from samespace.losses.checks import note_range
 from samespace.models import Embedder
 from samespace.models.extract import embed_rows
@@ -224,7 +225,8 @@ class Training:
     def _old_side(self, batch: Batch, epoch: int, unit: Tensor) -> dict[str, Any]:
         """What the compatibility term takes of the old models for a batch, by the names that `CompatibleTask` takes."""
         each = [self._of_one(side, batch, epoch, unit) for side in self.old]
-        return each[0] if len(each) == 1 else {name: [one[name] for one in each] for name in each[0]}
+        alone = len(each) == 1 and not isinstance(self.task.influence, EveryGalleryLoss)
+        return each[0] if alone else {name: [one[name] for one in each] for name in each[0]}
 
     def _of_one(self, side: OldSide, batch: Batch, epoch: int, unit: Tensor) -> dict[str, Any]:
         task = self.task

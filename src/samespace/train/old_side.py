@@ -50,6 +50,9 @@ def old_side(
             classes leave the method nothing to do, or two old models do not fit each other. All that is cheap to see
             is seen before images are embedded.
     """
+    if embed and recipe.compatibility.earlier:
+        # what does not fit is seen before the first old model embeds every image
+        old_side(recipe, source, out, device, group, True, embed=False)
     sides: list[OldSide] = []
     for number, section in enumerate(each_old(recipe.compatibility)):
         alone = replace(recipe, compatibility=section)
@@ -244,7 +247,8 @@ def _stand_in(embedder: ImageModel, source: ImageSource) -> VectorSet:
     """Unit vectors in the place of the embedder's, which take no memory: windows of one row of signs."""
     dim = embedder.embedding_dim
     signs = np.random.default_rng(0).choice([-1.0, 1.0], len(source) + dim - 1) / dim**0.5
-    return VectorSet(np.lib.stride_tricks.sliding_window_view(signs.astype(np.float32), dim), source.ids)
+    windows = np.lib.stride_tricks.sliding_window_view(signs.astype(np.float32), dim)
+    return VectorSet(windows, source.ids, space=embedder.space)
 
 
 def missing_vectors(

@@ -15,7 +15,7 @@ from samespace.typed import plain
 
 _WHERE_USED = {
     "model": ("freeze",),
-    "optim": ("name", "betas", "eps", "layer_decay"),
+    "optim": ("name", "betas", "eps", "layer_decay", "fused"),
     "compatibility": ("earlier",),
 }
 

@@ -16,7 +16,7 @@ from samespace.data.pixels import ImageSize
 from samespace.errors import InputError
 from samespace.files import read_json, sweep, write_json, write_text
 from samespace.losses import InfluenceLoss, MarginHead
-from samespace.losses.kernels import kernel_fault
+from samespace.losses.kernels import KernelChoice, kernel_fault, unusable
 from samespace.models import Classifier, Embedder, EmbedderConfig
 from samespace.models.extract import pick_device
 from samespace.models.freezing import freeze
@@ -183,8 +183,7 @@ def build_task(
     with patience(f"preparing {recipe.compatibility.method}", quiet=quiet or not group.first):
         term = compatibility_term(recipe.compatibility, recipe.head, source, old)
     ramp = METHODS[recipe.compatibility.method].ramp * recipe.optim.epochs
-    if group.first and not quiet and (fault := kernel_fault(recipe.head.kernel, device)):
-        notice(fault)
+    kernel = _kernel(recipe, device, group, quiet)
     task = CompatibleTask(
         embedder,
         head,
@@ -197,8 +196,19 @@ def build_task(
     )
     for module in task.modules():
         if isinstance(module, MarginHead | InfluenceLoss):
-            module.kernel = recipe.head.kernel
+            module.kernel = kernel
     return task, old
+
+
+def _kernel(recipe: Recipe, device: torch.device, group: Processes, quiet: bool) -> KernelChoice:
+    """The kernel of the heads, the same in all processes: those that share classes add up what each computes."""
+    choice = recipe.head.kernel
+    fault = kernel_fault(choice, device)
+    if fault is not None and group.first and not quiet:
+        notice(fault)
+    if recipe.head.class_parallel and device.type == "cuda" and choice == "auto":
+        fault = unusable("bf16", device)
+    return "float32" if group.any(fault is not None, device) else choice
 
 
 def _validation(

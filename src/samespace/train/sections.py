@@ -317,7 +317,7 @@ class ValidationSection:
 
 @dataclass(frozen=True)
 class RunSection:
-    """How to run; nothing here changes what is learnt, but for the precision.
+    """How to run; nothing here changes what is learnt, but for the precision and, by its rounding, `compile`.
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.

@@ -229,7 +229,7 @@ def _what_is_short(values: dict[str, float]) -> str | None:
         )
     return (
         f"in {metric} the new model is above the old one by itself, and its queries on the old gallery are not: train "
-        "longer (twice optim.epochs), or raise compatibility.matching_weight"
+        "longer (twice optim.epochs), or raise compatibility.weight"
     )
 
 

@@ -57,7 +57,7 @@ REFUSED = {
     "no such collection": ({"collection": "shpo"}, "has no collection 'shpo'; did you mean 'shop'"),
     "several vectors": (
         {"vector": None},
-        "has several vectors a point; say which with --vector: 'text', 'many', 'empty'",
+        "has several vectors a point; say which with vector=…: 'text', 'many', 'empty'",
     ),
     "no such vectors": ({"vector": "txt"}, "has no vectors 'txt'; it has: 'text', 'many', 'empty'"),
     "sparse vectors": ({"vector": "words"}, "the vectors 'words' are sparse; a gallery serves dense ones: "),

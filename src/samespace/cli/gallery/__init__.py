@@ -36,7 +36,7 @@ class _InOrder(click.Group):
             return super().invoke(ctx)
         except SamespaceError as error:
             location = ctx.meta.get(NAMED, "GALLERY")
-            raise type(error)(as_commands(str(error), location).replace("GALLERY", location)) from error
+            raise type(error)(as_commands(str(error), location)) from error
 
 
 @click.group(cls=_InOrder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from samespace.cli.gallery.options import expect_option, gallery_argument, shown_bar
+from samespace.cli.gallery.wording import as_commands
 from samespace.cli.output import json_option, quiet_option, write_result
 from samespace.errors import InputError, counted
 
@@ -62,7 +63,8 @@ def seal(
 
     with Gallery.open(location) as gallery:
         location = gallery.location
-        if sql := gallery.release_sql(drop_index=drop_index):
+        lines = gallery.release_sql(drop_index=drop_index)
+        if sql := [as_commands(line, location) if line.startswith("--") else line for line in lines]:
             how: dict[str, Any] = {
                 "unused_for": unused_for, "end_grace": end_grace, "drop_index": drop_index, "expect": expect,
             }  # fmt: skip

@@ -32,4 +32,4 @@ def status(location: str, watch: float | None, json_to: str | None) -> None:
         while watch is not None and not reader_left():
             time.sleep(watch)
             click.echo()
-            print_status(gallery.status(), console())
+            print_status(in_commands(gallery.status(), gallery), console())

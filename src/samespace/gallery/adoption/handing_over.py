@@ -33,6 +33,7 @@ def hand_over(
     unused_for: float,
     end_grace: bool,
     drop_index: bool = False,
+    expect: int | None = None,
     advance: Advance = silent,
 ) -> Sealed:
     """Do it. Arguments and errors as of `Gallery.seal`."""
@@ -42,7 +43,9 @@ def hand_over(
         return release_collection.hand_over(store, unused_for=unused_for, end_grace=end_grace, advance=advance)
     from samespace.gallery.adoption import release
 
-    return release.hand_over(store, unused_for=unused_for, end_grace=end_grace, drop_index=drop_index, advance=advance)
+    return release.hand_over(
+        store, unused_for=unused_for, end_grace=end_grace, drop_index=drop_index, expect=expect, advance=advance
+    )
 
 
 def after_rollback(ledger: Ledger) -> tuple[str, ...]:

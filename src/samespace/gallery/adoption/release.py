@@ -23,6 +23,7 @@ from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.seal import (
     UNUSED_SECONDS,
     Sealed,
@@ -200,6 +201,7 @@ def hand_over(
     unused_for: float = UNUSED_SECONDS,
     end_grace: bool = False,
     drop_index: bool = False,
+    expect: int | None = None,
     advance: Advance = silent,
 ) -> Sealed:
     """Do it; see the module.
@@ -233,6 +235,8 @@ def hand_over(
             session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             create(session, index.build, name, release.table.quoted, release.dim)
     with ledger.write() as writer:
+        # copying takes long, and the same seal may have been sent twice
+        require_step(writer, expect)
         sealed = _swapped(writer, release)
     with ledger.read() as reader:
         reader.state()

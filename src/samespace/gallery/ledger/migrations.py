@@ -54,7 +54,7 @@ def brought_up(engine: Engine, written: str | None) -> None:
     if engine.read_only:
         raise GalleryError(
             f"{engine.location} has format {short(written)} of an earlier version, and cannot be written here; bring "
-            f"it to {FORMAT!r} once with 'samespace gallery status GALLERY' where it can be"
+            f"it to {FORMAT!r} once with 'samespace gallery status {engine.location}' where it can be"
         )
     for step in range(number + 1, present + 1):
         _step(engine, step)

@@ -64,6 +64,11 @@ class Levels:
         self._met = np.zeros(len(query), dtype=np.int64)
         self._reached = np.zeros(len(query), dtype=np.int64)
 
+    def finish(self) -> None:
+        """Let go of what only counting needs; what was counted stays."""
+        none = np.zeros(0, dtype=np.int64)
+        self._keys, self.low, self.high = (none, none, none), self.exact[:0], self.exact[:0]
+
     def slice_of(self, rows: slice) -> slice:
         """The levels of some queries."""
         return slice(int(self.ends[rows.start]), int(self.ends[rows.stop]))

@@ -152,6 +152,10 @@ class _Pass:
                 self.lowered = self.lowered[0] + fewer[0], self.lowered[1] + fewer[1]
                 if progress is not None:
                     progress(self._rows.start + count * (number + 1) // tiles)
+        # the results of all passes are kept to the end, and nothing that only a pass needs
+        self._queries.clear()
+        for tally in self.tallies.values():
+            tally.levels.finish()
         return self
 
     def _tiles(self) -> Iterator[tuple[slice, int, dict[int, Vectors]]]:
