@@ -247,7 +247,10 @@ def test_the_heads_kernel_is_that_of_the_influence_loss_and_a_line_says_where_it
 ):
     asked = recipe("head.kernel=bf16", method="bct", old_model=str(old_model)).resolved()
     task, _ = build_task(asked, source, tmp_path, torch.device("cpu"), Processes(), quiet=False)
-    assert (task.head.kernel, task.influence.kernel) == ("bf16", "bf16")
+    assert (task.head.kernel, task.influence.kernel) == ("float32", "float32")
+    asked = recipe("head.kernel=auto", method="bct", old_model=str(old_model)).resolved()
+    task, _ = build_task(asked, source, tmp_path, torch.device("cpu"), Processes(), quiet=True)
+    assert (task.head.kernel, task.influence.kernel) == ("auto", "auto")
     assert "head.kernel=bf16: it needs a GPU; many classes are computed in float32\n" in capsys.readouterr().err
 
 

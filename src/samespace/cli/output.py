@@ -27,8 +27,7 @@ def _json_place(context: click.Context, parameter: click.Parameter, place: str |
     place = "-" if place == "/dev/stdout" else place
     if place == "-" and not getattr(sys.stdout, "open", True):
         raise click.BadParameter("standard output is closed; name a file")
-    # a command may make the last folder itself, such as that of a report
-    if place not in (None, "-") and not (folder := Path(place).absolute().parent).parent.exists():
+    if place not in (None, "-") and not (folder := Path(place).absolute().parent).exists():
         raise click.BadParameter(f"there is no folder {folder} for {Path(place).name}; make it first, or correct it")
     return place
 
@@ -38,7 +37,7 @@ json_option = click.option(
     "json_to",
     metavar="FILE|-",
     callback=_json_place,
-    help="Also write the result as JSON to FILE, or to standard output for '-'.",
+    help="Also write the result as JSON to FILE, in a folder that is there, or to standard output for '-'.",
 )
 
 
