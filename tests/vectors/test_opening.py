@@ -74,6 +74,11 @@ def test_csv_with_a_column_a_dimension(tmp_path, delimiter):
     assert (loaded.ids.tolist(), loaded.labels.tolist()) == (IDS, LABELS)
 
 
+def test_a_cell_that_only_begins_like_a_list_is_a_label(tmp_path):
+    (tmp_path / "t.csv").write_text("v0,v1,id,label\n0,1,a,[\n1,0,b,[x]\n")
+    assert VectorSet.load(tmp_path / "t.csv").labels.tolist() == ["[", "[x]"]
+
+
 def test_csv_with_a_column_of_json(tmp_path):
     rows = [
         f'{name},c{label},"{json.dumps(row.tolist())}"' for name, label, row in zip(IDS, LABELS, VALUES, strict=True)

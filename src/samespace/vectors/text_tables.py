@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 23
 _HEAD_BYTES = 1 << 22
+_LISTED = re.compile(r"\s*\[\s*[-+.\d]")
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d+)", re.DOTALL)
 MADE = "vector"
 """Name of the column of vectors, where they stand in one column a dimension."""
@@ -64,7 +65,7 @@ def csv_shape(path: Path, named: str | None) -> Shape:
 
     header, first, delimiter = _head(path)
     stems = _numbered(header)
-    text = [name for name, cell in zip(header, first, strict=False) if cell.lstrip().startswith("[")]
+    text = [name for name, cell in zip(header, first, strict=False) if _LISTED.match(cell)]
     choices = [*text, *stems]
     if named is not None:
         if named not in choices and named not in header:
