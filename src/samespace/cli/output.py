@@ -28,7 +28,7 @@ def _json_place(context: click.Context, parameter: click.Parameter, place: str |
     if place == "-" and not getattr(sys.stdout, "open", True):
         raise click.BadParameter("standard output is closed; name a file")
     if place not in (None, "-") and not (folder := Path(place).absolute().parent).exists():
-        raise click.BadParameter(f"there is no folder {folder} for {Path(place).name}; make it first, or correct it")
+        raise click.BadParameter(f"there is no folder {folder} for {Path(place).name}; make it first, or correct it.")
     return place
 
 

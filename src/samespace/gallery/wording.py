@@ -23,6 +23,7 @@ ARGUMENTS = (
 _CALL = re.compile(r"\bgallery\.([a-z_]+)\(([^()]*)\)")
 # a word by itself: as a part of a path or of a name it is the user's
 _ARGUMENT = re.compile(rf"(?:(?<=[\s(])|^)({'|'.join(ARGUMENTS)})=(…|True|\"[a-z]+\"|\d+(?:\.\d+)?)(?![\w/])(?!\.\d)")
+_EITHER = re.compile(f"{_CALL.pattern}|{_ARGUMENT.pattern}")
 _FREE = ("metadata", "failed", "dropped", "location", "model", "name")  # hold words of users
 
 
@@ -33,10 +34,13 @@ def reworded(text: str, *, call: Callable[[str, Mapping[str, str]], str], argume
     """
 
     def one(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return argument(found[3], found[4])
         parts = [part.partition("=") for part in found[2].split(", ") if part]
         return call(found[1], {name: value for name, _, value in parts})
 
-    return _ARGUMENT.sub(lambda found: argument(found[1], found[2]), _CALL.sub(one, text))
+    # at once: what is put in the place of a call, such as the gallery's own path, is not looked at again
+    return _EITHER.sub(one, text)
 
 
 def reworded_result(value: T, say: Say) -> T:

@@ -22,7 +22,8 @@ def as_commands(text: str, location: str) -> str:
     from samespace.gallery.wording import reworded
 
     # commands stand in single quotes
-    place = location if quote(location) == location else f'"{location}"'
+    plain = quote(location) == location or any(character in '$`"\\!' for character in location)
+    place = quote(location) if plain else f'"{location}"'
 
     def call(method: str, given: Mapping[str, str]) -> str:
         command, *options = _COMMANDS.get(method, method).split()

@@ -150,8 +150,11 @@ class LatestState:
             return
         self.use(generation, known.vectors[generation])
         known = self.known
-        folder = None if known is None else self.segment_folder(known.gallery.spaces[generation])
-        if known is None or folder is None or not (names := known.vectors[generation].newer_graph()):
+        # another thread may have followed a rollback since, and not have the space any more
+        if known is None or generation not in known.vectors:
+            return
+        folder = self.segment_folder(known.gallery.spaces[generation])
+        if folder is None or not (names := known.vectors[generation].newer_graph()):
             return
         self._seen[generation] = names
         graph = load_graph(folder, known.vectors[generation].manifest.graph)
