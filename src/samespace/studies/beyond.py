@@ -9,8 +9,7 @@ _RANK, _MAP, _TAR, _TPIR = METRICS = ("rank@1", "mAP", "TAR@FAR=1e-3", "TPIR@FPI
 # name: (method, keys of the recipe's compatibility section, what a table calls it)
 _METHODS: dict[str, tuple[str, dict[str, object], str]] = {
     "matched": ("matched", {}, "matched, old model live"),
-    "heavy": ("matched", {"matching_weight": 30.0}, "the same, matching weight 30"),
-    "views": ("matched", {"views": 4, "matching_weight": 30.0}, "the same, 4 fixed views"),
+    "views": ("matched", {"views": 4}, "the same, 4 fixed views"),
     "mean": ("unibct-mean", {}, "UniBCT, mean prototypes"),
 }
 _TERMS: dict[str, tuple[str, dict[str, object], str]] = {
