@@ -215,6 +215,16 @@ def _refuse_objects(path: Path, name: str) -> None:
         )
 
 
+def size_below(folder: Path) -> int:
+    """Bytes of all files in a folder, those of its folders included; 0 where there is no folder."""
+    total = 0
+    for file in folder.rglob("*"):
+        # files come and go under another process
+        with suppress(OSError):
+            total += file.stat().st_size
+    return total
+
+
 def require_file(path: Path, what: str) -> None:
     """Refuse a path where there is no file, or a folder, by an InputError."""
     if path.is_dir():

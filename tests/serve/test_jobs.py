@@ -34,7 +34,7 @@ def services(shop: Gallery, start: Start, monkeypatch: pytest.MonkeyPatch) -> li
         return backfill(self, vectors=made(40, NEW) if vectors is None else vectors, **options)
 
     monkeypatch.setattr(Gallery, "backfill", by_model)
-    monkeypatch.setattr("samespace.gallery.gallery.model_and_images", lambda *given: None)
+    monkeypatch.setattr("samespace.gallery.filling.model_and_images", lambda *given: None)
     monkeypatch.setattr("samespace.serve.jobs._LOOK_SECONDS", 0.05)
     return [start(Service({"shop": one})) for one in (shop, Gallery.open(shop.location))]
 

@@ -1,4 +1,13 @@
-"""The mixed-version gallery: search across model versions, upgrade without re-embedding, backfill, roll back."""
+"""The mixed-version gallery: search across model versions, upgrade without re-embedding, backfill, roll back.
+
+- `gallery`: the class `Gallery`; each method is one call of what follows. `creation`: what a new gallery begins with;
+- `ledger/`: what a gallery holds. `index/`: its vectors, to be searched. `serving`: which space serves an item;
+- `ingest/`, `items`, `metadata`: items in and out. `search/`: queries, scores, merged lists;
+- `upgrade/`: the steps to another model. `backfill/`, `filling`: new vectors for stored items. `quality`: old side
+  against new side. `models`, `trusted`: the models that a gallery remembers, and whether they are the right ones;
+- `adoption/`: an application's own table or collection, taken over and handed back;
+- `status`, `doctor`, `canary_curve`, `wording`: how a gallery stands.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,49 +9,50 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError
+from samespace.errors import GalleryError, InputError, SpaceError
+from samespace.files import size_below
 from samespace.gallery import doctor
-from samespace.gallery.adoption.handing_over import after_rollback, hand_over, release_lines
-from samespace.gallery.backfill import run
+from samespace.gallery.adoption.handing_over import after_rollback, release_lines, seal_or_hand_over
 from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.order import Custom, Order
-from samespace.gallery.backfill.ray import run_on_ray
 from samespace.gallery.backfill.rerank import rerank as rerank_hits
 from samespace.gallery.backfill.run import Backfilled
-from samespace.gallery.backfill.vector_source import FromImages, FromVectors, VectorSource
 from samespace.gallery.canary_curve import CanaryCurve, canary_curve
+from samespace.gallery.creation import new_ledger
 from samespace.gallery.doctor import Diagnosis
-from samespace.gallery.index.adopted.store import store_of
+from samespace.gallery.filling import Supply, fill, require_fillable
+from samespace.gallery.index.adopted.store import require_own_items, require_store, store_of
 from samespace.gallery.index.adopted.sync import Synced, sync
 from samespace.gallery.index.base import Source
-from samespace.gallery.index.open import open_source_of, require_index
+from samespace.gallery.index.open import open_source_of
 from samespace.gallery.ingest.add import Metadata, add_images, add_vectors
-from samespace.gallery.ingest.checks import generation_of, require_calibrated
-from samespace.gallery.ingest.images import ImagesLike, ItemEmbedder, ModelLike
+from samespace.gallery.ingest.checks import generation_of
+from samespace.gallery.ingest.images import ImagesLike, ModelLike
+from samespace.gallery.ingest.remove import remove_items
 from samespace.gallery.ingest.store import Added
 from samespace.gallery.items import StoredItem, stored_item
 from samespace.gallery.ledger.filters import Where
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, Upgrade
-from samespace.gallery.models import absolute, embedder_of, embedders_at_hand, job_of, model_and_images, new_space
-from samespace.gallery.quality import Quality, Queries, measure, require_known
+from samespace.gallery.models import embedder_of, embedders_at_hand, new_space, next_space
+from samespace.gallery.quality import Quality, Queries, measure_and_note
 from samespace.gallery.search.calibration import calibrate_pair
 from samespace.gallery.search.earlier import Earlier
 from samespace.gallery.search.query_vectors import fusion_of
 from samespace.gallery.search.search import Answer, Merge, search
 from samespace.gallery.search.traffic import Traffic
 from samespace.gallery.status import Status, status
+from samespace.gallery.trusted import TrustedModel, canary_drifts, remembered_embedders
 from samespace.gallery.upgrade import behind, upgrade
 from samespace.gallery.upgrade.behind import BehindSwitch
-from samespace.gallery.upgrade.expect import require_step
-from samespace.gallery.upgrade.model_check import Canaries, canary_drift, require_same_model
-from samespace.gallery.upgrade.plan import Plan, items_worth
-from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed, seal
-from samespace.gallery.upgrade.upgrade import NewSpace, Switched
+from samespace.gallery.upgrade.model_check import Canaries, require_same_model
+from samespace.gallery.upgrade.plan import Plan
+from samespace.gallery.upgrade.seal import UNUSED_SECONDS, Sealed
+from samespace.gallery.upgrade.upgrade import Switched
 from samespace.metrics.calibration import Calibration, Scale
 from samespace.progress import Bar, silent
 from samespace.space import Score, Space, undeclared
@@ -60,8 +60,6 @@ from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate
-
-LOG = logging.getLogger("samespace.gallery")
 
 
 class Gallery:
@@ -72,13 +70,20 @@ class Gallery:
     one row. Unlike spaces are never mixed without a certificate, and scores of unlike pairs are brought to one scale
     before they are merged.
 
-    Safe to use from several threads, and the same gallery from several processes.
+    Safe to use from several threads, and the same gallery from several processes. The methods, by what they are for:
+
+    - to make and open one: `create`, `open`, `close`;
+    - items: `add`, `add_images`, `get`, `remove`, and `sync` where they are rows of an application's own table;
+    - searches: `search`, `rerank`, `calibrate`;
+    - an upgrade: `plan`, `upgrade`, `backfill`, `pause`, `resume`, `rollback`, `seal`; to a model that is not
+      compatible `begin_behind`, `quality` and `switch`;
+    - looking, and upkeep: `status`, `doctor`, `check_model`, `canary_drift`, `canary_curve`, `maintain`.
 
     Args:
         ledger: the source of truth.
         source: of snapshots for searches; by default what fits the ledger.
-        index: see `open`.
-        index_key: see `open`.
+        index: as for `open`.
+        index_key: as for `open`.
 
     Example:
         >>> import tempfile
@@ -103,21 +108,14 @@ class Gallery:
             raise
         self._traffic = Traffic(ledger)
         self._earlier = Earlier(ledger, opened)
-        self._trusted: tuple[tuple[Any, ...], ItemEmbedder] | None = None
+        self._trusted = TrustedModel(ledger)
 
     @classmethod
     def create(
-        cls,
-        location: str | Path,
-        space: Space | None = None,
-        *,
-        model: str | Path | None = None,
-        images: str | None = None,
-        scale: Scale = "logistic",
-        index: str | None = None,
-        index_key: str | None = None,
+        cls, location: str | Path, space: Space | None = None, *, model: str | Path | None = None,
+        images: str | None = None, scale: Scale = "logistic", index: str | None = None, index_key: str | None = None,
         score: Score = "cosine",
-    ) -> Gallery:
+    ) -> Gallery:  # fmt: skip
         """Make an empty gallery.
 
         Args:
@@ -127,46 +125,23 @@ class Gallery:
             images: the items' images, as a user names them, remembered for backfills.
             scale: what scores and thresholds are in: `logistic` for log-odds, `fmr` for −log10 of the false-match rate.
             index: address of a Qdrant server that holds the search index; by default files beside SQLite, or pgvector.
-                Whoever opens the gallery names it again.
-            index_key: the server's API key, by default QDRANT_API_KEY of the environment; it is not stored.
-            score: what searches go by: cosine; `ip`, the inner product of vectors as they are given; `l2`, minus the
-                squared distance of these. It holds for every space that upgrades bring, unless `begin_behind` says
-                otherwise.
+            index_key: as for `open`; it is not stored.
+            score: what searches go by: `cosine`, the inner product `ip`, or `l2`, minus the squared distance. It holds
+                for every space that upgrades bring, unless `begin_behind` says otherwise.
 
         Raises:
             InputError: neither a space nor a model, or a gallery is there already.
             GalleryError: the place cannot be written.
         """
-        if scale not in ("logistic", "fmr"):
-            raise InputError(f"there is no scale '{scale}'; legal: logistic, fmr")
-        if score not in get_args(Score):
-            raise InputError(f"there is no score '{score}'; legal: {', '.join(get_args(Score))}")
-        folder = None
-        if model is not None:
-            from samespace.encoders import open_encoder
-            from samespace.models import resolve_model
-
-            folder = resolve_model(model)
-            given = open_encoder(folder, device="cpu").space
-            if space is not None and space != given:
-                raise SpaceError(f"the model is of space {given}, not of {space}")
-            space = space or given
-        if space is None:
-            raise InputError("a gallery needs its first space; give a model folder or vectors that declare their space")
-        if index is not None:
-            require_index(index, index_key)
-        settings = {"scale": scale, "images": None if images is None else absolute(images), "index": index}
-        made = Ledger.create(location, space, model=absolute(folder), settings=settings, score=score)
+        made = new_ledger(
+            location, space,
+            model=model, images=images, scale=scale, index=index, index_key=index_key, score=score,
+        )  # fmt: skip
         return cls(made, index=index, index_key=index_key)
 
     @classmethod
     def open(
-        cls,
-        location: str | Path,
-        *,
-        read_only: bool = False,
-        index: str | None = None,
-        index_key: str | None = None,
+        cls, location: str | Path, *, read_only: bool = False, index: str | None = None, index_key: str | None = None
     ) -> Gallery:
         """Open a gallery.
 
@@ -223,22 +198,16 @@ class Gallery:
             return reader.live()
 
     def add(
-        self,
-        vectors: VectorSet,
-        *,
-        also: Sequence[VectorSet] = (),
-        metadata: Metadata | None = None,
-        update: bool = False,
-        advance: Bar = silent,
-    ) -> Added:
+        self, vectors: VectorSet, *, also: Sequence[VectorSet] = (), metadata: Metadata | None = None,
+        update: bool = False, advance: Bar = silent,
+    ) -> Added:  # fmt: skip
         """Add items by their vectors.
 
-        Items go in in batches, each whole or not at all; the same call again carries on where it was cut off.
+        They go in in batches, each whole or not at all; the same call again carries on where it was cut off.
 
         Args:
             vectors: of the query space, with ids and perhaps labels; during a behind upgrade of either of its spaces.
-            also: vectors of the same items in other spaces. During an upgrade give those of the old space, so that
-                a rollback finds the new items too; during a behind upgrade what is not given goes on the work list.
+            also: vectors of the same items in other spaces; those of the old one let a rollback find the items, too.
             metadata: by item id; strings, numbers, booleans.
             update: replace items that are there with another content, and labels and metadata of all given.
             advance: called with how many more items are in.
@@ -247,22 +216,15 @@ class Gallery:
             SpaceError: vectors of an undeclared or unknown space, or none of the query space.
             InputError: ids missing, vectors of the wrong shape or length, an item that is there with another content.
         """
-        self._require_own_items()
+        require_own_items(self.source, self.location)
         added = add_vectors(self.ledger, vectors, also, metadata=metadata, update=update, advance=advance)
         return self._compacted(added, advance)
 
     def add_images(
-        self,
-        images: ImagesLike | None = None,
-        *,
-        labelled: bool = True,
-        metadata: Metadata | None = None,
-        update: bool = False,
-        batch_size: int = 256,
-        device: str = "auto",
-        loaded: Mapping[str, ModelLike] | None = None,
-        advance: Bar = silent,
-    ) -> Added:
+        self, images: ImagesLike | None = None, *, labelled: bool = True, metadata: Metadata | None = None,
+        update: bool = False, batch_size: int = 256, device: str = "auto",
+        loaded: Mapping[str, ModelLike] | None = None, advance: Bar = silent,
+    ) -> Added:  # fmt: skip
         """Add items by their images, embedded by the recorded models: during an upgrade by the new and the old one.
 
         Args:
@@ -278,7 +240,7 @@ class Gallery:
         Raises:
             GalleryError: the query space's model is not at hand.
         """
-        self._require_own_items()
+        require_own_items(self.source, self.location)
         added = add_images(
             self.ledger, embedders_at_hand(self.state, images, device, loaded),
             labelled=labelled, metadata=metadata, update=update, batch_size=batch_size, advance=advance,
@@ -296,31 +258,14 @@ class Gallery:
         Raises:
             InputError: an id that the gallery does not have; nothing is removed.
         """
-        self._require_own_items()
-        with self.ledger.write() as writer:
-            known = {name: item for name, item in writer.find(ids).items() if not item.deleted}
-            unknown = [name for name in ids if name not in known]
-            if unknown:
-                raise InputError(f"the gallery has no item '{unknown[0]}'; nothing was removed")
-            writer.remove_items(np.array(sorted({item.number for item in known.values()}), dtype=np.int64))
-            writer.note("remove", items=len(known))
-        return len(known)
+        require_own_items(self.source, self.location)
+        return remove_items(self.ledger, ids)
 
     def search(
-        self,
-        queries: VectorSet,
-        *,
-        k: int = 10,
-        where: Where = None,
-        min_score: float | None = None,
-        max_fmr: float | None = None,
-        merge: Merge = "calibrated",
-        scale: Scale | None = None,
-        exact: bool = False,
-        count: bool = True,
-        fuse: float | None = None,
-        old_queries: VectorSet | None = None,
-    ) -> Answer:
+        self, queries: VectorSet, *, k: int = 10, where: Where = None, min_score: float | None = None,
+        max_fmr: float | None = None, merge: Merge = "calibrated", scale: Scale | None = None, exact: bool = False,
+        count: bool = True, fuse: float | None = None, old_queries: VectorSet | None = None,
+    ) -> Answer:  # fmt: skip
         """Find the best items for each query, over all spaces that serve, as of one snapshot.
 
         Args:
@@ -355,17 +300,9 @@ class Gallery:
         return answer
 
     def rerank(
-        self,
-        queries: VectorSet,
-        *,
-        k: int = 10,
-        depth: int = 100,
-        where: Where = None,
-        scale: Scale | None = None,
-        images: ImagesLike | None = None,
-        model: ModelLike | None = None,
-        device: str = "auto",
-    ) -> Answer:
+        self, queries: VectorSet, *, k: int = 10, depth: int = 100, where: Where = None, scale: Scale | None = None,
+        images: ImagesLike | None = None, model: ModelLike | None = None, device: str = "auto",
+    ) -> Answer:  # fmt: skip
         """Search in two stages: the best `depth` items, then these by new vectors of their images.
 
         Images that have no vector of the query space yet are embedded now and stored, as a backfill would.
@@ -386,18 +323,13 @@ class Gallery:
             raise SpaceError(f"a second stage is for queries of space {self.space}, got {queries.space}")
         answer = self.search(queries, k=depth, where=where, scale=scale)
         state = self.state
-        embedder = self._checked_embedder(state, state.query, model, images, device)
+        embedder = self._trusted.embedder(state, state.query, model, images, device)
         return rerank_hits(self.ledger, answer, queries.take(np.arange(len(queries))), embedder, k=k, scale=scale)
 
     def calibrate(
-        self,
-        queries: VectorSet,
-        gallery: VectorSet,
-        *,
-        certificate: Certificate | None = None,
-        fuse: float | None = None,
-        old_queries: VectorSet | None = None,
-    ) -> Calibration:
+        self, queries: VectorSet, gallery: VectorSet, *, certificate: Certificate | None = None,
+        fuse: float | None = None, old_queries: VectorSet | None = None,
+    ) -> Calibration:  # fmt: skip
         """Learn how scores of a pair of spaces relate to matches, from labelled vectors that neither model saw.
 
         Args:
@@ -414,44 +346,11 @@ class Gallery:
         fusion = fusion_of(fuse, queries, old_queries)
         return calibrate_pair(self.ledger, queries, gallery, certificate=certificate, fusion=fusion)
 
-    def check_model(self, space: Space | None = None, *, device: str = "auto") -> Canaries:
-        """Re-embed the canaries of a space with its remembered model.
-
-        Raises:
-            SpaceError: the model is not the one that made the vectors.
-        """
-        state = self.state
-        generation = state.query if space is None else generation_of(state, space)
-        return require_same_model(self.ledger, generation, embedder_of(state, generation, None, None, device))
-
-    def canary_drift(self, loaded: Mapping[str, ModelLike]) -> dict[str, float]:
-        """How far models are from those that made the stored vectors: 1 − the lowest cosine of a canary, by space.
-
-        `loaded`: models in memory, by the id of their space; those without canaries, or without images, are left out.
-        """
-        state, found = self.state, {}
-        for generation, kept in state.spaces.items():
-            if kept.space.id in loaded:
-                try:
-                    embedder = embedder_of(state, generation, loaded[kept.space.id], None, "auto")
-                    if (drift := canary_drift(self.ledger, generation, embedder)) is not None:
-                        found[kept.space.id] = drift
-                except SamespaceError as error:
-                    LOG.info("the canaries of %s were not looked at: %s", kept.space, error)
-        return found
-
     def plan(
-        self,
-        model: ModelLike | Space,
-        certificates: Sequence[Certificate] = (),
-        *,
-        order: Order | None = None,
-        images: ImagesLike | None = None,
-        accept_uncertified: bool = False,
-        behind: bool = False,
-        score: Score | None = None,
-        device: str = "auto",
-    ) -> Plan:
+        self, model: ModelLike | Space, certificates: Sequence[Certificate] = (), *, order: Order | None = None,
+        images: ImagesLike | None = None, accept_uncertified: bool = False, behind: bool = False,
+        score: Score | None = None, device: str = "auto",
+    ) -> Plan:  # fmt: skip
         """Work out an upgrade and write it down; nothing changes for searches.
 
         Args:
@@ -470,17 +369,10 @@ class Gallery:
         )
 
     def upgrade(
-        self,
-        model: ModelLike | Space | None = None,
-        certificates: Sequence[Certificate] = (),
-        *,
-        order: Order | None = None,
-        images: ImagesLike | None = None,
-        accept_uncertified: bool = False,
-        grace: bool = False,
-        expect: int | None = None,
-        device: str = "auto",
-    ) -> Switched:
+        self, model: ModelLike | Space | None = None, certificates: Sequence[Certificate] = (), *,
+        order: Order | None = None, images: ImagesLike | None = None, accept_uncertified: bool = False,
+        grace: bool = False, expect: int | None = None, device: str = "auto",
+    ) -> Switched:  # fmt: skip
         """Let queries use the new space from now on; nothing is re-embedded.
 
         Args:
@@ -497,23 +389,16 @@ class Gallery:
             SpaceError: a pair without a certificate, or a model that is not what it claims to be.
             GalleryError: nothing was planned, or the upgrade is not possible now.
         """
-        new = self._new_space(model, images, device, expect=expect)
+        new = next_space(self.ledger, model, images, device, expect=expect)
         return upgrade.open_upgrade(
             self.ledger, new, certificates,
             order=order, accept_uncertified=accept_uncertified, grace=grace, expect=expect,
         )  # fmt: skip
 
     def begin_behind(
-        self,
-        model: ModelLike | Space | None = None,
-        *,
-        order: Order | None = None,
-        images: ImagesLike | None = None,
-        score: Score | None = None,
-        grace: bool = False,
-        expect: int | None = None,
-        device: str = "auto",
-    ) -> Plan:
+        self, model: ModelLike | Space | None = None, *, order: Order | None = None, images: ImagesLike | None = None,
+        score: Score | None = None, grace: bool = False, expect: int | None = None, device: str = "auto",
+    ) -> Plan:  # fmt: skip
         """Begin an upgrade to a model that need not be compatible: queries stay until its space is filled.
 
         No vector of one space is ever compared with one of the other. `backfill` fills the new space, `add` stores new
@@ -532,7 +417,7 @@ class Gallery:
             SpaceError: a model that is not what it claims to be.
             GalleryError: another upgrade is being filled, or the upgrade is not possible now.
         """
-        new = self._new_space(model, images, device, score, expect=expect)
+        new = next_space(self.ledger, model, images, device, score, expect=expect)
         return behind.begin_behind(self.ledger, new, order=order, grace=grace, expect=expect)
 
     def quality(self, queries: Queries | None = None) -> Quality:
@@ -546,35 +431,17 @@ class Gallery:
             InputError: queries without labels, or that do not go with each other or with the two spaces.
             GalleryError: no behind upgrade is under way.
         """
-        state = self.state
-        under_way = require_known(state.filling or state.upgrade, self.location)
-        found = measure(self.ledger, under_way, queries)
-        if not self.ledger.read_only:
-            with self.ledger.write() as writer:
-                for one in writer.state().upgrades:
-                    if one.number == under_way.number:
-                        writer.set_upgrade(one, plan={**one.plan, "quality": found.to_dict()})
-        return found
-
-    def canary_curve(self) -> CanaryCurve:
-        """How well the canaries find their own class at every share of the backfill so far, beside the plan's curve."""
-        with self.ledger.read() as reader:
-            return canary_curve(reader)
+        return measure_and_note(self.ledger, queries)
 
     def switch(
-        self,
-        *,
-        share: float | None = None,
-        queries: Queries | None = None,
-        accept_worse: bool = False,
-        grace: bool = False,
-        expect: int | None = None,
-    ) -> BehindSwitch:
+        self, *, share: float | None = None, queries: Queries | None = None, accept_worse: bool = False,
+        grace: bool = False, expect: int | None = None,
+    ) -> BehindSwitch:  # fmt: skip
         """Let queries use the space that a behind upgrade has filled; until the seal `rollback` undoes it.
 
         Args:
-            share: switch although items lack a new vector, once this share has one. The others are named, and found by
-                no search until they are embedded, or a rollback; the seal removes them.
+            share: switch once this share of the items has a new vector. The others are named, and found by no search
+                until they are embedded, or a rollback; the seal removes them.
             queries: to measure the quality with, as for `quality`.
             accept_worse: switch although the new side is measurably worse; recorded.
             grace: answer queries of the present space, too, until the seal.
@@ -583,36 +450,19 @@ class Gallery:
         Raises:
             GalleryError: items lack the new vector, the new side is measurably worse, or nothing is being filled.
         """
-        with self.ledger.read() as reader:
-            require_step(reader, expect)
-            under_way = behind.being_filled(reader.state(), self.location)
-        found = measure(self.ledger, under_way, queries)
-        return behind.switch(self.ledger, found, share=share, accept_worse=accept_worse, grace=grace, expect=expect)
+        return behind.switch(self.ledger, queries, share=share, accept_worse=accept_worse, grace=grace, expect=expect)
 
     def backfill(
-        self,
-        *,
-        order: Order | Custom | None = None,
-        vectors: VectorSet | None = None,
-        model: ModelLike | None = None,
-        images: ImagesLike | None = None,
-        limits: Limits | None = None,
-        epsilon: float | None = None,
-        workers: int = 1,
-        on: Literal["processes", "ray"] = "processes",
-        retry: bool = False,
-        seed: int = 0,
-        device: str = "auto",
-        advance: Bar = silent,
-        stop: threading.Event | None = None,
-    ) -> Backfilled:
+        self, *, order: Order | Custom | None = None, vectors: VectorSet | None = None, model: ModelLike | None = None,
+        images: ImagesLike | None = None, limits: Limits | None = None, epsilon: float | None = None, workers: int = 1,
+        on: Literal["processes", "ray"] = "processes", retry: bool = False, seed: int = 0, device: str = "auto",
+        advance: Bar = silent, stop: threading.Event | None = None,
+    ) -> Backfilled:  # fmt: skip
         """Give items without a vector of the query space one, until none is left or a limit is reached.
 
         During a behind upgrade: of its new space, or of the space of the given vectors; where searches do not find
-        items for want of a vector, first of the query space.
-
-        Can be killed at any moment and called again, from as many processes as wanted: the work list in the ledger is
-        the checkpoint.
+        items for want of a vector, first of the query space. Can be killed at any moment and called again, from as many
+        processes as wanted.
 
         Args:
             order: of the items, or the user's own; the upgrade's by default.
@@ -633,62 +483,21 @@ class Gallery:
             GalleryError: the gallery could not be searched half way, for want of calibrations.
             SpaceError: a model or vectors of another space.
         """
-        limits = limits or Limits()
-        if workers < 1:
-            raise InputError(f"workers should be at least 1, got {workers}")
-        if store_of(self.source) is not None:
-            self.sync()
-        target = self.require_fillable(order=order, vectors=vectors, model=model, images=images, epsilon=epsilon)
-        state = self.state
-        vector_source = self._vector_source(state, target, vectors, model, images, device)
-        if retry:
-            with self.ledger.write() as writer:
-                writer.retry(target)
-        run.list_work(self.ledger, order, generation=target, seed=seed)
-        if epsilon is not None:
-            most = items_worth(self.ledger, epsilon, order)
-            if not most:
-                return Backfilled(0, 0, {}, 0.0, 0, f"the gain that remains is below {epsilon:g} by the check set")
-            limits = replace(limits, items=min(most, limits.items or most))
-        # the index of a space that is being filled grows with it, so that the switch finds one
-        source = self.source if target == state.query else self._earlier.source(target)
-        if workers == 1 and on == "processes":
-            done = run.run_one(
-                self.ledger, vector_source, limits, source=self.source, indexed=source, generation=target,
-                advance=advance, stop=stop,
-            )  # fmt: skip
-        else:
-            job = job_of(self.ledger, state, target, vectors, model, images, limits, device)
-            run_workers = run_on_ray if on == "ray" else run.run_many
-            done = run_workers(self.ledger, job, workers, source=source, advance=advance)
-        if vectors is not None and not done.stored:
-            done = replace(done, ended=run.nothing_lacked(self.ledger, target) or done.ended)
-        upgrade_to = self.state.upgrade_to(target)
-        if upgrade_to is None or not upgrade_to.behind:
-            return done
-        return replace(done, quality=self.quality())
+        return fill(
+            self.ledger, self.source, Supply(vectors, model, images, device), limits or Limits(),
+            earlier=self._earlier, trusted=self._trusted, order=order, epsilon=epsilon, workers=workers, on=on,
+            retry=retry, seed=seed, advance=advance, stop=stop,
+        )  # fmt: skip
 
     def require_fillable(
-        self,
-        *,
-        order: Order | Custom | None = None,
-        vectors: VectorSet | None = None,
-        model: ModelLike | None = None,
-        images: ImagesLike | None = None,
-        epsilon: float | None = None,
-    ) -> int:
+        self, *, order: Order | Custom | None = None, vectors: VectorSet | None = None, model: ModelLike | None = None,
+        images: ImagesLike | None = None, epsilon: float | None = None,
+    ) -> int:  # fmt: skip
         """Refuse a backfill that could not begin; nothing is loaded. Arguments and errors as of `backfill`.
 
         Returns the number of the space that it would fill.
         """
-        state = self.state
-        require_calibrated(state)
-        target = self._target(state, vectors)
-        if vectors is None:
-            model_and_images(state, target, model, images)
-        if epsilon is not None:
-            items_worth(self.ledger, epsilon, order)
-        return target
+        return require_fillable(self.ledger, Supply(vectors, model, images), order=order, epsilon=epsilon)
 
     def pause(self, *, expect: int | None = None) -> Upgrade:
         """Let the workers of the upgrade wait before they claim more. `expect` as for `rollback`."""
@@ -711,19 +520,12 @@ class Gallery:
             GalleryError: no upgrade is under way, it is sealed, or another step was taken.
         """
         done = upgrade.rollback(self.ledger, expect=expect)
-        known = () if store_of(self.source) is None else after_rollback(self.ledger)
-        return replace(done, notes=(*done.notes, *known))
+        return replace(done, notes=(*done.notes, *after_rollback(self.ledger, store_of(self.source))))
 
     def seal(
-        self,
-        *,
-        partial: bool = False,
-        unused_for: float = UNUSED_SECONDS,
-        end_grace: bool = False,
-        drop_index: bool = False,
-        expect: int | None = None,
-        advance: Bar = silent,
-    ) -> Sealed:
+        self, *, partial: bool = False, unused_for: float = UNUSED_SECONDS, end_grace: bool = False,
+        drop_index: bool = False, expect: int | None = None, advance: Bar = silent,
+    ) -> Sealed:  # fmt: skip
         """Delete the old vectors after a counted check; from then on there is no way back.
 
         In an adopted table nothing is deleted: the new vectors take the place of the old ones there, see `release_sql`.
@@ -740,25 +542,13 @@ class Gallery:
             GalleryError: no upgrade is under way, items lack the new vector, or queries of an earlier space still come.
         """
         self._earlier.write()
-        before = self._size()
-        store = store_of(self.source)
-        if store is not None:
-            if partial:
-                raise GalleryError(
-                    f"{self.location}: an adopted table is handed over whole; backfill what is left first"
-                )
-            with self.ledger.read() as reader:
-                require_step(reader, expect)
-            sealed = hand_over(
-                self.ledger, store,
-                unused_for=unused_for, end_grace=end_grace, drop_index=drop_index, expect=expect, advance=advance,
-            )  # fmt: skip
-        else:
-            sealed = seal(
-                self.ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, expect=expect, advance=advance
-            )
+        before = size_below(Path(self.location))
+        sealed = seal_or_hand_over(
+            self.ledger, store_of(self.source), partial=partial, unused_for=unused_for, end_grace=end_grace,
+            drop_index=drop_index, expect=expect, advance=advance,
+        )  # fmt: skip
         self._compact(advance)
-        return replace(sealed, freed=max(0, before - self._size()))
+        return replace(sealed, freed=max(0, before - size_below(Path(self.location))))
 
     def sync(self, *, advance: Bar = silent) -> Synced:
         """List what an application has added, changed or deleted in its own table since the last time.
@@ -769,22 +559,18 @@ class Gallery:
         Raises:
             GalleryError: the gallery has adopted no table.
         """
-        store = store_of(self.source)
-        if store is None:
-            raise GalleryError(f"{self.location} has adopted no table: its items change by 'add' and 'remove' only")
-        return sync(self.ledger, store, advance=advance)
+        return sync(self.ledger, require_store(self.source, self.location), advance=advance)
 
     def release_sql(self, *, drop_index: bool = False) -> list[str]:
         """What a seal does in the application's table, as SQL, or in its collection, as calls; empty without either.
 
-        `drop_index`: the indexes on the old vectors are dropped first. Each copied row would go through them once more,
-        which takes most of the time; without them the application's vector queries look at every row meanwhile.
+        `drop_index`: the indexes on the old vectors are dropped first. That saves most of the time; the application's
+        vector queries look at every row meanwhile.
 
         Raises:
             GalleryError: the vectors cannot be handed over now.
         """
-        store = store_of(self.source)
-        return [] if store is None else release_lines(self.ledger, store, drop_index=drop_index)
+        return release_lines(self.ledger, store_of(self.source), drop_index=drop_index)
 
     def status(self) -> Status:
         """Spaces, items, upgrade, work, workers, rate and time left."""
@@ -801,13 +587,30 @@ class Gallery:
             device: of the models.
             advance: called with how many more vectors were read.
         """
-        state = self.state
-        embedders = {
-            generation: embedder_of(state, generation, None, None, device)
-            for generation, kept in state.spaces.items()
-            if models and kept.model is not None and not kept.retired
-        }
+        embedders = remembered_embedders(self.state, device) if models else {}
         return doctor.examine(self.ledger, self.source, embedders=embedders, repair=repair, advance=advance)
+
+    def check_model(self, space: Space | None = None, *, device: str = "auto") -> Canaries:
+        """Re-embed the canaries of a space with its remembered model.
+
+        Raises:
+            SpaceError: the model is not the one that made the vectors.
+        """
+        state = self.state
+        generation = state.query if space is None else generation_of(state, space)
+        return require_same_model(self.ledger, generation, embedder_of(state, generation, None, None, device))
+
+    def canary_drift(self, loaded: Mapping[str, ModelLike]) -> dict[str, float]:
+        """How far models are from those that made the stored vectors: 1 − the lowest cosine of a canary, by space.
+
+        `loaded`: models in memory, by the id of their space; those without canaries, or without images, are left out.
+        """
+        return canary_drifts(self.ledger, loaded)
+
+    def canary_curve(self) -> CanaryCurve:
+        """How well the canaries find their own class at every share of the backfill so far, beside the plan's curve."""
+        with self.ledger.read() as reader:
+            return canary_curve(reader)
 
     def maintain(self, *, advance: Bar = silent) -> None:
         """Bring the indexes up to date; searches go on meanwhile.
@@ -827,77 +630,6 @@ class Gallery:
         self._traffic.write()
         self._earlier.write()
 
-    def _new_space(
-        self,
-        model: ModelLike | Space | None,
-        images: ImagesLike | None,
-        device: str,
-        score: Score | None = None,
-        *,
-        expect: int | None,
-    ) -> NewSpace:
-        """The space of an upgrade, by default of the planned one."""
-        with self.ledger.read() as reader:
-            require_step(reader, expect)
-            state = reader.state()
-        if model is None:
-            kept = upgrade.planned(state, self.ledger.location)
-            model, score = kept.model or kept.space, score or kept.score
-        return new_space(state, model, images, device, score)
-
-    def _target(self, state: State, vectors: VectorSet | None) -> int:
-        """The generation that a backfill fills."""
-        if vectors is None:
-            with self.ledger.read() as reader:
-                return behind.backfill_target(reader, state)
-        target = generation_of(state, vectors.space, vectors.name)
-        if target not in state.sides:
-            wanted = " or ".join(str(state.spaces[one].space) for one in state.sides)
-            raise SpaceError(f"expected vectors of space {wanted}, got {vectors.space}")
-        return target
-
-    def _vector_source(
-        self,
-        state: State,
-        target: int,
-        vectors: VectorSet | None,
-        model: ModelLike | None,
-        images: ImagesLike | None,
-        device: str,
-    ) -> VectorSource:
-        """Where a backfill takes its vectors from."""
-        if vectors is None:
-            return FromImages(self._checked_embedder(state, target, model, images, device))
-        return FromVectors(vectors, state.spaces[target].space, state.spaces[target].score)
-
-    def _checked_embedder(
-        self, state: State, generation: int, model: ModelLike | None, images: ImagesLike | None, device: str
-    ) -> ItemEmbedder:
-        """The model of a space with the images, its canaries compared; loaded and checked once."""
-        asked = (generation, model, images, device)
-        if self._trusted is None or any(one is not other for one, other in zip(asked, self._trusted[0], strict=True)):
-            embedder = embedder_of(state, generation, model, images, device)
-            require_same_model(self.ledger, generation, embedder)
-            self._trusted = (asked, embedder)
-        return self._trusted[1]
-
-    def _size(self) -> int:
-        """Bytes of all files, of a gallery in a folder."""
-        total = 0
-        for file in Path(self.location).rglob("*"):
-            # files come and go under another process
-            with suppress(OSError):
-                total += file.stat().st_size
-        return total
-
-    def _require_own_items(self) -> None:
-        store = store_of(self.source)
-        if store is not None:
-            raise GalleryError(
-                f"{self.location}: its items are the rows of {store.name}; add, change and delete them there, "
-                "gallery.sync() lists what has changed"
-            )
-
     def _compacted(self, added: Added, advance: Bar) -> Added:
         if added.added or added.updated or added.filled:
             self._compact(advance)
@@ -905,6 +637,6 @@ class Gallery:
 
     def _compact(self, advance: Bar) -> None:
         """Bring the indexes up to date after a change that is stored already."""
-        # an index that lags is slow, not wrong, and `status` and `doctor` report it; the change stands
+        # an index that lags is slow, not wrong, and `status` and `doctor` report it
         with suppress(GalleryError, OSError):
             self.maintain(advance=advance)

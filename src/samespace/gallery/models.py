@@ -13,7 +13,8 @@ from samespace.gallery.ingest.checks import require_precision
 from samespace.gallery.ingest.images import Images, ImagesLike, ItemEmbedder, ModelLike, load_embedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State
-from samespace.gallery.upgrade.upgrade import NewSpace
+from samespace.gallery.upgrade.expect import require_step
+from samespace.gallery.upgrade.upgrade import NewSpace, planned
 from samespace.names import require_name
 from samespace.space import Score, Space
 from samespace.vectors import VectorSet
@@ -102,6 +103,25 @@ def new_space(
         return NewSpace(model.space, folder, score=score)
     embedder = ItemEmbedder(model, Images.open(named, model))
     return NewSpace(embedder.space, folder, embedder, score)
+
+
+def next_space(
+    ledger: Ledger,
+    model: ModelLike | Space | None,
+    images: ImagesLike | None,
+    device: str,
+    score: Score | None = None,
+    *,
+    expect: int | None,
+) -> NewSpace:
+    """The space of an upgrade that begins now, by default of the planned one. `expect` as of `Gallery.rollback`."""
+    with ledger.read() as reader:
+        require_step(reader, expect)
+        state = reader.state()
+    if model is None:
+        kept = planned(state, ledger.location)
+        model, score = kept.model or kept.space, score or kept.score
+    return new_space(state, model, images, device, score)
 
 
 def job_of(

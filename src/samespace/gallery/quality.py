@@ -132,6 +132,23 @@ def measure(ledger: Ledger, upgrade: Upgrade, queries: Queries | None = None) ->
     return _compare(gallery, _queries(state, upgrade, gallery, queries), _scores_of(state, upgrade))
 
 
+def measure_and_note(ledger: Ledger, queries: Queries | None = None) -> Quality:
+    """Measure the behind upgrade that is under way, and write it down with that. Arguments and errors as of `measure`.
+
+    Raises:
+        GalleryError: none is under way.
+    """
+    state = ledger.state()
+    upgrade = _require_behind(state.filling or state.upgrade, ledger.location)
+    found = measure(ledger, upgrade, queries)
+    if not ledger.read_only:
+        with ledger.write() as writer:
+            for one in writer.state().upgrades:
+                if one.number == upgrade.number:
+                    writer.set_upgrade(one, plan={**one.plan, "quality": found.to_dict()})
+    return found
+
+
 def _drawn(reader: LedgerReader, upgrade: Upgrade, queries: VectorSet | None) -> Ints | str:
     """Items to measure on, or why there are none."""
     step = max(1, reader.stored(upgrade.new) // _DRAWN_FROM)
@@ -221,7 +238,7 @@ def _average(found: Mapping[str, Scores]) -> dict[str, Any]:
     return {side: one.precision.average for side, one in found.items()}
 
 
-def require_known(upgrade: Upgrade | None, where: str) -> Upgrade:
+def _require_behind(upgrade: Upgrade | None, where: str) -> Upgrade:
     """The behind upgrade to measure. Raises GalleryError: there is none."""
     if upgrade is None or not upgrade.behind:
         raise GalleryError(f"{where}: no behind upgrade is under way, so there are no two sides to compare")

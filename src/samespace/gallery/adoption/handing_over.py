@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from samespace.errors import InputError
+from samespace.errors import GalleryError, InputError
 from samespace.gallery.index.adopted.store import AdoptedStore
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.sqlite import SqliteEngine
-from samespace.gallery.upgrade.seal import Sealed
-from samespace.progress import Advance, silent
+from samespace.gallery.upgrade.expect import require_step
+from samespace.gallery.upgrade.seal import Sealed, seal
+from samespace.progress import Advance
 
 
-def release_lines(ledger: Ledger, store: AdoptedStore, *, drop_index: bool = False) -> list[str]:
-    """What handing the vectors over would do, as SQL or as calls; nothing is changed.
+def release_lines(ledger: Ledger, store: AdoptedStore | None, *, drop_index: bool = False) -> list[str]:
+    """What handing the vectors over would do, as SQL or as calls, none without a store; nothing is changed.
 
     Raises:
         InputError: `drop_index` of what is no table.
         GalleryError: they cannot be handed over now.
     """
+    if store is None:
+        return []
     if _in_collection(ledger, drop_index):
         from samespace.gallery.adoption import release_collection
 
@@ -26,17 +29,24 @@ def release_lines(ledger: Ledger, store: AdoptedStore, *, drop_index: bool = Fal
     return release.plan_release(store, drop_index=drop_index).lines()
 
 
-def hand_over(
+def seal_or_hand_over(
     ledger: Ledger,
-    store: AdoptedStore,
+    store: AdoptedStore | None,
     *,
+    partial: bool,
     unused_for: float,
     end_grace: bool,
-    drop_index: bool = False,
-    expect: int | None = None,
-    advance: Advance = silent,
+    drop_index: bool,
+    expect: int | None,
+    advance: Advance,
 ) -> Sealed:
-    """Do it. Arguments and errors as of `Gallery.seal`."""
+    """Delete the old vectors, or put the new ones in their place in the store. Arguments and errors as of `seal`."""
+    if store is None:
+        return seal(ledger, partial=partial, unused_for=unused_for, end_grace=end_grace, expect=expect, advance=advance)
+    if partial:
+        raise GalleryError(f"{ledger.location}: an adopted table is handed over whole; backfill what is left first")
+    with ledger.read() as reader:
+        require_step(reader, expect)
     if _in_collection(ledger, drop_index):
         from samespace.gallery.adoption import release_collection
 
@@ -48,9 +58,9 @@ def hand_over(
     )
 
 
-def after_rollback(ledger: Ledger) -> tuple[str, ...]:
+def after_rollback(ledger: Ledger, store: AdoptedStore | None) -> tuple[str, ...]:
     """What to know of an application's table once a seal of it was cut off and rolled back, a sentence each."""
-    if _in_collection(ledger, False):
+    if store is None or _in_collection(ledger, False):
         return ()
     from samespace.gallery.adoption.release import indexes_to_make
 

@@ -14,7 +14,7 @@ from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import begin_counting
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Upgrade
-from samespace.gallery.quality import Quality
+from samespace.gallery.quality import Quality, Queries, measure
 from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.model_check import require_same_model
 from samespace.gallery.upgrade.permissions import Permissions
@@ -102,7 +102,7 @@ def begin_behind(
 
 def switch(
     ledger: Ledger,
-    quality: Quality,
+    queries: Queries | None = None,
     *,
     share: float | None = None,
     accept_worse: bool = False,
@@ -115,6 +115,10 @@ def switch(
         GalleryError: no upgrade is being filled, items lack the new vector, or the new side is measurably worse.
         InputError: a share out of range.
     """
+    with ledger.read() as reader:
+        require_step(reader, expect)
+        filled = being_filled(reader.state(), ledger.location)
+    quality = measure(ledger, filled, queries)
     if share is not None and not 0 < share <= 1:
         raise InputError(f"the share of the items that must have a new vector lies above 0 and up to 1, got {share}")
     with ledger.write() as writer:

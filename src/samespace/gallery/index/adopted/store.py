@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from samespace.errors import GalleryError
 from samespace.gallery.index.base import Source, ids_of
 from samespace.gallery.index.found import Neighbours
 from samespace.gallery.ledger.filters import Condition
@@ -126,3 +127,29 @@ class AdoptedStore(Protocol):
 def store_of(source: Source) -> AdoptedStore | None:
     """The application's store that a gallery serves in place, by its source of snapshots; None where there is none."""
     return getattr(source, "adopted", None)
+
+
+def require_store(source: Source, location: str) -> AdoptedStore:
+    """The application's store that the gallery at a location serves in place.
+
+    Raises:
+        GalleryError: there is none.
+    """
+    store = store_of(source)
+    if store is None:
+        raise GalleryError(f"{location} has adopted no table: its items change by 'add' and 'remove' only")
+    return store
+
+
+def require_own_items(source: Source, location: str) -> None:
+    """Refuse a change of items that are an application's rows.
+
+    Raises:
+        GalleryError: they are.
+    """
+    store = store_of(source)
+    if store is not None:
+        raise GalleryError(
+            f"{location}: its items are the rows of {store.name}; add, change and delete them there, "
+            "gallery.sync() lists what has changed"
+        )
