@@ -385,10 +385,19 @@ def test_a_fused_certificate_opens_an_upgrade_whose_searches_fuse_until_the_seal
     dataclasses.replace(found, compatible=True, metrics=metrics).save("fused.json")
     assert "share 0.5" in told("gallery upgrade g --model m2 --certificate fused.json")
     search = "gallery search g --images queries -k 3 --quiet --json -"
-    assert "search with --fuse 0.5" in refused(search)
-    assert "fused with share 0.5" in json.loads(told(f"{search} --fuse 0.5"))["notes"][0]
+    assert "search with --fuse 0.5" in refused("gallery search g q2 --json -")
+    asked = json.loads(told(f"{search} --fuse 0.5"))
+    assert "fused with share 0.5" in asked["notes"][0]
+    # the certificate's share is taken by itself
+    for by_itself in (search, "gallery search g q2 --old-queries q1 -k 3 --json -"):
+        assert json.loads(told(by_itself)) == asked
+    assert json.loads(told(f"{search} --rerank 4"))["notes"] == asked["notes"]
+    shutil.move("m1", "moved")
+    missing = refused(search)
+    assert "queries are embedded by its model as well and fused; that cannot be used: " in missing
+    assert "name its folder with --old-model, or give" in missing
+    assert json.loads(told(f"{search} --old-model moved"))["notes"] == asked["notes"]
     told("gallery backfill g --vectors i2 --quiet", "gallery seal g --yes --quiet")
-    shutil.rmtree("m1")
     assert json.loads(told(search))["notes"] == []
 
 

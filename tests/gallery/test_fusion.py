@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from samespace.data import ArraySource
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.evaluate import Certificate, check
-from samespace.gallery import Gallery
+from samespace.gallery import Gallery, Limits
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.search.calibration import pair_scores
 from samespace.gallery.search.query_vectors import Fusion
 from samespace.gallery.search.search import Answer, search
 from samespace.metrics.calibration import calibrate
+from samespace.models import Preprocessing
 from samespace.space import Space
 from samespace.vectors import VectorSet
 
 from .made import Made, as_rows, half_way, made_calibration, made_space, made_vectors, prefix
-from .world import NEW, OLD, certificate, items, queries
+from .world import NEW, OLD, SIDE, Projection, certificate, items, queries, source
 
 ALPHA, LINE = 0.3, (9.0, -2.0)
 A, B = made_space("a", 16), made_space("b", 32)
@@ -232,11 +236,49 @@ def test_a_certificate_of_fused_queries_opens_an_upgrade_to_searches_fused_the_s
             SpaceError, match=r"is of fused queries, 0\.5 of each by the new model, got the new model's"
         ):
             gallery.search(queries(NEW))
+        by_itself = gallery.search(queries(NEW), old_queries=queries(OLD), max_fmr=0.1)
+        assert by_itself.hits == answer.hits
+        pictures = source(1, "query")
+        files = [png(pictures, name) for name in queries(NEW).ids]
+        models = {"model": Gray(NEW), "old_model": Gray(OLD)}
+        assert gallery.search_images(files, max_fmr=0.1, **models).hits == answer.hits
+        with pytest.raises(GalleryError, match=r"that cannot be used: the gallery remembers no model of space .*old_m"):
+            gallery.search_images(files, model=Gray(NEW))
+        with pytest.raises(InputError, match="image 1 cannot be read"):
+            gallery.search_images([files[0], b"GIF89a"], **models)
         (old, _) = gallery.status().spaces
         assert (old.allowed, old.calibrated) == ("certificate, fused 0.5", True)
         assert gallery.doctor().healthy
         gallery.backfill(vectors=items(NEW))
         assert gallery.search(queries(NEW)).notes == ()
+        assert gallery.search_images(files, model=Gray(NEW)).notes == ()
+
+
+def test_a_certificate_of_share_1_needs_no_old_query(tmp_path: Path) -> None:
+    found = replace(
+        fused_certificate(compatible=True), fusion=replace(fused_certificate(compatible=True).fusion, alpha=1.0)
+    )
+    with Gallery.create(tmp_path / "g", OLD) as gallery:
+        gallery.add(items(OLD))
+        gallery.upgrade(NEW, [found])
+        gallery.backfill(vectors=items(NEW), limits=Limits(items=90))
+        answer = gallery.search(queries(NEW), max_fmr=0.5)
+        assert all(pair.calibrated for pair in answer.pairs)
+        assert answer.hits == gallery.search(queries(NEW), max_fmr=0.5, old_queries=queries(OLD)).hits
+
+
+class Gray(Projection):
+    """The same of image files."""
+
+    preprocessing = Preprocessing(size=SIDE, channels=1)
+
+
+def png(pictures: ArraySource, name: str) -> bytes:
+    """The picture of an id as a file."""
+    (row,) = np.flatnonzero(pictures.ids == name)
+    file = io.BytesIO()
+    Image.fromarray(pictures.load(np.array([row]))[0, 0].numpy()).save(file, "PNG")
+    return file.getvalue()
 
 
 def test_a_certificate_that_says_no_to_fused_queries_opens_nothing(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ from samespace.gallery.models import embedder_of, embedders_at_hand, new_space, 
 from samespace.gallery.quality import Quality, Queries, measure_and_note
 from samespace.gallery.search.calibration import calibrate_pair
 from samespace.gallery.search.earlier import Earlier
-from samespace.gallery.search.query_vectors import fusion_of
+from samespace.gallery.search.queries import queries_by_image
+from samespace.gallery.search.query_vectors import certified_share, fusion_of
 from samespace.gallery.search.search import Answer, Merge, search
 from samespace.gallery.search.traffic import Traffic
 from samespace.gallery.status import Status, status
@@ -74,7 +75,7 @@ class Gallery:
 
     - to make and open one: `create`, `open`, `close`;
     - items: `add`, `add_images`, `get`, `remove`, and `sync` where they are rows of an application's own table;
-    - searches: `search`, `rerank`, `calibrate`;
+    - searches: `search`, `search_images`, `rerank`, `calibrate`;
     - an upgrade: `plan`, `upgrade`, `backfill`, `pause`, `resume`, `rollback`, `seal`; to a model that is not
       compatible `begin_behind`, `quality` and `switch`;
     - looking, and upkeep: `status`, `doctor`, `check_model`, `canary_drift`, `canary_curve`, `maintain`.
@@ -282,6 +283,7 @@ class Gallery:
             count: count the hits as traffic, for a backfill in that order.
             fuse: share of the new query, from 0 to 1: search the items that are served by the space of `old_queries`
                 with normalised (1 − fuse) old + fuse new, and all others with the new query alone.
+                By default, with `old_queries`, as their certificate asks.
             old_queries: the same queries by the older model; not needed once no older space serves an item.
 
         Raises:
@@ -290,6 +292,8 @@ class Gallery:
         """
         if queries.space is None:
             raise undeclared(queries.name)
+        if fuse is None and old_queries is not None:
+            fuse = certified_share(self.state, old_queries)
         answer = search(
             self.source, queries.take(np.arange(len(queries))), queries.space,
             k=k, where=where, min_score=min_score, max_fmr=max_fmr, merge=merge, scale=scale, exact=exact,
@@ -299,9 +303,30 @@ class Gallery:
             self._traffic.count(answer)
         return answer
 
+    def search_images(
+        self, images: Sequence[Path | bytes], *, k: int = 10, where: Where = None, max_fmr: float | None = None,
+        model: ModelLike | None = None, old_model: ModelLike | None = None, device: str = "auto",
+    ) -> Answer:  # fmt: skip
+        """Find the best items for each image file, or its bytes, embedded by the remembered model.
+
+        While items are served whose certificate is of fused queries, the older model embeds the images, too.
+
+        Args:
+            images: files, or what they hold.
+            k: hits per image.
+            where: conditions on label and metadata.
+            max_fmr: largest false-match rate, as in `search`.
+            model: in the place of the remembered one.
+            old_model: in the place of the remembered one of the older space.
+            device: of the models.
+        """
+        new, old = queries_by_image(self.source, self.state, images, model=model, old_model=old_model, device=device)
+        return self.search(new, k=k, where=where, max_fmr=max_fmr, old_queries=old)
+
     def rerank(
         self, queries: VectorSet, *, k: int = 10, depth: int = 100, where: Where = None, scale: Scale | None = None,
-        images: ImagesLike | None = None, model: ModelLike | None = None, device: str = "auto",
+        old_queries: VectorSet | None = None, images: ImagesLike | None = None, model: ModelLike | None = None,
+        device: str = "auto",
     ) -> Answer:  # fmt: skip
         """Search in two stages: the best `depth` items, then these by new vectors of their images.
 
@@ -313,6 +338,7 @@ class Gallery:
             depth: hits of the first stage.
             where: conditions on label and metadata.
             scale: of the scores.
+            old_queries: the same by the older model, where its certificate is of fused queries.
             images: of the items; the remembered ones by default.
             model: of the query space; the remembered one by default.
             device: of the model.
@@ -321,7 +347,7 @@ class Gallery:
             raise InputError(f"the first stage should find at least the {k} hits wanted, got depth={depth}")
         if queries.space is not None and queries.space != self.space:
             raise SpaceError(f"a second stage is for queries of space {self.space}, got {queries.space}")
-        answer = self.search(queries, k=depth, where=where, scale=scale)
+        answer = self.search(queries, k=depth, where=where, scale=scale, old_queries=old_queries)
         state = self.state
         embedder = self._trusted.embedder(state, state.query, model, images, device)
         return rerank_hits(self.ledger, answer, queries.take(np.arange(len(queries))), embedder, k=k, scale=scale)

@@ -16,7 +16,7 @@ Say = Callable[[str], str]
 """A message in the words of another surface."""
 ARGUMENTS = (
     "accept_uncertified", "accept_worse", "certificates", "drop_index", "end_grace", "fuse", "merge", "model",
-    "old_queries", "epsilon", "partial", "share", "update", "also", "vectors", "retry", "repair", "vector",
+    "old_model", "old_queries", "epsilon", "partial", "share", "update", "also", "vectors", "retry", "repair", "vector",
 )  # fmt: skip
 """All that messages name."""
 

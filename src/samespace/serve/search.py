@@ -17,7 +17,7 @@ from fastapi import Response
 from samespace.errors import InputError, SamespaceError
 from samespace.gallery import Answer
 from samespace.gallery.ledger.state import StoredSpace
-from samespace.gallery.search.queries import embed_queries, older_serving
+from samespace.gallery.search.queries import embed_queries, older_missing, older_needed
 from samespace.serve.limits import Limits
 from samespace.serve.service import At, Place, routes
 from samespace.serve.wire import SearchBody, Vectors, decoded, filter_of, known_space
@@ -121,9 +121,12 @@ def _queries(at: Place, body: SearchBody) -> tuple[VectorSet, VectorSet | None]:
     at.service.limits.require("batch", len(body.images or body.texts or ()), "queries")
     kept = state.spaces[state.query] if body.space is None else known_space(state, body.space)
     queries = _embedded(at, body, kept)
-    if body.fuse is not None and old is None:
-        older = older_serving(at.gallery.source)
-        old = None if older is None else _embedded(at, body, state.spaces[older])
+    older = None if old is not None else older_needed(at.gallery.source, state, kept.space, body.fuse)
+    if older is not None:
+        try:
+            old = _embedded(at, body, state.spaces[older])
+        except SamespaceError as error:
+            raise older_missing(state.spaces[older].space, str(error)) from None
     return queries, old
 
 

@@ -36,6 +36,12 @@ _QUERIES_SHOWN, _IMAGES_SHOWN = 5, 20
 @click.option(
     "--model", type=PATH, metavar="DIR", help="For images: the model of the queries.  [default: the remembered one]"
 )
+@click.option(
+    "--old-model",
+    type=PATH,
+    metavar="DIR",
+    help="For images that are fused: the model of the older items.  [default: the remembered one]",
+)
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Items per query, at most.")
 @click.option(
     "--where",
@@ -70,9 +76,10 @@ _QUERIES_SHOWN, _IMAGES_SHOWN = 5, 20
     "--fuse",
     type=click.FloatRange(0, 1),
     metavar="ALPHA",
-    help="Search items of the older space with normalised (1 - ALPHA) old + ALPHA new queries.",
+    help="Search items of the older space with normalised (1 - ALPHA) old + ALPHA new queries.  [default: as their "
+    "certificate asks]",
 )
-@click.option("--old-queries", type=PATH, metavar="OLD_Q", help="For --fuse: the same queries by the older model.")
+@click.option("--old-queries", type=PATH, metavar="OLD_Q", help="To be fused: the same queries by the older model.")
 @click.option("--no-count", is_flag=True, help="Do not count the hits as traffic.")
 @device_option
 @quiet_option
@@ -85,6 +92,7 @@ def search(
     files: tuple[str, ...],
     images: str | None,
     model: Path | None,
+    old_model: Path | None,
     depth: int | None,
     old_queries: Path | None,
     no_count: bool,
@@ -97,19 +105,21 @@ def search(
 
     QUERIES is a vector set of the space that queries use now. Images are embedded by the model that the gallery
     remembers for that space. The table shows the first few queries, with --image the first 20; --json has all. With
-    --fuse and images both remembered models embed the queries, for as long as older items are served.
+    --fuse, or a certificate of fused queries, both remembered models embed the images, for as long as older items are
+    served.
     """
     from samespace.gallery import Gallery
     from samespace.report.gallery import answer_values, print_answer
 
-    _require_legal(queries, files, images, model, depth, old_queries, no_count, options)
+    _require_legal(queries, files, images, model, old_model, depth, no_count, options)
     declared = declared_by(queries, space_name, revision)
     with Gallery.open(location) as gallery:
-        asked = _asked(gallery, queries, declared, files, images, model, old_queries, options["fuse"], device, quiet)
+        fuse = options["fuse"]
+        asked = _asked(gallery, queries, declared, files, images, model, old_model, old_queries, fuse, device, quiet)
         names = asked.new.ids.tolist()
         if depth is not None:
             chosen: dict[str, Any] = {name: options[name] for name in ("k", "where", "scale")}
-            answer = gallery.rerank(asked.new, depth=depth, device=device, **chosen)
+            answer = gallery.rerank(asked.new, depth=depth, old_queries=asked.old, device=device, **chosen)
         else:
             answer = gallery.search(asked.new, count=not no_count, old_queries=asked.old, **options)
     answer = replace(answer, notes=(*answer.notes, *asked.notes))
@@ -131,16 +141,17 @@ def _require_legal(
     files: tuple[str, ...],
     images: str | None,
     model: Path | None,
+    old_model: Path | None,
     depth: int | None,
-    old_queries: Path | None,
     no_count: bool,
     options: dict[str, Any],
 ) -> None:
     """Refuse options that do not go together."""
     if (queries is not None) + bool(files) + (images is not None) != 1:
         raise click.UsageError("Give QUERIES, or --image FILE, or --images SOURCE: one of the three.")
-    if model is not None and queries is not None:
-        raise click.UsageError("--model embeds images: it goes with --image or --images.")
+    named = "--model" if model is not None else "--old-model" if old_model is not None else None
+    if named is not None and queries is not None:
+        raise click.UsageError(f"{named} embeds images: it goes with --image or --images.")
     unused = [
         name
         for name, given in (
@@ -155,8 +166,6 @@ def _require_legal(
     ]
     if depth is not None and unused:
         raise click.UsageError(f"{unused[0]} does not go with --rerank.")
-    if old_queries is not None and options["fuse"] is None:
-        raise click.UsageError("--old-queries is for --fuse.")
 
 
 def _asked(
@@ -166,13 +175,14 @@ def _asked(
     files: tuple[str, ...],
     images: str | None,
     model: Path | None,
+    old_model: Path | None,
     old_queries: Path | None,
     fuse: float | None,
     device: str,
     quiet: bool,
 ) -> _Asked:
     """The queries: as given, or made of images."""
-    from samespace.gallery.search.queries import embed_queries, older_serving
+    from samespace.gallery.search.queries import embed_by_older, embed_queries, older_needed
     from samespace.vectors import VectorSet
 
     before = None if old_queries is None else VectorSet.load(old_queries)
@@ -191,10 +201,11 @@ def _asked(
     for name, reason in made.skipped:
         if picked is not None and name in picked.named:
             raise InputError(f"{'standard input' if name == '-' else name} cannot be read as an image: {reason}")
-    older = None if fuse is None else older_serving(gallery.source)
-    if older is not None and before is None:
+    older = None if before is not None else older_needed(gallery.source, gallery.state, made.space, fuse)
+    if older is not None:
+        by = None if old_model is None else str(old_model)
         with shown_bar("embedding queries by the older model", None, quiet=quiet) as advance:
-            before = embed_queries(gallery.state, given, generation=older, device=device, advance=advance).vectors
+            before = embed_by_older(gallery.state, given, older, model=by, device=device, advance=advance)
     return _Asked(made.vectors, before, (*(() if picked is None else picked.notes), *_left_out(made.skipped)))
 
 

@@ -1,24 +1,38 @@
-"""Queries by image: embedded by the model that the gallery remembers."""
+"""Queries by image: embedded by the model that the gallery remembers, and by the older one where queries are fused."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from samespace.errors import GalleryError, SpaceError
+from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError
 from samespace.gallery.index.base import Source
 from samespace.gallery.ingest.images import Images, ImagesLike, ItemEmbedder, ModelLike, load_embedder
 from samespace.gallery.ledger.state import State
 from samespace.names import escaped
 from samespace.progress import Advance, silent
+from samespace.space import Space
 from samespace.vectors import VectorSet
 
 
-def older_serving(source: Source) -> int | None:
-    """The newest space that serves items beside the one that queries use, by its generation; None where none does."""
+def older_needed(source: Source, state: State, queries: Space, fuse: float | None = None) -> int | None:
+    """The space whose model has to embed queries as well, by its generation; None where none has to.
+
+    That is the newest which serves items beside the one that queries use: of all, where `fuse` asks for fused queries;
+    else of those whose certificate does.
+    """
+    query = state.query
+    if queries != state.spaces[query].space:  # of an earlier space, answered by what that has
+        return None
+    links = [one for one in state.links.values() if one.query == query]
+    asked = [one.gallery for one in links if fuse is not None or one.share not in (None, 1)]
+    if not asked:
+        return None
     with source.snapshot() as snapshot:
-        return max((one for one in snapshot.generations() if one != snapshot.state.query), default=None)
+        return max(set(snapshot.generations()) & set(asked) - {query}, default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +41,12 @@ class EmbeddedQueries:
 
     Attributes:
         vectors: of the images that could be read, by their ids.
+        space: of the vectors.
         skipped: name and reason of those that could not.
     """
 
     vectors: VectorSet
+    space: Space
     skipped: tuple[tuple[str, str], ...]
 
 
@@ -64,10 +80,9 @@ def embed_queries(
     kept = state.spaces[state.query if generation is None else generation]
     chosen = kept.model if model is None else model
     if chosen is None:
-        raise GalleryError(
-            f"the gallery remembers no model of space {kept.space}; name its folder with model=…, or embed the images "
-            "with 'samespace embed' and give the vectors"
-        )
+        advice = "name its folder with model=…, or embed the images with 'samespace embed' and give the vectors"
+        lacking = f"the gallery remembers no model of space {kept.space}"
+        raise GalleryError(lacking if generation is not None else f"{lacking}; {advice}")
     from samespace.data import sequential
 
     loaded = load_embedder(chosen, device)
@@ -92,4 +107,68 @@ def embed_queries(
         name=source.name,
     )
     late = [(escaped(source.ids[row]), reason) for row, reason in sorted(missing.items())]
-    return EmbeddedQueries(found, (*getattr(source, "skipped", ()), *late))
+    return EmbeddedQueries(found, kept.space, (*getattr(source, "skipped", ()), *late))
+
+
+def embed_by_older(
+    state: State,
+    images: ImagesLike,
+    older: int,
+    *,
+    model: ModelLike | None = None,
+    device: str = "auto",
+    advance: Advance = silent,
+) -> VectorSet:
+    """The same queries by the older model that `older_needed` names; by default the one that the gallery remembers.
+
+    Raises:
+        GalleryError: it is not at hand.
+    """
+    try:
+        return embed_queries(state, images, generation=older, model=model, device=device, advance=advance).vectors
+    except SamespaceError as error:
+        raise older_missing(
+            state.spaces[older].space,
+            f"{error}; name its folder with old_model=…, or give the queries as vectors of both models, with "
+            "old_queries=…",
+        ) from None
+
+
+def older_missing(space: Space, why: str) -> GalleryError:
+    """That queries cannot be embedded by the model of an older space that serves items."""
+    return GalleryError(
+        f"items are served by the older space {space}, so queries are embedded by its model as well and fused; that "
+        f"cannot be used: {why}"
+    )
+
+
+def queries_by_image(
+    source: Source,
+    state: State,
+    images: Sequence[Path | bytes],
+    *,
+    model: ModelLike | None = None,
+    old_model: ModelLike | None = None,
+    device: str = "auto",
+) -> tuple[VectorSet, VectorSet | None]:
+    """One query for each image file, or its bytes, and the same by the older model where they are fused.
+
+    Raises:
+        InputError: no image, or one that cannot be read.
+        GalleryError: a model is not at hand.
+    """
+    from samespace.data.picked import listing_of
+
+    if not images:
+        raise InputError("there is no image to search by")
+    listing = listing_of({str(place): image for place, image in enumerate(images)})
+    made = embed_queries(state, listing, model=model, device=device)
+    for place, reason in made.skipped:
+        image = images[int(place)]
+        raise InputError(
+            f"{'image ' + place if isinstance(image, bytes) else image} cannot be read as an image: {reason}"
+        )
+    older = older_needed(source, state, made.space)
+    if older is None:
+        return made.vectors, None
+    return made.vectors, embed_by_older(state, listing, older, model=old_model, device=device)

@@ -18,6 +18,7 @@ from samespace.space import Score, Space, undeclared
 from samespace.vectors import VectorSet
 
 _NORM_TOLERANCE = 1e-3
+_NO_SHARE = "old_queries=… is for fuse=…: give the share of the new query, too"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ def fusion_of(alpha: float | None, queries: VectorSet, old_queries: VectorSet | 
     """
     if alpha is None:
         if old_queries is not None:
-            raise InputError("old queries are for fused ones: give the share of the new query, too: fuse=…")
+            raise InputError(_NO_SHARE)
         return None
     if not 0 <= alpha <= 1:
         raise InputError(f"fuse is the share of the new query, from 0 to 1, got {alpha}")
@@ -61,6 +62,19 @@ def fusion_of(alpha: float | None, queries: VectorSet, old_queries: VectorSet | 
     elif len(old_queries) != len(queries):
         raise InputError(f"expected {len(queries)} old queries, one for each query, got {len(old_queries)}")
     return Fusion(float(alpha), old_queries.take(rows), old_queries.space)
+
+
+def certified_share(state: State, old_queries: VectorSet) -> float:
+    """The share of the new query that the certificate of the old queries' space asks for.
+
+    Raises:
+        InputError: there is none, or it is not of fused queries.
+    """
+    older = None if old_queries.space is None else state.generation_of(old_queries.space)
+    link = None if older is None else state.links.get((state.query, older))
+    if link is None or link.share is None:
+        raise InputError(_NO_SHARE)
+    return link.share
 
 
 def fused_generation(state: State, generations: Sequence[int], fusion: Fusion | None) -> tuple[int | None, list[str]]:

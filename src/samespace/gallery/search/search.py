@@ -184,7 +184,9 @@ def _answer(snapshot: Snapshot, queries: Vectors, space: Space, options: _Option
     vectors = checked(queries, space, by_score)
     meeting, fusion_notes = fused_generation(state, generations, fusion)
     _require_certified_share(state, generations, meeting, None if fusion is None else fusion.alpha)
-    calibrations = {one: state.calibrations.get((state.query, one)) for one in generations}
+    # a certificate of fused queries may say that the new one alone is best
+    alone = {one: state.fused.get((state.query, one, 1.0)) for one in generations}
+    calibrations = {one: state.calibrations.get((state.query, one), alone[one]) for one in generations}
     if fusion is not None and meeting is not None:
         calibrations[meeting] = fused_calibration(state, meeting, fusion.alpha)
     pairs = tuple(_pair(state, one, calibrated=calibrations[one] is not None) for one in generations)

@@ -1,0 +1,79 @@
+"""A service of a gallery that remembers its models and images: it embeds by itself, for backfills and for queries."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from samespace.data import open_source
+from samespace.errors import GalleryError
+from samespace.evaluate import check
+from samespace.gallery import Gallery
+from samespace.models import Embedder, EmbedderConfig, Preprocessing
+from samespace.models.extract import embed
+from samespace.vectors import VectorSet
+
+from .running import Running, Service
+
+Start = Callable[..., Running]
+ITEMS = "glyphs:classes=24,images=4,size=16"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Gallery:
+    """A gallery of images by one model, upgraded to another by a certificate of fused queries."""
+    source, sets = open_source(ITEMS), list[VectorSet]()
+    for name in ("old", "new"):
+        torch.manual_seed(0)
+        model = Embedder(EmbedderConfig("convnet16", 16, Preprocessing(size=16, channels=1)), name=name)
+        with torch.no_grad():
+            model.projection[0].weight.mul_(1.01 if name == "new" else 1)
+        model.save(tmp_path / name)
+        sets.append(embed(Embedder.load(tmp_path / name), source))
+    old, new = sets
+    found = check(
+        queries=new, gallery=old, baseline=old, new_gallery=new, metrics=["mAP"], fuse=0.5, replicates=100
+    )  # fmt: skip
+    metrics = {name: replace(one, compatible=True) for name, one in found.metrics.items()}
+    gallery = Gallery.create(tmp_path / "photos", model=tmp_path / "old", images=ITEMS)
+    gallery.add_images()
+    gallery.upgrade(tmp_path / "new", [replace(found, compatible=True, metrics=metrics)])
+    return gallery
+
+
+def test_images_are_embedded_by_both_models_while_old_items_are_served(photos: Gallery, start: Start) -> None:
+    file = io.BytesIO()
+    Image.fromarray(open_source(ITEMS).load(np.array([5]))[0, 0].numpy()).save(file, "PNG")
+    service = start(Service({"shop": photos}))
+    client = service.client()
+    answer = client.search_images([file.getvalue()], k=3)
+    assert "fused with share 0.5" in answer.notes[0]
+    assert answer.hits == photos.search_images([file.getvalue()], k=3).hits
+    body = {"images": [base64.b64encode(file.getvalue()).decode()], "k": 3}
+    assert service.http.post("/v1/shop/search", json={**body, "fuse": 0.5}).json()["notes"] == list(answer.notes)
+    shutil.move(Path(photos.location).parent / "old", Path(photos.location).parent / "moved")
+    with pytest.raises(GalleryError, match="as well and fused; that cannot be used: the service has no encoder"):
+        start(Service({"shop": photos})).client().search_images([file.getvalue()])
+
+
+def test_a_job_needs_nothing_but_the_remembered_model(photos: Gallery, start: Start) -> None:
+    service = start(Service({"shop": photos}))
+    client = service.client()
+    job = client.backfill()
+    while (now := client.job(job.id)).state == "running":
+        time.sleep(0.02)
+    assert (now.state, now.done, now.result is not None and now.result.left) == ("done", 96, 0)
+    shutil.rmtree(Path(photos.location).parent / "old")
+    assert client.search(embed(Embedder.load(photos.location + "/../new"), open_source(ITEMS)), k=1).notes == ()
+    assert json.loads(service.http.get("/v1/shop/status").text)["phase"] == "complete"
