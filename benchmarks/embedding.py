@@ -30,7 +30,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from samespace.data.listing import ListedSource, Listing
+from samespace.data.listed import ListedSource
+from samespace.data.listing import Listing
 from samespace.demo.run import peak_memory
 from samespace.models import Embedder, EmbedderConfig, Preprocessing, export_onnx
 from samespace.models.extract import embed_rows

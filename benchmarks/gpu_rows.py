@@ -22,7 +22,7 @@ from torch.nn import functional
 import embedding
 import prototypes as prototypes_beside
 from head import SCALE, plain
-from samespace.data.listing import ListedSource
+from samespace.data.listed import ListedSource
 from samespace.evaluate import check
 from samespace.losses import InfluenceLoss, MarginHead
 from samespace.models import Embedder, EmbedderConfig, Preprocessing

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from samespace.data import open_source
-from samespace.data.gldv2 import read_landmarks
+from samespace.data.published.gldv2 import read_landmarks
 from samespace.errors import InputError
 
 NAMES = ("6e158a47eb2ca3f6", "202cd79556f30760", "3ad87684c99c06e1")

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from samespace.data import GlyphSource, subset
-from samespace.data.glyphs import draw
-from samespace.data.strokes import key, normal, skeletons, uniform
+from samespace.data.sources.glyphs import draw
+from samespace.data.sources.strokes import key, normal, skeletons, uniform
 from samespace.errors import InputError
 
 
@@ -51,7 +51,7 @@ def test_drawing_one_equals_drawing_many() -> None:
 
 def test_on_demand_equals_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = GlyphSource(classes=6, images=5, size=16).load([29, 0, 7])
-    monkeypatch.setattr("samespace.data.glyphs.BUDGET", 0)
+    monkeypatch.setattr("samespace.data.sources.glyphs.BUDGET", 0)
     assert torch.equal(GlyphSource(classes=6, images=5, size=16).load([29, 0, 7]), kept)
 
 

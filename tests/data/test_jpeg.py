@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from samespace.data import jpeg, pixels
-from samespace.data.fit import Fit
+from samespace.data.decoding import jpeg, pixels
+from samespace.data.decoding.fit import Fit
 
 simplejpeg = pytest.importorskip("simplejpeg")
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from samespace.data import ListedSource, open_source
-from samespace.data.listfile import list_listing, read_list
+from samespace.data.sources.listfile import list_listing, read_list
 from samespace.errors import InputError
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from samespace.data import Allocation, ImageSource, ListedSource, allocate, open_source
-from samespace.data.recordio import record_listing
-from samespace.data.records import RecordFile, read_index
+from samespace.data.sources.recordio import record_listing
+from samespace.data.sources.records import RecordFile, read_index
 from samespace.errors import InputError
 
 MAGIC = struct.pack("<I", 0xCED7230A)

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from samespace import VectorSet, typed
 from samespace.bridge import Bridge
-from samespace.data.arrays import ArraySource
 from samespace.data.published.safe_pickle import load_plain
+from samespace.data.sources.arrays import ArraySource
 from samespace.errors import InputError, SamespaceError
 from samespace.evaluate.certificate import Certificate
 from samespace.files import read_json

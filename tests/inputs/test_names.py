@@ -18,8 +18,9 @@ from PIL import Image
 from samespace import Embedder, Space, VectorSet
 from samespace.cli.main import run
 from samespace.data import open_source
-from samespace.data.arrays import ArraySource
-from samespace.data.listing import ListedSource, Listing
+from samespace.data.listed import ListedSource
+from samespace.data.listing import Listing
+from samespace.data.sources.arrays import ArraySource
 from samespace.errors import InputError
 from samespace.files import read_json, write_json
 from samespace.gallery import Gallery

@@ -19,7 +19,7 @@ from PIL import Image
 
 from samespace.cli.main import run
 from samespace.data import FolderSource
-from samespace.data.kinds import ALWAYS, counted
+from samespace.data.sources.kinds import ALWAYS, counted
 from samespace.errors import InputError
 from samespace.evaluate.equal_rows import equal_places
 from samespace.metrics._arrays import look_alikes

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
-from samespace.data.folder import FolderSource
-from samespace.data.listing import ListedSource, Listing
-from samespace.data.pixels import decode, header, look, prepare_pillow
+from samespace.data.decoding.pixels import decode, header, look, prepare_pillow
+from samespace.data.listed import ListedSource
+from samespace.data.listing import Listing
 from samespace.data.readable import UnreadableImages, load_readable
+from samespace.data.sources.folder import FolderSource
 from samespace.errors import InputError
 
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))

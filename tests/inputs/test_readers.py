@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from samespace.benchmarks.lfw import LFW
-from samespace.data.listfile import read_image_list
+from samespace.data.sources.listfile import read_image_list
 from samespace.errors import InputError
 
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))

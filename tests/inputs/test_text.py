@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from samespace import text
 from samespace.benchmarks.lfw import LFW
 from samespace.cli.main import run
-from samespace.data.listfile import read_list
-from samespace.data.records import read_index
+from samespace.data.sources.listfile import read_list
+from samespace.data.sources.records import read_index
 from samespace.errors import InputError
 from samespace.gallery import Gallery
 from samespace.gallery.backfill.order import read_order

@@ -11,8 +11,8 @@ from PIL import Image
 
 from samespace.cli.main import run as command
 from samespace.data import batches
-from samespace.data.folder import FolderSource
-from samespace.data.listing import ListedSource
+from samespace.data.listed import ListedSource
+from samespace.data.sources.folder import FolderSource
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import embed, embed_to, left_out
 from samespace.train import Interrupted, parse_recipe, run

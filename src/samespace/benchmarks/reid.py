@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samespace.data.kinds import counted
-from samespace.data.reid import OTHERS, Layout, ReidList, read_distractors, read_reid
+from samespace.data.published.reid import OTHERS, Layout, ReidList, read_distractors, read_reid
+from samespace.data.sources.kinds import counted
 from samespace.errors import InputError
 from samespace.metrics._arrays import Floats, Ints, Mask, as_labels, encode
 from samespace.scoring.grid import exact_scores

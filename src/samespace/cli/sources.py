@@ -12,7 +12,7 @@ from samespace.names import escaped
 if TYPE_CHECKING:
     from samespace.data import ImageSource
     from samespace.data.describe import LeftOut
-    from samespace.data.kinds import Kind
+    from samespace.data.sources.kinds import Kind
 
 _NAMED = 20
 _CHANGES = {

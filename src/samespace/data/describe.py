@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from samespace.data.kinds import Kind, counted
 from samespace.data.source import ImageSource, Subset
+from samespace.data.sources.kinds import Kind, counted
 from samespace.metrics._arrays import look_alikes
 
 

@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Literal, TypeVar
 from weakref import WeakValueDictionary
 
-from samespace.data.arrays import ArraySource
-from samespace.data.folder import FolderSource
-from samespace.data.gldv2 import landmark_listing
-from samespace.data.glyphs import GlyphSource
-from samespace.data.huggingface import huggingface_listing
-from samespace.data.listfile import list_listing
-from samespace.data.listing import ListedSource, Listing
-from samespace.data.pixels import ImageSize, as_size
+from samespace.data.decoding.pixels import ImageSize, as_size
+from samespace.data.listed import ListedSource
+from samespace.data.listing import Listing
 from samespace.data.published.cub import cub_listing
 from samespace.data.published.facepack import face_pack_listing
+from samespace.data.published.gldv2 import landmark_listing
 from samespace.data.published.products import inshop_listing, products_listing
+from samespace.data.published.reid import reid_listing
 from samespace.data.published.vehicles import vehicles_listing
-from samespace.data.recordio import record_listing
-from samespace.data.reid import reid_listing
 from samespace.data.source import ImageSource
+from samespace.data.sources.arrays import ArraySource
+from samespace.data.sources.folder import FolderSource
+from samespace.data.sources.glyphs import GlyphSource
+from samespace.data.sources.huggingface import huggingface_listing
+from samespace.data.sources.listfile import list_listing
+from samespace.data.sources.recordio import record_listing
 from samespace.errors import InputError, suggest
 
 T = TypeVar("T", int, float)

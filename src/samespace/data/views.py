@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from samespace.data.augment import DRAWS, Augment
 from samespace.data.source import ImageSource, Rows, as_rows, digest
-from samespace.data.strokes import key, uniform
+from samespace.data.sources.strokes import key, uniform
 from samespace.errors import InputError
 
 if TYPE_CHECKING:

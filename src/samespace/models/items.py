@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from samespace.data.listing import reason_of
-from samespace.data.pixels import conform, decode, prepare_pillow, to_planes
+from samespace.data.decoding.pixels import conform, decode, prepare_pillow, to_planes
+from samespace.data.listed import reason_of
 from samespace.errors import InputError
 from samespace.models.preprocessing import Preprocessing
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samespace.data.fit import CropMode, Fit, Interpolation, ResizeMode
-from samespace.data.pixels import ImageSize, as_size
+from samespace.data.decoding.fit import CropMode, Fit, Interpolation, ResizeMode
+from samespace.data.decoding.pixels import ImageSize, as_size
 from samespace.errors import InputError
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.data import ImageSource
-from samespace.data.folder import FolderSource
 from samespace.data.source import digest
+from samespace.data.sources.folder import FolderSource
 from samespace.encoders import open_image_model
 from samespace.errors import InputError
 from samespace.models import Classifier, resolve_model

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from samespace.data import Allocation, ImageSource, open_for_model, part
+from samespace.data.decoding.pixels import ImageSize
 from samespace.data.lookup import image_lookup
-from samespace.data.pixels import ImageSize
 from samespace.encoders import open_image_model
 from samespace.evaluate import Certificate, check
 from samespace.evaluate.provenance import provenance_notes

@@ -80,7 +80,7 @@ def _added(at: Place, body: AddBody) -> Added:
 
 
 def _added_images(at: Place, body: AddBody) -> Added:
-    from samespace.data.picked import listing_of
+    from samespace.data.sources.picked import listing_of
 
     limits, items = at.service.limits, body.images or []
     if not items:

@@ -42,7 +42,7 @@ class Pictures:
 def _opened(named: str) -> Images | None:
     """The images of a source, brought to a size where they may differ; None where it cannot be opened any more."""
     from samespace.data import holds_encoded, open_source
-    from samespace.data.fit import Fit
+    from samespace.data.decoding.fit import Fit
 
     size = Fit(_SIDE, _SIDE, "letterbox", fill=1.0) if holds_encoded(named) else None
     try:

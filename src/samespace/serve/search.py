@@ -63,7 +63,7 @@ def images_of(given: Sequence[tuple[str, str]], limits: Limits) -> dict[str, byt
     """
     from PIL import Image
 
-    from samespace.data.pixels import formats, prepare_pillow
+    from samespace.data.decoding.pixels import formats, prepare_pillow
 
     prepare_pillow()
     found: dict[str, bytes] = {}
@@ -140,7 +140,7 @@ def _embedded(at: Place, body: SearchBody, kept: StoredSpace) -> VectorSet:
         return VectorSet.from_arrays(vectors, ids=np.arange(len(vectors)), space=kept.space, name="texts")
     if not body.images:
         raise InputError("there is no image to search by")
-    from samespace.data.picked import listing_of
+    from samespace.data.sources.picked import listing_of
 
     given = [(str(place), text) for place, text in enumerate(body.images)]
     listing = listing_of(images_of(given, at.service.limits))

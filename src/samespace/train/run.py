@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from samespace.data import Allocation, ImageSource, open_for_model, part
-from samespace.data.pixels import ImageSize
+from samespace.data.decoding.pixels import ImageSize
 from samespace.errors import InputError
 from samespace.files import read_json, sweep, write_json, write_text
 from samespace.losses import InfluenceLoss, MarginHead

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from samespace.data.fit import CropMode, Fit, Interpolation, ResizeMode
-from samespace.data.pixels import ImageSize
+from samespace.data.decoding.fit import CropMode, Fit, Interpolation, ResizeMode
+from samespace.data.decoding.pixels import ImageSize
 from samespace.errors import InputError, suggest
 from samespace.losses import MARGINS, Margin
 from samespace.losses.kernels import KERNELS, KernelChoice

@@ -14,7 +14,7 @@ from samespace.cli.sources import passed_over_lines, skipped_lines
 from samespace.errors import counted
 
 if TYPE_CHECKING:
-    from samespace.data.kinds import Kind
+    from samespace.data.sources.kinds import Kind
     from samespace.gallery import Added
     from samespace.gallery.metadata import MetadataFile
 
@@ -123,7 +123,7 @@ def _show(location: str, found: Added, items: int) -> None:
 def _passed_over(found: Added) -> tuple[Kind, ...]:
     if not found.passed_over:
         return ()
-    from samespace.data.kinds import counted
+    from samespace.data.sources.kinds import counted
 
     return counted(found.passed_over)
 

@@ -190,7 +190,7 @@ def _asked(
         return _Asked(VectorSet.load(queries, declared), before)
     picked = None
     if files:
-        from samespace.data.picked import pick
+        from samespace.data.sources.picked import pick
 
         picked = pick(files, sys.stdin.buffer.read)
     given = str(images) if picked is None else picked.listing

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from samespace.data.listfile import list_listing
 from samespace.data.listing import Listing
+from samespace.data.sources.listfile import list_listing
 from samespace.errors import InputError, suggest
 
 _PRODUCTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}

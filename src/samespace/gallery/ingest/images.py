@@ -86,7 +86,8 @@ class Images:
     def open(cls, images: ImagesLike, model: Model) -> Images:
         """Open images, at the size and with the channels that a model takes."""
         from samespace.data import open_for_model
-        from samespace.data.listing import ListedSource, Listing
+        from samespace.data.listed import ListedSource
+        from samespace.data.listing import Listing
 
         preprocessing = getattr(model, "preprocessing", None)
         size, channels = getattr(preprocessing, "image_size", None), getattr(preprocessing, "channels", None)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.data import ImageSource, holds_encoded, open_source
-from samespace.data.listing import ListedSource
+from samespace.data.listed import ListedSource
 from samespace.data.readable import load_readable
 from samespace.progress import Bar, silent
 

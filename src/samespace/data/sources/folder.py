@@ -9,7 +9,9 @@ from typing import Unpack
 
 import numpy as np
 
-from samespace.data.kinds import (
+from samespace.data.listed import ListedOptions, ListedSource
+from samespace.data.listing import Listing
+from samespace.data.sources.kinds import (
     FOLDER_LINK,
     HIDDEN,
     NESTED,
@@ -22,7 +24,6 @@ from samespace.data.kinds import (
     looks_like_image,
     nested,
 )
-from samespace.data.listing import ListedOptions, ListedSource, Listing
 from samespace.errors import InputError
 
 EMPTY = "a class folder without images"

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from samespace.data.kinds import is_image, readable_suffixes
 from samespace.data.listing import Listing, Rows
+from samespace.data.sources.kinds import is_image, readable_suffixes
 from samespace.errors import InputError
 
 STANDARD_INPUT = "-"

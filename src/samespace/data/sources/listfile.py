@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace import text
-from samespace.data.columns import FLAGS, PARTS, Columns, find_columns, is_picture
 from samespace.data.listing import Listing
+from samespace.data.sources.columns import FLAGS, PARTS, Columns, find_columns, is_picture
 from samespace.errors import InputError, suggest
 
 NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")

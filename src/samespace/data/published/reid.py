@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace import text
-from samespace.data.kinds import entries, is_a, is_image, kind_of
 from samespace.data.listing import Listing, PassedOver
 from samespace.data.source import repeated
+from samespace.data.sources.kinds import entries, is_a, is_image, kind_of
 from samespace.errors import InputError, suggest
 
 Layout = Literal["market1501", "msmt17"]

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace import text
-from samespace.data.fit import Size
+from samespace.data.decoding.fit import Size
+from samespace.data.decoding.pixels import TAIL
 from samespace.data.listing import Listing
-from samespace.data.pixels import TAIL
-from samespace.data.records import BLOCK, RecordFile, read_index
+from samespace.data.sources.records import BLOCK, RecordFile, read_index
 from samespace.errors import InputError
 
 EXACT = 2**24  # whole numbers from here on collide as float32

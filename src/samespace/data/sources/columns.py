@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samespace.data.kinds import SUFFIXES
+from samespace.data.sources.kinds import SUFFIXES
 from samespace.errors import InputError, suggest
 from samespace.text import parses_as_float
 

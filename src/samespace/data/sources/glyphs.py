@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.data.source import as_rows
-from samespace.data.strokes import FloatArray, key, normal, skeletons, uniform
+from samespace.data.sources.strokes import FloatArray, key, normal, skeletons, uniform
 from samespace.errors import InputError
 
 if TYPE_CHECKING:

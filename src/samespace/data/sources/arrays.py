@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samespace.data.fit import Fit
-from samespace.data.pixels import ImageSize, as_fit, conform, require_channels, to_planes
+from samespace.data.decoding.fit import Fit
+from samespace.data.decoding.pixels import ImageSize, as_fit, conform, require_channels, to_planes
 from samespace.data.source import as_rows, digest, repeated
 from samespace.errors import InputError
 from samespace.files import read_npz

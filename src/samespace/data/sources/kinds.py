@@ -11,7 +11,7 @@ from typing import Literal
 
 from PIL import Image
 
-from samespace.data.pixels import prepare_pillow
+from samespace.data.decoding.pixels import prepare_pillow
 
 ALWAYS = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"]

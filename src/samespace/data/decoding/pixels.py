@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samespace.data.depth import as_eight_bits, key_at_eight_bits
-from samespace.data.fit import Fit, Size, interpolated
-from samespace.data.jpeg import plain_jpeg
+from samespace.data.decoding.depth import as_eight_bits, key_at_eight_bits
+from samespace.data.decoding.fit import Fit, Size, interpolated
+from samespace.data.decoding.jpeg import plain_jpeg
 from samespace.errors import InputError
 
 ImageSize = int | tuple[int, int] | Fit
