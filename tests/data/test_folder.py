@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from samespace.data import FolderSource, describe, listing, open_source
+from samespace.data import FolderSource, describe, listed, open_source
 from samespace.errors import InputError
 
 
@@ -175,13 +175,13 @@ def test_paths_are_handed_out_in_chunks_and_threads_end(root: Path, budget: int,
     whole = FolderSource(root)
     handed: list[int] = []
 
-    class Pool(listing.ThreadPoolExecutor):
+    class Pool(listed.ThreadPoolExecutor):
         def map(self, fn, paths):
             handed.append(len(paths))
             return super().map(fn, paths)
 
-    monkeypatch.setattr(listing, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(listing, "CHUNK", 2)
+    monkeypatch.setattr(listed, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(listed, "CHUNK", 2)
     rows = list(range(len(whole)))
     cut = FolderSource(root, budget=budget)
     assert torch.equal(cut.load(rows), whole.load(rows))
