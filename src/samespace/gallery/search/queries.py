@@ -157,7 +157,7 @@ def queries_by_image(
         InputError: no image, or one that cannot be read.
         GalleryError: a model is not at hand.
     """
-    from samespace.data.picked import listing_of
+    from samespace.data.sources.picked import listing_of
 
     if not images:
         raise InputError("there is no image to search by")
