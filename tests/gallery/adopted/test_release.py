@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -109,6 +110,22 @@ def test_what_the_application_writes_before_the_lock_is_seen_under_it(
     assert world.found() == before
     assert world.application.read() == {name: world.new[name].tolist() for name in world.rows}
     assert world.gallery.sync().changed == 0
+
+
+def test_two_seals_at_once_are_one_and_a_refusal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = release._copy
+
+    def met(*given: Any) -> None:
+        with world.application.open() as second, pytest.raises(GalleryError, match="another seal of this gallery"):
+            second.seal()
+        copy(*given)
+
+    monkeypatch.setattr(release, "_copy", met)
+    before = world.found()
+    assert len(world.gallery.seal().retired) == 1
+    assert world.found() == before
+    with pytest.raises(GalleryError, match="nothing to seal"):
+        world.gallery.seal()
 
 
 def test_a_behind_upgrade_by_another_score_is_handed_over(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

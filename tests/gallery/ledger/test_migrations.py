@@ -48,6 +48,22 @@ def test_whatever_is_asked_has_the_answer_that_it_had(old: str, caplog: pytest.L
         assert steps[-1]["before"] == "samespace.gallery/1"
 
 
+def test_a_ledger_made_without_the_index_of_steps_gets_it_once(place: str, opened: Callable[..., Ledger]) -> None:
+    opened(place, create=True).close()
+    with opened(place).write() as writer:
+        writer.session.run("DROP INDEX audit_action")
+        writer.session.run("DELETE FROM meta WHERE key = 'audit indexed'")
+        writer.note("pause")
+    # read-only it is read as it is
+    with opened(place, read_only=True).read() as reader:
+        assert (reader.steps_taken(), reader.meta("audit indexed")) == (1, None)
+    for _ in range(2):
+        with opened(place).write() as writer:
+            assert (writer.steps_taken(), writer.meta("audit indexed"), writer.meta("format")) == (1, "1", FORMAT)
+    with opened(place).write() as writer:
+        writer.session.run("DROP INDEX audit_action")
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_every_number_of_the_first_release_is_known(old: str, number: int) -> None:
     as_first_release(old, number)

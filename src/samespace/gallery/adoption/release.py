@@ -9,7 +9,8 @@ still possible; after it there is no way back by the gallery.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -209,16 +210,45 @@ def hand_over(
     `drop_index`: as of `plan_release`. `advance`: called with how many more vectors are copied. The rest: as of `seal`.
 
     Raises:
-        GalleryError: as `plan_release`; or rows changed meanwhile and need new vectors first.
+        GalleryError: as `plan_release`; rows changed meanwhile and need new vectors first; another seal is under way.
     """
     assert isinstance(store, PostgresStore)
-    sync(store.ledger, store)
-    release = plan_release(store, drop_index=drop_index)
-    if not end_grace:
+    with _alone(store):
+        sync(store.ledger, store)
+        release = plan_release(store, drop_index=drop_index)
+        if not end_grace:
+            with store.ledger.read() as reader:
+                require_unused(reader, reader.state(), unused_for)
+        _prepare(store, release, advance)
+        with store.ledger.write() as writer:
+            # copying takes long, and the same seal may have been sent twice
+            require_step(writer, expect)
+            sealed = _swapped(writer, release)
         with store.ledger.read() as reader:
-            require_unused(reader, reader.state(), unused_for)
-    generation, ledger = release.generation, store.ledger
-    with ledger.write() as writer:
+            reader.state()
+        return sealed
+
+
+@contextmanager
+def _alone(store: PostgresStore) -> Iterator[None]:
+    """Keep other seals of the gallery out, in whatever process, until the block ends.
+
+    Raises:
+        GalleryError: one is under way.
+    """
+    with store.engine.outside_transaction() as session:
+        # as a number of spaces begins at 1, no index that is being built has the same lock
+        if not session.all("SELECT pg_try_advisory_lock(hashtext(?), 0)", [store.engine.address.schema])[0][0]:
+            raise GalleryError(
+                f"{store.ledger.location}: another seal of this gallery is under way; nothing was done, look at the "
+                "status once it has ended"
+            )
+        yield
+
+
+def _prepare(store: PostgresStore, release: Release, advance: Advance) -> None:
+    """Make the new column, with its vectors and indexes, beside the application's traffic."""
+    with store.ledger.write() as writer:
         if writer.meta(_COMING) != release.table.coming:
             writer.session.run(release.add)
             writer.put_meta(_COMING, release.table.coming)
@@ -228,19 +258,12 @@ def hand_over(
     with store.engine.outside_transaction() as session:
         for index in dropped:
             session.run(index.drop)
-    _copy(store, generation, advance)
+    _copy(store, release.generation, advance)
     with store.engine.outside_transaction() as session:
         for index in release.indexes:
             name = f"{index.schema}.{quoted(index.name + '_new')}"
             session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             create(session, index.build, name, release.table.quoted, release.dim)
-    with ledger.write() as writer:
-        # copying takes long, and the same seal may have been sent twice
-        require_step(writer, expect)
-        sealed = _swapped(writer, release)
-    with ledger.read() as reader:
-        reader.state()
-    return sealed
 
 
 def _copy(store: PostgresStore, generation: int, advance: Advance) -> None:

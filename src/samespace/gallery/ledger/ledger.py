@@ -11,7 +11,7 @@ from typing import Any
 
 from samespace.gallery.ledger.adopted import AdoptedTable
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
-from samespace.gallery.ledger.migrations import brought_up
+from samespace.gallery.ledger.migrations import brought_up, index_audit
 from samespace.gallery.ledger.queue import WorkQueue
 from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.schema import FORMAT
@@ -63,6 +63,7 @@ class Ledger:
                 engine.create_tables(session)
                 session.run("INSERT INTO clock VALUES (1, 0, 0, 1, 1, 1)")
                 writer.put_meta("format", FORMAT)
+                writer.put_meta("audit indexed", "1")
                 if adopted is not None:
                     writer.put_meta("adopted", json.dumps(plain(adopted)))
                 writer.put_meta("gallery", uuid.uuid4().hex)
@@ -85,8 +86,10 @@ class Ledger:
         try:
             ledger = cls(engine)
             with ledger.read() as reader:
-                written = reader.meta("format")
+                written, indexed = reader.meta("format"), reader.meta("audit indexed")
             brought_up(engine, written)
+            if indexed is None:
+                index_audit(engine)
             with ledger.read() as reader:
                 engine.refresh(reader.session)
         except BaseException:

@@ -7,9 +7,17 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 
 from samespace.errors import GalleryError, short
-from samespace.gallery.ledger.schema import FORMAT, POSTGRES_FILLED, POSTGRES_WORK, SQLITE_FILLED, SQLITE_WORK
+from samespace.gallery.ledger.schema import (
+    AUDIT_ACTION,
+    FORMAT,
+    POSTGRES_FILLED,
+    POSTGRES_WORK,
+    SQLITE_FILLED,
+    SQLITE_WORK,
+)
 from samespace.gallery.ledger.transaction import Engine
 from samespace.gallery.ledger.writer import LedgerWriter
 
@@ -59,6 +67,17 @@ def brought_up(engine: Engine, written: str | None) -> None:
     for step in range(number + 1, present + 1):
         _step(engine, step)
     LOG.warning("%s: brought from format %s to %s", engine.location, written, FORMAT)
+
+
+def index_audit(engine: Engine) -> None:
+    """Make the index on the audit trail of a ledger that was made without; where that fails, nothing else does."""
+    if engine.read_only:
+        return
+    with suppress(GalleryError), engine.writing() as session:
+        engine.unbounded(session)
+        # another process may have done it meanwhile
+        session.run(AUDIT_ACTION.replace("INDEX", "INDEX IF NOT EXISTS"))
+        LedgerWriter(engine, session).put_meta("audit indexed", "1")
 
 
 def _step(engine: Engine, step: int) -> None:

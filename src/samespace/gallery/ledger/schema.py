@@ -44,6 +44,10 @@ CREATE TABLE work_failed (space BIGINT NOT NULL, item BIGINT NOT NULL, error TEX
     PRIMARY KEY (space, item))
 """
 
+AUDIT_ACTION = "CREATE INDEX audit_action ON audit (action)"
+"""Steps are counted by it. Ledgers of this format were made without, and are read and written the same by versions that
+do not know it."""
+
 SQLITE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, config INTEGER NOT NULL,
@@ -65,6 +69,7 @@ CREATE TABLE worker (owner TEXT PRIMARY KEY, space INTEGER NOT NULL, started REA
     done INTEGER NOT NULL, failed INTEGER NOT NULL, note TEXT NOT NULL);
 CREATE TABLE audit (no INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, actor TEXT NOT NULL,
     action TEXT NOT NULL, detail TEXT NOT NULL);
+{AUDIT_ACTION};
 {SQLITE_FILLED};
 {SQLITE_WORK}"""
 
@@ -90,6 +95,7 @@ CREATE TABLE worker (owner TEXT PRIMARY KEY, space BIGINT NOT NULL, started DOUB
     seen DOUBLE PRECISION NOT NULL, done BIGINT NOT NULL, failed BIGINT NOT NULL, note TEXT NOT NULL);
 CREATE TABLE audit (no BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at DOUBLE PRECISION NOT NULL,
     actor TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL);
+{AUDIT_ACTION};
 {POSTGRES_FILLED};
 {POSTGRES_WORK}"""
 
