@@ -15,4 +15,6 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
 
 def test_a_message_is_one_line_whatever_was_given() -> None:
     assert str(InputError("unknown key 'a\n\x1b[31m\ud800'")) == r"unknown key 'a\n\x1b[31m\ud800'"
+    # a file's name that is not UTF-8, and a blank that does not break
+    assert str(InputError("m\udcfcller: 5\u00a0kg")) == "m\\xfcller: 5\u00a0kg"
     assert str(InputError("Größe “x” in 東京…")) == "Größe “x” in 東京…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 _LONGEST_MESSAGE = 2000
@@ -18,7 +19,7 @@ class SamespaceError(Exception):
     def __str__(self) -> str:
         text, half = super().__str__(), _LONGEST_MESSAGE // 2
         text = text if len(text) <= _LONGEST_MESSAGE else f"{text[:half]} … {text[-half:]}"
-        return text if text.isprintable() else "".join(map(_shown, text))
+        return escaped(text)
 
 
 class InputError(SamespaceError, ValueError):
@@ -37,8 +38,22 @@ class TrainingError(SamespaceError, RuntimeError):
     """Training cannot go on, for instance because the loss is no longer finite."""
 
 
-def _shown(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+def escaped(text: str) -> str:
+    r"""Text with escapes for what would break a line, steer a terminal, or is no character; messages are such anyway.
+
+    Example:
+        >>> escaped("a\nb\u202e"), escaped("m\udcfcller")
+        ('a\\nb\\u202e', 'm\\xfcller')
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if 0xDC80 <= ord(character) <= 0xDCFF:
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character.encode("unicode_escape").decode()
+    return character
 
 
 def short(value: object, most: int = 80) -> str:

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import islice
 
-from samespace.errors import InputError
+from samespace.errors import InputError, escaped
 
 _BLOCK = 65_536
 
@@ -53,7 +53,7 @@ def require_names(names: Iterable[str], what: str, where: str) -> None:
     if found:
         row, why = next(iter(found.items()))
         raise InputError(
-            f"{escaped(where)}: {what} should be UTF-8 text without NUL, got '{escaped(given[row])}' in row {row} "
+            f"{where}: {what} should be UTF-8 text without NUL, got '{given[row]}' in row {row} "
             f"({why}); write it anew, {len(found):,} of {len(given):,} are such"
         )
 
@@ -62,17 +62,7 @@ def require_name(name: str | os.PathLike[str], what: str) -> None:
     """Refuse a path or a name that cannot be kept, by an InputError; `what` it is, such as `the folder`."""
     why = fault(os.fspath(name))
     if why is not None:
-        raise InputError(f"{what} '{escaped(os.fspath(name))}' cannot be used: {why}; rename it, or give a link to it")
-
-
-def escaped(text: str) -> str:
-    r"""Text with escapes for what would break a line, steer a terminal, or is no character.
-
-    Example:
-        >>> escaped("a\nb\u202e"), escaped("m\udcfcller")
-        ('a\\nb\\u202e', 'm\\xfcller')
-    """
-    return text if text.isprintable() else "".join(map(_escaped, text))
+        raise InputError(f"{what} '{os.fspath(name)}' cannot be used: {why}; rename it, or give a link to it")
 
 
 def one_line(text: str) -> str:
@@ -95,11 +85,3 @@ def told_apart(one: str, other: str) -> str:
     same = unicodedata.normalize("NFKC", one) == unicodedata.normalize("NFKC", other)
     shown = [name.encode("ascii", "backslashreplace").decode() if same else escaped(name) for name in (one, other)]
     return f"'{shown[0]}' and '{shown[1]}'"
-
-
-def _escaped(character: str) -> str:
-    if 0xDC80 <= ord(character) <= 0xDCFF:
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return character.encode("unicode_escape").decode()
-    return character

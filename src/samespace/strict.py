@@ -13,7 +13,6 @@ import yaml
 
 from samespace import text
 from samespace.errors import InputError, suggest
-from samespace.names import escaped
 
 T = TypeVar("T")
 
@@ -29,7 +28,7 @@ class _Loader(yaml.SafeLoader):
         """The mapping."""
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
         if twice := [key for key in names if names.count(key) > 1]:
-            raise _Twice(None, None, f"the key '{escaped(str(twice[0]))}' comes twice", node.start_mark)
+            raise _Twice(None, None, f"the key '{twice[0]}' comes twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 

@@ -19,7 +19,6 @@ from typing import Any
 
 from samespace.errors import InputError
 from samespace.files import require_file
-from samespace.names import escaped
 
 Scalar = str | int | float | bool
 
@@ -198,7 +197,7 @@ def require_names_once(header: Sequence[str], path: Path) -> None:
         InputError: a name comes twice.
     """
     if twice := [name for name in header if header.count(name) > 1]:
-        raise InputError(f"{path} names the column '{escaped(twice[0])}' twice; each column needs a name of its own")
+        raise InputError(f"{path} names the column '{twice[0]}' twice; each column needs a name of its own")
 
 
 def _line_at(text: str, place: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
-from samespace.names import escaped
+from samespace.errors import escaped
 
 if TYPE_CHECKING:
     from samespace.project.build import Built

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from samespace.errors import escaped
 from samespace.files import write_json
-from samespace.names import escaped
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate

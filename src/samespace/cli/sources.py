@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from samespace.names import escaped
+from samespace.errors import escaped
 
 if TYPE_CHECKING:
     from samespace.data import ImageSource

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from samespace.names import escaped
+from samespace.errors import escaped
 
 # what stands for a character of our own output where the console's encoding lacks it
 _PLAIN = {

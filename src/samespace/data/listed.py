@@ -20,8 +20,8 @@ from samespace.data.decoding.pixels import ImageSize, Seen, as_fit, decode, look
 from samespace.data.listing import Listing, Rows, Skipped
 from samespace.data.readable import UnreadableImages
 from samespace.data.source import as_rows, digest
-from samespace.errors import InputError, SamespaceError
-from samespace.names import escaped, faults
+from samespace.errors import InputError, SamespaceError, escaped
+from samespace.names import faults
 
 if TYPE_CHECKING:
     import torch

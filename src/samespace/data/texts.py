@@ -15,7 +15,7 @@ import numpy as np
 
 from samespace.errors import InputError, suggest
 from samespace.files import require_file, split_options
-from samespace.names import escaped, require_names
+from samespace.names import require_names
 from samespace.text import json_lines, require_names_once, typed_column
 from samespace.text import rows as table_rows
 
@@ -148,7 +148,7 @@ def _rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]], 
         raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"{path} cannot be read as Parquet ({escaped(reason)})") from None
+        raise InputError(f"{path} cannot be read as Parquet ({reason})") from None
     return header, enumerate(rows, start=1), "row"
 
 
@@ -180,7 +180,7 @@ def _columns(header: Sequence[str], named: dict[str, str], where: str) -> dict[s
         ):
             columns[role] = found
     if "text" not in columns:
-        held = escaped(", ".join(header)[:200]) or "nothing"
+        held = ", ".join(header)[:200] or "nothing"
         raise InputError(f"{where} has no column 'text' or the like; it has {held}; say which: '{where},text=NAME'")
     return columns
 
@@ -210,7 +210,7 @@ def _require_unique(ids: list[Any], lines: list[int], path: Path, unit: str) -> 
     for name, number in zip(map(str, ids), lines, strict=True):
         if first.setdefault(name, number) != number:
             raise InputError(
-                f"{path}, {unit} {number}: the id '{escaped(name)}' was on {unit} {first[name]}; ids must be unique"
+                f"{path}, {unit} {number}: the id '{name}' was on {unit} {first[name]}; ids must be unique"
             )
 
 

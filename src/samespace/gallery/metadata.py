@@ -10,7 +10,6 @@ from typing import Any
 
 from samespace import text
 from samespace.errors import InputError, short
-from samespace.names import escaped
 from samespace.text import Scalar
 
 _WHAT = "metadata: JSON lines or a CSV, with an id and columns"
@@ -142,7 +141,7 @@ def _header(path: Path, content: str) -> tuple[list[str], str]:
             continue
         if "id" in names:
             if twice := [name for name in names if name and names.count(name) > 1]:
-                raise InputError(f"{path}, line 1: the column '{escaped(twice[0])}' comes twice")
+                raise InputError(f"{path}, line 1: the column '{twice[0]}' comes twice")
             return names, delimiter
         first = first or names
     raise fault or InputError(

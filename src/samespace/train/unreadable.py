@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from samespace.data import Batch, ImageSource
-from samespace.names import escaped
+from samespace.errors import escaped
 from samespace.progress import notice
 
 UNREADABLE = "unreadable.jsonl"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from samespace.errors import InputError, suggest
-from samespace.names import escaped
 
 if TYPE_CHECKING:
     import pyarrow
@@ -92,7 +91,7 @@ def find_columns(schema: pyarrow.Schema, names: Names, where: str, *, vectors: b
     """
     columns = list(schema.names)
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise InputError(f"{where} names the column '{escaped(twice[0])}' twice")
+        raise InputError(f"{where} names the column '{twice[0]}' twice")
     lists = [name for name in columns if is_vector(schema.field(name).type)]
     vector = _vector_column(schema, lists, names.vector, where) if vectors else ""
     free = [name for name in columns if name != vector and name not in lists]
@@ -100,7 +99,7 @@ def find_columns(schema: pyarrow.Schema, names: Names, where: str, *, vectors: b
     taken = [name for name in (vector, *roles.values()) if name]
     if len(set(taken)) < len(taken):
         twice = [name for name in taken if taken.count(name) > 1]
-        raise InputError(f"{where}: the column '{escaped(twice[0])}' cannot be two things at once: {', '.join(taken)}")
+        raise InputError(f"{where}: the column '{twice[0]}' cannot be two things at once: {', '.join(taken)}")
     kept = tuple(name for name in free if name not in taken)
     left = tuple(name for name in lists if name not in taken)
     return Columns(vector, roles["id"], roles["label"], roles["template"], kept, left)

@@ -14,7 +14,6 @@ import numpy as np
 
 from samespace.errors import InputError
 from samespace.files import locked, replacing, swap_folder, write_json
-from samespace.names import escaped
 from samespace.space import Space
 from samespace.vectors.declared import Declared, are_unit
 from samespace.vectors.source import Source, typed_items
@@ -198,4 +197,4 @@ def require_unique(ids: pyarrow.ChunkedArray, name: str) -> None:
     counts = compute.value_counts(ids)
     place = int(np.argmax(counts.field("counts").to_numpy()))
     entry = counts[place].as_py()
-    raise InputError(f"{name}: ids must be unique, '{escaped(str(entry['values']))}' occurs {entry['counts']} times")
+    raise InputError(f"{name}: ids must be unique, '{entry['values']}' occurs {entry['counts']} times")

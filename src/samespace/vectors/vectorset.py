@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from samespace.errors import InputError, SpaceError
 from samespace.files import UNREADABLE, read_json, read_npz, replacing_folder, write_json
-from samespace.names import escaped, require_names
+from samespace.names import require_names
 from samespace.space import Links, Space, require_comparable
 from samespace.vectors.declared import Declared
 from samespace.vectors.npz import mapped_array, npz_space
@@ -292,9 +292,7 @@ class VectorSet:
             raise InputError(f"{self.name}: vectors have {self.dim} dimensions but their space has {self.space.dim}")
         if self.has_ids and len(np.unique(self.ids)) != len(self):
             names, counts = np.unique(self.ids, return_counts=True)
-            raise InputError(
-                f"{self.name}: ids must be unique, '{escaped(names[counts > 1][0])}' occurs {counts.max()} times"
-            )
+            raise InputError(f"{self.name}: ids must be unique, '{names[counts > 1][0]}' occurs {counts.max()} times")
         for start in range(0, len(self), _CHECK_ROWS):
             finite = np.isfinite(self.vectors[start : start + _CHECK_ROWS]).all(axis=1)
             if not finite.all():

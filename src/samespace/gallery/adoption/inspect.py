@@ -10,7 +10,6 @@ from samespace.gallery.ingest.checks import NORM_SLACK
 from samespace.gallery.ledger.adopted import AdoptedTable, quoted
 from samespace.gallery.ledger.postgres import PostgresEngine
 from samespace.gallery.ledger.transaction import Session
-from samespace.names import escaped
 from samespace.space import Score
 
 _KINDS = {"v": "a view", "m": "a materialised view", "f": "a foreign table", "S": "a sequence", "i": "an index"}
@@ -165,8 +164,7 @@ def _require_key(session: Session, oid: int, table: str, key: str, kinds: Mappin
     )
     if twice:
         raise InputError(
-            f"{where}: the id '{escaped(str(twice[0][0]))}' stands in {twice[0][1]} rows of '{key}'; "
-            "name a column that is unique"
+            f"{where}: the id '{twice[0][0]}' stands in {twice[0][1]} rows of '{key}'; name a column that is unique"
         )
     raise InputError(
         f"{where} has no key on '{key}': nothing keeps an id from standing there twice; name the column of the primary "

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError
+from samespace.errors import GalleryError, InputError, SamespaceError, SpaceError, escaped
 from samespace.gallery.index.base import Source
 from samespace.gallery.ingest.images import Images, ImagesLike, ItemEmbedder, ModelLike, load_embedder
 from samespace.gallery.ledger.state import State
-from samespace.names import escaped
 from samespace.progress import Advance, silent
 from samespace.space import Space
 from samespace.vectors import VectorSet
