@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from samespace.benchmarks.certify import certify, rows_of
+from samespace.benchmarks.certify import certify, replicates_of, rows_of
 from samespace.benchmarks.ijb import IJB
 from samespace.benchmarks.ijb_files import IJBMeta
 from samespace.errors import InputError
 from samespace.evaluate import Certificate
+from samespace.metrics import interval
 from samespace.report import print_certificate, write_report
 from samespace.space import Space
 from samespace.vectors import VectorSet
@@ -77,6 +78,15 @@ def test_each_test_has_its_model_on_its_side(world, certificate):
         for name, value in values(world.benchmark, *models).items():
             assert getattr(certificate[name], test) == value
     assert certificate["rank@1"].cross != certificate["rank@1"].swap
+
+
+def test_replicates_are_those_behind_the_certificate(world, certificate):
+    sets = {"old": world.old, "new": world.new, "paragon": world.best}
+    draws = replicates_of(world.benchmark, **sets, metrics=SOME, replicates=200, seed=certificate.seed)
+    assert draws.keys() == {(name, test) for name in SOME for test in TESTS}
+    for name in SOME:
+        assert interval(draws[name, "cross"] - draws[name, "old"]) == certificate[name].difference
+        assert interval(draws[name, "new"]) == certificate[name].intervals["new"]
 
 
 def test_a_better_model_of_the_same_space_is_compatible(certificate):

@@ -5,6 +5,7 @@ import pytest
 
 from samespace.errors import InputError
 from samespace.metrics import bootstrap, interval, paired_bootstrap, resamples
+from samespace.metrics.bootstrap import resamples_by_name
 
 
 def test_resamples_draw_as_many_identities_as_there_are():
@@ -79,3 +80,19 @@ def test_counts_that_do_not_fit_are_refused():
         paired_bootstrap({"x": []}, [])
     with pytest.raises(InputError, match="replicates"):
         next(resamples(3, replicates=0))
+
+
+def test_weights_by_name_follow_from_the_name_alone(monkeypatch):
+    whole = np.concatenate(list(resamples_by_name(["x", "y", "z"], replicates=4000, seed=1)))
+    np.testing.assert_allclose(whole.mean(axis=0), 1.0, atol=0.06)
+    np.testing.assert_allclose(whole.var(axis=0), 1.0, atol=0.08)
+    np.testing.assert_allclose(np.corrcoef(whole.T)[~np.eye(3, dtype=bool)], 0.0, atol=0.06)
+    other = np.concatenate(list(resamples_by_name(["z", "x"], replicates=4000, seed=1)))
+    np.testing.assert_array_equal(other, whole[:, [2, 0]])
+    assert not np.array_equal(next(resamples_by_name(["x"], replicates=50, seed=2))[:, 0], whole[:50, 0])
+    monkeypatch.setattr(bootstrap, "_BLOCK_COUNTS", 35)
+    blocks = list(resamples_by_name(["x", "y", "z"], replicates=40, seed=1))
+    assert len(blocks) > 1
+    np.testing.assert_array_equal(np.concatenate(blocks), whole[:40])
+    with pytest.raises(InputError, match="a bootstrap needs identities and replicates, got 0 and 5"):
+        next(resamples_by_name([], replicates=5))

@@ -86,15 +86,25 @@ def test_markdown_shows_value_mark_interval_and_the_papers_figure(found):
 
 
 @pytest.mark.parametrize(
-    ("criterion", "compatible", "expected"),
-    [(2, 2, "✓"), (2, 0, "? 0/2"), (1, 1, "? 1/2"), (0, 0, "✗"), (None, None, "")],
+    ("criterion", "compatible", "low", "expected"),
+    [
+        (2, 2, 0.01, "✓"),
+        (2, 0, 0.01, "✓"),
+        (2, 0, 0.0, "? 0/2"),
+        (1, 1, -0.01, "? 1/2"),
+        (0, 0, -0.01, "✗"),
+        (None, None, None, ""),
+    ],
 )
-def test_marks_tell_proven_open_and_failed_apart(found, criterion, compatible, expected):
-    assert mark(cell(0.5, criterion=criterion, compatible=compatible), found) == expected
+def test_marks_tell_proven_open_and_failed_apart(found, criterion, compatible, low, expected):
+    difference = None if low is None else [low, 0.05]
+    assert mark(cell(0.5, criterion=criterion, compatible=compatible, difference=difference), found) == expected
 
 
-def test_a_single_seed_needs_no_count(found):
-    assert mark(cell(0.5, criterion=1, compatible=0), {**found, "seeds": [0]}) == "?"
+def test_a_single_seed_needs_no_count_and_has_the_verdict_of_its_certificate(found):
+    of_one = {**found, "seeds": [0]}
+    assert mark(cell(0.5, criterion=1, compatible=0, difference=[0.01, 0.02]), of_one) == "?"
+    assert mark(cell(0.5, criterion=1, compatible=1, difference=[0.01, 0.02]), of_one) == "✓"
 
 
 def test_the_page_escapes_what_it_shows_and_needs_no_network(found, tmp_path):
@@ -118,6 +128,13 @@ def test_pages_that_would_not_change_are_left_alone(found, tmp_path):
 
 def test_the_summary_has_the_cross_tests_only(found):
     assert summary(found) == [["2", "open|class", "mAP", "53.12", "−1.0 … +3.0", "? 1/2"]]
+
+
+def test_a_self_test_has_the_interval_of_its_lead_over_the_paragon(found):
+    part = found["tables"][0]
+    part["columns"] = [column("rank@1", test="new", measured="rank@1")]
+    part["rows"][0]["cells"] = [cell(0.5, test="new", lead=[-0.004, 0.01])]
+    assert "| open\\|class | 50.00 [−0.4 … +1.0] |" in markdown(found)
 
 
 def test_tables_without_columns_for_the_mark_have_it_beside_the_value(found):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from samespace.studies import Plan, bct, load_settings, reproduce, unibct
 from samespace.studies.jobs import do
 from samespace.studies.page import markdown
 from samespace.studies.plan import Job, held_out, is_done, jobs, open_training, training_rows
+from samespace.studies.repeated import load_comparisons
 from samespace.studies.study import Share
 
 GLYPHS = "glyphs:classes=30,images=6,size=16"
@@ -54,7 +56,11 @@ def test_every_cell_is_filled_from_its_certificates(finished):
     assert cell["published"] == 72.35
     assert cell["seeds"] == [metric.cross for metric in metrics]
     assert cell["mean"] == pytest.approx(np.mean([metric.cross for metric in metrics]))
-    assert cell["difference"] == pytest.approx(np.mean([metric.difference for metric in metrics], axis=0))
+    draws = [np.load(finished.replicates(pair, seed)) for seed in (0, 1)]
+    gains = np.mean([draw["rank@1 cross"] - draw["rank@1 old"] for draw in draws], axis=0)
+    assert cell["difference"] == pytest.approx(np.nanquantile(gains, [0.025, 0.975]))
+    ahead = np.mean([draw["rank@1 new"] - draw["rank@1 paragon"] for draw in draws], axis=0)
+    assert load_comparisons(finished)[pair].leads["rank@1"] == pytest.approx(np.nanquantile(ahead, [0.025, 0.975]))
     assert (cell["criterion"], cell["compatible"]) == (
         sum(metric.criterion for metric in metrics),
         sum(metric.compatible for metric in metrics),
@@ -82,6 +88,18 @@ def test_a_finished_study_does_nothing_and_says_so(finished):
     assert said == ["10 models, 6 comparisons: everything is there, nothing to do"]
     assert (again.done, again.written) == (0, False)
     assert {path: path.stat().st_mtime_ns for path in finished.out.rglob("*") if path.is_file()} == before
+
+
+def test_replicates_of_checks_that_were_made_without_come_from_the_vectors(finished, tmp_path):
+    other = replace(finished, out=tmp_path / "out")
+    shutil.copytree(finished.out, other.out)
+    for seed in (0, 1):
+        shutil.rmtree(other.out / f"seed{seed}" / "replicates")
+    before = {path: path.stat().st_mtime_ns for path in other.out.rglob("certificates/*.json")}
+    assert reproduce(replace(other, seeds=(1,)), workers=1, say=lambda line: None, quiet=True).done == 0
+    assert reproduce(other, workers=1, say=lambda line: None, quiet=True).done == 6
+    assert tables(other.out) == tables(finished.out)
+    assert {path: path.stat().st_mtime_ns for path in other.out.rglob("certificates/*.json")} == before
 
 
 def test_two_workers_find_the_same_as_one(finished, tmp_path):

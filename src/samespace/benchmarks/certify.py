@@ -9,13 +9,21 @@ from importlib.metadata import version
 
 import numpy as np
 
-from samespace.benchmarks.base import Benchmark, FurtherMetrics, GenuineScores
+from samespace.benchmarks.base import Benchmark, BenchmarkScores, FurtherMetrics, GenuineScores
 from samespace.errors import InputError
 from samespace.evaluate.certificate import Certificate, MetricResult
 from samespace.evaluate.diagnosis import diagnose
 from samespace.evaluate.inputs import require_dims
 from samespace.evaluate.spaces import described_space
-from samespace.evaluate.verdict import FEW_IDENTITIES, control_cautions, judge, overall, require_options
+from samespace.evaluate.verdict import (
+    FEW_IDENTITIES,
+    TESTS,
+    Replicates,
+    control_cautions,
+    judge,
+    overall,
+    require_options,
+)
 from samespace.metrics._arrays import Floats, Ints
 from samespace.metrics.bootstrap import resamples
 from samespace.metrics.spread import Spread, spread
@@ -66,9 +74,7 @@ def certify(
     """
     names = _names(benchmark, metrics)
     require_options(confidence, replicates=(replicates, 1))
-    require_dims(new.dim, old.dim, prefix, f"{new.name} has", f"{old.name} has")
-    sets = {"old": old, "new": new} | ({"paragon": paragon} if paragon is not None else {})
-    prepared = {role: benchmark.prepare(source.vectors, rows_of(benchmark, source)) for role, source in sets.items()}
+    prepared = _prepared(benchmark, old, new, paragon, prefix)
     tests = _tests(prepared, old.dim if prefix else None, seed)
     points: dict[str, dict[str, float]] = {}
     draws: dict[str, dict[str, Floats]] = {}
@@ -78,11 +84,7 @@ def certify(
         scores = benchmark.run(*sides())
         points[test] = {name: float(value[0]) for name, value in scores.values(ones, names).items()}
         if test not in ("swap", "control"):
-            parts = [
-                scores.values(counts, names)
-                for counts in resamples(benchmark.identities, replicates=replicates, seed=seed)
-            ]
-            draws[test] = {name: np.concatenate([part[name] for part in parts]) for name in names}
+            draws[test] = _draws(benchmark, scores, names, replicates, seed)
             mates = scores.genuine() if isinstance(scores, GenuineScores) else None
             if mates is not None and mates.size:
                 genuine[test] = spread(mates)
@@ -111,6 +113,52 @@ def certify(
         genuine=genuine,
     )
     return replace(certificate, diagnosis=diagnose(certificate))
+
+
+def replicates_of(
+    benchmark: Benchmark,
+    *,
+    old: VectorSet,
+    new: VectorSet,
+    paragon: VectorSet | None = None,
+    metrics: Sequence[str] | None = None,
+    prefix: bool = False,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> Replicates:
+    """The metrics of `certify` over resamples of the benchmark's identities, which follow from the seed alone.
+
+    Returns:
+        {(metric name, test): (replicates,) float64} of the tests old, cross, new and, where given, paragon.
+
+    Raises:
+        InputError: as `certify`.
+    """
+    names = _names(benchmark, metrics)
+    tests = _tests(_prepared(benchmark, old, new, paragon, prefix), old.dim if prefix else None, seed)
+    draws: Replicates = {}
+    for test in TESTS:
+        if test in tests:
+            found = _draws(benchmark, benchmark.run(*tests[test]()), names, replicates, seed)
+            draws |= {(name, test): values for name, values in found.items()}
+    return draws
+
+
+def _prepared(
+    benchmark: Benchmark, old: VectorSet, new: VectorSet, paragon: VectorSet | None, prefix: bool
+) -> dict[str, Units]:
+    require_dims(new.dim, old.dim, prefix, f"{new.name} has", f"{old.name} has")
+    sets = {"old": old, "new": new} | ({"paragon": paragon} if paragon is not None else {})
+    return {role: benchmark.prepare(source.vectors, rows_of(benchmark, source)) for role, source in sets.items()}
+
+
+def _draws(
+    benchmark: Benchmark, scores: BenchmarkScores, names: list[str], replicates: int, seed: int
+) -> dict[str, Floats]:
+    parts = [
+        scores.values(counts, names) for counts in resamples(benchmark.identities, replicates=replicates, seed=seed)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def rows_of(benchmark: Benchmark, source: VectorSet) -> Ints | None:

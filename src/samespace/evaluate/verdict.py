@@ -10,7 +10,7 @@ import numpy as np
 from samespace.errors import InputError
 from samespace.evaluate.certificate import Interval, MetricResult
 from samespace.metrics._arrays import Floats
-from samespace.metrics.bootstrap import interval, ratio, resamples
+from samespace.metrics.bootstrap import interval, ratio, resamples, resamples_by_name
 from samespace.metrics.compatibility import absolute_gain, criterion, update_gain
 from samespace.metrics.verification import allowed_count
 from samespace.scoring.blocks import ModelPairs
@@ -25,8 +25,22 @@ FEW_IDENTITIES = 20
 Replicates = dict[tuple[str, str], Floats]
 
 
-def replicate(metrics: Sequence[Metric], scores: Mapping[str, Scores], *, replicates: int, seed: int) -> Replicates:
+def replicate(
+    metrics: Sequence[Metric],
+    scores: Mapping[str, Scores],
+    *,
+    replicates: int,
+    seed: int,
+    names: Sequence[str] | None = None,
+) -> Replicates:
     """Every metric of every pair of models over the same resamples of identities.
+
+    Args:
+        metrics: to replicate.
+        scores: of each pair of models.
+        replicates: bootstrap resamples.
+        seed: of the resamples.
+        names: of the identities in their order, where each is to be weighed by its name (`resamples_by_name`).
 
     Returns:
         {(metric name, pair name): (replicates,) float64}; NaN where a resample leaves a metric undefined.
@@ -36,7 +50,11 @@ def replicate(metrics: Sequence[Metric], scores: Mapping[str, Scores], *, replic
     """
     identities = next(iter(scores.values())).mates.identities
     parts: dict[tuple[str, str], list[Floats]] = {}
-    for counts in resamples(identities, replicates=replicates, seed=seed):
+    if names is None:
+        drawn = resamples(identities, replicates=replicates, seed=seed)
+    else:
+        drawn = resamples_by_name(names, replicates=replicates, seed=seed)
+    for counts in drawn:
         for metric in metrics:
             for pair, some in scores.items():
                 parts.setdefault((metric.name, pair), []).append(metric.values(some, counts))
@@ -52,6 +70,7 @@ def replicate_deepened(
     replicates: int,
     seed: int,
     block_size: int | None,
+    names: Sequence[str] | None = None,
 ) -> tuple[dict[str, Scores], Replicates]:
     """As `replicate`; where a resample needs more of the impostor tail than is kept, keep more and start over.
 
@@ -63,6 +82,7 @@ def replicate_deepened(
         replicates: bootstrap resamples.
         seed: of the resamples.
         block_size: queries per block of scores.
+        names: as in `replicate`.
 
     Returns:
         The scores, perhaps with a longer tail, and the replicates.
@@ -71,7 +91,7 @@ def replicate_deepened(
     mates = next(iter(found.values())).mates
     while True:
         try:
-            return found, replicate(metrics, found, replicates=replicates, seed=seed)
+            return found, replicate(metrics, found, replicates=replicates, seed=seed, names=names)
         except TailTooShort:
             size *= 4
             found = collect_scores(pairs, mates, size, block_size=block_size, sampled=True)

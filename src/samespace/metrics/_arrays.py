@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,9 +86,18 @@ def encode(*labels: npt.NDArray[Any]) -> list[Ints]:
         >>> [codes.tolist() for codes in encode(np.array([7, 3]), np.array(["3", "9"]))]
         [[1, 0], [0, 2]]
     """
+    _, codes = np.unique(_joined(labels), return_inverse=True)
+    ends = np.cumsum([len(array) for array in labels])[:-1]
+    return [part.astype(np.int64) for part in np.split(codes, ends)]
+
+
+def names_of(*labels: npt.NDArray[Any]) -> list[str]:
+    """What the numbers of `encode` stand for, in their order, as text."""
+    return [str(name) for name in np.unique(_joined(labels))]
+
+
+def _joined(labels: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     columns = [array.astype(np.int64) if array.dtype.kind == "b" else array for array in labels]
     if any(array.dtype.kind in "US" or array.dtype == np.uint64 for array in columns if array.size):
         columns = [array.astype(str) for array in columns]
-    _, codes = np.unique(np.concatenate(columns), return_inverse=True)
-    ends = np.cumsum([len(array) for array in labels])[:-1]
-    return [part.astype(np.int64) for part in np.split(codes, ends)]
+    return np.concatenate(columns)

@@ -1,25 +1,24 @@
-"""One job of a study: a training with the vectors it is checked by, or a check; done once, resumable."""
+"""One job of a study: a training with the vectors it is checked by, a map, or a check; done once, resumable."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from samespace.benchmarks.certify import certify
 from samespace.benchmarks.open import open_benchmark
+from samespace.bridge import fit
 from samespace.data import ImageSource, open_for_model, subset
 from samespace.data.holdout import Holdout
 from samespace.errors import InputError, SamespaceError
-from samespace.evaluate import check
-from samespace.files import locked
+from samespace.files import locked, replacing
 from samespace.models import Embedder
-from samespace.models.extract import embed_to
-from samespace.studies.plan import Job, Plan, held_out, is_done, open_training, training_rows
+from samespace.models.extract import embed, embed_to
+from samespace.studies.compared import certified, replicated
+from samespace.studies.plan import Job, Kind, Plan, held_out, is_done, open_training, training_rows
 from samespace.train import run
-from samespace.vectors import VectorSet
-
-_FIGURE_STEPS = 50
 
 
 def do(plan: Plan, job: Job) -> float:
@@ -32,7 +31,7 @@ def do(plan: Plan, job: Job) -> float:
     with locked(folder / f"{job.kind}-{job.name}"):
         if not is_done(plan, job):
             try:
-                (_train if job.kind == "train" else _check)(plan, job)
+                _DOING[job.kind](plan, job)
             except SamespaceError as error:
                 raise type(error)(f"{job}: {error}") from None
     return time.monotonic() - began
@@ -51,42 +50,33 @@ def _train(plan: Plan, job: Job) -> None:
         embed_to(embedder, images, plan.vectors_folder(job.name, job.seed, part))
 
 
+def _bridge(plan: Plan, job: Job) -> None:
+    pair = plan.bridged(job.name)
+    assert pair.bridge is not None
+    source = open_training(plan)
+    data = plan.study.model(pair.new).data
+    images = subset(source, training_rows(source, held_out(plan, source, job.seed), data, job.seed))
+    old, new = (
+        embed(Embedder.load(plan.model_folder(model, job.seed) / "model"), images) for model in (pair.old, pair.new)
+    )
+    replicates = plan.settings.check.replicates
+    made = fit(old, new, direction=pair.bridge, replicates=replicates, seed=job.seed, quiet=True)
+    made.save(plan.bridge(pair, job.seed))
+
+
 def _check(plan: Plan, job: Job) -> None:
     pair = plan.pair(job.name)
-    settings = plan.settings.check
+    certificate, replicates = plan.certificate(pair, job.seed), plan.replicates(pair, job.seed)
+    if not certificate.is_file():
+        certified(plan, pair, job.seed).save(certificate)
+    if len(plan.seeds) > 1 and not replicates.is_file():
+        draws = replicated(plan, pair, job.seed)
+        arrays: dict[str, Any] = {f"{metric} {test}": values for (metric, test), values in draws.items()}
+        with replacing(replicates) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
 
-    def vectors(model: str, part: str) -> VectorSet:
-        return VectorSet.load(plan.vectors_folder(model, job.seed, part))
 
-    if settings.benchmark is not None:
-        new, old, paragon = (vectors(model, "images") for model in (pair.new, pair.old, pair.paragon))
-        benchmark = open_benchmark(settings.benchmark, str(settings.files))
-        certificate = certify(
-            benchmark,
-            old=old,
-            new=new,
-            paragon=paragon,
-            metrics=plan.metrics(),
-            prefix=new.dim > old.dim,
-            replicates=settings.replicates,
-            seed=job.seed,
-        )
-    else:
-        new, old = vectors(pair.new, "queries"), vectors(pair.old, "queries")
-        certificate = check(
-            queries=new,
-            gallery=vectors(pair.old, "gallery"),
-            baseline=old,
-            new_gallery=vectors(pair.new, "gallery"),
-            paragon=(vectors(pair.paragon, "queries"), vectors(pair.paragon, "gallery")),
-            metrics=plan.metrics(),
-            prefix=new.dim > old.dim,
-            replicates=settings.replicates,
-            backfill_steps=_FIGURE_STEPS if pair == plan.study.figure and new.dim == old.dim else 1,
-            examples=0,
-            seed=job.seed,
-        )
-    certificate.save(plan.certificate(pair, job.seed))
+_DOING: dict[Kind, Callable[[Plan, Job], None]] = {"train": _train, "bridge": _bridge, "check": _check}
 
 
 def require_benchmark(plan: Plan) -> None:

@@ -21,6 +21,11 @@ from samespace.studies.settings import Settings
 from samespace.studies.study import Model, Pair, Share, Study
 from samespace.train.recipe import Recipe
 
+Kind = Literal["train", "bridge", "check"]
+
+# about as long as an embedding of so many images takes
+_BRIDGE_COST = 400_000
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -48,12 +53,19 @@ class Plan:
     def shown(self) -> Study:
         """The part of the study that was asked for."""
         study = self.study.only(self.tables).only_rows(self.rows)
-        # a benchmark has no gallery that is re-embedded class by class
-        return study if self.settings.check.benchmark is None else replace(study, figure=None)
+        if self.settings.check.benchmark is None:
+            return study
+        # a benchmark has no gallery that is re-embedded class by class, mapped, or searched by fused queries
+        tables = (replace(one, rows=tuple(row for row in one.rows if row.pair.as_trained)) for one in study.tables)
+        return replace(study, figure=None, tables=tuple(tables))
 
     def pair(self, key: str) -> Pair:
         """The comparison of a key."""
         return next(pair for pair in self.study.pairs() if pair.key == key)
+
+    def bridged(self, key: str) -> Pair:
+        """One of the comparisons that use a map, by the map's key."""
+        return next(pair for pair in self.study.pairs() if pair.bridge_key == key)
 
     def model_folder(self, model: str, seed: int) -> Path:
         """Folder of one model's training."""
@@ -66,6 +78,14 @@ class Plan:
     def certificate(self, pair: Pair, seed: int) -> Path:
         """File of one comparison."""
         return self.out / f"seed{seed}" / "certificates" / f"{pair.key}.json"
+
+    def replicates(self, pair: Pair, seed: int) -> Path:
+        """File of one comparison's bootstrap replicates, from which intervals over several seeds are made."""
+        return self.out / f"seed{seed}" / "replicates" / f"{pair.key}.npz"
+
+    def bridge(self, pair: Pair, seed: int) -> Path:
+        """Folder of the map of one comparison."""
+        return self.out / f"seed{seed}" / "bridges" / str(pair.bridge_key)
 
     def recipe(self, model: Model, seed: int) -> Recipe:
         """The recipe of one model."""
@@ -84,33 +104,40 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """One training of a model with the vectors it is checked by, or one check of a pair, named by its key.
+    """One training of a model with the vectors it is checked by, one map, or one check of a pair, named by its key.
 
-    `needs` are the models that must be there first, `cost` is how many images it looks at, about, for the time left.
+    `needs` are the models and maps that must be there first, `cost` is how many images it looks at, about, for the time
+    left.
     """
 
-    kind: Literal["train", "check"]
+    kind: Kind
     name: str
     seed: int
     needs: tuple[str, ...] = ()
     cost: int = 1
 
     def __str__(self) -> str:
-        what = self.name if self.kind == "train" else " on ".join(self.name.split("--")[:2])
-        return f"{self.kind} {what} (seed {self.seed})"
+        model, *others = self.name.split("--")
+        what = " on ".join([model, *others[:1]])
+        how = others[1:] if self.kind == "bridge" else others[2:]
+        return f"{self.kind} {', '.join([what, *how])} (seed {self.seed})"
 
 
 def jobs(plan: Plan, source: ImageSource) -> list[Job]:
     """All jobs of a plan, in an order in which they can be done one after the other."""
     todo = []
+    pairs = plan.shown.pairs()
+    bridges = {pair.bridge_key: (pair.new, pair.old) for pair in pairs if pair.bridge_key is not None}
     for seed in plan.seeds:
         kept = held_out(plan, source, seed)
         for model in plan.shown.needed():
             epochs = plan.recipe(model, seed).optim.epochs
             cost = epochs * len(training_rows(source, kept, model.data, seed))
             todo.append(Job("train", model.name, seed, model.tied_to, cost))
-        for pair in plan.shown.pairs():
-            needs = tuple(dict.fromkeys((pair.new, pair.old, pair.paragon)))
+        for key, models in bridges.items():
+            todo.append(Job("bridge", key, seed, models, _BRIDGE_COST))
+        for pair in pairs:
+            needs = tuple(dict.fromkeys(filter(None, (pair.new, pair.old, pair.paragon, pair.bridge_key))))
             todo.append(Job("check", pair.key, seed, needs, len(source)))
     return todo
 
@@ -148,7 +175,12 @@ def require_legal(plan: Plan) -> None:
 def is_done(plan: Plan, job: Job) -> bool:
     """Whether the result of a job is there."""
     if job.kind == "check":
-        return plan.certificate(plan.pair(job.name), job.seed).is_file()
+        pair = plan.pair(job.name)
+        # one seed's interval is that of its certificate
+        files = [plan.certificate, *([plan.replicates] if len(plan.seeds) > 1 else [])]
+        return all(file(pair, job.seed).is_file() for file in files)
+    if job.kind == "bridge":
+        return (plan.bridge(plan.bridged(job.name), job.seed) / "config.json").is_file()
     parts = ("images",) if plan.settings.check.benchmark else ("queries", "gallery")
     folders = [plan.vectors_folder(job.name, job.seed, part) for part in parts]
     return (plan.model_folder(job.name, job.seed) / "model" / "config.json").is_file() and all(

@@ -10,34 +10,28 @@ from typing import Any
 import numpy as np
 
 from samespace.evaluate import Certificate
-from samespace.evaluate.certificate import BackfillCurve, BackfillPoint, Interval, MetricResult
+from samespace.evaluate.certificate import BackfillCurve, BackfillPoint, MetricResult
 from samespace.files import read_json
 from samespace.studies.page import row_name
 from samespace.studies.plan import Plan
+from samespace.studies.repeated import Repeated
 from samespace.studies.study import Column, Pair, Row, Study, Table, cell_test
 
 FORMAT = "samespace.study/1"
 
 _MOST_CAUTIONS = 8
 
-Certificates = Mapping[Pair, Sequence[Certificate]]
+Comparisons = Mapping[Pair, Repeated]
 
 
-def load_certificates(plan: Plan) -> dict[Pair, list[Certificate]]:
-    """The certificates of every comparison that was asked for, one for each seed."""
-    return {
-        pair: [Certificate.load(plan.certificate(pair, seed)) for seed in plan.seeds] for pair in plan.shown.pairs()
-    }
-
-
-def results(plan: Plan, certificates: Certificates) -> dict[str, Any]:
+def results(plan: Plan, comparisons: Comparisons) -> dict[str, Any]:
     """Everything a study measured, JSON-ready: values in [0, 1], published figures in percent, absent ones null.
 
-    A cell holds the mean over the seeds, each seed's value, and for a cross test the interval of cross − old, whose
-    ends are the means of the seeds' ends: as wide as one seed's, since the seeds' check classes are the same or
-    overlap.
+    A cell holds the mean over the seeds, each seed's value, for a cross test the interval of cross − old on that mean,
+    and for a self test of several seeds that of new − paragon (`lead`); see `Repeated`.
     """
     study = plan.shown
+    first = next(iter(comparisons.values())).certificates
     return {
         "format": FORMAT,
         "study": study.name,
@@ -45,27 +39,28 @@ def results(plan: Plan, certificates: Certificates) -> dict[str, Any]:
         "about": plan.settings.about,
         "source": plan.source,
         "seeds": list(plan.seeds),
-        "confidence": next(iter(certificates.values()))[0].confidence,
+        "confidence": first[0].confidence,
         "published_on": study.published_on,
-        "data": [next(iter(certificates.values()))[number].data for number in range(len(plan.seeds))],
+        "data": [certificate.data for certificate in first],
         "models": _models(plan, study),
-        "tables": [_table(table, certificates, plan) for table in study.tables],
-        "figure": None if study.figure is None else mean_certificate(certificates[study.figure]).to_dict(),
-        "notes": [*study.notes, *_cautions(certificates)],
+        "tables": [_table(table, comparisons, plan) for table in study.tables],
+        "figure": None if study.figure is None else mean_certificate(comparisons[study.figure]).to_dict(),
+        "notes": [*study.notes, *_cautions(comparisons)],
     }
 
 
-def _cautions(certificates: Certificates) -> list[str]:
+def _cautions(comparisons: Comparisons) -> list[str]:
     """What certificates warn of, each once, with how many say so; the most frequent first."""
-    counts = Counter(note for each in certificates.values() for certificate in each for note in certificate.notes)
-    total = sum(map(len, certificates.values()))
+    certificates = [one for comparison in comparisons.values() for one in comparison.certificates]
+    counts = Counter(note for certificate in certificates for note in certificate.notes)
+    total = len(certificates)
     shown = [f"{number} of {total} certificates: {note}" for note, number in counts.most_common(_MOST_CAUTIONS)]
     if len(counts) > _MOST_CAUTIONS:
         shown.append(f"{len(counts) - _MOST_CAUTIONS} further notes are in the certificates.")
     return shown
 
 
-def pictures(plan: Plan, certificates: Certificates) -> dict[str, dict[str, Certificate]]:
+def pictures(plan: Plan, comparisons: Comparisons) -> dict[str, dict[str, Certificate]]:
     """For each table the mean certificates of its cross tests, cut down to the metrics it shows."""
     tables = {}
     for table in plan.shown.tables:
@@ -74,7 +69,7 @@ def pictures(plan: Plan, certificates: Certificates) -> dict[str, dict[str, Cert
         for row in table.rows:
             if not any(cell_test(row, column) == "cross" for column in table.columns):
                 continue
-            mean = mean_certificate(certificates[row.pair])
+            mean = mean_certificate(comparisons[row.pair])
             kept = {name: mean.metrics[name] for name in names if name in mean.metrics}
             if kept:
                 shown[row_name(row.labels, row.short)] = replace(mean, metrics=kept)
@@ -83,10 +78,14 @@ def pictures(plan: Plan, certificates: Certificates) -> dict[str, dict[str, Cert
     return tables
 
 
-def mean_certificate(certificates: Sequence[Certificate]) -> Certificate:
+def mean_certificate(comparison: Repeated) -> Certificate:
     """The first certificate with metrics and backfill curve averaged over all of them, for figures."""
+    certificates = comparison.certificates
     first = certificates[0]
-    metrics = {name: _mean_metric([certificate[name] for certificate in certificates]) for name in first.metrics}
+    metrics = {
+        name: replace(_mean_metric([certificate[name] for certificate in certificates]), difference=difference)
+        for name, difference in comparison.differences.items()
+    }
     curves = [certificate.backfill for certificate in certificates if certificate.backfill is not None]
     return replace(
         first,
@@ -114,7 +113,6 @@ def _mean_metric(metrics: Sequence[MetricResult]) -> MetricResult:
     return replace(
         metrics[0],
         **{name: mean(name) for name in ("old", "cross", "new", "paragon", "control", "absolute_gain", "update_gain")},
-        difference=_mean_interval(metrics),
         intervals=dict.fromkeys(metrics[0].intervals),
         update_gain_interval=None,
         paragon_lead=None,
@@ -142,7 +140,7 @@ def _models(plan: Plan, study: Study) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(table: Table, certificates: Certificates, plan: Plan) -> dict[str, Any]:
+def _table(table: Table, comparisons: Comparisons, plan: Plan) -> dict[str, Any]:
     columns = [{**asdict(column), "measured": plan.settings.metric(column.metric)} for column in table.columns]
     rows = [
         {
@@ -150,7 +148,7 @@ def _table(table: Table, certificates: Certificates, plan: Plan) -> dict[str, An
             "short": row.short,
             "test": row.test,
             "pair": asdict(row.pair),
-            "cells": _cells(row, table, certificates, plan),
+            "cells": _cells(row, table, comparisons, plan),
         }
         for row in table.rows
     ]
@@ -164,17 +162,17 @@ def _table(table: Table, certificates: Certificates, plan: Plan) -> dict[str, An
     }
 
 
-def _cells(row: Row, table: Table, certificates: Certificates, plan: Plan) -> list[dict[str, Any]]:
+def _cells(row: Row, table: Table, comparisons: Comparisons, plan: Plan) -> list[dict[str, Any]]:
     published = row.published or (None,) * len(table.columns)
     return [
-        {"published": figure, **_cell(row, column, certificates[row.pair], plan.settings.metric(column.metric))}
+        {"published": figure, **_cell(row, column, comparisons[row.pair], plan.settings.metric(column.metric))}
         for column, figure in zip(table.columns, published, strict=True)
     ]
 
 
-def _cell(row: Row, column: Column, certificates: Sequence[Certificate], name: str | None) -> dict[str, Any]:
-    test = cell_test(row, column)
-    empty = {"test": test, "mean": None, "seeds": None, "difference": None, "criterion": None, "compatible": None}
+def _cell(row: Row, column: Column, comparison: Repeated, name: str | None) -> dict[str, Any]:
+    test, certificates = cell_test(row, column), comparison.certificates
+    empty = dict.fromkeys(("mean", "seeds", "difference", "lead", "criterion", "compatible")) | {"test": test}
     if test is None or name is None or name not in certificates[0].metrics:
         return empty
     metrics = [certificate[name] for certificate in certificates]
@@ -191,7 +189,8 @@ def _cell(row: Row, column: Column, certificates: Sequence[Certificate], name: s
         "test": test,
         "mean": _mean(values),
         "seeds": values,
-        "difference": list(_mean_interval(metrics)) if crossed else None,
+        "difference": list(comparison.differences[name]) if crossed else None,
+        "lead": list(comparison.leads[name]) if test == "new" and name in comparison.leads else None,
         "criterion": sum(metric.criterion for metric in metrics) if crossed else None,
         "compatible": sum(metric.compatible for metric in metrics) if crossed else None,
     }
@@ -201,8 +200,3 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """The mean, where every seed has a value."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None
-
-
-def _mean_interval(metrics: Sequence[MetricResult]) -> Interval:
-    low, high = zip(*(metric.difference for metric in metrics), strict=True)
-    return float(np.mean(low)), float(np.mean(high))

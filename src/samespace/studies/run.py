@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,12 +24,14 @@ from samespace.files import locked, read_json, write_json
 from samespace.progress import Bar, bar, clock, silent
 from samespace.studies.jobs import do, require_benchmark
 from samespace.studies.page import write_study
-from samespace.studies.plan import Job, Plan, identity, is_done, jobs, open_training, require_legal
-from samespace.studies.results import load_certificates, pictures, results
+from samespace.studies.plan import Job, Kind, Plan, identity, is_done, jobs, open_training, require_legal
+from samespace.studies.repeated import load_comparisons
+from samespace.studies.results import pictures, results
 from samespace.train import flushed_denormals
 
 _WAIT_SECONDS = 1.0
 _MOST_WORKERS = 4
+_COUNTED: dict[Kind, str] = {"train": "models", "bridge": "maps", "check": "comparisons"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def reproduce(plan: Plan, *, workers: int = 1, say: Callable[[str], None] = prin
     with locked(plan.out / "study"):
         _claim(plan, source)
         pending = [job for job in every if not is_done(plan, job)]
-        trainings = sum(job.kind == "train" for job in every)
-        counts = f"{trainings} models, {len(every) - trainings} comparisons"
+        many = Counter(job.kind for job in every)
+        counts = ", ".join(f"{many[kind]} {name}" for kind, name in _COUNTED.items() if many[kind])
         if pending:
             require_benchmark(plan)
             there = len(every) - len(pending)
@@ -81,9 +84,9 @@ def reproduce(plan: Plan, *, workers: int = 1, say: Callable[[str], None] = prin
                 _carry_out(plan, pending, workers, say, advance)
         else:
             say(f"{counts}: everything is there, nothing to do")
-        certificates = load_certificates(plan)
-        study = results(plan, certificates)
-        written = write_study(study, plan.out, pictures(plan, certificates))
+        comparisons = load_comparisons(plan)
+        study = results(plan, comparisons)
+        written = write_study(study, plan.out, pictures(plan, comparisons))
     return Reproduced(study, plan.out / "study.html", len(pending), len(every), written)
 
 
@@ -145,7 +148,7 @@ def _share_out(
     advance: Bar,
 ) -> None:
     waiting, running = list(pending), dict[Future[float], Job]()
-    unfinished = {(job.name, job.seed) for job in pending if job.kind == "train"}
+    unfinished = {(job.name, job.seed) for job in pending if job.kind != "check"}
     finished = 0
     while waiting or running:
         ready = [job for job in waiting if not any((name, job.seed) in unfinished for name in job.needs)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from samespace.bridge import Direction
 from samespace.errors import InputError, suggest
 
 Test = Literal["old", "cross", "new", "paragon"]
@@ -65,16 +66,38 @@ class Model:
 
 @dataclass(frozen=True)
 class Pair:
-    """A new model, the old model whose gallery it is to search, and the paragon that bounds the gain."""
+    """A new model, the old model whose gallery it is to search, and the paragon that bounds the gain.
+
+    Attributes:
+        new: name of the new model.
+        old: name of the old model.
+        paragon: name of the paragon.
+        bridge: `gallery` where new queries search the old gallery mapped to the new space, `query` where they are
+            mapped to the old space themselves, by a map learnt on the new model's training images.
+        fuse: share of the new query in fused ones; on a mapped gallery the old query is mapped likewise.
+    """
 
     new: str
     old: str
     paragon: str
+    bridge: Direction | None = None
+    fuse: float | None = None
 
     @property
     def key(self) -> str:
         """A name for files."""
-        return f"{self.new}--{self.old}--{self.paragon}"
+        how = [self.bridge and f"{self.bridge}-mapped", None if self.fuse is None else f"fused-{self.fuse:.3g}"]
+        return "--".join([self.new, self.old, self.paragon, *filter(None, how)])
+
+    @property
+    def bridge_key(self) -> str | None:
+        """A name for files of its map, which other pairs may share; None where there is none."""
+        return None if self.bridge is None else f"{self.new}--{self.old}--{self.bridge}"
+
+    @property
+    def as_trained(self) -> bool:
+        """Whether both models' vectors are compared as they are."""
+        return self.bridge is None and self.fuse is None
 
 
 @dataclass(frozen=True)
