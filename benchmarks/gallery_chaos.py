@@ -29,7 +29,7 @@ from kill_world import NEW, OLD, World
 from samespace.errors import GalleryError, SamespaceError
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill import worker
-from samespace.gallery.ledger import postgres_watch
+from samespace.gallery.ledger.postgres import watch as postgres_watch
 from samespace.gallery.ledger.state import Link
 from samespace.gallery.upgrade import seal as seal_module
 from samespace.progress import bar

@@ -14,8 +14,8 @@ from kill_world import NEW, OLD, Told, World, brute_force
 from samespace.gallery import Gallery
 from samespace.gallery.index.open import INDEX
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Item, State
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.vectors import VectorSet
 
 BATCH = 50

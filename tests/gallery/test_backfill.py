@@ -24,7 +24,7 @@ from samespace.gallery.backfill.vector_source import FromVectors, Prepared
 from samespace.gallery.backfill.worker import Worker, release_dead
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Claim, WorkerStatus
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.prototypes.outliers import distance_to_centre, turn_in_class
 
 from .world import NEW, OLD, certificate, items, queries

@@ -13,7 +13,7 @@ import pytest
 
 from samespace.errors import GalleryError
 from samespace.gallery import Gallery, Limits
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.gallery.upgrade import seal as seal_module
 from samespace.space import Space
 from samespace.vectors import VectorSet

@@ -13,7 +13,7 @@ from samespace.gallery.index import compaction, loading
 from samespace.gallery.index.local import LocalSource
 from samespace.gallery.index.served import RowNumbers, ServedRows
 from samespace.gallery.index.served_files import save_served
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.search.search import search
 
 from .made import Made, as_rows, half_way, made_vectors

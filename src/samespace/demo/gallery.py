@@ -16,7 +16,7 @@ from samespace.demo.upgrade import GalleryUpgrade, Permission, Stage
 from samespace.errors import SpaceError
 from samespace.evaluate import Certificate
 from samespace.gallery import Answer, Gallery, Limits
-from samespace.gallery.ledger.sqlite import FILE
+from samespace.gallery.ledger.sqlite.file import FILE
 from samespace.project.work import check_pair
 from samespace.vectors import VectorSet
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from samespace.gallery.index.found import Float64s
 from samespace.gallery.index.segments import compared
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Upgrade, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.search.query_vectors import leading
 from samespace.metrics.identification import rank_k
 from samespace.metrics.retrieval import mean_average_precision

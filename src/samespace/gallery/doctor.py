@@ -16,8 +16,8 @@ from samespace.gallery.index.base import Source
 from samespace.gallery.ingest.checks import damaged
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.upgrade.behind import dropped
 from samespace.gallery.upgrade.model_check import require_same_model
 from samespace.progress import Bar, silent

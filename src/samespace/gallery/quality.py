@@ -12,8 +12,8 @@ import numpy as np
 from samespace.errors import GalleryError, InputError, counted
 from samespace.gallery.ingest.checks import require_vectors
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Upgrade
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.metrics._arrays import encode
 from samespace.metrics.bootstrap import interval, paired_bootstrap
 from samespace.scoring.mates import Mates

@@ -13,8 +13,8 @@ from samespace.gallery.index.adopted.sync import differing, last_sync
 from samespace.gallery.index.base import Source
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import QueryCount, query_counts
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade, Work, WorkerStatus
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.quality import Quality, quality_so_far
 from samespace.gallery.upgrade.behind import dropped
 from samespace.gallery.upgrade.steps import Counts, Step, steps

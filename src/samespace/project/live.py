@@ -13,7 +13,7 @@ from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.evaluate import Certificate
 from samespace.files import read_json, write_json
 from samespace.gallery import Gallery
-from samespace.gallery.ledger.sqlite import FILE
+from samespace.gallery.ledger.sqlite.file import FILE
 from samespace.models import resolve_model
 from samespace.models.extract import embed_to
 from samespace.progress import Bar

@@ -13,7 +13,7 @@ from samespace.cli.main import run
 from samespace.errors import GalleryError
 from samespace.gallery.adoption import release
 from samespace.gallery.index.adopted.store import store_of
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 from ..servers import Server
 from .applications import PostgresApplication, World

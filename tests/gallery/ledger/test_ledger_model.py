@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Claim, NewItem
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 from ..conftest import NEW, OLD
 

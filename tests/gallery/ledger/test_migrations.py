@@ -17,7 +17,7 @@ from samespace.gallery import Gallery
 from samespace.gallery.ledger import migrations
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.schema import FORMAT
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 
 from ..conftest import OLD
 from .first_release.asked import everything

@@ -178,7 +178,7 @@ def test_claims_do_not_wait_for_writers(schema: str, opened: Opened) -> None:
 
 
 def test_writers_say_when_they_waited_too_long(schema: str, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samespace.gallery.ledger.postgres.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("samespace.gallery.ledger.postgres.engine.WAIT_SECONDS", 0.2)
     ledger, other = opened(schema, create=True), opened(schema)
     with ledger.write() as writer:
         writer.add_items([NewItem("a", "c")])

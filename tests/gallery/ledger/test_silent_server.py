@@ -33,7 +33,7 @@ def stoppable() -> Iterator[Server]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short deadlines."""
     from samespace.gallery.backfill import worker
-    from samespace.gallery.ledger import postgres_watch
+    from samespace.gallery.ledger.postgres import watch as postgres_watch
 
     monkeypatch.setattr(postgres_watch, "QUIET_SECONDS", 0.3)
     monkeypatch.setattr(postgres_watch, "CONNECT_SECONDS", 2)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.ledger import sqlite as sqlite_module
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.sqlite import FILE
+from samespace.gallery.ledger.sqlite import engine as sqlite_module
+from samespace.gallery.ledger.sqlite.file import FILE
 from samespace.gallery.ledger.state import NewItem
 
 from ..conftest import OLD
@@ -200,7 +200,7 @@ def test_another_version_of_the_format_is_refused(closed: Path) -> None:
 
 
 def test_one_writer_waits_for_another_and_then_says_so(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samespace.gallery.ledger.sqlite._BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("samespace.gallery.ledger.sqlite.engine._BUSY_SECONDS", 0.2)
     one, other = Ledger.open(closed.parent), Ledger.open(closed.parent)
     with one.write() as writer:
         writer.put_meta("a", "b")
@@ -245,7 +245,7 @@ def test_a_new_gallery_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: py
     def fails(*arguments: object) -> None:
         raise GalleryError("on purpose")
 
-    monkeypatch.setattr("samespace.gallery.ledger.sqlite.SqliteEngine.create_tables", fails)
+    monkeypatch.setattr("samespace.gallery.ledger.sqlite.engine.SqliteEngine.create_tables", fails)
     with pytest.raises(GalleryError, match="on purpose"):
         created(tmp_path / "g")
     assert list((tmp_path / "g").iterdir()) == []

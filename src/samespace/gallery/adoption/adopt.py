@@ -10,7 +10,7 @@ from samespace.gallery.adoption.inspect import Columns, inspect
 from samespace.gallery.index.adopted.postgres import PostgresStore, index_of
 from samespace.gallery.index.adopted.sync import sync
 from samespace.gallery.ledger.ledger import POSTGRES, Ledger
-from samespace.gallery.ledger.postgres import PostgresEngine
+from samespace.gallery.ledger.postgres.engine import PostgresEngine
 from samespace.gallery.models import absolute
 from samespace.progress import Advance, silent
 from samespace.space import Score

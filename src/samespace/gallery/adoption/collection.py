@@ -18,7 +18,7 @@ from samespace.gallery.index.qdrant_points import Points
 from samespace.gallery.ingest.checks import NORM_SLACK
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.sqlite import require_empty
+from samespace.gallery.ledger.sqlite.file import require_empty
 from samespace.gallery.models import absolute
 from samespace.progress import Advance, silent
 from samespace.scoring.score import SCORE_NAMES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from samespace.errors import GalleryError, InputError
 from samespace.gallery.index.adopted.store import AdoptedStore
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.sqlite import SqliteEngine
+from samespace.gallery.ledger.sqlite.engine import SqliteEngine
 from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.seal import Sealed, seal
 from samespace.progress import Advance

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from samespace.errors import GalleryError, InputError, suggest
 from samespace.gallery.ingest.checks import NORM_SLACK
 from samespace.gallery.ledger.adopted import AdoptedTable, quoted
-from samespace.gallery.ledger.postgres import PostgresEngine
-from samespace.gallery.ledger.transaction import Session
+from samespace.gallery.ledger.postgres.engine import PostgresEngine
+from samespace.gallery.ledger.transactions.transaction import Session
 from samespace.space import Score
 
 _KINDS = {"v": "a view", "m": "a materialised view", "f": "a foreign table", "S": "a sequence", "i": "an index"}

@@ -21,9 +21,9 @@ from samespace.gallery.index.adopted.store import AdoptedStore
 from samespace.gallery.index.adopted.sync import sync
 from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, create, operator
 from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.reader import LedgerReader
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.seal import (
     UNUSED_SECONDS,

@@ -16,10 +16,10 @@ from samespace.gallery.index.adopted.store import AdoptedStore
 from samespace.gallery.index.adopted.sync import sync
 from samespace.gallery.index.qdrant_wire import q
 from samespace.gallery.ledger.adopted_collection import COMING, AdoptedCollection
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.schema import sqlite_vectors
 from samespace.gallery.ledger.state import State
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.reader import LedgerReader
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.gallery.upgrade.seal import (
     UNUSED_SECONDS,
     Sealed,

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from samespace import text
 from samespace.errors import InputError, suggest
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 Order = Literal["random", "centre", "distance", "traffic", "both"]
 ORDERS: tuple[str, ...] = get_args(Order)

@@ -12,8 +12,8 @@ from samespace.errors import InputError
 from samespace.gallery.ingest.checks import require_precision, require_vectors
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Claim, Ints, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.space import Score, Space
 from samespace.vectors import VectorSet
 

@@ -11,8 +11,8 @@ import numpy as np
 from samespace.errors import GalleryError
 from samespace.gallery.index.found import Found, Key, Neighbours
 from samespace.gallery.ledger.filters import Condition
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.progress import silent
 
 QDRANT_FOLDER = "qdrant:"

@@ -20,8 +20,8 @@ from samespace.gallery.index.segments import (
     read_segments,
 )
 from samespace.gallery.index.served import ServedRows
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, StoredSpace
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 _SPILL = 65_536
 _SAMPLE = 32

@@ -24,8 +24,8 @@ from samespace.gallery.index.served_files import forget_served, is_wrong
 from samespace.gallery.index.together import SpaceSearch, nearest_of_all
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.progress import silent
 
 GRAPH_FROM = 50_000

@@ -27,8 +27,8 @@ from samespace.gallery.index.served import Known, ServedRows
 from samespace.gallery.index.served_files import load_served
 from samespace.gallery.index.walk import Places, Walk, placed_rows
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State, StoredSpace
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 _LOOK_SECONDS = 1.0
 

@@ -18,9 +18,9 @@ from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, build, indexes, ope
 from samespace.gallery.index.segments import Segment, compared
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.postgres import PostgresEngine
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.postgres.engine import PostgresEngine
 from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.serving import served_sql
 from samespace.progress import silent
 

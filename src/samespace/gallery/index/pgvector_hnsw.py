@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import psycopg
 
-from samespace.gallery.ledger.postgres import PostgresEngine
+from samespace.gallery.ledger.postgres.engine import PostgresEngine
 from samespace.gallery.ledger.state import StoredSpace
-from samespace.gallery.ledger.transaction import Session
+from samespace.gallery.ledger.transactions.transaction import Session
 
 MOST_DIMS = 2000
 """More dimensions pgvector does not index."""

@@ -23,8 +23,8 @@ from samespace.gallery.index.served import ServedRows
 from samespace.gallery.ledger.changes import changes
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.progress import silent
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from samespace.gallery.index.qdrant_points import CollectionLost, Points
 from samespace.gallery.index.qdrant_wire import Near, vector_name
 from samespace.gallery.index.segments import Segment, read_segments
 from samespace.gallery.index.served import ServedRows
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.serving import newer
 
 _SLACK = 16

@@ -25,8 +25,8 @@ from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing, write_json
 from samespace.gallery.index.manifest import Manifest, graph_entries, well_formed
 from samespace.gallery.index.served import RowNumbers, narrow
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, StoredSpace, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.space import Score, Space
 
 FORMAT = "samespace.index/1"

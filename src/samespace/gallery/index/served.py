@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 
 from samespace.errors import GalleryError
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.serving import Generations, serving_generations
 
 _APART = 8_192

@@ -14,7 +14,7 @@ import numpy as np
 from samespace.gallery.index.segments import UNREADABLE, SegmentFolder
 from samespace.gallery.index.served import RowNumbers, ServedRows, every_row, rows_after
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 _REVISIONS = 10_000
 

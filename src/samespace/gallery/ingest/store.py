@@ -16,7 +16,7 @@ from samespace.gallery.ingest.checks import require_calibrated
 from samespace.gallery.ingest.images import same_content
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Ints, Item, NewItem, State, Vectors
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.progress import Advance
 
 _SAME = 1e-4

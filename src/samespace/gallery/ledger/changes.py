@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 Change: TypeAlias = tuple[int, int, str, int]
 """Number of an item, the revision that changed it or gave it a vector, its content, its deleted mark."""

@@ -6,8 +6,8 @@ writes its record, and who takes a job over from a dead one replaces just the re
 
 from __future__ import annotations
 
-from samespace.gallery.ledger.queue import WorkQueue
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.transactions.queue import WorkQueue
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 _JOB, _STOP = "service job ", "stop service job "
 

@@ -12,13 +12,13 @@ from typing import Any
 from samespace.gallery.ledger.adopted import AdoptedTable
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.migrations import brought_up, index_audit
-from samespace.gallery.ledger.queue import WorkQueue
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.schema import FORMAT
-from samespace.gallery.ledger.sqlite import SqliteEngine
+from samespace.gallery.ledger.sqlite.engine import SqliteEngine
 from samespace.gallery.ledger.state import State
-from samespace.gallery.ledger.transaction import Engine
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.queue import WorkQueue
+from samespace.gallery.ledger.transactions.reader import LedgerReader
+from samespace.gallery.ledger.transactions.transaction import Engine
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.space import Score, Space
 from samespace.typed import plain
 
@@ -154,7 +154,7 @@ def _engine(
     if location.startswith(POSTGRES):
         assert not isinstance(adopted, AdoptedCollection)
         # needs the extra `postgres`
-        from samespace.gallery.ledger.postgres import PostgresEngine
+        from samespace.gallery.ledger.postgres.engine import PostgresEngine
 
         return PostgresEngine(location, create=create, read_only=read_only, adopted=adopted)
     assert not isinstance(adopted, AdoptedTable)

@@ -18,8 +18,8 @@ from samespace.gallery.ledger.schema import (
     SQLITE_FILLED,
     SQLITE_WORK,
 )
-from samespace.gallery.ledger.transaction import Engine
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.transaction import Engine
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 
 LOG = logging.getLogger("samespace.gallery")
 

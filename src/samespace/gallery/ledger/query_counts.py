@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from samespace.gallery.ledger.queue import WorkQueue
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import State
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.queue import WorkQueue
+from samespace.gallery.ledger.transactions.reader import LedgerReader
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 
 
 @dataclass(frozen=True)

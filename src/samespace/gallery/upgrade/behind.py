@@ -12,8 +12,8 @@ from typing import Any
 from samespace.errors import GalleryError, InputError, counted
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import begin_counting
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Upgrade
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.quality import Quality, Queries, measure
 from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.model_check import require_same_model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from samespace.errors import GalleryError
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 
 def require_step(reader: LedgerReader, expect: int | None) -> None:

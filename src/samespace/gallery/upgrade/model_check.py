@@ -9,8 +9,8 @@ import numpy as np
 from samespace.errors import SpaceError
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.space import Space
 
 _COUNT = 32

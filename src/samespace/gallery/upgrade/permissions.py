@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from samespace.errors import SpaceError
 from samespace.gallery.ledger.state import Link, State
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.metrics.calibration import Calibration
 from samespace.scoring.score import SCORE_NAMES
 from samespace.space import Score, Space

@@ -12,8 +12,8 @@ import numpy as np
 from samespace.errors import GalleryError, InputError
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Link, State
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.upgrade.permissions import Permissions
 from samespace.space import Space
 from samespace.typed import read

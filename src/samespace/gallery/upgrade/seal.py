@@ -10,9 +10,9 @@ from samespace.errors import GalleryError, counted
 from samespace.gallery.ingest.checks import damaged
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import query_counts
-from samespace.gallery.ledger.reader import UNENDED, LedgerReader
 from samespace.gallery.ledger.state import State, Upgrade
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.reader import UNENDED, LedgerReader
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.gallery.upgrade.behind import dropped
 from samespace.gallery.upgrade.expect import require_step
 from samespace.progress import Advance, clock, silent

@@ -12,7 +12,7 @@ from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.query_counts import begin_counting
 from samespace.gallery.ledger.state import State, StoredSpace, Upgrade
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.model_check import require_lineage, require_same_model
 from samespace.gallery.upgrade.permissions import Permissions, permissions_for

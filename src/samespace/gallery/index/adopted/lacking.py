@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 _KEPT_SECONDS = 10.0
 

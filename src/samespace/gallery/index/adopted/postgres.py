@@ -21,11 +21,11 @@ from samespace.gallery.index.pgvector_hnsw import indexes
 from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.postgres import PostgresEngine
-from samespace.gallery.ledger.reader import LedgerReader
+from samespace.gallery.ledger.postgres.engine import PostgresEngine
 from samespace.gallery.ledger.state import Ints, Rows, State, StoredSpace, Vectors
-from samespace.gallery.ledger.transaction import Session
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.reader import LedgerReader
+from samespace.gallery.ledger.transactions.transaction import Session
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.gallery.serving import newer
 from samespace.progress import silent
 

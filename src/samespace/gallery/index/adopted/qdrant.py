@@ -28,8 +28,8 @@ from samespace.gallery.index.local import LocalSource
 from samespace.gallery.index.qdrant import QdrantSource
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, State, Vectors
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.progress import silent
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from samespace.gallery.index.segments import Segment, compared
 from samespace.gallery.ledger.adopted import UNKNOWN_CHECKSUM
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
-from samespace.gallery.ledger.sqlite import SqliteEngine
+from samespace.gallery.ledger.sqlite.engine import SqliteEngine
 from samespace.gallery.ledger.state import Ints, Rows, Vectors
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.reader import LedgerReader
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.gallery.serving import newer
 from samespace.space import Space
 

@@ -24,9 +24,9 @@ from samespace.errors import GalleryError
 from samespace.gallery.index.base import Source, ids_of
 from samespace.gallery.index.found import Neighbours
 from samespace.gallery.ledger.filters import Condition
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, Rows, State, Vectors
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.reader import LedgerReader
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 
 
 @dataclass(frozen=True)

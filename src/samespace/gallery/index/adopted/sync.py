@@ -12,9 +12,9 @@ import numpy as np
 
 from samespace.gallery.index.adopted.store import AdoptedStore, SeenRow
 from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints, NewItem
-from samespace.gallery.ledger.writer import LedgerWriter
+from samespace.gallery.ledger.transactions.reader import LedgerReader
+from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.progress import Advance, silent
 
 _LOOKED = "adopted looked"

@@ -18,11 +18,12 @@ except ImportError:
 
 from samespace.gallery.ledger.adopted import AdoptedTable
 from samespace.gallery.ledger.pool import OneChange, Pool
-from samespace.gallery.ledger.postgres_address import parsed
-from samespace.gallery.ledger.postgres_errors import WAIT_SECONDS, explained, no_gallery, no_vectors, starting
-from samespace.gallery.ledger.postgres_session import PostgresSession
-from samespace.gallery.ledger.postgres_watch import STATEMENT_SECONDS, connected
-from samespace.gallery.ledger.postgres_watch import WatchedConnection as Connection
+from samespace.gallery.ledger.postgres.address import parsed
+from samespace.gallery.ledger.postgres.checks import findings, relations, require_empty
+from samespace.gallery.ledger.postgres.errors import WAIT_SECONDS, explained, no_gallery, no_vectors, starting
+from samespace.gallery.ledger.postgres.session import PostgresSession
+from samespace.gallery.ledger.postgres.watch import STATEMENT_SECONDS, connected
+from samespace.gallery.ledger.postgres.watch import WatchedConnection as Connection
 from samespace.gallery.ledger.schema import POSTGRES, postgres_vectors
 from samespace.text import Scalar
 from samespace.typed import read
@@ -31,14 +32,6 @@ _MOST_DIMS = 16000
 _KEPT_OPEN = 8
 _SERVER = "system_identifier::text"
 _RECOVERY_SECONDS = 30.0
-_RELATIONS = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
-_FOREIGN = (
-    "SELECT 'trigger', t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n "
-    "ON n.oid = c.relnamespace WHERE n.nspname = ? AND NOT t.tgisinternal "
-    "UNION ALL SELECT 'rule', r.rulename FROM pg_rules r WHERE r.schemaname = ? "
-    "UNION ALL SELECT 'view', c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE "
-    "n.nspname = ? AND c.relkind IN ('v', 'm') AND c.relname !~ '^(described|adopted_rows|vector_[0-9]+)$' ORDER BY 2"
-)
 _EXTENSION = (
     "SELECT n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
     "WHERE e.extname = 'vector'"
@@ -83,7 +76,7 @@ class PostgresEngine:
         try:
             with self._explained():
                 connection = self._pool.take()
-                self._check_new(connection) if create else self._check_old(connection)
+                require_empty(connection, self.address) if create else self._check_old(connection)
                 self._pool.give(connection)
         except BaseException:
             self.close()
@@ -117,7 +110,7 @@ class PostgresEngine:
 
     def create_tables(self, session: Any) -> None:
         """The schema, the extension, the fixed tables. Raises GalleryError: the server has no pgvector."""
-        self._check_new(session.connection)
+        require_empty(session.connection, self.address)
         if not session.all("SELECT 1 FROM pg_namespace WHERE nspname = ?", [self.address.schema]):
             session.run(f'CREATE SCHEMA "{self.address.schema}"')
         if not session.all(_EXTENSION):
@@ -208,22 +201,7 @@ class PostgresEngine:
     def check(self) -> Iterator[str]:
         """What can damage or has damaged the data, as far as the server tells, a line each."""
         with self.reading() as session:
-            for setting in ("fsync", "full_page_writes"):
-                if session.all("SELECT current_setting(?)", [setting]) == [("off",)]:
-                    yield f"the server runs with {setting} = off; a power cut can damage the gallery; switch it on"
-            failures = session.all(
-                "SELECT COALESCE(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
-            )
-            if failures and failures[0][0]:
-                yield f"the server counted {failures[0][0]} damaged pages; restore the database from a backup"
-            for kind, name in session.all(_FOREIGN, [self.address.schema] * 3):
-                yield f"the {kind} {name!r} is none of the gallery's, and can change what is read or written"
-            for (name,) in session.all(
-                "SELECT c.relname FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid "
-                "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND NOT x.indisvalid ORDER BY 1",
-                [self.address.schema],
-            ):
-                yield f"the index {name} was left half-built; it is not used, and the next maintenance builds it anew"
+            yield from findings(session, self.address.schema)
 
     @contextmanager
     def outside_transaction(self) -> Iterator[PostgresSession]:
@@ -309,21 +287,8 @@ class PostgresEngine:
         )
         return connection
 
-    def _check_new(self, connection: Connection) -> None:
-        there = {row[0] for row in connection.execute(_RELATIONS, [self.address.schema])}
-        if "clock" in there:
-            raise InputError(
-                f"{self.location} holds a gallery already; name another schema with ?schema=NAME, or add to it; what "
-                "was adopted is brought up to date by sync"
-            )
-        if there:
-            raise InputError(
-                f"{self.location}: the schema '{self.address.schema}' holds other things; "
-                "name another with ?schema=NAME"
-            )
-
     def _check_old(self, connection: Connection) -> None:
-        there = {row[0] for row in connection.execute(_RELATIONS, [self.address.schema])}
+        there = relations(connection, self.address.schema)
         if "clock" not in there:
             raise GalleryError(no_gallery(self.address))
         self._find_extension(connection)

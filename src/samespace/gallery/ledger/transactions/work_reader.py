@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from samespace.gallery.ledger.state import Ints, Work, WorkerStatus
-from samespace.gallery.ledger.transaction import Transaction, column
+from samespace.gallery.ledger.transactions.transaction import Transaction, column
 
 DROPPED = "dropped at the switch"
 """How the reason of an item on a work list begins that a switch left out of the new space."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import psycopg
 
-from samespace.gallery.ledger import postgres_copy
+from samespace.gallery.ledger.postgres import copy_format
 from samespace.gallery.ledger.state import Ints, Vectors
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
@@ -53,7 +53,7 @@ class PostgresSession:
         """Append rows to a space's vectors."""
         sql = f"COPY {self._side}_{generation} FROM STDIN (FORMAT BINARY)".encode()
         with self.connection.cursor() as cursor, cursor.copy(sql) as copy:
-            for piece in postgres_copy.rows(numbers, items, contents, values):
+            for piece in copy_format.rows(numbers, items, contents, values):
                 copy.write(piece)
 
     def vectors(self, sql: str, values: Sequence[Any], dim: int) -> tuple[list[tuple[Any, ...]], Vectors]:
@@ -64,7 +64,7 @@ class PostgresSession:
         """
         with self.connection.cursor(binary=True) as cursor:
             rows = cursor.execute(_placeholders(sql), values).fetchall()
-        return rows, postgres_copy.unpacked([row[-1] for row in rows], dim)
+        return rows, copy_format.unpacked([row[-1] for row in rows], dim)
 
 
 @lru_cache(maxsize=4096)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from samespace.gallery.ledger.reader import LedgerReader
 from samespace.gallery.ledger.state import Ints
+from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 _LONGEST = 1000
 _MOST = 2**31

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from samespace.gallery.ledger.queue import WorkQueue
-from samespace.gallery.ledger.reader import ROWS_DELETED, UNENDED
 from samespace.gallery.ledger.state import Claim, Completed, Ints, Link, NewItem, Upgrade, UpgradeState, Vectors
-from samespace.gallery.ledger.transaction import Engine, Session
+from samespace.gallery.ledger.transactions.queue import WorkQueue
+from samespace.gallery.ledger.transactions.reader import ROWS_DELETED, UNENDED
+from samespace.gallery.ledger.transactions.transaction import Engine, Session
 from samespace.gallery.serving import has_vector_sql
 from samespace.metrics.calibration import Calibration
 from samespace.space import Score, Space

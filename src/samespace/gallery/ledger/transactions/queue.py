@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from samespace.gallery.ledger.state import Claim, Ints, WorkerStatus
-from samespace.gallery.ledger.work_list import Range, WorkList, runs
-from samespace.gallery.ledger.work_reader import DROPPED
+from samespace.gallery.ledger.transactions.work_list import Range, WorkList, runs
+from samespace.gallery.ledger.transactions.work_reader import DROPPED
 
 _TRIES = 10
 _FORGOTTEN = 24 * 3600.0

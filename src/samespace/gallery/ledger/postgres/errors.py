@@ -8,7 +8,7 @@ import psycopg
 
 from samespace.errors import GalleryError, InputError, SamespaceError
 from samespace.gallery.ledger.pool import Unreachable
-from samespace.gallery.ledger.postgres_address import Address
+from samespace.gallery.ledger.postgres.address import Address
 
 WAIT_SECONDS = 60
 

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.ledger.filters import Condition
-from samespace.gallery.ledger.state import (
-    Ints,
-    Item,
-    Link,
-    Rows,
-    State,
-    StoredSpace,
-    Upgrade,
-    UpgradeState,
-    Vectors,
+from samespace.gallery.ledger.state import Ints, Item, Rows, State, Vectors
+from samespace.gallery.ledger.transactions.stored_state import (
+    json_object,
+    stored_calibrations,
+    stored_fused_calibrations,
+    stored_links,
+    stored_spaces,
+    stored_upgrades,
 )
-from samespace.gallery.ledger.transaction import Engine, Session, column, listing, none, parts_of
-from samespace.gallery.ledger.work_reader import WorkReader
+from samespace.gallery.ledger.transactions.transaction import Engine, Session, column, listing, none, parts_of
+from samespace.gallery.ledger.transactions.work_reader import WorkReader
 from samespace.gallery.serving import has_vector_sql, served_sql
-from samespace.metrics.calibration import Calibration
-from samespace.space import Score, Space
 from samespace.text import Scalar
 
 ROWS_DELETED = "rows deleted"
@@ -66,12 +61,12 @@ class LedgerReader(WorkReader):
                 revision=revision,
                 config=config,
                 query=query,
-                spaces=self._spaces(),
-                links=self._links(),
-                calibrations=self._calibrations(),
-                upgrades=self._upgrades(),
-                settings=_object(self.meta("settings")),
-                fused=self._fused_calibrations(),
+                spaces=stored_spaces(self),
+                links=stored_links(self),
+                calibrations=stored_calibrations(self),
+                upgrades=stored_upgrades(self),
+                settings=json_object(self.meta("settings")),
+                fused=stored_fused_calibrations(self),
             )
             mentioned = {query, *(one for upgrade in state.upgrades for one in (upgrade.old, upgrade.new))}
             if unknown := mentioned - state.spaces.keys():
@@ -180,7 +175,7 @@ class LedgerReader(WorkReader):
         rows = self.all_listed(f"SELECT no, metadata FROM {self.engine.described} WHERE no IN (LISTED)", numbers)
         # PostgreSQL's driver has read the JSON already
         with self._as_written("the metadata of items"):
-            return {number: text if isinstance(text, dict) else _object(text) for number, text in rows}
+            return {number: text if isinstance(text, dict) else json_object(text) for number, text in rows}
 
     def labels(self) -> tuple[Ints, list[str | None]]:
         """Numbers and labels of all live items, by number."""
@@ -279,7 +274,7 @@ class LedgerReader(WorkReader):
         """The last things that were done to the gallery, newest first."""
         rows = self.session.all("SELECT at, actor, action, detail FROM audit ORDER BY no DESC LIMIT ?", [limit])
         with self._as_written("the audit trail"):
-            return [{"at": float(row[0]), "actor": row[1], "action": row[2], **_object(row[3])} for row in rows]
+            return [{"at": float(row[0]), "actor": row[1], "action": row[2], **json_object(row[3])} for row in rows]
 
     def steps_taken(self) -> int:
         """How many steps of upgrades were taken so far; a plan is none, as nothing changes by it."""
@@ -348,55 +343,7 @@ class LedgerReader(WorkReader):
         if not rows:
             raise GalleryError(f"{self.engine.location} has no space of generation {generation}")
         with self._as_written("the description of a space"):
-            return _object(rows[0][0])
-
-    def _spaces(self) -> Mapping[int, StoredSpace]:
-        rows = self.session.all("SELECT rank, description, model, retired FROM space ORDER BY rank")
-        where = f"{self.engine.location}: a space of the gallery"
-        spaces = {}
-        for generation, text, model, retired in rows:
-            description = _object(text)
-            score = description.get("score", "cosine")
-            if score not in get_args(Score):
-                raise GalleryError(f"{where} is searched by '{score}', which this version does not know")
-            spaces[generation] = StoredSpace(
-                generation, Space.from_dict(description, where), model, bool(retired), score
-            )
-        return spaces
-
-    def _links(self) -> Mapping[tuple[int, int], Link]:
-        rows = self.session.all("SELECT query, gallery, dims, certificate FROM link")
-        links = {
-            (row[0], row[1]): Link(int(row[0]), int(row[1]), int(row[2]), None if row[3] is None else _object(row[3]))
-            for row in rows
-        }
-        for link in links.values():
-            _ = link.share  # read here, where what is no number is refused
-        return links
-
-    def _calibrations(self) -> Mapping[tuple[int, int], Calibration]:
-        rows = self.session.all("SELECT query, gallery, value FROM calibration ORDER BY no")
-        where = f"{self.engine.location}: a calibration of the gallery"
-        newest = {(row[0], row[1]): row[2] for row in rows}
-        return {pair: Calibration.from_dict(json.loads(text), where) for pair, text in newest.items()}
-
-    def _fused_calibrations(self) -> Mapping[tuple[int, int, float], Calibration]:
-        where = f"{self.engine.location}: a calibration of fused queries"
-        calibrations = {}
-        for key, text in self.session.all("SELECT key, value FROM meta WHERE key LIKE ? ORDER BY key", ["fusion %"]):
-            _, query, gallery, alpha = key.split(" ")
-            calibrations[int(query), int(gallery), float(alpha)] = Calibration.from_dict(json.loads(text), where)
-        return calibrations
-
-    def _upgrades(self) -> tuple[Upgrade, ...]:
-        rows = self.session.all(
-            "SELECT no, old, new, state, paused, ordering, plan, started, ended FROM upgrade ORDER BY no"
-        )
-        return tuple(
-            Upgrade(row[0], row[1], row[2], _one_of(row[3], UpgradeState), bool(row[4]), str(row[5]), _object(row[6]),
-                    *(None if at is None else float(at) for at in row[7:9]))
-            for row in rows
-        )  # fmt: skip
+            return json_object(rows[0][0])
 
 
 def _alike(options: Sequence[Scalar], operator: str) -> list[list[Scalar]]:
@@ -407,18 +354,3 @@ def _alike(options: Sequence[Scalar], operator: str) -> list[list[Scalar]]:
             option = int(option)
         groups.setdefault(type(option) if operator == "=" else place, []).append(option)
     return list(groups.values())
-
-
-def _one_of(value: Any, legal: Any) -> Any:
-    """A value of a `Literal`. Raises ValueError: it is none."""
-    if value not in get_args(legal):
-        raise ValueError(f"{value!r:.40} is none of {', '.join(get_args(legal))}")
-    return value
-
-
-def _object(text: Any) -> dict[str, Any]:
-    """A JSON object. Raises TypeError or ValueError: it is none."""
-    value = json.loads(text or "{}")
-    if not isinstance(value, dict):
-        raise TypeError(f"no JSON object: {value!r:.40}")
-    return value

@@ -5,90 +5,30 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import sqlite3
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import numpy as np
-
 from samespace.errors import GalleryError, InputError
 from samespace.gallery.ledger.adopted_collection import TABLE, AdoptedCollection
 from samespace.gallery.ledger.pool import OneChange, Pool
 from samespace.gallery.ledger.schema import SQLITE, sqlite_vectors
-from samespace.gallery.ledger.state import Ints, Rows, Vectors
+from samespace.gallery.ledger.sqlite.errors import explain
+from samespace.gallery.ledger.sqlite.file import FILE, HOLDS_ALREADY, has_log, require_empty, writable
+from samespace.gallery.ledger.sqlite.session import SqliteSession
+from samespace.gallery.ledger.state import Ints, Rows
 from samespace.text import Scalar
 from samespace.typed import read
 
-FILE = "gallery.db"
-
 _BUSY_SECONDS = 60.0
-_HOLDS_ALREADY = (
-    "holds a gallery already; choose another folder, or add to it; what was adopted is brought up to date by sync"
-)
-_SHARED_BYTES = 65536
 _KEPT_OPEN = 4
 _READ_KIB, _WRITE_KIB = 8_192, 65_536  # of pages that a connection keeps: once it has written, more
 _INCREMENTAL = 2
 _PAGES_AT_ONCE = 1_000
 _PATIENCE = 2_000  # milliseconds that searches under way may hold up the end of the log
-
-
-class SqliteSession:
-    """One open transaction."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-
-    def all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Every row of a query."""
-        return self._execute(sql, values).fetchall()
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Execute a statement; how many rows it touched."""
-        return self._execute(sql, values).rowcount
-
-    def _execute(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        try:
-            return self.connection.execute(sql, values)
-        except OverflowError as error:
-            raise GalleryError(
-                "a number of the gallery's database is beyond 64 bits: it is damaged or was altered; restore it from a "
-                "backup"
-            ) from error
-
-    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Execute a statement for each row of values."""
-        self.connection.executemany(sql, rows)
-
-    def insert(self, table: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> None:
-        """Append rows to a table."""
-        if rows:
-            self.many(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))}) {conflict}", rows)
-
-    def insert_vectors(
-        self, generation: int, numbers: Ints, items: Ints, contents: Sequence[str], values: Vectors
-    ) -> None:
-        """Append rows to a space's vectors."""
-        blobs = [row.tobytes() for row in np.ascontiguousarray(values, dtype="<f4")]
-        columns = zip(numbers.tolist(), items.tolist(), contents, map(zlib.crc32, blobs), blobs, strict=True)
-        self.insert(f"vector_{generation}", list(columns))
-
-    def vectors(self, sql: str, values: Sequence[Any], dim: int) -> tuple[list[tuple[Any, ...]], Vectors]:
-        """Rows of a query whose last column is a vector, and these vectors (N, dim).
-
-        Raises:
-            ValueError: a stored vector has another length.
-        """
-        rows = self.all(sql, values)
-        joined = b"".join(row[-1] for row in rows)
-        if len(joined) != 4 * dim * len(rows):
-            raise ValueError
-        return rows, np.frombuffer(joined, dtype="<f4").astype(np.float32).reshape(len(rows), dim)
 
 
 class Elsewhere(Protocol):
@@ -306,16 +246,16 @@ class SqliteEngine:
         try:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
         except FileExistsError:
-            raise InputError(f"{folder} {_HOLDS_ALREADY}") from None
+            raise InputError(f"{folder} {HOLDS_ALREADY}") from None
         except OSError as error:
-            raise GalleryError(_explain(error, self.location)) from None
+            raise GalleryError(explain(error, self.location, _BUSY_SECONDS)) from None
 
     def _connect(self) -> sqlite3.Connection:
-        if not self.read_only and not _writable(self.path):
+        if not self.read_only and not writable(self.path):
             self.read_only = True
         mode = "ro" if self.read_only else "rw"
         # a file that nobody can write to, and that has no log, does not change, so SQLite need not lock it
-        still = "&immutable=1" if self.read_only and not _writable(self.path) and not _log(self.path) else ""
+        still = "&immutable=1" if self.read_only and not writable(self.path) and not has_log(self.path) else ""
         connection = sqlite3.connect(
             f"file:{quote(os.fsencode(self.path.absolute()))}?mode={mode}{still}",
             uri=True,
@@ -344,65 +284,6 @@ class SqliteEngine:
             yield
         except UnicodeDecodeError as error:
             # of a damaged file SQLite may name what is no text
-            raise GalleryError(_explain(sqlite3.DatabaseError("malformed"), self.location)) from error
+            raise GalleryError(explain(sqlite3.DatabaseError("malformed"), self.location, _BUSY_SECONDS)) from error
         except sqlite3.Error as error:
-            raise GalleryError(_explain(error, self.location)) from error
-
-
-def require_empty(folder: Path) -> None:
-    """Refuse a folder for a new gallery that holds anything.
-
-    Raises:
-        InputError: it holds a gallery, or something else.
-        GalleryError: it cannot be read.
-    """
-    try:
-        # listed at once: another process may be making a gallery here
-        names = {file.name for file in folder.iterdir()}
-    except FileNotFoundError:
-        return
-    except NotADirectoryError:
-        names = {folder.name}
-    except OSError as error:
-        raise GalleryError(f"{folder} cannot be read: {error.strerror}") from None
-    if FILE in names:
-        raise InputError(f"{folder} {_HOLDS_ALREADY}")
-    if names:
-        raise InputError(f"{folder} exists and is not empty; choose another folder for the gallery")
-
-
-def _writable(path: Path) -> bool:
-    try:
-        # access(2) alone says yes to root on a read-only file system in some kernels
-        read_only = hasattr(os, "statvfs") and bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
-    return not read_only and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-
-
-def _full(folder: str) -> bool:
-    try:
-        return shutil.disk_usage(folder).free < _SHARED_BYTES
-    except OSError:
-        return False
-
-
-def _log(path: Path) -> bool:
-    log = path.with_name(path.name + "-wal")
-    return log.is_file() and log.stat().st_size > 0
-
-
-def _explain(error: sqlite3.Error | OSError, where: str) -> str:
-    text = str(error)
-    # the shared-memory file grows by other calls, which fail with another text
-    if "disk is full" in text or "No space left" in text or ("disk I/O error" in text and _full(where)):
-        return f"{where}: the disk is full; what was acknowledged is kept, make room and run the same command again"
-    if "malformed" in text or "not a database" in text or "no such table" in text:
-        return f"{where}/{FILE} is damaged; restore it from a backup: the index files hold no item that it lacks"
-    if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
-        reason = (isinstance(error, OSError) and error.strerror) or "its file or folder may not be changed"
-        return f"{where} cannot be written ({reason}); nothing was changed"
-    if "locked" in text or "busy" in text:
-        return f"{where}: another process has been writing for over {_BUSY_SECONDS:.0f} s; try again"
-    code = getattr(error, "sqlite_errorname", None) or type(error).__name__
-    return f"{where}: the database failed ({code}); nothing was changed"
+            raise GalleryError(explain(error, self.location, _BUSY_SECONDS)) from error

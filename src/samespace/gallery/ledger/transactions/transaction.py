@@ -13,9 +13,10 @@ from samespace.errors import GalleryError, SamespaceError
 from samespace.gallery.ledger.state import Ints
 
 if TYPE_CHECKING:
-    from samespace.gallery.ledger.postgres import PostgresEngine
-    from samespace.gallery.ledger.postgres_session import PostgresSession
-    from samespace.gallery.ledger.sqlite import SqliteEngine, SqliteSession
+    from samespace.gallery.ledger.postgres.engine import PostgresEngine
+    from samespace.gallery.ledger.postgres.session import PostgresSession
+    from samespace.gallery.ledger.sqlite.engine import SqliteEngine
+    from samespace.gallery.ledger.sqlite.session import SqliteSession
 
 Engine: TypeAlias = "SqliteEngine | PostgresEngine"
 Session: TypeAlias = "SqliteSession | PostgresSession"
