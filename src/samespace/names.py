@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable
 from itertools import islice
+from shlex import quote
 
 from samespace.errors import InputError, escaped
 
@@ -63,6 +64,17 @@ def require_name(name: str | os.PathLike[str], what: str) -> None:
     why = fault(os.fspath(name))
     if why is not None:
         raise InputError(f"{what} '{os.fspath(name)}' cannot be used: {why}; rename it, or give a link to it")
+
+
+def as_argument(place: str | os.PathLike[str]) -> str:
+    """A path as a shell takes it for an argument: quoted where it must be, and never taken for an option.
+
+    Example:
+        >>> as_argument("my items"), as_argument("-x"), as_argument("runs/v2")
+        ("'my items'", './-x', 'runs/v2')
+    """
+    text = os.fspath(place)
+    return quote(f"./{text}" if text.startswith("-") else text)
 
 
 def one_line(text: str) -> str:

@@ -94,6 +94,10 @@ def test_every_command_ends_with_the_status_of_what_happened(words, monkeypatch,
         assert "Traceback" not in err
         if status == 70:
             assert "SAMESPACE_TRACEBACK=1" in err
+        if words in (("check",), ("gallery", "search")) and status == 130:
+            assert "nothing was kept, the same command begins anew" in err
+        elif status == 130 and words in (("train",), ("gallery", "add"), ("gallery", "backfill")):
+            assert "what was finished is kept, run the same command to carry on" in err
 
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)

@@ -241,6 +241,13 @@ def test_images_of_a_folder_are_queries_each_with_its_own_result(filled, told):
     )
 
 
+@pytest.mark.parametrize("command", [["status", ""], ["create", "", "--model", "m1"]], ids=["status", "create"])
+def test_an_empty_name_is_no_gallery(here, capsys, command):
+    assert run(["gallery", *command]) == 2
+    assert "a gallery is a folder or postgresql://…, got an empty name" in capsys.readouterr().err
+    assert not Path("gallery.db").exists()
+
+
 def test_images_are_embedded_by_the_model_that_is_named(here, told):
     told("gallery create g --model m1 --images items", "gallery add g --quiet")
     shutil.move("m1", "moved")

@@ -236,11 +236,11 @@ SITUATIONS = {
         "gallery upgrade 'a g' --space new_g --certificate yes.json",
         "gallery backfill",
         BEGIN,
-        "--vectors new_g --quiet",
+        "--quiet",
     ),
     "a backfill waits": Situation("gallery pause 'a g'", "gallery resume", UPGRADED),
     "nobody backfills": Situation(
-        "gallery resume 'a g'", "gallery backfill", (*UPGRADED, "gallery pause 'a g'"), "--vectors new_g --quiet"
+        "gallery resume 'a g'", "gallery backfill", (*UPGRADED, "gallery pause 'a g'"), "--quiet"
     ),
     "no gallery is there": Situation("gallery status 'a g'", "gallery create"),
     "calibrations are missing after an upgrade": Situation(
@@ -255,14 +255,28 @@ SITUATIONS = {
     "the doctor's way to a certificate": Situation(
         "gallery doctor 'a g' --quiet", "gallery upgrade", ACCEPTED, first=("gallery rollback 'a g'",)
     ),
-    "a seal comes too early": Situation(
-        "gallery seal 'a g' --yes --quiet", "gallery backfill", UPGRADED, "--vectors new_g --quiet"
-    ),
+    "a seal comes too early": Situation("gallery seal 'a g' --yes --quiet", "gallery backfill", UPGRADED, "--quiet"),
     "a fused search lacks a calibration": Situation(
         "gallery search 'a g' new_q --fuse 0.5 --old-queries old_q", "gallery calibrate", UPGRADED
     ),
     "items of both models are added by the new one alone": Situation(
         "gallery add 'a g' new_g --quiet", "gallery backfill", UPGRADED, "--quiet"
+    ),
+    "a behind upgrade is followed by a backfill": Situation(
+        "gallery upgrade 'a g' --behind --space new_g", "gallery backfill", BEGIN, "--quiet"
+    ),
+    "a model that is not compatible": Situation(
+        "gallery upgrade 'a g' --space new_g", "gallery upgrade", BEGIN, given={"--model DIR": "--space new_g"}
+    ),
+    "a switch at a share is taken back": Situation(
+        "gallery rollback 'a g'",
+        "gallery switch",
+        (
+            *BEGIN,
+            "gallery upgrade 'a g' --behind --space new_g",
+            "gallery backfill 'a g' --vectors new_g --limit 50 --quiet",
+            "gallery switch 'a g' --share 0.5 --drop",
+        ),
     ),
     "an earlier space is upgraded to": Situation(
         "gallery upgrade 'a g' --space old_g --certificate yes.json", "gallery rollback", UPGRADED
@@ -294,6 +308,15 @@ def test_what_a_message_suggests_works_where_it_is_suggested(here, capsys, name)
         assert run(shlex.split(step)) == 0, step
     command = command.replace("OLD_QUERIES", "old_q").replace("--out DIR", "--out mapped")
     assert run(shlex.split(f"{command} {situation.more}")) == 0, (command, "".join(capsys.readouterr()))
+
+
+@pytest.mark.parametrize("name", ["-dash", "model=2"])
+def test_a_gallery_may_be_called_like_an_option_or_an_argument(here, capsys, name):
+    assert run(shlex.split(f"gallery create ./{name} old_g --quiet")) == 0
+    assert f"error: {name} holds a gallery already" in tell(capsys, f"gallery create ./{name} --space old_g")
+    text = tell(capsys, f"gallery upgrade ./{name} --behind --space new_g")
+    assert run_on("gallery backfill", text, more="--quiet") == 0
+    assert run_on("gallery rollback", tell(capsys, f"gallery switch ./{name}")) == 0
 
 
 def test_calibrations_of_a_certificate_that_says_no_are_not_said_to_be_missing(here, capsys):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from samespace.cli.output import json_option, write_result
+from samespace.names import as_argument
 
 if TYPE_CHECKING:
     from samespace.bridge import Bridge, Direction, Method, Support
@@ -179,6 +179,6 @@ def _advice(support: Support, taken: str, out: Path) -> str:
             "('samespace gallery upgrade GALLERY --behind')"
         )
     return (
-        f"next: samespace bridge apply {quote(str(out))} VECTORS --out DIR, then samespace check on classes that "
+        f"next: samespace bridge apply {as_argument(out)} VECTORS --out DIR, then samespace check on classes that "
         "neither model was trained on"
     )

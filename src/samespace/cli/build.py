@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
 from samespace.errors import escaped
+from samespace.names import as_argument
 
 if TYPE_CHECKING:
     from samespace.project.build import Built
@@ -101,14 +101,14 @@ def _show(built: Built, plan: Plan, project: Path) -> None:
     say(f"model:  {built.model}")
     say(f"report: {built.report}")
     if built.compatible:
-        say(f"next: samespace gallery upgrade live --from {quote(str(project))}")
+        say(f"next: samespace gallery upgrade live --from {as_argument(project)}")
 
 
 def _not_ahead(built: Built, plan: Plan, project: Path) -> str:
     assert built.outlook is not None
     stopped = built.certificate is None
     begun = "Stopped: the" if stopped else "The"
-    end = f" or go on all the same with 'samespace build {quote(str(project))} --anyway'." if stopped else "."
+    end = f" or go on all the same with 'samespace build {as_argument(project)} --anyway'." if stopped else "."
     return (
         f"{begun} paragon, the best that this network and budget can give, is not ahead of the old model on "
         f"{built.outlook.identities:,} validation classes: {built.outlook.sentence}. A compatible successor comes "

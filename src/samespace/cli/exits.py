@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from samespace.errors import SamespaceError
@@ -24,6 +24,11 @@ MEANINGS = {
     EXIT_INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or SIGHUP",
 }
 """What each exit status means, for docs/cli.md."""
+_KEEP_NOTHING = (
+    "check", "probe", "bridge", "data", "export", "gallery calibrate", "gallery doctor", "gallery search",
+    "gallery status",
+)  # fmt: skip
+"""Commands whose result is written at the end, if at all."""
 TRACEBACK = "SAMESPACE_TRACEBACK"
 """Environment variable: set to anything, errors show their traceback, and libraries may warn."""
 
@@ -56,9 +61,13 @@ def _unexpected(error: BaseException) -> int:
     return complain(f"{what}; {TRACEBACK}=1 before the command shows where", EXIT_UNEXPECTED)
 
 
-def interrupted() -> int:
-    """Say that work was cut off; returns the status for that."""
-    print("samespace: interrupted; what was finished is kept, run the same command to carry on", file=sys.stderr)
+def interrupted(arguments: Sequence[str]) -> int:
+    """Say that the work of a command line was cut off, and what is left of it; returns the status for that."""
+    words = " ".join(arguments[:2])
+    kept = "nothing was kept, the same command begins anew"
+    if not words.startswith(_KEEP_NOTHING):
+        kept = "what was finished is kept, run the same command to carry on"
+    print(f"samespace: interrupted; {kept}", file=sys.stderr)
     return EXIT_INTERRUPTED
 
 

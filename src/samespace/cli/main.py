@@ -122,9 +122,10 @@ def run(arguments: Sequence[str] | None = None, *, leaving: bool = False) -> int
     return status
 
 
-def _status(arguments: Sequence[str] | None) -> int:
+def _status(given: Sequence[str] | None) -> int:
+    arguments = sys.argv[1:] if given is None else given
     try:
-        for argument in sys.argv[1:] if arguments is None else arguments:
+        for argument in arguments:
             require_name(argument, "the argument")
         result = cli.main(arguments, prog_name="samespace", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -133,7 +134,7 @@ def _status(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         return complain(_usage(error))
     except (KeyboardInterrupt, click.Abort):
-        return interrupted()
+        return interrupted(arguments)
     except _SystemFault as fault:
         return explained(fault.__cause__ or fault)
     except BaseException as error:

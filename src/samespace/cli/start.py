@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 
 import click
 
 from samespace.cli.build import show_cost
 from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
+from samespace.names import as_argument
 
 
 @click.command()
@@ -63,4 +63,4 @@ def start(
         say("")
         show_cost(started.overview)
         say(f"wrote {out}")
-        say(f"next: samespace build {quote(str(out))}")
+        say(f"next: samespace build {as_argument(out)}")

@@ -21,6 +21,7 @@ from samespace.evaluate import Certificate
 from samespace.files import write_text
 from samespace.models import Embedder
 from samespace.models.extract import embed_to
+from samespace.names import as_argument
 from samespace.progress import clock
 from samespace.project.work import check_pair
 from samespace.report import write_comparison, write_report
@@ -178,7 +179,7 @@ def peak_memory() -> int:
 
 def summary(result: DemoResult) -> str:
     """The last words of the demo: where to look and what to do next."""
-    folder = quote(str(result.upgrade.folder))
+    folder = as_argument(result.upgrade.folder)
     again = " --accept-uncertified" if result.upgrade.permission == "accepted" else ""
     lines = [
         "",

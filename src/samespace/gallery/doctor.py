@@ -20,6 +20,7 @@ from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.upgrade.behind import dropped
 from samespace.gallery.upgrade.model_check import require_same_model
+from samespace.gallery.wording import backfill_call
 from samespace.progress import Bar, silent
 from samespace.scoring.score import SCORE_NAMES
 
@@ -124,7 +125,7 @@ def _counts(reader: LedgerReader, state: State) -> Iterator[Finding]:
             f"{counted(len(lacking), 'item has', 'items have')} no vector that serves, such as "
             f"{', '.join(map(repr, names))}: no search "
             "finds them",
-            "embed them with gallery.backfill(), or add them again",
+            f"give them one with {backfill_call(state, state.query)}, or add them again",
         )
 
 
@@ -196,7 +197,7 @@ def _work(reader: LedgerReader, state: State) -> Iterator[Finding]:
             "note",
             f"{counted(work.open, 'item is', 'items are')} on the work list, "
             f"{counted(alive, 'worker is', 'workers are')} at it",
-            "" if alive else "run gallery.backfill() to go on",
+            "" if alive else f"run {backfill_call(state, target)} to go on",
         )
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from samespace.gallery.ledger.state import State
 
 T = TypeVar("T")
 Say = Callable[[str], str]
@@ -25,6 +28,12 @@ _CALL = re.compile(r"\bgallery\.([a-z_]+)\(([^()]*)\)")
 _ARGUMENT = re.compile(rf"(?:(?<=[\s(])|^)({'|'.join(ARGUMENTS)})=(…|True|\"[a-z]+\"|\d+(?:\.\d+)?)(?![\w/])(?!\.\d)")
 _EITHER = re.compile(f"{_CALL.pattern}|{_ARGUMENT.pattern}")
 _FREE = ("metadata", "failed", "dropped", "location", "model", "name")  # hold words of users
+
+
+def backfill_call(state: State, generation: int) -> str:
+    """The call that fills a space: by its model and the images where the gallery remembers both, else by vectors."""
+    known = state.spaces[generation].model is not None and state.settings.get("images") is not None
+    return f"gallery.backfill({'' if known else 'vectors=…'})"
 
 
 def reworded(text: str, *, call: Callable[[str, Mapping[str, str]], str], argument: Callable[[str, str], str]) -> str:

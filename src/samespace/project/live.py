@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 from samespace.encoders import open_image_model
 from samespace.errors import GalleryError, InputError, SpaceError
@@ -16,6 +15,7 @@ from samespace.gallery import Gallery
 from samespace.gallery.ledger.sqlite.file import FILE
 from samespace.models import resolve_model
 from samespace.models.extract import embed_to
+from samespace.names import as_argument
 from samespace.progress import Bar
 from samespace.project.build import BUILT
 from samespace.project.plan import foreign_to
@@ -60,7 +60,7 @@ def finished(path: Path) -> Finished:
     """
     project = load_project(path)
     out = folder_of(project, path)
-    again = f"run 'samespace build {quote(str(path))}' first"
+    again = f"run 'samespace build {as_argument(path)}' first"
     if not (out / BUILT).is_file():
         raise InputError(f"{path} is not built: {out} holds no finished build; {again}")
     value = read_json(out / BUILT, "a finished build")

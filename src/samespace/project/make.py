@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 
 from samespace.files import read_json, write_json
+from samespace.names import as_argument
 from samespace.project import work
 from samespace.project.choosing import best, gains, outlook, save_outlook
 from samespace.project.cost import Pace
@@ -189,8 +190,9 @@ class _Stages:
         several = name == "new" and len(self.plan.trainings) > 1
         model = self.place.run("new-CHOSEN") if several else self.model(name)
         allocation = self.place.validation if validation else self.place.allocation
+        images = as_argument(self.plan.project.images)
         return tuple(
-            f"samespace embed {_shown(model)} {quote(self.plan.project.images)} --allocation {_shown(allocation)} "
+            f"samespace embed {_shown(model)} {images} --allocation {_shown(allocation)} "
             f"--part {side} --out {_shown(self.place.vectors(name, f'validation-{side}' if validation else side))}"
             for side in SIDES
         )
@@ -230,4 +232,4 @@ def _noted(notes: list[str]) -> str:
 
 
 def _shown(path: Path) -> str:
-    return quote(path.as_posix())
+    return as_argument(path.as_posix())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from samespace.errors import counted
+from samespace.names import as_argument
 from samespace.progress import clock
 from samespace.report.tables import Column, print_table
 from samespace.report.terminal import plain
@@ -94,11 +94,11 @@ def print_plan(plan: Plan, console: Console, location: str, *, accept: bool = Fa
         _say(console, f"missing: {line}")
     if not plan.missing:
         options = " --accept-uncertified" if accept else " --behind" if plan.behind else ""
-        _say(console, f"nothing is missing; next: samespace gallery upgrade {quote(location)}{options}")
+        _say(console, f"nothing is missing; next: samespace gallery upgrade {as_argument(location)}{options}")
 
 
-def print_begun(plan: Plan, console: Console, location: str) -> None:
-    """Print that a behind upgrade has begun, and what it takes."""
+def print_begun(plan: Plan, console: Console, after: str) -> None:
+    """Print that a behind upgrade has begun, what it takes, and the line `after`."""
     _say(
         console,
         f"{plan.new} is filled behind {plan.old}, which queries use until the switch; the two are never compared",
@@ -108,7 +108,7 @@ def print_begun(plan: Plan, console: Console, location: str) -> None:
         console,
         f"to embed: {plan.to_embed:,} of {counted(plan.items, 'item')}{need}, {plan.bytes / 2**20:,.1f} MiB of vectors",
     )
-    _say(console, f"next: samespace gallery backfill {quote(location)}")
+    _say(console, after)
 
 
 def print_behind_switch(switched: BehindSwitch, console: Console, location: str, shown: int = 10) -> None:
@@ -124,7 +124,8 @@ def print_behind_switch(switched: BehindSwitch, console: Console, location: str,
         _say(console, f"dropped for want of a new vector: {counted(len(switched.dropped), 'item')}, {named}")
     for line in switched.notes:
         _say(console, f"note: {line}")
-    _say(console, f"back: samespace gallery rollback {quote(location)}, until samespace gallery seal {quote(location)}")
+    place = as_argument(location)
+    _say(console, f"back: samespace gallery rollback {place}, until samespace gallery seal {place}")
 
 
 def print_switched(switched: Switched, console: Console, after: str) -> None:
@@ -155,7 +156,8 @@ def print_backfilled(done: Backfilled, console: Console, location: str) -> None:
             _say(console, f"  {name}: {reason}")
         if len(done.failed) > _NAMED:
             _say(console, f"  and {len(done.failed) - _NAMED:,} more; --json - names all")
-        _say(console, f"they keep their old vector; mended, 'samespace gallery backfill {quote(location)} --retry'")
+        again = f"samespace gallery backfill {as_argument(location)} --retry"
+        _say(console, f"they keep their old vector; mended, '{again}'")
     if done.quality is not None:
         _say(console, f"quality of the new side: {done.quality.sentence()}")
 
@@ -200,7 +202,7 @@ def _print_adopted(adopted: AdoptedStatus, location: str, console: Console) -> N
     differs = f"{adopted.added:,} added, {adopted.changed:,} changed, {adopted.gone:,} gone"
     _say(console, f"items are the rows of {adopted.table}, last listed {looked}; since then {differs}")
     if adopted.added or adopted.changed or adopted.gone:
-        _say(console, f"searches know already; 'samespace gallery sync {quote(location)}' lists them")
+        _say(console, f"searches know already; 'samespace gallery sync {as_argument(location)}' lists them")
 
 
 def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:

@@ -9,6 +9,7 @@ import click
 
 from samespace.cli.gallery.options import gallery_argument, shown_bar
 from samespace.cli.output import json_option, quiet_option, write_result
+from samespace.names import as_argument
 
 if TYPE_CHECKING:
     from samespace.gallery.adoption.adopted import Adopted
@@ -102,7 +103,7 @@ def _print(found: Adopted, rows: str, server: str | None, json_to: str | None) -
         "bytes": found.bytes,
     }
     if write_result(value, json_to):
-        where = quote(found.location)
+        where = as_argument(found.location)
         click.echo(f"{found.location}: {found.items:,} {rows} of {found.table} are items now, no vector was copied")
         click.echo(f"space: {found.space}, {'unit length' if found.space.normalized else 'of any length'}")
         walked = "look at every row: the table has no index that they could walk"

@@ -22,6 +22,7 @@ from samespace.cli.gallery.options import (
 )
 from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
 from samespace.errors import InputError, SamespaceError, SpaceError
+from samespace.names import as_argument
 
 if TYPE_CHECKING:
     from samespace.space import Score, Space
@@ -107,10 +108,10 @@ def create(
     with made as gallery:
         location = gallery.location
         if items is not None:
-            with _carry_on(f"samespace gallery add {quote(location)} VECTORS"):  # noqa: SIM117
+            with _carry_on(f"samespace gallery add {as_argument(location)} VECTORS"):  # noqa: SIM117
                 with shown_bar(f"adding {items.name}", len(items), "items", quiet=quiet) as advance:
                     gallery.add(items, advance=advance)
-        with _carry_on(f"samespace gallery calibrate {quote(location)} QUERIES ITEMS"):
+        with _carry_on(f"samespace gallery calibrate {as_argument(location)} QUERIES ITEMS"):
             calibrate_pairs(gallery, pairs)
         about = {"gallery": location, "space": gallery.space.to_dict(), "scale": scale, "score": score}
         what = f"{f'a gallery of {len(items):,} items with' if items else 'an empty gallery for'} vectors of space"

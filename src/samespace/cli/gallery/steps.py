@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from shlex import quote
-
 import click
 
 from samespace.cli.gallery.options import console, expect_option, gallery_argument
-from samespace.cli.gallery.wording import in_commands
+from samespace.cli.gallery.wording import backfill_command, in_commands
 from samespace.cli.output import json_option, write_result
+from samespace.names import as_argument
 
 
 @click.command()
@@ -22,9 +21,8 @@ def pause(location: str, expect: int | None, json_to: str | None) -> None:
     with Gallery.open(location) as gallery:
         found = gallery.pause(expect=expect)
     if write_result({"gallery": gallery.location, "upgrade": found.number, "paused": True}, json_to):
-        click.echo(
-            f"{gallery.location}: workers wait; 'samespace gallery resume {quote(gallery.location)}' lets them go on"
-        )
+        where = gallery.location
+        click.echo(f"{where}: workers wait; 'samespace gallery resume {as_argument(where)}' lets them go on")
 
 
 @click.command()
@@ -38,9 +36,10 @@ def resume(location: str, expect: int | None, json_to: str | None) -> None:
     with Gallery.open(location) as gallery:
         found = gallery.resume(expect=expect)
         workers = len(gallery.status().workers)
+        start = backfill_command(gallery.state, gallery.location)
     where = gallery.location
     if write_result({"gallery": where, "upgrade": found.number, "paused": False, "workers": workers}, json_to):
-        hint = f"{workers} at it" if workers else f"none is running, start 'samespace gallery backfill {quote(where)}'"
+        hint = f"{workers} at it" if workers else f"none is running, start '{start}'"
         click.echo(f"{where}: workers may go on; {hint}")
 
 
@@ -60,7 +59,7 @@ def rollback(location: str, expect: int | None, json_to: str | None) -> None:
 
     with Gallery.open(location) as gallery:
         found = in_commands(gallery.rollback(expect=expect), gallery)
-        state = gallery.state
+        state, status = gallery.state, gallery.status()
     left = state.generation_of(found.before)
     accepted = state.filling is None and any(
         link.query == left and link.certificate is None for link in state.links.values()
@@ -68,7 +67,10 @@ def rollback(location: str, expect: int | None, json_to: str | None) -> None:
     if write_result(found.to_dict(), json_to):
         given_up = found.query == found.before
         options = " --accept-uncertified" if accepted else " --behind" if given_up else ""
-        again = f"forward again: samespace gallery upgrade {quote(gallery.location)}{options}"
+        again = f"forward again: samespace gallery upgrade {as_argument(gallery.location)}{options}"
         if state.filling is not None:
-            again = f"forward again: samespace gallery switch {quote(gallery.location)}"
+            share = int(10_000 * status.backfilled) / 10_000
+            options = f" --share {share:g} --drop" if 0 < share < 1 else ""
+            options += " --accept-worse" if status.quality is not None and status.quality.worse else ""
+            again = f"forward again: samespace gallery switch {as_argument(gallery.location)}{options}"
         print_switched(found, console(), again)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,9 +17,10 @@ from samespace.cli.gallery.options import (
     prepare_upgrade,
     upgrade_options,
 )
-from samespace.cli.gallery.wording import in_commands
+from samespace.cli.gallery.wording import backfill_command, in_commands
 from samespace.cli.output import PATH, quiet_option, say, write_result
 from samespace.errors import counted
+from samespace.names import as_argument
 
 if TYPE_CHECKING:
     from samespace.space import Score, Space
@@ -101,8 +101,8 @@ def upgrade(
         found = in_commands(gallery.upgrade(given, read, **options), gallery)
         state = gallery.state
     if write_result(found.to_dict(), json_to):
-        place = quote(gallery.location)
-        step = f"next: samespace gallery backfill {place}"
+        place = as_argument(gallery.location)
+        step = f"next: {backfill_command(state, gallery.location)}"
         if not all(map(state.calibrated, state.servable)):
             step = f"next: samespace gallery calibrate {place} QUERIES ITEMS"
         print_switched(found, console(), step)
@@ -120,8 +120,9 @@ def _begin_behind(
         )
     with Gallery.open(location) as gallery:
         found = in_commands(gallery.begin_behind(given, **options), gallery)
+        step = backfill_command(gallery.state, gallery.location)
     if write_result(found.to_dict(), json_to):
-        print_begun(found, console(), gallery.location)
+        print_begun(found, console(), f"next: {step}")
 
 
 def _from_project(location: str, project: Path, quiet: bool, json_to: str | None, options: dict[str, Any]) -> None:
@@ -137,8 +138,8 @@ def _from_project(location: str, project: Path, quiet: bool, json_to: str | None
         if filled is not None and json_to != "-":
             say(f"{location}: made, with the old vectors of {counted(filled, 'item')}")
         found = in_commands(gallery.upgrade(str(build.model), [certificate], **options), gallery)
-        place = quote(gallery.location)
+        place = as_argument(gallery.location)
     if write_result({**found.to_dict(), "filled": filled}, json_to):
         print_switched(found, console(), f"next: samespace gallery backfill {place}")
-        say(f"search: samespace gallery search {place} --images {quote(build.project.images)}")
+        say(f"search: samespace gallery search {place} --images {as_argument(build.project.images)}")
         say(f"back: samespace gallery rollback {place}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from shlex import quote
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from samespace.names import as_argument
 
 if TYPE_CHECKING:
     from samespace.gallery import Gallery
+    from samespace.gallery.ledger.state import State
 
 T = TypeVar("T")
 _COMMANDS = {"begin_behind": "upgrade --behind"}
@@ -22,8 +25,9 @@ def as_commands(text: str, location: str) -> str:
     from samespace.gallery.wording import reworded
 
     # commands stand in single quotes
-    plain = quote(location) == location or any(character in '$`"\\!' for character in location)
-    place = quote(location) if plain else f'"{location}"'
+    place = as_argument(location)
+    if place.startswith("'") and not any(character in '$`"\\!' for character in location):
+        place = f'"{place[1:-1]}"'
 
     def call(method: str, given: Mapping[str, str]) -> str:
         command, *options = _COMMANDS.get(method, method).split()
@@ -31,7 +35,21 @@ def as_commands(text: str, location: str) -> str:
             options.append(_option(name, value, _FILLED_IN.get(name, "")) if value else name.upper())
         return f"'{' '.join(['samespace gallery', command, place, *options])}'"
 
-    return reworded(text, call=call, argument=_option)
+    def argument(name: str, value: str) -> str:
+        # a gallery in a folder of that name
+        given = f"{name}={value}"
+        return given if given == str(Path(location)) else _option(name, value)
+
+    return reworded(text, call=call, argument=argument)
+
+
+def backfill_command(state: State, location: str) -> str:
+    """The command that fills the space of the upgrade under way, without quotes around it."""
+    from samespace.gallery.wording import backfill_call
+
+    call = backfill_call(state, state.query if state.filling is None else state.filling.new)
+    more = "" if call.endswith("()") else f" --vectors {_FILLED_IN['vectors']}"
+    return f"samespace gallery backfill {as_argument(location)}{more}"
 
 
 def in_commands(found: T, gallery: Gallery) -> T:

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from shlex import quote
 from typing import Literal
 
 from samespace.evaluate.certificate import Interval
+from samespace.names import as_argument
 
 WEAK = 0.6
 CEILING = 0.99
@@ -256,7 +256,7 @@ def _stay(old: str, strength: float, lead: Measures | None) -> Advice:
         reason = f"at {_percent(strength)} % the old model leaves less than a point to gain at rank@1"
     else:
         reason = f"the old model leaves {100 * (1 - strength):.0f} points to gain at rank@1"
-    return Advice(way="stay", reason=reason, command=f"samespace probe {quote(old)} --new NEXT_VECTORS")
+    return Advice(way="stay", reason=reason, command=f"samespace probe {as_argument(old)} --new NEXT_VECTORS")
 
 
 def _measured(differences: Measures, basis: str) -> Gain:

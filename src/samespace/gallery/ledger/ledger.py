@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from samespace.errors import InputError
 from samespace.gallery.ledger.adopted import AdoptedTable
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.migrations import brought_up, index_audit
@@ -158,4 +159,6 @@ def _engine(
 
         return PostgresEngine(location, create=create, read_only=read_only, adopted=adopted)
     assert not isinstance(adopted, AdoptedTable)
+    if not location:
+        raise InputError("a gallery is a folder or postgresql://…, got an empty name")
     return SqliteEngine(Path(location), create=create, read_only=read_only, adopted=adopted)

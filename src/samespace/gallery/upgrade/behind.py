@@ -28,6 +28,7 @@ from samespace.gallery.upgrade.upgrade import (
     upgrade_to,
     write_down,
 )
+from samespace.gallery.wording import backfill_call
 from samespace.space import Space
 
 
@@ -210,7 +211,7 @@ def _incomplete(
     return (
         f"{len(lacking):,} of {counted(items, 'item has', 'items have')} no vector of "
         f"{state.spaces[upgrade.new].space}{asked}{example}. "
-        f"Carry on with gallery.backfill(){left_out if at >= 1 else ''}"
+        f"Carry on with {backfill_call(state, upgrade.new)}{left_out if at >= 1 else ''}"
     )
 
 

@@ -143,7 +143,7 @@ def require_lineage(ledger: Ledger, old: int, embedder: ItemEmbedder, dims: int)
             f"vectors of the new model {embedder.space} do not go with the stored ones: only {share:.0%} of "
             f"{len(places)} canary images come out nearer to their own stored vector than to most others (unrelated "
             "vectors reach 50 %); is this the model that was certified? One that is not compatible takes over with "
-            "gallery.begin_behind()"
+            "gallery.begin_behind(model=…)"
         )
     return share
 

@@ -31,7 +31,7 @@ _KEPT = (
     "score",
 )
 
-_BEHIND = "a model that is not compatible takes over with gallery.begin_behind()"
+_BEHIND = "a model that is not compatible takes over with gallery.begin_behind(model=…)"
 
 Pair = tuple[int, int]
 """Generation of the queries, generation of the vectors that they search."""

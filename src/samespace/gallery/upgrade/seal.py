@@ -15,6 +15,7 @@ from samespace.gallery.ledger.transactions.reader import UNENDED, LedgerReader
 from samespace.gallery.ledger.transactions.writer import LedgerWriter
 from samespace.gallery.upgrade.behind import dropped
 from samespace.gallery.upgrade.expect import require_step
+from samespace.gallery.wording import backfill_call
 from samespace.progress import Advance, clock, silent
 from samespace.space import Space
 
@@ -163,8 +164,9 @@ def _abandoned(state: State) -> list[int]:
 def nothing_to_seal(state: State, where: str) -> GalleryError:
     """Why there is no upgrade to seal."""
     if state.filling is not None:
+        first = backfill_call(state, state.filling.new)
         return GalleryError(
-            f"{where}: an upgrade is being filled; seal after the switch: gallery.backfill(), then gallery.switch()"
+            f"{where}: an upgrade is being filled; seal after the switch: {first}, then gallery.switch()"
         )
     return GalleryError(f"{where}: no upgrade is under way, so there is nothing to seal")
 
@@ -189,7 +191,7 @@ def require_complete(state: State, where: str, lacking: int, what: str) -> None:
     if lacking:
         raise GalleryError(
             f"{where}: {lacking:,} {what} have no vector of {state.spaces[state.query].space}, or have changed since "
-            "they got it; carry on with gallery.backfill(), then seal again"
+            f"they got it; carry on with {backfill_call(state, state.query)}, then seal again"
         )
 
 
@@ -212,7 +214,7 @@ def _incomplete(reader: LedgerReader, state: State, lacking: int) -> str:
     return (
         f"{lacking:,} of {counted(reader.live(), 'item has', 'items have')} no vector of "
         f"{state.spaces[state.query].space}{example}. "
-        "Carry on with gallery.backfill(), "
+        f"Carry on with {backfill_call(state, state.query)}, "
         + (
             "or remove these items"
             if cut

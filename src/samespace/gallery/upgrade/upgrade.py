@@ -17,6 +17,7 @@ from samespace.gallery.upgrade.expect import require_step
 from samespace.gallery.upgrade.model_check import require_lineage, require_same_model
 from samespace.gallery.upgrade.permissions import Permissions, permissions_for
 from samespace.gallery.upgrade.plan import Plan, draft, measured_rate
+from samespace.gallery.wording import backfill_call
 from samespace.space import Score, Space
 
 if TYPE_CHECKING:
@@ -173,8 +174,7 @@ def rollback(ledger: Ledger, *, expect: int | None = None) -> Switched:
     if hidden:
         notes.append(
             f"{counted(hidden, 'item has', 'items have')} no vector of {state.spaces[upgrade.old].space}: "
-            "searches do not find them until "
-            "gallery.backfill() has embedded them with the old model"
+            f"searches do not find them until {backfill_call(state, upgrade.old)} has given them one"
         )
     return Switched(state.spaces[upgrade.old].space, state.spaces[upgrade.new].space, (), tuple(notes))
 

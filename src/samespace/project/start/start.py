@@ -11,6 +11,7 @@ import torch
 
 from samespace.errors import InputError
 from samespace.files import write_text
+from samespace.names import as_argument
 from samespace.progress import bar, silent_bar
 from samespace.project.build import overview
 from samespace.project.make import stages_of
@@ -66,7 +67,7 @@ def start(
     """
     if path.exists() and not force:
         raise InputError(
-            f"{path} exists; build it with 'samespace build {quote(str(path))}', or write it anew with --force"
+            f"{path} exists; build it with 'samespace build {as_argument(path)}', or write it anew with --force"
         )
     if old is not None and old_vectors is not None:
         raise InputError("give --old or --old-vectors, not both: a model makes any vectors that are needed")

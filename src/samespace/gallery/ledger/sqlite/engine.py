@@ -20,6 +20,7 @@ from samespace.gallery.ledger.sqlite.errors import explain
 from samespace.gallery.ledger.sqlite.file import FILE, HOLDS_ALREADY, has_log, require_empty, writable
 from samespace.gallery.ledger.sqlite.session import SqliteSession
 from samespace.gallery.ledger.state import Ints, Rows
+from samespace.names import as_argument
 from samespace.text import Scalar
 from samespace.typed import read
 
@@ -77,7 +78,7 @@ class SqliteEngine:
         if create:
             self._create_file(folder)
         elif not self.path.is_file():
-            command = f"samespace gallery create {shlex.quote(str(folder))} --model DIR"
+            command = f"samespace gallery create {as_argument(folder)} --model DIR"
             raise GalleryError(f"{folder} holds no gallery; make one with '{command}'")
         try:
             with self._explained(), self._borrowed():
