@@ -14,7 +14,7 @@ import pytest
 from samespace import Client
 from samespace.gallery import Gallery
 from samespace.gallery.ledger.job_records import add_job_record, job_records
-from samespace.serve.job import Job, record_of
+from samespace.serve.backfills.job import Job, record_of
 
 from .running import NEW, Running, Service, made
 
@@ -35,7 +35,7 @@ def services(shop: Gallery, start: Start, monkeypatch: pytest.MonkeyPatch) -> li
 
     monkeypatch.setattr(Gallery, "backfill", by_model)
     monkeypatch.setattr("samespace.gallery.filling.model_and_images", lambda *given: None)
-    monkeypatch.setattr("samespace.serve.jobs._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("samespace.serve.backfills.jobs._LOOK_SECONDS", 0.05)
     return [start(Service({"shop": one})) for one in (shop, Gallery.open(shop.location))]
 
 

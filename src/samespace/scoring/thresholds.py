@@ -21,7 +21,6 @@ from samespace.scoring.tail import Codes
 
 _CHUNK_WEIGHTS = 1 << 18
 _CHUNK_BYTES = 1 << 17
-_CHUNK_PAIRS = 1 << 18
 _LEAST_SEGMENT, _SEGMENTS = 1024, 16
 _MANY_SCORES = 16
 _MARGIN, _SPARE = 2.0, 64

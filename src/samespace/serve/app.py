@@ -21,8 +21,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from samespace.errors import InputError, SamespaceError
-from samespace.serve import items, search, steps, web_page
 from samespace.serve.connections import hurried
+from samespace.serve.endpoints import items, search, steps, web_page
 from samespace.serve.requests import JsonLines, Requests, on_http_error, on_invalid, on_samespace_error, problem
 from samespace.serve.service import Service, routes
 from samespace.serve.wire import reply

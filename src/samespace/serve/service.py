@@ -18,9 +18,9 @@ from samespace.errors import InputError, SamespaceError
 from samespace.gallery import Answer, Gallery
 from samespace.gallery.wording import Say, reworded_result
 from samespace.names import one_line
+from samespace.serve.backfills.jobs import Jobs
 from samespace.serve.batches import Batches
 from samespace.serve.encoders import Encoders
-from samespace.serve.jobs import Jobs
 from samespace.serve.keys import KeyRing, Scope
 from samespace.serve.limits import Limits, Pool
 from samespace.serve.metrics import Metrics

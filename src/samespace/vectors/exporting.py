@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from samespace.errors import InputError
 from samespace.files import replacing
 from samespace.vectors.stored import Advance, Stored
-
-if TYPE_CHECKING:
-    pass
 
 
 def stored_at(address: str) -> Stored:

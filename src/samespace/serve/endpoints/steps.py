@@ -11,9 +11,9 @@ from samespace.evaluate import Certificate
 from samespace.gallery import BehindSwitch, CanaryCurve, Plan, Quality, Sealed, Status, Switched
 from samespace.gallery.ledger.state import Upgrade
 from samespace.metrics.calibration import Calibration
-from samespace.serve.certificates import verdict_of
+from samespace.serve.backfills.job import Job
 from samespace.serve.encoders import Loaded
-from samespace.serve.job import Job
+from samespace.serve.endpoints.certificates import verdict_of
 from samespace.serve.service import At, Place, no_body, routes
 from samespace.serve.wire import CalibrateBody, JobBody, SealBody, StepBody, SwitchBody, UpgradeBody
 from samespace.space import Space

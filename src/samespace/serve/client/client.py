@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import msgspec
 import numpy as np
 
-from samespace import errors
-from samespace.errors import GalleryError, InputError, SamespaceError
+from samespace.errors import InputError
 from samespace.gallery import (
     Added,
     Answer,
@@ -28,13 +24,14 @@ from samespace.gallery import (
     StoredItem,
     Switched,
 )
-from samespace.gallery.ledger.filters import Where, conditions
+from samespace.gallery.ledger.filters import Where
 from samespace.gallery.ledger.state import Upgrade
 from samespace.gallery.search.search import Merge
 from samespace.metrics.calibration import Calibration, Scale
-from samespace.serve.job import Job
-from samespace.serve.wording import WORDS
-from samespace.space import Score, Space, undeclared
+from samespace.serve.backfills.job import Job
+from samespace.serve.client.connection import Connection, Missing
+from samespace.serve.client.messages import sent_file, sent_upgrade, sent_vectors, sent_where
+from samespace.space import Score, Space
 from samespace.vectors import VectorSet
 
 if TYPE_CHECKING:
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
 
     from samespace.evaluate.certificate import Certificate
 
-T = TypeVar("T")
 Images = Mapping[str, "Path | bytes"]
 """Image files, or their bytes, by item id."""
 _ROWS = 1000
@@ -74,24 +70,8 @@ class Client:
         timeout: float = 120.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        try:
-            import httpx
-        except ImportError:
-            raise InputError("samespace.Client needs httpx: pip install 'samespace[serve]'") from None
-        if not address.startswith(("http://", "https://")):
-            raise InputError(f"the address of a service is http://HOST:PORT or https://HOST, got {address!r}")
-        if not gallery:
-            raise InputError("name the gallery of the service; GET /v1 lists them")
-        if key is not None and not (key.isascii() and key.isprintable()):
-            raise InputError("a key of the service is one line of plain letters and digits, as 'serve key add' gave it")
-        headers = {WORDS: "python"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
-        self._unreachable = httpx.TransportError
-        self._path = f"/v1/{quote(gallery, safe='')}"
-        self._timeout = timeout
-        try:
-            self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, transport=transport)
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise InputError(f"no service can be asked at {address!r} with this key: {error}") from None
+        self._connection = Connection(address, gallery, key=key, timeout=timeout, transport=transport)
+        self._ask = self._connection.ask
 
     def __enter__(self) -> Client:
         """The client itself; `with` closes it."""
@@ -105,13 +85,13 @@ class Client:
 
     def close(self) -> None:
         """Let go of connections; the gallery stays open."""
-        self._http.close()
+        self._connection.close()
 
     @property
     def space(self) -> Space:
         """The space that queries use now."""
         known = self._ask("GET", "/v1", dict[str, Any], whole=True)["galleries"]
-        name = next((one for one in known if f"/v1/{quote(one, safe='')}" == self._path), None)
+        name = next((one for one in known if f"/v1/{quote(one, safe='')}" == self._connection.path), None)
         if name is None:
             raise InputError(f"the service has no such gallery; it has {', '.join(known)}")
         return Space.from_dict(known[name])
@@ -136,21 +116,21 @@ class Client:
         old_queries: VectorSet | None = None,
     ) -> Answer:
         """Find the best items for each query; see `Gallery.search`."""
-        old = None if old_queries is None else _wire(old_queries)
+        old = None if old_queries is None else sent_vectors(old_queries)
         options: dict[str, Any] = {
             "min_score": min_score, "max_fmr": max_fmr, "merge": merge, "scale": scale, "exact": exact,
-            "count": count, "fuse": fuse, "old_queries": old, "k": k, "where": _where(where),
+            "count": count, "fuse": fuse, "old_queries": old, "k": k, "where": sent_where(where),
         }  # fmt: skip
-        return self._ask("POST", "/search", Answer, {"queries": _wire(queries), **options})
+        return self._ask("POST", "/search", Answer, {"queries": sent_vectors(queries), **options})
 
     def search_images(self, images: Sequence[Path | bytes], *, k: int = 10, where: Where = None) -> Answer:
         """Find the best items for each image file, embedded by the service."""
-        body = {"images": [_file(image) for image in images], "k": k, "where": _where(where)}
+        body = {"images": [sent_file(image) for image in images], "k": k, "where": sent_where(where)}
         return self._ask("POST", "/search", Answer, body)
 
     def search_texts(self, texts: Sequence[str], *, k: int = 10, where: Where = None) -> Answer:
         """Find the best items for each text, embedded by the service."""
-        return self._ask("POST", "/search", Answer, {"texts": list(texts), "k": k, "where": _where(where)})
+        return self._ask("POST", "/search", Answer, {"texts": list(texts), "k": k, "where": sent_where(where)})
 
     def add(
         self,
@@ -172,8 +152,8 @@ class Client:
         for start in range(0, len(vectors), _ROWS):
             ids = vectors.ids[start : start + _ROWS]
             body = {
-                "vectors": _wire(vectors.subset(np.arange(start, start + len(ids)))),
-                "also": [_wire(given.subset(given.rows_of(ids))) for given in also],
+                "vectors": sent_vectors(vectors.subset(np.arange(start, start + len(ids)))),
+                "also": [sent_vectors(given.subset(given.rows_of(ids))) for given in also],
                 "metadata": {name: dict((metadata or {})[name]) for name in ids.tolist() if name in (metadata or {})},
                 "update": update,
             }
@@ -190,7 +170,7 @@ class Client:
     ) -> Added:
         """Add items by image files, embedded by the models that the service has at hand; all in one request."""
         items = [
-            {"id": name, "image": _file(image), **({} if labels is None else {"label": labels.get(name)})}
+            {"id": name, "image": sent_file(image), **({} if labels is None else {"label": labels.get(name)})}
             for name, image in images.items()
         ]
         body = {"images": items, "metadata": metadata, "update": update}
@@ -200,7 +180,7 @@ class Client:
         """What the gallery knows of an item; None where it has none of this id."""
         try:
             return self._ask("GET", f"/items/{quote(name, safe='')}", StoredItem)
-        except _Missing:
+        except Missing:
             return None
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -218,7 +198,7 @@ class Client:
         score: Score | None = None,
     ) -> Plan:
         """Work out an upgrade; see `Gallery.plan`. A model is named as the service was started with it."""
-        body = {**_upgrade(model, certificates), "order": order, "accept_uncertified": accept_uncertified}
+        body = {**sent_upgrade(model, certificates), "order": order, "accept_uncertified": accept_uncertified}
         return self._ask("POST", "/plan", Plan, {**body, "behind": behind, "score": score})
 
     def calibrate(
@@ -232,11 +212,11 @@ class Client:
     ) -> Calibration:
         """Learn how scores of a pair of spaces relate to matches; see `Gallery.calibrate`."""
         body = {
-            "queries": _wire(queries),
-            "gallery": _wire(gallery),
+            "queries": sent_vectors(queries),
+            "gallery": sent_vectors(gallery),
             "certificate": None if certificate is None else certificate.to_dict(),
             "fuse": fuse,
-            "old_queries": None if old_queries is None else _wire(old_queries),
+            "old_queries": None if old_queries is None else sent_vectors(old_queries),
         }
         return self._ask("POST", "/calibrate", Calibration, body)
 
@@ -251,7 +231,7 @@ class Client:
         expect: int | None = None,
     ) -> Switched:
         """Let queries use the new space from now on; see `Gallery.upgrade`."""
-        body = {**_upgrade(model, certificates), "order": order, "accept_uncertified": accept_uncertified}
+        body = {**sent_upgrade(model, certificates), "order": order, "accept_uncertified": accept_uncertified}
         return self._ask("POST", "/upgrade", Switched, {**body, "grace": grace, "expect": expect})
 
     def begin_behind(
@@ -264,7 +244,14 @@ class Client:
         expect: int | None = None,
     ) -> Plan:
         """Begin an upgrade to a model that need not be compatible; see `Gallery.begin_behind`."""
-        body = {**_upgrade(model, ()), "behind": True, "order": order, "score": score, "grace": grace, "expect": expect}
+        body = {
+            **sent_upgrade(model, ()),
+            "behind": True,
+            "order": order,
+            "score": score,
+            "grace": grace,
+            "expect": expect,
+        }
         return self._ask("POST", "/upgrade", Plan, body)
 
     def switch(
@@ -295,7 +282,7 @@ class Client:
         """Start a backfill in the service, see `Gallery.backfill`; `job` watches it, `stop` stops it."""
         chosen = limits or Limits()
         given = {name: getattr(chosen, name) for name in ("batch_size", "items", "seconds", "rate", "p95")}
-        held = None if vectors is None else _wire(vectors)
+        held = None if vectors is None else sent_vectors(vectors)
         body = {**given, "order": order, "vectors": held, "epsilon": epsilon, "retry": retry}
         return self._ask("POST", "/jobs", Job, body)
 
@@ -346,84 +333,3 @@ class Client:
     def certificates(self) -> list[dict[str, Any]]:
         """For each pair of spaces that may be compared: `query`, `gallery`, `certificate`, `verdict`, perhaps None."""
         return self._ask("GET", "/certificates", list[dict[str, Any]])
-
-    def _ask(self, method: str, path: str, kind: type[T], body: Any = None, *, whole: bool = False) -> T:
-        """Ask the service; where it has too much to do and has begun nothing, again after the time it names.
-
-        Raises:
-            SamespaceError: what the service refused, or that it cannot be reached.
-        """
-        content = None if body is None else msgspec.json.encode(body)
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        end = time.monotonic() + self._timeout
-        while True:
-            try:
-                place = path if whole else self._path + path
-                answer = self._http.request(method, place, content=content, headers=headers)
-            except self._unreachable as error:
-                raise GalleryError(f"the service at {self._http.base_url} cannot be reached: {error}") from None
-            wait = float(answer.headers.get("retry-after", 1))
-            if answer.status_code != 429 or time.monotonic() + wait > end:
-                break
-            time.sleep(wait)
-        if answer.status_code >= 400:
-            raise _refusal(answer.status_code, answer.content)
-        try:
-            return msgspec.json.decode(answer.content, type=kind)
-        except msgspec.MsgspecError as error:
-            raise GalleryError(f"what answers at {self._http.base_url} is no service of samespace: {error}") from None
-
-
-class _Missing(InputError):
-    """What a path names is not there."""
-
-
-def _refusal(status: int, content: bytes) -> SamespaceError:
-    """The error that an answer stands for."""
-    try:
-        value = msgspec.json.decode(content, type=dict[str, Any])
-    except msgspec.MsgspecError:
-        return GalleryError(f"the service answered with status {status}")
-    named = getattr(errors, str(value.get("error")), None)
-    detail = str(value.get("detail", f"status {status}"))
-    if isinstance(named, type) and issubclass(named, SamespaceError):
-        return named(detail)
-    if status == 404:
-        return _Missing(detail)
-    if status in (429, 503, 504) or status >= 500:
-        return GalleryError(f"{detail} (request {value.get('request_id')})")
-    return InputError(detail)
-
-
-def _wire(vectors: VectorSet) -> dict[str, Any]:
-    """Vectors as a request has them."""
-    if not isinstance(vectors, VectorSet):
-        raise InputError(f"vectors go to the service as a VectorSet, got {type(vectors).__name__}")
-    if vectors.space is None:
-        raise undeclared(vectors.name)
-    held = np.ascontiguousarray(vectors.vectors, dtype="<f4")
-    return {
-        "space": vectors.space.id,
-        "precision": vectors.space.precision,
-        "base64": base64.b64encode(held.data).decode(),
-        "ids": vectors.ids.tolist() if vectors.has_ids else None,
-        "labels": None if vectors.labels is None else vectors.labels.astype(str).tolist(),
-    }
-
-
-def _where(where: Where) -> list[dict[str, Any]]:
-    return [{"key": one.key, "op": one.operator, "value": one.value} for one in conditions(where)]
-
-
-def _file(image: Path | bytes) -> str:
-    held = image if isinstance(image, bytes) else Path(image).read_bytes()
-    return base64.b64encode(held).decode()
-
-
-def _upgrade(model: str | Space | None, certificates: Sequence[Certificate]) -> dict[str, Any]:
-    body: dict[str, Any] = {"certificates": [certificate.to_dict() for certificate in certificates]}
-    if isinstance(model, Space):
-        body["space"] = model.to_dict()
-    elif model is not None:
-        body["model"] = model
-    return body

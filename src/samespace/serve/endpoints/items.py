@@ -9,7 +9,7 @@ from fastapi import HTTPException, Response
 
 from samespace.errors import InputError
 from samespace.gallery import Added, StoredItem
-from samespace.serve.search import images_of
+from samespace.serve.endpoints.search import images_of
 from samespace.serve.service import At, Place, routes
 from samespace.serve.wire import AddBody, RemoveBody, metadata_of, reply
 from samespace.vectors import VectorSet

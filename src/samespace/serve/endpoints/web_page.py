@@ -11,8 +11,8 @@ from pathlib import Path
 from fastapi import APIRouter, HTTPException, Request, Response
 
 router = APIRouter(include_in_schema=False)
-_FOLDER = Path(__file__).parent / "page"
-_REPORT = Path(__file__).parents[1] / "report" / "style.css"
+_FOLDER = Path(__file__).parents[1] / "page"
+_REPORT = Path(__file__).parents[2] / "report" / "style.css"
 _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "

@@ -25,7 +25,7 @@ from samespace.gallery.ledger.job_records import (
     replace_job_record,
 )
 from samespace.names import one_line
-from samespace.serve.job import UNDER_WAY, Job, JobState, jobs_of, record_of
+from samespace.serve.backfills.job import UNDER_WAY, Job, JobState, jobs_of, record_of
 from samespace.serve.wire import JobBody
 from samespace.vectors import VectorSet
 
