@@ -64,6 +64,7 @@ def test_a_no_ends_with_commands_that_check_again_and_none_that_train_on_images(
     assert cause["name"] == "same-vectors"
     assert len(cause["commands"]) == 1
     assert "--qrels test.tsv" in cause["commands"][0]
+    assert "--queries NEW_Q --gallery old_g --baseline old_q" in cause["commands"][0]
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,14 @@ def test_check_ends_with_the_cause_and_the_command_that_cures_it(tmp_path: Path,
 
 def test_templates_and_sets_made_in_memory_have_no_file_names(no):
     assert any("NEW_Q" in line for cause in no.diagnosis for line in cause.commands)
+
+
+def test_one_file_given_as_both_is_not_suggested_again(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, vectors in {"old-g": made(1.4, "g"), "old-q": made(1.4, "q")}.items():
+        vectors.save(name)
+    given = "check --queries old-q --gallery old-g --baseline old-q --new-gallery old-g --replicates 100 --json no.json"
+    assert run(given.split()) == 1
+    embedding, again = json.loads(Path("no.json").read_text())["diagnosis"][0]["commands"]
+    assert embedding.endswith("--out NEW_Q")
+    assert "--queries NEW_Q --gallery old-g --baseline old-q --new-gallery NEW_G" in again

@@ -18,6 +18,7 @@ import pytest
 from samespace import Client, GalleryError, InputError
 from samespace.gallery import Gallery
 from samespace.serve.keys import KeyRing, add_key, load_keys, revoke_key
+from samespace.serve.wording import WORDS
 
 from .running import OLD, JsonLines, Limits, Running, Service, made
 
@@ -97,7 +98,9 @@ WRONG = [
     ("sync", {"dry_run": True}, 400, "has no body"),
     ("jobs", {"batch_size": 0}, 422, "batch_size"),
     ("jobs", {"rate": -1}, 400, "rate should be above 0"),
-    ("jobs", {}, 409, "the gallery remembers no model of space"),
+    ("jobs", {}, 409, "no item lacks a vector of"),
+    ("jobs", {"model": "v9"}, 400, "no model 'v9'"),
+    ("jobs", {"model": "v9", "vectors": JOB}, 400, "exclude each other"),
     ("jobs", {"vectors": JOB, "epsilon": -1}, 400, '("epsilon") is 0 or above, such as 0.002, got -1'),
     ("jobs", {"vectors": JOB, "epsilon": 0.1}, 409, "no certificate of this upgrade has a sweep"),
 ]
@@ -110,6 +113,9 @@ def test_what_is_wrong_is_said_in_one_line_and_changes_nothing(shop: Gallery, st
         content = body if isinstance(body, bytes) else json.dumps(body)
         answer = http.post(f"/v1/shop/{path}", content=content, headers={"Content-Type": "application/json"})
         require_problem(answer, status, words)
+    # by its name, not by where it lies
+    for headers in ({}, {WORDS: "python"}):
+        assert http.post("/v1/shop/pause", headers=headers).json()["detail"].startswith("shop: no upgrade is under way")
     require_problem(http.get("/v1/../etc/passwd"), 404, "there is nothing at /etc/passwd; /docs lists all requests")
     require_problem(http.get("/v1/shop/nothing"), 404, "there is nothing at /v1/shop/nothing")
     require_problem(http.get("/v1/shop/items/..%2F..%2Fgallery.db"), 404, "no item")

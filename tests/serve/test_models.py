@@ -16,12 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
+from samespace import Client
 from samespace.data import open_source
 from samespace.errors import GalleryError
 from samespace.evaluate import check
 from samespace.gallery import Gallery
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import embed
+from samespace.serve.encoders import Encoders
+from samespace.serve.job import Job
 from samespace.vectors import VectorSet
 
 from .running import Running, Service
@@ -67,12 +70,30 @@ def test_images_are_embedded_by_both_models_while_old_items_are_served(photos: G
         start(Service({"shop": photos})).client().search_images([file.getvalue()])
 
 
+def test_a_job_by_a_model_that_the_gallery_does_not_remember(photos: Gallery, start: Start) -> None:
+    with photos.ledger.write() as writer:
+        writer.session.run("UPDATE space SET model = NULL WHERE rank = 2")
+        writer._configured()
+    new = str(Path(photos.location).parent / "new")
+    service = start(Service({"shop": photos}, encoders=Encoders({"v2": new}, "cpu")))
+    refused = service.http.post("/v1/shop/jobs", json={})
+    said = 'none was given: name it with "model", or give vectors made elsewhere: "vectors"'
+    assert (refused.status_code, said in refused.json()["detail"]) == (409, True)
+    client = service.client()
+    assert ended(client, client.backfill(model="v2").id).done == 96
+
+
+def ended(client: Client, name: str) -> Job:
+    """A job once it runs no more."""
+    while (job := client.job(name)).state == "running":
+        time.sleep(0.02)
+    return job
+
+
 def test_a_job_needs_nothing_but_the_remembered_model(photos: Gallery, start: Start) -> None:
     service = start(Service({"shop": photos}))
     client = service.client()
-    job = client.backfill()
-    while (now := client.job(job.id)).state == "running":
-        time.sleep(0.02)
+    now = ended(client, client.backfill().id)
     assert (now.state, now.done, now.result is not None and now.result.left) == ("done", 96, 0)
     shutil.rmtree(Path(photos.location).parent / "old")
     assert client.search(embed(Embedder.load(photos.location + "/../new"), open_source(ITEMS)), k=1).notes == ()

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from samespace.errors import InputError, SpaceError
+from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.gallery.backfill.limits import Limits
 from samespace.gallery.backfill.order import Custom, Order
 from samespace.gallery.backfill.ray import run_on_ray
@@ -53,7 +53,11 @@ def require_fillable(
     require_calibrated(state)
     target = _target(ledger, state, supply.vectors)
     if supply.vectors is None:
-        model_and_images(state, target, supply.model, supply.images)
+        try:
+            model_and_images(state, target, supply.model, supply.images)
+        except GalleryError as error:
+            nothing = nothing_lacked(ledger, target)
+            raise GalleryError(nothing or f"{error}, or give vectors made elsewhere: vectors=…") from None
     if epsilon is not None:
         items_worth(ledger, epsilon, order)
     return target

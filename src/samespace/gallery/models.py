@@ -57,12 +57,12 @@ def model_and_images(
     kept = state.spaces[generation]
     given = model if model is not None else kept.model
     if given is None:
-        lacking = f"no model of space {kept.space}, and none was given: give its folder"
-        raise GalleryError(f"the gallery remembers {lacking}, or vectors made elsewhere")
+        raise GalleryError(
+            f"the gallery remembers no model of space {kept.space}, and none was given: name it with model=…"
+        )
     named = images if images is not None else state.settings.get("images")
     if named is None:
-        lacking = "no images, and none were given: name their source"
-        raise GalleryError(f"the gallery remembers {lacking}, or give vectors made elsewhere")
+        raise GalleryError("the gallery remembers no images, and none were given: name their source")
     return given, named
 
 

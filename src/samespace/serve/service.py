@@ -59,7 +59,7 @@ class Service:
         self.pool = Pool(self.limits.threads, self.limits.waiting)
         at_once = min(self.limits.threads, max(2, os.cpu_count() or 1))
         self.searches: Batches[Vectors, Answer] = Batches(self.pool, at_once=at_once, most=_SEARCHED_AT_ONCE)
-        self.jobs = Jobs(self.galleries)
+        self.jobs = Jobs(self.galleries, self.encoders.place)
         self.pictures = Pictures()
         self.metrics = Metrics()
         self.ready = False

@@ -189,9 +189,12 @@ class SealBody(StepBody):
 
 
 class JobBody(Body):
-    """A backfill, by the remembered model and images or by the vectors given."""
+    """A backfill, by a model and the remembered images or by the vectors given."""
 
     vectors: Vectors | None = None
+    model: Text | None = Field(
+        None, description="Name of a model that the service was started with; by default the remembered one."
+    )
     order: OrderName | None = None
     batch_size: int | None = Field(None, ge=1, le=65_536)
     items: int | None = Field(None, ge=1, lt=2**63)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,11 +32,24 @@ def as_requests(text: str, gallery: str) -> str:
 
 
 def words_for(request: Request) -> Say:
-    """How to say things to whoever sent a request for a gallery; `samespace.Client` has the methods of `Gallery`."""
-    gallery = request.path_params.get("gallery")
-    if gallery is None or request.headers.get(WORDS) == "python":
+    """How to say things to whoever sent a request for a gallery; `samespace.Client` has the methods of `Gallery`.
+
+    Where it lies on the machine of the service is nobody's business: it is called by its name.
+    """
+    name = request.path_params.get("gallery")
+    gallery = request.app.state.service.galleries.get(name)
+    if gallery is None:
         return lambda text: text
-    return partial(as_requests, gallery=gallery)
+    called = partial(_called, location=gallery.location, name=name)
+    if request.headers.get(WORDS) == "python":
+        return called
+    return lambda text: as_requests(called(text), name)
+
+
+def _called(text: str, *, location: str, name: str) -> str:
+    if "/" not in location:
+        return text.replace(f"{location}: ", f"{name}: ", 1) if text.startswith(f"{location}: ") else text
+    return re.sub(rf"{re.escape(location)}(?![\w/.-])", lambda _: name, text)
 
 
 def _field(name: str, value: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from samespace.evaluate.cause import Cause
 from samespace.evaluate.diagnosis.case import Case, Test, bounds, has_threshold, listed, percent, points
 
@@ -21,6 +23,10 @@ def same_vectors(case: Case) -> Cause | None:
     if not _same(case):
         return None
     name, one = next(iter(case.failing.items()))
+    # the files that were given may be the mistake
+    files = replace(case.files, queries="NEW_Q")
+    if files.new_gallery == files.gallery:
+        files = replace(files, new_gallery="NEW_G")
     return Cause(
         name="same-vectors",
         metrics=tuple(case.failing),
@@ -29,7 +35,7 @@ def same_vectors(case: Case) -> Cause | None:
         figures={"old": one.old, "cross": one.cross},
         advice=f"Embed the {'queries' if case.judged else 'query images'} with the new model, and give those vectors "
         "as queries.",
-        commands=(_embed("runs/v2/model", "NEW_Q"), *case.again()),
+        commands=(_embed("runs/v2/model", "NEW_Q"), *replace(case, files=files).again()),
     )
 
 

@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,11 +47,14 @@ class _Running:
 
 
 class Jobs:
-    """The jobs of a service's galleries, the last hundred of each; safe to use from several threads."""
+    """The jobs of a service's galleries, the last hundred of each; safe to use from several threads.
 
-    def __init__(self, galleries: Mapping[str, Gallery]) -> None:
+    `place`: where a model lies, by the name that requests give it.
+    """
+
+    def __init__(self, galleries: Mapping[str, Gallery], place: Callable[[str], str]) -> None:
         self.process = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._galleries = galleries
+        self._galleries, self._place = galleries, place
         self._running: dict[str, _Running] = {}
         self._changing, self._writing = threading.Lock(), threading.Lock()
         self._closing = threading.Event()
@@ -66,12 +69,13 @@ class Jobs:
         """Begin a job in a thread of its own.
 
         Raises:
-            InputError: a limit that is not legal.
+            InputError: a limit that is not legal, or a model that the service has not.
             SpaceError: vectors of another space.
             GalleryError: nothing can be filled, one of this gallery runs already, or the service is stopping.
         """
         limits = _limits(body, 0)
-        self._galleries[gallery].require_fillable(order=body.order, vectors=vectors, epsilon=body.epsilon)
+        model = None if body.model is None else self._place(body.model)
+        self._galleries[gallery].require_fillable(order=body.order, vectors=vectors, model=model, epsilon=body.epsilon)
         request = None if vectors is not None else body.model_dump(exclude_defaults=True)
         now = time.time()
         job = Job(secrets.token_hex(8), gallery, "running", now, process=self.process, seen=now, request=request)
@@ -179,9 +183,10 @@ class Jobs:
 
         result, error = None, None
         try:
+            model = None if body.model is None else self._place(body.model)
             result = self._galleries[one.job.gallery].backfill(
-                order=body.order, vectors=vectors, limits=one.limits, epsilon=body.epsilon, retry=body.retry,
-                advance=advance, stop=one.stop,
+                order=body.order, vectors=vectors, model=model, limits=one.limits, epsilon=body.epsilon,
+                retry=body.retry, advance=advance, stop=one.stop,
             )  # fmt: skip
         except SamespaceError as failed:
             error = one_line(str(failed))

@@ -276,14 +276,18 @@ class Client:
         order: str | None = None,
         vectors: VectorSet | None = None,
         limits: Limits | None = None,
+        model: str | None = None,
         epsilon: float | None = None,
         retry: bool = False,
     ) -> Job:
-        """Start a backfill in the service, see `Gallery.backfill`; `job` watches it, `stop` stops it."""
+        """Start a backfill in the service, see `Gallery.backfill`; `job` watches it, `stop` stops it.
+
+        A model is named as the service was started with it; by default it is the one that the gallery remembers.
+        """
         chosen = limits or Limits()
         given = {name: getattr(chosen, name) for name in ("batch_size", "items", "seconds", "rate", "p95")}
         held = None if vectors is None else sent_vectors(vectors)
-        body = {**given, "order": order, "vectors": held, "epsilon": epsilon, "retry": retry}
+        body = {**given, "order": order, "vectors": held, "model": model, "epsilon": epsilon, "retry": retry}
         return self._ask("POST", "/jobs", Job, body)
 
     def jobs(self) -> tuple[Job, ...]:

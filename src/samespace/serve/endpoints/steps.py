@@ -206,4 +206,6 @@ def _started(at: Place, body: JobBody) -> Job:
     vectors = None if body.vectors is None else body.vectors.vector_set(at.gallery.state, "vectors")
     if vectors is not None and not vectors.has_ids:
         raise InputError("vectors: a backfill finds items by 'ids'")
+    if vectors is not None and body.model is not None:
+        raise InputError("'vectors' and 'model' exclude each other: the vectors were made by it already")
     return at.service.jobs.start(at.name, body, vectors)
