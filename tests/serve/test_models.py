@@ -23,8 +23,8 @@ from samespace.evaluate import check
 from samespace.gallery import Gallery
 from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import embed
+from samespace.serve.backfills.job import Job
 from samespace.serve.encoders import Encoders
-from samespace.serve.job import Job
 from samespace.vectors import VectorSet
 
 from .running import Running, Service
