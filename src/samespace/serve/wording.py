@@ -36,7 +36,7 @@ def words_for(request: Request) -> Say:
 
     Where it lies on the machine of the service is nobody's business: it is called by its name.
     """
-    name = request.path_params.get("gallery")
+    name = str(request.path_params.get("gallery", ""))
     gallery = request.app.state.service.galleries.get(name)
     if gallery is None:
         return lambda text: text
