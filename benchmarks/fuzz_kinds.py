@@ -19,7 +19,7 @@ from fuzz_bytes import Draw, altered, damaged
 from samespace.errors import SamespaceError
 from samespace.gallery import Gallery
 from samespace.gallery.backfill.limits import Limits
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Link
 from samespace.gallery.metadata import read_metadata

@@ -33,8 +33,8 @@ import torch
 from prototypes import peak_above_start
 from samespace.data import ArraySource, open_source
 from samespace.gallery import Gallery, Limits
-from samespace.gallery.index import hnsw
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local import hnsw
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.ingest.add import add_vectors
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.models import Embedder, EmbedderConfig, Preprocessing

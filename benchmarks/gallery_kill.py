@@ -46,8 +46,8 @@ from samespace.errors import GalleryError
 from samespace.gallery import Gallery, Limits
 from samespace.gallery.backfill.run import list_work
 from samespace.gallery.backfill.worker import Worker
-from samespace.gallery.index import compaction, loading
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local import compaction, loading
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.index.open import INDEX
 from samespace.gallery.ingest.add import add_vectors
 from samespace.gallery.ledger.ledger import Ledger
@@ -337,7 +337,7 @@ def set_graph_from(rows: int) -> None:
     """From how many rows on a space gets an approximate index, in this process and its children."""
     LocalSource.__init__.__kwdefaults__["graph_from"] = rows  # type: ignore[index]
     with suppress(ImportError):
-        from samespace.gallery.index.pgvector import PgvectorSource
+        from samespace.gallery.index.pgvector.source import PgvectorSource
 
         PgvectorSource.__init__.__kwdefaults__["exact_rows"] = rows  # type: ignore[index]
 

@@ -13,10 +13,10 @@ from typing import get_args
 import numpy as np
 
 from samespace.gallery.index.exact import Part, nearest
-from samespace.gallery.index.hnsw import grown
+from samespace.gallery.index.local.hnsw import grown
+from samespace.gallery.index.local.together import SpaceSearch, nearest_of_all
+from samespace.gallery.index.local.walk import Places, Walk
 from samespace.gallery.index.segments import Segment
-from samespace.gallery.index.together import SpaceSearch, nearest_of_all
-from samespace.gallery.index.walk import Places, Walk
 from samespace.space import Score
 
 CENTRES, QUERIES, K = 2_000, 200, 10

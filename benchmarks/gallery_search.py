@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from samespace.gallery.index import hnsw
 from samespace.gallery.index.base import Advance
-from samespace.gallery.index.local import GRAPH_FROM, LocalSnapshot, LocalSource
+from samespace.gallery.index.local import hnsw
+from samespace.gallery.index.local.source import GRAPH_FROM, LocalSnapshot, LocalSource
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Link, NewItem

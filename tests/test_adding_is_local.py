@@ -14,7 +14,7 @@ from samespace.data import Listing, open_source
 from samespace.data.opening import FORMATS, Format
 from samespace.errors import InputError
 from samespace.gallery import Gallery
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.index.open import INDEXES, Index
 from samespace.losses import MARGINS, InfluenceLoss
 from samespace.losses.margin_forms import MarginForm

@@ -286,7 +286,7 @@ class TestGrace:
 
 def test_an_index_in_qdrant_answers_for_one_side_alone(tmp_path: Path) -> None:
     pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
-    from samespace.gallery.index.qdrant import QdrantSource
+    from samespace.gallery.index.qdrant.source import QdrantSource
     from samespace.gallery.ledger.ledger import Ledger
 
     ledger = Ledger.create(tmp_path / "gallery", OLD, model=None, settings={})

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from samespace.gallery.index import hnsw
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local import hnsw
+from samespace.gallery.index.local.source import LocalSource
 
 from .made import half_way, made_vectors
 
@@ -36,7 +36,7 @@ def test_writing_to_qdrant_is_reported_batch_by_batch(tmp_path: Path) -> None:
     pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
     from qdrant_client import QdrantClient
 
-    from samespace.gallery.index.qdrant import QdrantSource
+    from samespace.gallery.index.qdrant.source import QdrantSource
 
     made = half_way(tmp_path, count=COUNT, share=0.5)
     reports: list[tuple[int, str]] = []

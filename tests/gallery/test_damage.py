@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from samespace.gallery.doctor import examine
-from samespace.gallery.index import compaction, segments
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index import segments
+from samespace.gallery.index.local import compaction
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.search.search import search
 
 from .made import Made, as_rows, made_space, made_vectors, stretched

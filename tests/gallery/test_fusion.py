@@ -15,7 +15,7 @@ from samespace.data import ArraySource
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.evaluate import Certificate, check
 from samespace.gallery import Gallery, Limits
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.search.calibration import pair_scores
 from samespace.gallery.search.query_vectors import Fusion
 from samespace.gallery.search.search import Answer, search

@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 
 from samespace.gallery import Gallery
-from samespace.gallery.index import compaction
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local import compaction
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Link
 from samespace.space import Score, Space
@@ -266,7 +266,7 @@ class Story:
 
     def _opened(self, ledger: Ledger) -> Gallery:
         if self.place.startswith("postgres"):
-            from samespace.gallery.index.pgvector import PgvectorSource
+            from samespace.gallery.index.pgvector.source import PgvectorSource
 
             return Gallery(ledger, PgvectorSource(ledger, exact_rows=self.graph_from or 10**9))
         return Gallery(ledger, LocalSource(ledger, Path(self.place) / "index", graph_from=self.graph_from or 10**9))

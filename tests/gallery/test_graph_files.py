@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from samespace.gallery.doctor import examine
-from samespace.gallery.index import compaction, hnsw
-from samespace.gallery.index.graph_files import load_graph
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local import compaction, hnsw
+from samespace.gallery.index.local.graph_files import load_graph
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.search.search import search
 
 from .made import Made, as_rows, half_way, made_vectors

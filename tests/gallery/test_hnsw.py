@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samespace.gallery.index import compaction, hnsw, local, local_state
 from samespace.gallery.index.exact import Candidates
-from samespace.gallery.index.local import LocalSource
-from samespace.gallery.index.walk import Walk
+from samespace.gallery.index.local import compaction, hnsw
+from samespace.gallery.index.local import source as local
+from samespace.gallery.index.local import state as local_state
+from samespace.gallery.index.local.source import LocalSource
+from samespace.gallery.index.local.walk import Walk
 from samespace.gallery.search.search import Answer, search
 
 from .made import Made, as_rows, half_way, made_vectors, prefix

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from samespace.gallery.index.hnsw import available
+from samespace.gallery.index.local.hnsw import available
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "gallery_kill.py"
 

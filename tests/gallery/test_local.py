@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samespace.gallery.index import compaction, loading, segments
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index import segments
+from samespace.gallery.index.local import compaction, loading
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.search.search import search
 from samespace.space import Score

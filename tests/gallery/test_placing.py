@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samespace.gallery.index import compaction, served
-from samespace.gallery.index.local import LocalSource
-from samespace.gallery.index.placing import located, place_anew
+from samespace.gallery.index import served
+from samespace.gallery.index.local import compaction
+from samespace.gallery.index.local.placing import located, place_anew
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.index.served import RowNumbers, ServedRows
 
 from .made import half_way, made_vectors

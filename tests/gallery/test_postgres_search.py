@@ -10,11 +10,11 @@ import pytest
 
 pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'samespace[postgres]'")
 
-from samespace.gallery.index import pgvector
 from samespace.gallery.index.base import Source
 from samespace.gallery.index.found import Neighbours
-from samespace.gallery.index.local import LocalSource
-from samespace.gallery.index.pgvector import PgvectorSource
+from samespace.gallery.index.local.source import LocalSource
+from samespace.gallery.index.pgvector import source as pgvector
+from samespace.gallery.index.pgvector.source import PgvectorSource
 from samespace.gallery.ledger.filters import conditions
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import NewItem

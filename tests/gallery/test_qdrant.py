@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.ledger.filters import conditions
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import NewItem
@@ -20,10 +20,11 @@ from samespace.space import Space
 from samespace.vectors import VectorSet
 
 qdrant_client = pytest.importorskip("qdrant_client", reason="the extra 'qdrant' is not installed")
-from samespace.gallery.index import qdrant, qdrant_search  # noqa: E402
-from samespace.gallery.index.qdrant import QdrantSource  # noqa: E402
-from samespace.gallery.index.qdrant_points import Points  # noqa: E402
-from samespace.gallery.index.qdrant_wire import vector_name  # noqa: E402
+from samespace.gallery.index.qdrant import search as qdrant_search  # noqa: E402
+from samespace.gallery.index.qdrant import source as qdrant  # noqa: E402
+from samespace.gallery.index.qdrant.points import Points  # noqa: E402
+from samespace.gallery.index.qdrant.source import QdrantSource  # noqa: E402
+from samespace.gallery.index.qdrant.wire import vector_name  # noqa: E402
 
 COUNT = 240
 OLD = Space(weights="aa" * 32, preprocessing="resize", dim=8, normalized=True, name="old")

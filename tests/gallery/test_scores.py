@@ -17,7 +17,7 @@ from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.evaluate import Certificate, check
 from samespace.gallery import Gallery
 from samespace.gallery.index.base import Source
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.search.calibration import pair_scores
 from samespace.gallery.search.search import Answer, search
@@ -38,11 +38,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
 
     def source(made: Made, *, graph_from: int = 40) -> Source:
         if request.param == "postgres":
-            from samespace.gallery.index.pgvector import PgvectorSource
+            from samespace.gallery.index.pgvector.source import PgvectorSource
 
             one: Any = PgvectorSource(made.ledger, exact_rows=graph_from)
         elif request.param == "qdrant":
-            from samespace.gallery.index.qdrant import QdrantSource
+            from samespace.gallery.index.qdrant.source import QdrantSource
 
             one = QdrantSource(made.ledger, ":memory:", scan_below=20)
         else:

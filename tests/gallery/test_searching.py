@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from samespace.errors import GalleryError, InputError, SpaceError
-from samespace.gallery.index.local import LocalSnapshot, LocalSource
+from samespace.gallery.index.local.source import LocalSnapshot, LocalSource
 from samespace.gallery.ledger.filters import Condition, conditions
 from samespace.gallery.ledger.state import Link
 from samespace.gallery.search.search import search

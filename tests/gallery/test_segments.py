@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samespace.errors import GalleryError
-from samespace.gallery.index import compaction, exact, segments
+from samespace.gallery.index import exact, segments
 from samespace.gallery.index.exact import Part, nearest
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local import compaction
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.index.segments import Segment, SegmentFolder, joined, unit
 from samespace.gallery.search.search import search
 from samespace.space import Score

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from samespace.gallery.doctor import examine
-from samespace.gallery.index import compaction, loading
-from samespace.gallery.index.local import LocalSource
+from samespace.gallery.index.local import compaction, loading
+from samespace.gallery.index.local.served_files import save_served
+from samespace.gallery.index.local.source import LocalSource
 from samespace.gallery.index.served import RowNumbers, ServedRows
-from samespace.gallery.index.served_files import save_served
 from samespace.gallery.ledger.transactions.reader import LedgerReader
 from samespace.gallery.search.search import search
 

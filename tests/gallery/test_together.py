@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samespace.gallery.index import compaction, together
-from samespace.gallery.index.local import LocalSource
-from samespace.gallery.index.together import SpaceSearch
-from samespace.gallery.index.walk import Walk
+from samespace.gallery.index.local import compaction, together
+from samespace.gallery.index.local.source import LocalSource
+from samespace.gallery.index.local.together import SpaceSearch
+from samespace.gallery.index.local.walk import Walk
 from samespace.gallery.search.search import search
 from samespace.space import Score
 

@@ -23,7 +23,7 @@ from samespace.data.sources.arrays import ArraySource
 from samespace.errors import InputError, SamespaceError
 from samespace.evaluate.certificate import Certificate
 from samespace.files import read_json
-from samespace.gallery.index import qdrant_points
+from samespace.gallery.index.qdrant import points as qdrant_points
 from samespace.models.classifier import Classifier
 from samespace.models.tensors import load_tensors, save_tensors
 from samespace.strict import read_yaml

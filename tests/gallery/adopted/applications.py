@@ -329,7 +329,7 @@ def made_world(request: pytest.FixtureRequest, folder: Path) -> Iterator[World]:
         application = PostgresApplication(server.address, index=request.param == "postgres")
     with pytest.MonkeyPatch.context() as patch:
         if request.param.endswith("an old server"):
-            from samespace.gallery.index.qdrant_points import Points
+            from samespace.gallery.index.qdrant.points import Points
 
             # it keeps no collection of new vectors, and items without one are met on a walk
             patch.setattr(Points, "writable", False)

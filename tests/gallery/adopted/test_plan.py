@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from samespace.gallery.index.adopted.postgres import AdoptedSource, _AdoptedVectors
-from samespace.gallery.index.pgvector import following_index
+from samespace.gallery.index.pgvector.source import following_index
 
 from ..servers import Server
 from .applications import PostgresApplication, World

@@ -14,7 +14,7 @@ from samespace.gallery.adoption.adopted import Adopted, GivenSpace, fitting_spac
 from samespace.gallery.index.adopted.collection import Collection
 from samespace.gallery.index.adopted.qdrant_store import QdrantStore
 from samespace.gallery.index.adopted.sync import sync
-from samespace.gallery.index.qdrant_points import Points
+from samespace.gallery.index.qdrant.points import Points
 from samespace.gallery.ingest.checks import NORM_SLACK
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.ledger import Ledger

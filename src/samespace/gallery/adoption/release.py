@@ -19,7 +19,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.index.adopted.postgres import PostgresStore
 from samespace.gallery.index.adopted.store import AdoptedStore
 from samespace.gallery.index.adopted.sync import sync
-from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, create, operator
+from samespace.gallery.index.pgvector.hnsw import MOST_DIMS, create, operator
 from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.transactions.reader import LedgerReader

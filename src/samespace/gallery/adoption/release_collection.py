@@ -14,7 +14,7 @@ from samespace.errors import GalleryError
 from samespace.gallery.index.adopted.qdrant_store import QdrantStore, coming_name
 from samespace.gallery.index.adopted.store import AdoptedStore
 from samespace.gallery.index.adopted.sync import sync
-from samespace.gallery.index.qdrant_wire import q
+from samespace.gallery.index.qdrant.wire import q
 from samespace.gallery.ledger.adopted_collection import COMING, AdoptedCollection
 from samespace.gallery.ledger.schema import sqlite_vectors
 from samespace.gallery.ledger.state import State

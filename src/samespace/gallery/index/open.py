@@ -39,7 +39,7 @@ class Index:
 
 
 def _local(ledger: Ledger, location: str, key: str | None) -> Source:
-    from samespace.gallery.index.local import LocalSource
+    from samespace.gallery.index.local.source import LocalSource
 
     return LocalSource(ledger, Path(location) / INDEX)
 
@@ -49,19 +49,19 @@ def _pgvector(ledger: Ledger, location: str, key: str | None) -> Source:
         from samespace.gallery.index.adopted.postgres import AdoptedSource
 
         return AdoptedSource(ledger)
-    from samespace.gallery.index.pgvector import PgvectorSource
+    from samespace.gallery.index.pgvector.source import PgvectorSource
 
     return PgvectorSource(ledger)
 
 
 def _qdrant(ledger: Ledger, address: str, key: str | None) -> Source:
-    from samespace.gallery.index.qdrant import QdrantSource
+    from samespace.gallery.index.qdrant.source import QdrantSource
 
     return QdrantSource(ledger, address, api_key=key)
 
 
 def _check_qdrant(address: str, key: str | None) -> None:
-    from samespace.gallery.index.qdrant_points import Points
+    from samespace.gallery.index.qdrant.points import Points
 
     # asking for the version is what the constructor does
     Points(address, "samespace", "", api_key=key, timeout=30).close()

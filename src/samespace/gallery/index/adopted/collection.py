@@ -12,8 +12,8 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.index.adopted.payload import text_at
-from samespace.gallery.index.qdrant_points import CollectionLost, Points
-from samespace.gallery.index.qdrant_wire import q
+from samespace.gallery.index.qdrant.points import CollectionLost, Points
+from samespace.gallery.index.qdrant.wire import q
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.state import Vectors
 

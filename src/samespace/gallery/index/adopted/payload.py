@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from samespace.gallery.index.qdrant_wire import q
+from samespace.gallery.index.qdrant.wire import q
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.filters import Condition
 from samespace.text import Scalar, number

@@ -15,9 +15,9 @@ from samespace.gallery.index.adopted.sync import Lister
 from samespace.gallery.index.base import Advance, Coverage
 from samespace.gallery.index.exact import better_of
 from samespace.gallery.index.found import Neighbours
-from samespace.gallery.index.pgvector import EXACT_ROWS, PgvectorSnapshot, PgvectorSource, ServedVectors, wanted
-from samespace.gallery.index.pgvector import following_index as following
-from samespace.gallery.index.pgvector_hnsw import indexes
+from samespace.gallery.index.pgvector.hnsw import indexes
+from samespace.gallery.index.pgvector.source import EXACT_ROWS, PgvectorSnapshot, PgvectorSource, ServedVectors, wanted
+from samespace.gallery.index.pgvector.source import following_index as following
 from samespace.gallery.ledger.adopted import AdoptedTable, quoted, superseded
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger

@@ -24,8 +24,8 @@ from samespace.gallery.index.adopted.sync import Lister
 from samespace.gallery.index.base import Advance, Coverage, Snapshot, Source, best_of_each
 from samespace.gallery.index.exact import better_of, no_neighbours
 from samespace.gallery.index.found import Found, Key, Neighbours
-from samespace.gallery.index.local import LocalSource
-from samespace.gallery.index.qdrant import QdrantSource
+from samespace.gallery.index.local.source import LocalSource
+from samespace.gallery.index.qdrant.source import QdrantSource
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Ints, State, Vectors

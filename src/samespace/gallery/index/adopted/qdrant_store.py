@@ -15,8 +15,8 @@ from samespace.gallery.index.adopted.payload import meets, prefilter
 from samespace.gallery.index.adopted.store import Asked, Differences, SeenRow
 from samespace.gallery.index.exact import Bools, better_of, nearest_in, no_neighbours
 from samespace.gallery.index.found import Neighbours
-from samespace.gallery.index.qdrant_points import Points
-from samespace.gallery.index.qdrant_wire import q
+from samespace.gallery.index.qdrant.points import Points
+from samespace.gallery.index.qdrant.wire import q
 from samespace.gallery.index.segments import Segment, compared
 from samespace.gallery.ledger.adopted import UNKNOWN_CHECKSUM
 from samespace.gallery.ledger.adopted_collection import AdoptedCollection

@@ -14,7 +14,7 @@ import numpy as np
 from samespace.gallery.index.base import Advance, Coverage, best_of_each, ids_of
 from samespace.gallery.index.exact import margin, nearest_in, slack
 from samespace.gallery.index.found import Found, Key, Neighbours
-from samespace.gallery.index.pgvector_hnsw import MOST_DIMS, build, indexes, operator
+from samespace.gallery.index.pgvector.hnsw import MOST_DIMS, build, indexes, operator
 from samespace.gallery.index.segments import Segment, compared
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger

@@ -18,7 +18,7 @@ import numpy as np
 
 from samespace.errors import GalleryError, InputError, SamespaceError
 from samespace.gallery.index.base import QDRANT_FOLDER, QDRANT_KEY
-from samespace.gallery.index.qdrant_wire import MISSING, Mark, Near, answered, condition, q, revision_of
+from samespace.gallery.index.qdrant.wire import MISSING, Mark, Near, answered, condition, q, revision_of
 from samespace.gallery.ledger.state import Ints, Vectors
 
 if TYPE_CHECKING:

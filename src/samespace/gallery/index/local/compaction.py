@@ -14,13 +14,13 @@ import numpy as np
 from samespace.errors import GalleryError
 from samespace.gallery.index.base import Advance
 from samespace.gallery.index.exact import Part
-from samespace.gallery.index.graph_files import graph_whole, save_graph
-from samespace.gallery.index.hnsw import Graph, available, few_rows, grown, lacked
-from samespace.gallery.index.loading import SpaceVectors
-from samespace.gallery.index.local_state import LatestState, LocalState
+from samespace.gallery.index.local.graph_files import graph_whole, save_graph
+from samespace.gallery.index.local.hnsw import Graph, available, few_rows, grown, lacked
+from samespace.gallery.index.local.loading import SpaceVectors
+from samespace.gallery.index.local.served_files import is_due, save_served
+from samespace.gallery.index.local.state import LatestState, LocalState
 from samespace.gallery.index.manifest import graph_entries, with_served
 from samespace.gallery.index.segments import Segment, SegmentFolder, joined, most_rows
-from samespace.gallery.index.served_files import is_due, save_served
 
 FLUSH = 8_192
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from samespace.gallery.index.exact import Candidates, DamagedFile, Part, candidates, require_whole, rescored
 from samespace.gallery.index.found import Found, Key
-from samespace.gallery.index.hnsw import proposals
-from samespace.gallery.index.walk import Walk
+from samespace.gallery.index.local.hnsw import proposals
+from samespace.gallery.index.local.walk import Walk
 from samespace.gallery.ledger.state import Ints, Vectors
 
 Effort = Literal["shared", "full", "scan"]

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from samespace.gallery.index.exact import Bools, Candidates, Part
-from samespace.gallery.index.hnsw import Graph, selector, walked
-from samespace.gallery.index.placing import located
+from samespace.gallery.index.local.hnsw import Graph, selector, walked
+from samespace.gallery.index.local.placing import located
 from samespace.gallery.index.segments import Segment
 from samespace.gallery.ledger.state import Vectors
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from samespace.errors import GalleryError
 from samespace.gallery.index.base import Advance, Coverage
-from samespace.gallery.index.qdrant_points import CollectionLost, Points
-from samespace.gallery.index.qdrant_search import QdrantSnapshot
-from samespace.gallery.index.qdrant_wire import item_point, q, revision_of, vector_name, vector_params
+from samespace.gallery.index.qdrant.points import CollectionLost, Points
+from samespace.gallery.index.qdrant.search import QdrantSnapshot
+from samespace.gallery.index.qdrant.wire import item_point, q, revision_of, vector_name, vector_params
 from samespace.gallery.index.segments import compared
 from samespace.gallery.index.served import ServedRows
 from samespace.gallery.ledger.changes import changes

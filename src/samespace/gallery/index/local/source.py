@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from samespace.gallery.index.base import Advance, Coverage, ids_of
-from samespace.gallery.index.compaction import Compaction
 from samespace.gallery.index.exact import Bools, DamagedFile
 from samespace.gallery.index.found import Found, Key, Neighbours
-from samespace.gallery.index.graph_files import graph_whole, last_row
-from samespace.gallery.index.hnsw import available, few_rows, lacked
-from samespace.gallery.index.local_state import LatestState, LocalState
+from samespace.gallery.index.local.compaction import Compaction
+from samespace.gallery.index.local.graph_files import graph_whole, last_row
+from samespace.gallery.index.local.hnsw import available, few_rows, lacked
+from samespace.gallery.index.local.served_files import forget_served, is_wrong
+from samespace.gallery.index.local.state import LatestState, LocalState
+from samespace.gallery.index.local.together import SpaceSearch, nearest_of_all
 from samespace.gallery.index.manifest import graph_entries
-from samespace.gallery.index.served_files import forget_served, is_wrong
-from samespace.gallery.index.together import SpaceSearch, nearest_of_all
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Ints, State, Vectors

@@ -10,8 +10,8 @@ import numpy as np
 from samespace.gallery.index.base import best_of_each, ids_of
 from samespace.gallery.index.exact import Bools, better_of, nearest_in, no_neighbours, slack
 from samespace.gallery.index.found import Found, Key, Neighbours
-from samespace.gallery.index.qdrant_points import CollectionLost, Points
-from samespace.gallery.index.qdrant_wire import Near, vector_name
+from samespace.gallery.index.qdrant.points import CollectionLost, Points
+from samespace.gallery.index.qdrant.wire import Near, vector_name
 from samespace.gallery.index.segments import Segment, read_segments
 from samespace.gallery.index.served import ServedRows
 from samespace.gallery.ledger.state import Ints, State, Vectors

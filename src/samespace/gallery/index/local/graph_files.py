@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 
 from samespace.files import replacing
-from samespace.gallery.index.hnsw import Graph, available, faiss_module, metric
+from samespace.gallery.index.local.hnsw import Graph, available, faiss_module, metric
 from samespace.gallery.index.manifest import served_entry
 from samespace.gallery.index.segments import UNREADABLE, SegmentFolder
 

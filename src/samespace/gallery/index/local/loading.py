@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from samespace.gallery.index.exact import Bools
-from samespace.gallery.index.graph_files import load_graph
-from samespace.gallery.index.hnsw import Graph
+from samespace.gallery.index.local.graph_files import load_graph
+from samespace.gallery.index.local.hnsw import Graph
+from samespace.gallery.index.local.placing import Change, Placed, current_rows, place_after, place_anew
 from samespace.gallery.index.manifest import Manifest, graph_entries
-from samespace.gallery.index.placing import Change, Placed, current_rows, place_after, place_anew
 from samespace.gallery.index.segments import (
     Segment,
     SegmentFolder,

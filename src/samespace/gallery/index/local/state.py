@@ -17,15 +17,15 @@ import numpy as np
 
 from samespace.errors import SamespaceError
 from samespace.gallery.index.exact import Bools, Part
-from samespace.gallery.index.graph_files import load_graph
-from samespace.gallery.index.hnsw import Graph, few_rows
-from samespace.gallery.index.loading import Loader, SpaceVectors
+from samespace.gallery.index.local.graph_files import load_graph
+from samespace.gallery.index.local.hnsw import Graph, few_rows
+from samespace.gallery.index.local.loading import Loader, SpaceVectors
+from samespace.gallery.index.local.placing import Change, Placed, current_rows
+from samespace.gallery.index.local.served_files import load_served
+from samespace.gallery.index.local.walk import Places, Walk, placed_rows
 from samespace.gallery.index.manifest import graph_entries, with_served
-from samespace.gallery.index.placing import Change, Placed, current_rows
 from samespace.gallery.index.segments import Segment, SegmentFolder
 from samespace.gallery.index.served import Known, ServedRows
-from samespace.gallery.index.served_files import load_served
-from samespace.gallery.index.walk import Places, Walk, placed_rows
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import State, StoredSpace
 from samespace.gallery.ledger.transactions.reader import LedgerReader
