@@ -58,7 +58,7 @@ def test_a_row_that_is_not_what_was_written_is_never_answered(
     else:
         assert as_rows(search(source, asked, space, k=5)) == right
         overwrite(tmp_path, 17, value)
-        (diagnosis,) = [one for one in examine(made.ledger, source).findings if "index files are not" in one.what]
+        (diagnosis,) = [one for one in examine(made.ledger, source).findings if "not what was written" in one.what]
         assert diagnosis.level == "error"
     everything = as_rows(search(LocalSource(made.ledger, None), asked, space, k=300))
     # a row whose damage puts it far from the query is not looked at

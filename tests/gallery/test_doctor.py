@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from samespace.errors import GalleryError
 from samespace.gallery import Gallery, Limits
+from samespace.gallery.index.local import compaction
 
 from .world import NEW, OLD, certificate, items, queries
 
@@ -80,6 +81,45 @@ def test_repairs_indexes_and_nothing_else(tmp_path: Path) -> None:
         assert gallery.doctor(repair=True).healthy
     with Gallery.open(tmp_path / "g") as gallery:
         assert [[hit.item for hit in row] for row in gallery.search(queries(OLD)).hits] == before
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def displaced(file: Path) -> None:
+    file.unlink()
+    (file / "kept").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "harm"),
+    [("manifest.json", cut), ("manifest.json", displaced), ("served-*", Path.unlink), ("served-*", cut)],
+    ids=["manifest cut", "manifest displaced", "served rows gone", "served rows cut"],
+)
+def test_what_opening_an_index_needs_is_found_and_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, harm: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(compaction, "FLUSH", 40)
+    with Gallery.create(tmp_path / "g", OLD) as gallery:
+        gallery.add(items(OLD))
+        gallery.maintain()
+        before = gallery.search(queries(OLD)).hits
+    (file,) = (tmp_path / "g" / "index").rglob(pattern)
+    harm(file)
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery.search(queries(OLD)).hits == before
+        (found,) = errors(gallery)
+        assert f"1 index file is not what was written: {file.name.partition('.')[0]}" in found
+        if file.is_dir():
+            again = gallery.doctor(repair=True)
+            assert any("move away what is there and maintain again" in one.what for one in again.findings)
+            assert not again.healthy
+            shutil.rmtree(file)
+        assert gallery.doctor(repair=True).healthy
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert errors(gallery) == []
+        assert gallery.search(queries(OLD)).hits == before
 
 
 def test_a_read_only_gallery_answers_and_refuses_to_change(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_what_contradicts_the_ledger_is_found_by_the_doctor(made: Made, tmp_path
         save_served(folder, made.ledger, served, 1, 1)
     source = LocalSource(made.ledger, tmp_path / "index")
     (finding,) = [one for one in examine(made.ledger, source).findings if one.level == "error"]
-    assert "1 index files are not what was written: served-" in finding.what
+    assert "1 index file is not what was written: served-" in finding.what
     assert examine(made.ledger, source, repair=True).healthy
     check(made, tmp_path)
 

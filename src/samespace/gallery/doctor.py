@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from samespace.errors import SamespaceError, counted
+from samespace.errors import GalleryError, SamespaceError, counted
 from samespace.gallery.index.adopted.store import store_of
 from samespace.gallery.index.adopted.sync import differing
 from samespace.gallery.index.base import Source
+from samespace.gallery.index.manifest import MANIFEST
 from samespace.gallery.ingest.checks import damaged
 from samespace.gallery.ingest.images import ItemEmbedder
 from samespace.gallery.ledger.ledger import Ledger
@@ -91,7 +92,11 @@ def examine(
         findings.append(_canaries(ledger, state, generation, embedder))
     damaged = source.damaged()
     if repair:
-        source.maintain(lambda rows, note: advance(0, note))
+        try:
+            source.maintain(lambda rows, note: advance(0, note))
+        except GalleryError as error:
+            findings.append(Finding("error", str(error)))
+            repair = False
     findings += _files(damaged, state, repair)
     findings += _indexes(source, state, repair)
     return Diagnosis(tuple(findings))
@@ -229,14 +234,16 @@ def _canaries(ledger: Ledger, state: State, generation: int, embedder: ItemEmbed
 
 def _files(damaged: dict[int, list[str]], state: State, repaired: bool) -> Iterator[Finding]:
     for generation, names in damaged.items():
-        what = (
-            f"{state.spaces[generation].space}: {len(names)} index files are not what was written: {', '.join(names)}"
-        )
+        files = counted(len(names), "index file is", "index files are")
+        what = f"{state.spaces[generation].space}: {files} not what was written: {', '.join(names)}"
         if repaired:
             yield Finding("note", f"{what}; made anew from the database")
         else:
             again = "see whether the disk fails, and run gallery.doctor(repair=True)"
-            yield Finding("error", f"{what}; searches answer no damaged row, but may miss its item", again)
+            meanwhile = "searches answer no damaged row, but may miss its item"
+            if names == [MANIFEST]:
+                meanwhile = "without it no index file counts, and each opening reads the database instead"
+            yield Finding("error", f"{what}; {meanwhile}", again)
 
 
 def _indexes(source: Source, state: State, repaired: bool) -> Iterator[Finding]:

@@ -6,6 +6,9 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
+MANIFEST = "manifest.json"
+"""Its file, in the folder of a space."""
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from samespace import files
 from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing, write_json
-from samespace.gallery.index.manifest import Manifest, graph_entries, well_formed
+from samespace.gallery.index.manifest import MANIFEST, Manifest, graph_entries, well_formed
 from samespace.gallery.index.served import RowNumbers, narrow
 from samespace.gallery.ledger.state import Ints, Rows, StoredSpace, Vectors
 from samespace.gallery.ledger.transactions.reader import LedgerReader
@@ -200,7 +200,7 @@ class SegmentFolder:
         self.space = space
         self.score = score
         self.sound = set[str]() if sound is None else sound
-        self._manifest = folder / "manifest.json"
+        self._manifest = folder / MANIFEST
 
     def stamp(self) -> tuple[int, int, int] | None:
         """Changes whenever the manifest does."""
@@ -213,18 +213,26 @@ class SegmentFolder:
     def read(self) -> Manifest:
         """The manifest; an empty one where it is missing, damaged or of another gallery."""
         stamp = self.stamp()
+        return self._parsed(stamp) or Manifest(stamp=stamp)
+
+    def damaged(self) -> bool:
+        """Whether there is a manifest that cannot be used, so that all files are as good as not there."""
+        stamp = self.stamp()
+        return stamp is not None and self._parsed(stamp) is None
+
+    def _parsed(self, stamp: tuple[int, int, int] | None) -> Manifest | None:
         try:
             value = read_json(self._manifest, "the manifest of an index")
             whose = (value["format"], value["gallery"], value["space"], value.get("score", "cosine"))
             if whose != (FORMAT, self.gallery, self.space.id, self.score):
-                return Manifest(stamp=stamp)
+                return None
             segments, graph = value["segments"], value["graph"]
             if not all(well_formed(entry, _ENTRY) for entry in segments) or not (graph is None or well_formed(graph)):
-                return Manifest(stamp=stamp)
+                return None
             items = str(value["items"]) if value.get("items") else None
             return Manifest(int(value["upto"]), tuple(segments), graph, stamp, items)
         except (InputError, OSError, KeyError, OverflowError, TypeError, ValueError):
-            return Manifest(stamp=stamp)
+            return None
 
     def write(
         self, entries: Sequence[dict[str, Any]], graph: dict[str, Any] | None, *, items: str | None = None

@@ -30,6 +30,7 @@ _SMALL = 16_384
 _TOGETHER = 4
 _LAG = 0.05
 _CHECKED_AT_ONCE = 256 * 2**20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -126,9 +127,11 @@ class Compaction:
                 self._build_graph(generation, folder)
             except OSError as error:
                 if error.errno not in _READ_ONLY:
+                    place = error.filename2 or error.filename or self.latest.folder
+                    step = "make room" if error.errno in _FULL else "move away what is there"
                     raise GalleryError(
-                        f"index files cannot be written to {self.latest.folder} ({error.strerror}); searches answer as "
-                        "before, only slower; make room and maintain again"
+                        f"index files cannot be written: {place} ({error.strerror}); searches answer as before, only "
+                        f"slower; {step} and maintain again"
                     ) from None
 
     def _drop_damaged(self, generation: int, folder: SegmentFolder) -> None:
@@ -163,7 +166,8 @@ class Compaction:
                 return
             scanned = not (available() and state.large(generation, self.graph_from))
             vectors, planned = state.vectors[generation], plan(state, generation, scanned=scanned)
-            if not planned.made and len(vectors.entries()) == len(vectors.manifest.segments):
+            as_written = len(vectors.entries()) == len(vectors.manifest.segments)
+            if not planned.made and as_written and not (folder is not None and folder.damaged()):
                 return
             written = _carry_out(planned, vectors, folder)
         self.latest.use(generation, written)

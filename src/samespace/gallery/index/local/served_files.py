@@ -53,10 +53,12 @@ def load_served(folder: SegmentFolder, reader: LedgerReader, generation: int) ->
 
 
 def is_wrong(folder: SegmentFolder, reader: LedgerReader, generation: int) -> bool:
-    """Whether the file is there and is not what was written, or not what the ledger says it should be."""
+    """Whether the file that ledger and manifest name is gone, is not what was written, or not what it should be."""
     about = noted(reader, generation)
-    if about is None or not folder.rows_file(about.name).is_file():
+    if about is None:
         return False
+    if not folder.rows_file(about.name).is_file():
+        return folder.read().items == about.name
     known = load_served(folder, reader, generation)
     if known is None:
         return True

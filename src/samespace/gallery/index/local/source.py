@@ -21,7 +21,7 @@ from samespace.gallery.index.local.hnsw import available, few_rows, lacked
 from samespace.gallery.index.local.served_files import forget_served, is_wrong
 from samespace.gallery.index.local.state import LatestState, LocalState
 from samespace.gallery.index.local.together import SpaceSearch, nearest_of_all
-from samespace.gallery.index.manifest import graph_entries
+from samespace.gallery.index.manifest import MANIFEST, graph_entries
 from samespace.gallery.ledger.filters import Condition
 from samespace.gallery.ledger.ledger import Ledger
 from samespace.gallery.ledger.state import Ints, State, Vectors
@@ -131,6 +131,8 @@ class LocalSource:
             return []
         loaded = {segment.name: segment for segment in vectors.segments}
         entries = {str(entry["name"]): entry for entry in vectors.manifest.segments}
+        if folder.damaged():
+            return [MANIFEST]
         names = [name for name, entry in entries.items() if name not in loaded or not folder.whole(loaded[name], entry)]
         for graph in graph_entries(vectors.manifest.graph) if available() else ():
             if vectors.graph is None or not graph_whole(folder, graph):
