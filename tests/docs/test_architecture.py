@@ -55,6 +55,20 @@ def test_contributing_names_every_room():
     assert [room for room in sorted(packages | modules) if f"`{room}`" not in text] == []
 
 
+def test_a_room_that_lists_its_files_lists_all_of_them():
+    listing = 0
+    for path in SOURCE.rglob("__init__.py"):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        if "\n- `" not in text or path.parent in (SOURCE, SOURCE / "cli"):
+            continue
+        files = {one.stem for one in path.parent.glob("*.py")} - {"__init__"}
+        rooms = {f"{one.parent.name}/" for one in path.parent.glob("*/__init__.py")}
+        named = set(re.findall(r"`([a-z_0-9]+/?)`", text))
+        assert (files | rooms) - named == set(), path
+        listing += 1
+    assert listing > 15
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/index.md"])
 def test_the_page_is_linked(page):
     assert "architecture.md)" in (ROOT / page).read_text(encoding="utf-8")

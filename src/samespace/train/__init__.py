@@ -1,4 +1,12 @@
-"""Compatible training: the recipe, the task, the loop."""
+"""Compatible training: the recipe, the task, the loop.
+
+- `recipe`, `recipe_file`, `sections`: the file that decides what a training gives;
+- `run`: a whole training; `loop`: its epochs and steps; `task`: what a step computes; `optim`: how it learns;
+- `compatibility`, `methods/`: from a name to a loss; `old_side`, `old_views`: what it needs of the old model;
+- `checkpoint`, `interruption`, `unreadable`: from where it carries on, what may end it, images it could not read;
+- `validation`, `measurement`: the model beside the old one while it trains; `logs`: where that goes;
+- `dry_run`, `trial`: what can be told before; `distributed`, `memory`: several processes, and what they keep.
+"""
 
 from samespace.train.interruption import Interrupted
 from samespace.train.loop import train
