@@ -24,9 +24,9 @@ def release_lines(ledger: Ledger, store: AdoptedStore | None, *, drop_index: boo
         from samespace.gallery.adoption import release_collection
 
         return release_collection.plan_release(store).lines()
-    from samespace.gallery.adoption import release
+    from samespace.gallery.adoption.release_plan import plan_release
 
-    return release.plan_release(store, drop_index=drop_index).lines()
+    return plan_release(store, drop_index=drop_index).lines()
 
 
 def seal_or_hand_over(
@@ -62,7 +62,7 @@ def after_rollback(ledger: Ledger, store: AdoptedStore | None) -> tuple[str, ...
     """What to know of an application's table once a seal of it was cut off and rolled back, a sentence each."""
     if store is None or _in_collection(ledger, False):
         return ()
-    from samespace.gallery.adoption.release import indexes_to_make
+    from samespace.gallery.adoption.release_plan import indexes_to_make
 
     with ledger.read() as reader:
         lost = indexes_to_make(reader)
