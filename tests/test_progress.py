@@ -24,6 +24,13 @@ def test_without_a_terminal_lines_tell_rate_and_time_left(monkeypatch):
     assert lines[-1] == "training v2: 400 images in 0:40, 10 images/s, loss 1.5"
 
 
+def test_where_nothing_was_left_no_rate_is_told():
+    stream = io.StringIO()
+    with progress.bar("embedding photos", 96, start=96, stream=stream):
+        pass
+    assert stream.getvalue() == "embedding photos: nothing was left to do\n"
+
+
 def test_on_a_terminal_a_bar_is_drawn():
     stream = Terminal()
     with progress.bar("embedding", 10, stream=stream) as advance:

@@ -242,7 +242,8 @@ def _in_lines(title: str, total: int | None, unit: str, start: int, stream: Text
         return
     spent = time.monotonic() - began
     rate, tail = finished / max(spent, 1e-6), f", {last}" if last else ""
-    print(f"{title}: {finished:,} {unit} in {clock(spent)}, {rate:,.0f} {unit}/s{tail}", file=stream, flush=True)
+    did = f"{finished:,} {unit} in {clock(spent)}, {rate:,.0f} {unit}/s{tail}" if finished else "nothing was left to do"
+    print(f"{title}: {did}", file=stream, flush=True)
 
 
 @contextmanager

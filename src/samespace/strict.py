@@ -129,12 +129,22 @@ def _convert(kind: Any, value: Any, what: str, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise InputError(f"{where} should be a list, got {value!r}")
-        return tuple(_convert(get_args(kind)[0], part, what, where) for part in value)
+        return tuple(_element(get_args(kind)[0], part, what, where, number) for number, part in enumerate(value, 1))
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise InputError(f"{where} should hold keys and values, got {value!r}")
         return {str(key): _convert(get_args(kind)[1], part, what, f"{where}.{key}") for key, part in value.items()}
     return _scalar(kind, value, where)
+
+
+def _element(kind: Any, value: Any, what: str, where: str, number: int) -> Any:
+    """One of a list; errors of one that holds keys say which, counted from 1."""
+    try:
+        return _convert(kind, value, what, where)
+    except InputError as error:
+        if not dataclasses.is_dataclass(kind):
+            raise
+        raise InputError(f"{where}, number {number}: {error}") from None
 
 
 def _scalar(kind: type, value: Any, where: str) -> Any:

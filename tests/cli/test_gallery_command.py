@@ -236,7 +236,7 @@ def test_images_of_a_folder_are_queries_each_with_its_own_result(filled, told):
     assert [row[2] for row in rows if row[1:2] == ["1"]] == [f"c{number}/0.png" for number in range(8)]
     assert "8 images were named more than once; each is taken once" in shown
     assert "2 files in the folders are no images of a known kind and were passed over" in shown
-    assert "1 images cannot be read and were not searched, such as mine/a/b/broken.png: not an image" in " ".join(
+    assert "1 image cannot be read and was not searched, such as mine/a/b/broken.png: not an image" in " ".join(
         shown.split()
     )
 
@@ -518,6 +518,8 @@ def test_an_interrupted_add_keeps_what_is_in_and_carries_on(here, told, capsys, 
         ("gallery search g q1 --old-queries q1", "--old-queries is for --fuse"),
         ("gallery calibrate g q1 i1 --fuse 0.5", "--fuse and --old-queries go together"),
         ("gallery search g q1 -k 0", "'-k'"),
+        ("gallery rollback g --expect x", "'--expect': 'x' is not a whole number"),
+        ("gallery search g q1 --fuse x", "'--fuse': 'x' is not a number"),
         ("gallery calibrate g q2 i1", "does not know the space"),
         ("gallery calibrate g unlabelled i1", "calibration needs labels"),
         ("gallery plan g", "Name the new model"),

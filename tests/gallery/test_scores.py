@@ -239,6 +239,9 @@ def test_a_certificate_of_another_score_is_refused(tmp_path: Path) -> None:
                 step(world.NEW, [certificate], accept_uncertified=True)
         with pytest.raises(SpaceError, match="of vectors kept as int8, and a gallery keeps float32"):
             gallery.plan(world.NEW, [replace(certificate, score="ip", stored_as="int8")])
+        cut = replace(certificate.old_space, id="0" * 12, dim=4)
+        with pytest.raises(SpaceError, match=r"of the first 4 values of each vector.*pair without --truncate"):
+            gallery.plan(world.NEW, [replace(certificate, truncate=4, old_space=cut)])
         assert gallery.state.generation_of(world.NEW) is None
         gallery.plan(world.THIRD)
         assert [kept.score for kept in gallery.state.spaces.values()] == ["ip", "ip"]

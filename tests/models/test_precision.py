@@ -115,7 +115,7 @@ def test_a_gallery_takes_vectors_of_one_precision(model, images, tmp_path):
     gallery = Gallery.create(tmp_path / "g", other.space, model=tmp_path / "model", images=SOURCE)
     gallery.add(other.subset(np.arange(50)))
     with pytest.raises(
-        SpaceError, match=r"made in fp32, those of space .* in bf16; embed them with the precision bf16"
+        SpaceError, match=r"made in fp32, those of space .* in bf16; embed them with 'samespace embed --precision bf16'"
     ):
         gallery.add(exact)
     gallery.add_images()
@@ -140,7 +140,7 @@ def test_embed_says_how_the_vectors_were_made_and_does_not_mix(model, tmp_path, 
     assert (code or 0) == 0
     assert "made in bf16" in printed
     assert VectorSet.load(out).space.precision == "bf16"
-    assert "holds these vectors made in bf16; ask for bf16" in embedded("--out", out)[1]
+    assert "holds these vectors made in bf16; say --precision bf16" in embedded("--out", out)[1]
     assert "one precision" in embedded("--out", out, "--shard", "1/2", "--precision", "auto")[1]
     assert "shard 1/2 is done" in embedded("--out", parts, "--shard", "1/2")[1]
     assert (

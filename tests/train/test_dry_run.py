@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from samespace.progress import patience
 from samespace.train import Interrupted, load_recipe, parse_recipe, run
 from samespace.train.dry_run import dry_run
 from samespace.train.old_side import _stand_in
+from samespace.train.recipe import Recipe
 
 GLYPHS = "glyphs:classes=12,images=10,size=16,seed=3"
 
@@ -59,6 +62,12 @@ def test_it_prints_a_recipe_and_what_it_takes_and_writes_nothing(old_model, tmp_
     (tmp_path / "printed.yaml").write_text(text)
     assert load_recipe(tmp_path / "printed.yaml") == parse_recipe(value).resolved()
     said = [line for line in text.splitlines() if line.startswith("# ")]
+    # every key, whether it is used or not
+    assert yaml.safe_load(text).keys() >= {"data", "model", "compatibility", "run"}
+    for section in dataclasses.fields(Recipe):
+        whole = getattr(parse_recipe(value), section.name)
+        if dataclasses.is_dataclass(whole):
+            assert yaml.safe_load(text)[section.name].keys() == {one.name for one in dataclasses.fields(whole)}
     for name in ("images:", "network:", "old model:", "validation:", "memory:", "time:", "finish:", "disk:"):
         assert any(line.startswith(f"# {name}") for line in said), name
     assert "120 vectors are made first" in text
@@ -80,6 +89,18 @@ def test_the_figures_add_up(old_model, tmp_path):
     old = Embedder.load(old_model / "model")
     assert memory["old_model"] >= sum(value.numel() * 4 for value in old.parameters()) * 0.9
     assert found["network"]["head_parameters"] == 10 * 16
+
+
+def test_time_to_compile_is_told_apart_and_counts(tmp_path, monkeypatch):
+    def slow_at_first(network, **options):
+        hook = network.register_forward_pre_hook(lambda *given: (time.sleep(1.5), hook.remove())[0])
+
+    monkeypatch.setattr(torch.nn.Module, "compile", slow_at_first)
+    found = tried(plan(), tmp_path / "v1", "run.compile=default")
+    assert found.time["compiling"] >= 1.4
+    assert found.time["total"] == pytest.approx(found.time["training"] + found.time["compiling"])
+    assert any(" to compile" in line for line in found.lines())
+    assert tried(plan(), tmp_path / "v1").time["compiling"] == 0
 
 
 def test_activations_grow_with_the_batch(tmp_path):

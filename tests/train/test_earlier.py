@@ -131,7 +131,14 @@ def test_a_dry_run_counts_the_vectors_of_all(old: Path, tmp_path: Path) -> None:
         ({"old_model": "v2", "earlier": ["v1"]}, "compatibility.earlier' should hold keys and values"),
         ({"old_model": "v2", "earlier": [{}]}, "earlier, number 1: .* needs compatibility.old_model"),
         ({"old_model": "v2", "earlier": [{"old_model": "v1", "old_vectors": "v1.npz"}]}, "number 1: .* give one"),
-        ({"old_model": "v2", "earlier": [{"old_model": "v1", "weight": 0}]}, "weight"),
+        (
+            {"old_model": "v2", "earlier": [{"old_model": "v0"}, {"old_model": "v1", "weight": 0}]},
+            "earlier, number 2: weight should be above 0",
+        ),
+        (
+            {"old_model": "v2", "earlier": [{"old_model": "v0"}, {"old_modle": "v1"}]},
+            "earlier, number 2: unknown recipe key .* did you mean 'old_model'",
+        ),
         ({"old_model": "v2", "mixed": 0.5, "earlier": [{"old_model": "v1"}]}, "mixed is for one old model"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from samespace.cli.output import json_option, write_result
+from samespace.errors import counted
 from samespace.names import as_argument
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def apply(bridge_folder: Path, vectors: Path, out: Path, device: str, quiet: boo
             mapped = made.apply_to(given, out, device=place, advance=advance)
     write_result({"vectors": str(out), "count": len(mapped), "space": made.space.to_dict()}, json_to)
     if json_to != "-":
-        click.echo(f"{out}: {len(mapped):,} vectors of space {made.space}")
+        click.echo(f"{out}: {counted(len(mapped), 'vector')} of space {made.space}")
 
 
 def _to_dict(out: Path, made: Bridge) -> dict[str, object]:

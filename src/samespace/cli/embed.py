@@ -194,4 +194,5 @@ def _embed_texts(
         say(f"{out}: {counted(len(texts), 'vector')} of space {encoder.space}")
         say(f"{texts.name}: {texts.origin}.")
         if texts.left_out:
-            say(f"{len(texts.left_out):,} rows without a text are left out, the first on line {texts.left_out[0]}.")
+            rows = counted(len(texts.left_out), "row without a text is", "rows without a text are")
+            say(f"{rows} left out, the first on line {texts.left_out[0]}.")

@@ -40,6 +40,13 @@ from samespace.names import require_name
 # torch's threads wait for one another by spinning, which on a shared or busy machine costs several times the work
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+_PLAINER = {
+    "is not a valid integer range": "is not a whole number",
+    "is not a valid integer": "is not a whole number",
+    "is not a valid float range": "is not a number",
+    "is not a valid float": "is not a number",
+}
+"""What click says of a value, and what it means."""
 _RESULT_KEPT = "the work is done, and the files that the command names are written"
 
 
@@ -144,5 +151,7 @@ def _status(given: Sequence[str] | None) -> int:
 
 def _usage(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split())
+    for of_click, plain in _PLAINER.items():
+        message = message.replace(of_click, plain)
     context = getattr(error, "ctx", None)
     return f"{message} Try '{context.command_path} --help'." if context else message

@@ -92,6 +92,6 @@ def _dry_run(recipe: Recipe, out: Path, quiet: bool, json_to: str | None) -> Non
     write_result({"finished": True} if found is None else {"finished": False, **found.to_dict()}, json_to)
     if json_to == "-":
         return
-    click.echo(dump_recipe(recipe.resolved()), nl=False)
+    click.echo(dump_recipe(recipe.resolved(), whole=True), nl=False)
     for line in [f"{out} holds this training, finished"] if found is None else found.lines():
         click.echo(f"# {line}")

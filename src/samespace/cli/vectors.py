@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
+from samespace.errors import counted
 
 if TYPE_CHECKING:
     from samespace.space import Space
@@ -111,7 +112,7 @@ def import_(
     }
     proof = None if prover is None else prover.proof
     if write_result(about if proof is None else {**about, "proof": asdict(proof)}, json_to):
-        say(f"{out}: {done.count:,} vectors of {done.dim} dimensions, {done.dtype}; {done.columns}")
+        say(f"{out}: {counted(done.count, 'vector')} of {counted(done.dim, 'dimension')}, {done.dtype}; {done.columns}")
         if done.metadata:
             say(f"kept beside them: {', '.join(done.metadata)}")
         if done.resumed:
@@ -173,4 +174,4 @@ def export(source: str, to: str, table: str | None, truncate: int | None, quiet:
     with progress(f"exporting {stored.name}", len(stored.vectors), "vectors") as advance:
         address = export_vectors(stored, to, table=table, advance=advance)
     if write_result({"to": address, "count": len(stored.vectors), "dim": stored.dim}, json_to):
-        say(f"{address}: {len(stored.vectors):,} vectors of {stored.dim} dimensions")
+        say(f"{address}: {counted(len(stored.vectors), 'vector')} of {counted(stored.dim, 'dimension')}")

@@ -176,7 +176,7 @@ def _vectors(reader: LedgerReader, state: State, generation: int, advance: Bar) 
         what = "are not of unit length" if space.normalized else "are not finite"
         yield Finding("error", f"{space}: {bent:,} of {total:,} vectors {what}", again)
     if orphans:
-        yield Finding("error", f"{space}: {orphans:,} vectors of items that are gone or have changed", again)
+        yield Finding("error", f"{space}: {counted(orphans, 'vector')} of items that are gone or have changed", again)
     if total and score == "ip" and longest > reader.longest(generation) * (1 + _NORM_SLACK):
         torn += 1
         yield Finding("error", f"{space}: vectors are longer than the greatest length that the ledger keeps", again)
@@ -211,9 +211,8 @@ def _adopted(reader: LedgerReader, source: Source) -> Iterator[Finding]:
     if store is None:
         return
     found = differing(store, reader)
-    what = (
-        f"{store.name}: {found.added:,} rows added, {found.changed:,} changed, {found.gone:,} gone since the last look"
-    )
+    added = f"{counted(found.added, 'row')} added"
+    what = f"{store.name}: {added}, {found.changed:,} changed, {found.gone:,} gone since the last look"
     if found.added or found.changed or found.gone:
         yield Finding("note", what, "run gallery.sync()")
     else:

@@ -276,7 +276,7 @@ def _reuse(folder: Path, job: dict[str, object]) -> VectorSet:
         previous = None
     was, now = (str((one or {}).get("precision", "fp32")) for one in (previous, job))
     if was != now and {**previous, "precision": now} == {**job, "precision": now}:
-        raise InputError(f"{folder} holds these vectors made in {was}; ask for {was}, or choose another folder")
+        raise InputError(f"{folder} holds these vectors made in {was}; say --precision {was}, or choose another folder")
     if previous != job:
         raise InputError(
             f"{folder} exists and holds something else than these items by this model; choose another folder"

@@ -151,7 +151,9 @@ def in_precision(
         return model, ""
     if not isinstance(model, Embedder):
         if precision == "bf16":
-            raise InputError(f"precision bf16 is for models that 'samespace train' made, and {model.name} is none")
+            raise InputError(
+                f"--precision bf16 is for models that 'samespace train' made, and {model.name} is none; leave it out"
+            )
         return model, "models of other libraries compute as they do there"
     if precision == "bf16":
         return InBfloat16(model), ""

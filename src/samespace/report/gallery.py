@@ -58,7 +58,7 @@ def print_answer(answer: Answer, ids: Sequence[str], console: Console, *, shown:
             rows.append(_row(name if rank == 1 else "", str(rank), hit.item, score, f"{hit.raw:.4f}", hit.space))
     print_table(columns, rows, console)
     if len(ids) > shown:
-        _say(console, f"{len(ids) - shown:,} more queries; --json FILE has all")
+        _say(console, f"{counted(len(ids) - shown, 'more query', 'more queries')}; --json FILE has all")
     for note in answer.notes:
         _say(console, f"note: {note}")
 
@@ -149,7 +149,8 @@ def print_backfilled(done: Backfilled, console: Console, location: str) -> None:
     )
     _say(console, f"ended: {done.ended}")
     if done.changed:
-        _say(console, f"note: {done.changed:,} items changed meanwhile; they stay on the list")
+        what = counted(done.changed, "item changed meanwhile and stays", "items changed meanwhile and stay")
+        _say(console, f"note: {what} on the list")
     if done.failed:
         _say(console, f"could not be embedded: {len(done.failed):,}")
         for name, reason in list(done.failed.items())[:_NAMED]:

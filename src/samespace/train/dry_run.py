@@ -26,7 +26,6 @@ from samespace.train.loop import Training
 from samespace.train.methods.method import OldSide
 from samespace.train.old_side import missing_vectors, seed_warning
 from samespace.train.recipe import Recipe
-from samespace.train.recipe_file import written
 from samespace.train.run import build_task, finished, open_training_source
 from samespace.train.task import CompatibleTask
 from samespace.train.trial import Trial, seconds_per_image, try_steps
@@ -108,7 +107,9 @@ class DryRun:
         if time["warmup_step"] != time["step"]:
             step += f", {time['warmup_step']:.3g} s during the warm-up"
         epochs = f"{time['epochs']:,} epochs of {time['steps_per_epoch']:,} steps: {clock(time['training'])}"
-        extra = {"before": time["preparation"], "for validation": time["validation"]}
+        extra = {
+            "to compile": time["compiling"], "before": time["preparation"], "for validation": time["validation"],
+        }  # fmt: skip
         return f"{step}; {epochs}" + "".join(f", and {clock(n)} {what}" for what, n in extra.items() if n >= 1)
 
 
@@ -144,7 +145,7 @@ def dry_run(recipe: Recipe, out: str | Path, *, quiet: bool = False) -> DryRun |
     time = _time(recipe, training, trial, missing, apart, done)
     disk = _disk(training, missing, out, recipe)
     return DryRun(
-        recipe=written(recipe),
+        recipe=plain(recipe),
         images={
             "source": source.name,
             "count": len(source),
@@ -194,7 +195,7 @@ def _time(
             preparation += counts.total() * seconds_per_image(old, training.source)
     share = left / (epochs * steps)
     validation = 0.0 if apart is None else _measurements(recipe, steps) * len(apart.images) * per_image * share
-    total = seconds + preparation + validation
+    total = seconds + trial.compiling + preparation + validation
     return {
         "tried": trial.steps,
         "step": trial.seconds_per_step,
@@ -203,6 +204,7 @@ def _time(
         "steps_per_epoch": steps,
         "steps": left,
         "training": seconds,
+        "compiling": trial.compiling,
         "preparation": preparation,
         "validation": validation,
         "total": total,

@@ -43,9 +43,12 @@ def parse_recipe(value: Mapping[str, Any], overrides: Iterable[str] = ()) -> Rec
     return build(Recipe, tree, "recipe")
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML with every value filled in, as `written`; `load_recipe` gives it back."""
-    return yaml.safe_dump(written(recipe), sort_keys=False, allow_unicode=True)
+def dump_recipe(recipe: Recipe, *, whole: bool = False) -> str:
+    """The recipe as YAML with every value filled in, as `written`; `load_recipe` gives it back.
+
+    `whole`: keys that are not used as well.
+    """
+    return yaml.safe_dump(plain(recipe) if whole else written(recipe), sort_keys=False, allow_unicode=True)
 
 
 def written(recipe: Recipe) -> dict[str, Any]:

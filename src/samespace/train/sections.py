@@ -177,7 +177,7 @@ class EarlierSection:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        above_zero("compatibility.earlier: weight", self.weight)
+        above_zero("weight", self.weight)
 
 
 @dataclass(frozen=True)

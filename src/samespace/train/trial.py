@@ -64,12 +64,14 @@ class Trial:
         seconds_per_warmup_step: likewise without the compatibility term, as during the warm-up; equal to the other
             where the term always acts or there is none.
         memory: what they needed.
+        compiling: seconds that the first steps took longer, with `run.compile`; 0 without.
     """
 
     steps: int
     seconds_per_step: float
     seconds_per_warmup_step: float
     memory: Memory
+    compiling: float = 0.0
 
 
 def try_steps(training: Training, show: Bar) -> Trial:
@@ -95,7 +97,9 @@ def try_steps(training: Training, show: Bar) -> Trial:
                 f"a step of optim.batch_size={size} does not fit the memory of {training.device}; lower it"
             ) from None
         raise
-    return Trial(len(times), mean, warm, _memory(training, sum(kept.values())))
+    compiled = training.recipe.run.compile != "none"
+    compiling = max(0.0, sum(times[:_FIRST]) - _FIRST * mean) if compiled else 0.0
+    return Trial(len(times), mean, warm, _memory(training, sum(kept.values())), compiling)
 
 
 def seconds_per_image(embedder: ImageModel, source: ImageSource) -> float:

@@ -9,6 +9,7 @@ import click
 
 from samespace.cli.gallery.options import gallery_argument, shown_bar
 from samespace.cli.output import json_option, quiet_option, write_result
+from samespace.errors import counted
 from samespace.names import as_argument
 
 if TYPE_CHECKING:
@@ -134,4 +135,6 @@ def sync(location: str, quiet: bool, json_to: str | None) -> None:
         with shown_bar("listing rows", None, "rows", quiet=quiet, summary=False) as advance:
             found = gallery.sync(advance=advance)
     if write_result(asdict(found), json_to):
-        click.echo(f"{location}: {found.added:,} rows added, {found.changed:,} changed, {found.gone:,} gone; listed")
+        click.echo(
+            f"{location}: {counted(found.added, 'row')} added, {found.changed:,} changed, {found.gone:,} gone; listed"
+        )

@@ -21,7 +21,7 @@ from samespace.cli.gallery.options import (
     space_options,
 )
 from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
-from samespace.errors import InputError, SamespaceError, SpaceError
+from samespace.errors import InputError, SamespaceError, SpaceError, counted
 from samespace.names import as_argument
 
 if TYPE_CHECKING:
@@ -114,8 +114,10 @@ def create(
         with _carry_on(f"samespace gallery calibrate {as_argument(location)} QUERIES ITEMS"):
             calibrate_pairs(gallery, pairs)
         about = {"gallery": location, "space": gallery.space.to_dict(), "scale": scale, "score": score}
-        what = f"{f'a gallery of {len(items):,} items with' if items else 'an empty gallery for'} vectors of space"
-        what = f"{what} {gallery.space}" + (f", searched by {SCORE_NAMES[score]}" if score != "cosine" else "")
+        what = f"a gallery of {counted(len(items), 'item')} with" if items else "an empty gallery for"
+        what = f"{what} vectors of space {gallery.space}" + (
+            f", searched by {SCORE_NAMES[score]}" if score != "cosine" else ""
+        )
     if write_result(about if items is None else {**about, "items": len(items)}, json_to):
         click.echo(f"{location}: {what}")
 

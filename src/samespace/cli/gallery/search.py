@@ -11,7 +11,7 @@ import click
 
 from samespace.cli.gallery.options import console, declared_by, declared_options, gallery_argument, shown_bar
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, write_result
-from samespace.errors import InputError
+from samespace.errors import InputError, counted
 
 if TYPE_CHECKING:
     from samespace.gallery import Gallery
@@ -213,4 +213,5 @@ def _left_out(skipped: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     if not skipped:
         return ()
     first = f"{skipped[0][0]}: {skipped[0][1]}"
-    return (f"{len(skipped):,} images cannot be read and were not searched, such as {first}",)
+    images = counted(len(skipped), "image cannot be read and was", "images cannot be read and were")
+    return (f"{images} not searched, such as {first}",)

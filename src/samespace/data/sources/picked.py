@@ -13,7 +13,7 @@ import numpy as np
 
 from samespace.data.listing import Listing, Rows
 from samespace.data.sources.kinds import is_image, readable_suffixes
-from samespace.errors import InputError
+from samespace.errors import InputError, counted
 
 STANDARD_INPUT = "-"
 
@@ -131,6 +131,8 @@ def _facts(held: Sequence[Path | bytes], rows: Rows) -> Iterator[bytes]:
 
 def _notes(repeated: int, others: int) -> Iterator[str]:
     if repeated:
-        yield f"{repeated:,} images were named more than once; each is taken once"
+        yield f"{counted(repeated, 'image was', 'images were')} named more than once; each is taken once"
     if others:
-        yield f"{others:,} files in the folders are no images of a known kind and were passed over"
+        kind = "of a known kind and"
+        one, many = f"file in the folders is no image {kind} was", f"files in the folders are no images {kind} were"
+        yield f"{counted(others, one, many)} passed over"

@@ -83,7 +83,7 @@ def require_precision(kept: Space, given: Space | None, name: str) -> None:
     if given is not None and given.precision != kept.precision:
         raise SpaceError(
             f"{name}: its vectors are made in {given.precision}, those of space {kept} in the gallery in "
-            f"{kept.precision}; embed them with the precision {kept.precision}"
+            f"{kept.precision}; embed them with 'samespace embed --precision {kept.precision}'"
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from samespace.errors import GalleryError
+from samespace.errors import GalleryError, counted
 from samespace.gallery.index.base import Advance, Source
 from samespace.gallery.index.open import open_source_of
 from samespace.gallery.ledger.ledger import Ledger
@@ -67,10 +67,9 @@ class Earlier:
             self._hidden[generation] = state.revision, ended + (ended - now) / _COUNTING_SHARE, hidden
         if not hidden:
             return ()
-        return (
-            f"{hidden:,} items have vectors of other spaces alone: queries of {state.spaces[generation].space} do not "
-            "find them",
-        )
+        items = counted(hidden, "item has", "items have")
+        space = state.spaces[generation].space
+        return (f"{items} vectors of other spaces alone: queries of {space} do not find them",)
 
     def write(self) -> None:
         """Write down what was counted since the last time.

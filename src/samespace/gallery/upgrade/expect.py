@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samespace.errors import GalleryError
+from samespace.errors import GalleryError, counted
 from samespace.gallery.ledger.transactions.reader import LedgerReader
 
 
@@ -16,7 +16,8 @@ def require_step(reader: LedgerReader, expect: int | None) -> None:
     """
     taken = reader.steps_taken()
     if expect is not None and expect != taken:
+        steps = counted(taken, "step of upgrades has", "steps of upgrades have")
         raise GalleryError(
-            f"{taken} steps of upgrades have been taken here, not the {expect} that were expected: another one came in "
-            "between, or this one was carried out already. Nothing was changed; look at the status first"
+            f"{steps} been taken here, not the {expect} that were expected: another one came in between, or this one "
+            "was carried out already. Nothing was changed; look at the status first"
         )

@@ -100,8 +100,9 @@ def permissions_for(
     that no certificate allows.
 
     Raises:
-        SpaceError: a certificate of another score than the gallery is searched by.
+        SpaceError: a certificate of another score than the gallery is searched by, or of vectors cut short.
     """
+    _require_whole(state, certificates)
     _require_score(state.spaces[state.query].score, certificates)
     result, held = Permissions(), set[Pair]()
     for generation in state.servable:
@@ -140,6 +141,18 @@ def permissions_for(
     known |= held if result.refused else set()
     result.uncalibrated.extend(pair for one in (*state.servable, new) if (pair := (new, one)) not in known)
     return result
+
+
+def _require_whole(state: State, certificates: Sequence[Certificate]) -> None:
+    """Refuse a certificate of leading values where the gallery keeps whole vectors."""
+    known = {kept.space.id for kept in state.spaces.values()}
+    for one in certificates:
+        if one.truncate is not None and one.old_space.id not in known:
+            raise SpaceError(
+                f"the certificate of queries of {one.new_space.id} on vectors of {one.old_space.id} is of the first "
+                f"{one.truncate} values of each vector, and the gallery keeps whole ones; run 'samespace check' for "
+                "the pair without --truncate"
+            )
 
 
 def _require_score(score: Score, certificates: Sequence[Certificate]) -> None:
