@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from samespace import prototypes
 from samespace.errors import InputError
-from samespace.prototypes import refinement, rows
+from samespace.prototypes import buckets, propagation, refinement, rows
 
 
 def sample(sizes: list[int], dim: int = 16, seed: int = 0, shuffled: bool = True) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +154,7 @@ def test_the_order_of_samples_does_not_matter(seed: int) -> None:
 def test_sorted_labels_and_small_work_space_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features, guide, labels = sample([9, 9, 4, 9, 1], shuffled=False)
     whole = prototypes.refined(features, labels, 5, guide=guide)
-    monkeypatch.setattr(rows, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(buckets, "CACHE_BYTES", 1000)
     torch.testing.assert_close(prototypes.refined(features, labels, 5, guide=guide), whole, rtol=0, atol=1e-6)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
     shuffled = prototypes.refined(features[order], labels[order], 5, guide=guide[order])
@@ -164,13 +165,13 @@ def test_classes_that_do_not_settle_are_eliminated(monkeypatch: pytest.MonkeyPat
     features, guide, labels = sample([40, 40])
     guide[labels == 0] = guide[labels == 0][torch.arange(40) // 2]
     calls = []
-    original = refinement._eliminate
+    original = propagation._eliminate
 
-    def counted(transitions: Tensor, damping: float) -> Tensor:
+    def counted(transitions: Tensor, settings: propagation.Settings) -> Tensor:
         calls.append(len(transitions))
-        return original(transitions, damping)
+        return original(transitions, settings)
 
-    monkeypatch.setattr(refinement, "_eliminate", counted)
+    monkeypatch.setattr(propagation, "_eliminate", counted)
     assert_matches_the_inverse(features, guide, labels, 2)
     assert calls, "twenty pairs of copies should not mix in a few steps"
 
@@ -180,9 +181,9 @@ def test_classes_that_do_not_settle_are_eliminated(monkeypatch: pytest.MonkeyPat
 def test_huge_classes_match_the_direct_solve(stored: bool, shuffled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     features, guide, labels = sample([5, 60, 60], shuffled=shuffled)
     direct = prototypes.refined_weights(labels, 3, guide=guide)
-    monkeypatch.setattr(refinement, "DIRECT_LIMIT", 50)
+    monkeypatch.setattr(buckets, "DIRECT_LIMIT", 50)
     monkeypatch.setattr(rows, "BLOCK_BYTES", 6000)
-    monkeypatch.setattr(refinement, "STORE_BYTES", 2**30 if stored else 0)
+    monkeypatch.setattr(propagation, "STORE_BYTES", 2**30 if stored else 0)
     iterated = prototypes.refined_weights(labels, 3, guide=guide)
     torch.testing.assert_close(iterated, direct, rtol=0, atol=1e-6)
     assert_matches_the_inverse(features, guide, labels, 3)
@@ -268,7 +269,7 @@ def test_parameters_out_of_range_are_refused(options: dict[str, float]) -> None:
 @pytest.mark.parametrize("limit", [2048, 5])
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
 def test_a_guide_row_without_direction_is_named(value: float, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refinement, "DIRECT_LIMIT", limit)
+    monkeypatch.setattr(buckets, "DIRECT_LIMIT", limit)
     features, guide, labels = sample([4, 9])
     guide[6] = value
     with pytest.raises(InputError, match="row 6 of guide"):
@@ -329,20 +330,69 @@ def test_no_weight_or_centre_carries_a_graph() -> None:
     assert [result.requires_grad for result in results] == [False] * 4
 
 
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_threads_change_nothing(shuffled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, guide, labels = sample([9, 9, 4, 9, 1, 30, 60, 60], shuffled=shuffled)
+    monkeypatch.setattr(buckets, "DIRECT_LIMIT", 50)
+    monkeypatch.setattr(buckets, "CACHE_BYTES", 2000)
+    results, seen = [], set()
+    original, before = propagation.sample_weights, torch.get_num_threads()
+
+    def noted(guide: Tensor, settings: propagation.Settings) -> tuple[Tensor, Tensor]:
+        seen.add((guide.shape[1] > 50, threading.current_thread() is threading.main_thread(), torch.get_num_threads()))
+        return original(guide, settings)
+
+    monkeypatch.setattr(refinement, "sample_weights", noted)
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            results.append(prototypes.refined(features, labels, 8, guide=guide))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*results)
+    # small classes by threads of their own, each with one; large ones after them by all threads together
+    assert seen == {(False, True, 1), (True, True, 1), (False, False, 1), (True, True, 2)}
+
+
+def test_a_fault_in_a_thread_is_raised_and_the_number_of_threads_is_put_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    def work(bucket: buckets.Bucket) -> None:
+        raise ZeroDivisionError
+
+    try:
+        with pytest.raises(ZeroDivisionError):
+            buckets.each_bucket(work, torch.tensor([0, 1, 1]), 2, 4)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_one_elimination_for_each_size_is_what_the_iteration_gives() -> None:
     """What a GPU does, here on the CPU; nothing of a size is asked of the device: meta tensors have no answers."""
     torch.manual_seed(0)
     labels = torch.randint(0, 30, (200,))
-    guide = torch.randn(200, 8)
-    capped = refinement._Settings(0.9, 0.05, 0.8)
-    expected = refinement.refined_weights(labels, 30, guide=guide, similarity_cap=0.8)
-    for chosen, size in refinement._batches(labels, 30, 8):
-        block = guide[chosen].view(-1, size, 8)
-        solved, lengths = refinement._solve_at_once(block, capped)
-        torch.testing.assert_close(solved.flatten().float(), expected[chosen], rtol=1e-5, atol=1e-7)
+    features, guide = torch.randn(200, 6), torch.randn(200, 8)
+    capped = propagation.Settings(0.9, 0.05, 0.8)
+    expected = prototypes.refined_weights(labels, 30, guide=guide, similarity_cap=0.8)
+    centres, unknown = refinement._Centres(features, 30), refinement._Centres(features.to("meta"), 30)
+    for bucket in buckets.buckets(labels, 30, 8):
+        block = bucket.take(guide)
+        weights, lengths = propagation.sample_weights(block, capped)
+        if bucket.size > 1:
+            transitions = propagation._of_gram(block @ block.mT, lengths, capped)
+            weights = propagation._eliminate(transitions, capped).float()
+        torch.testing.assert_close(weights.flatten(), expected[bucket.rows], rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(lengths, torch.linalg.vector_norm(block, dim=-1))
+        centres.add(bucket, weights)
         with MetaOnly():
-            refinement._solve_at_once(block.to("meta"), capped)
+            found, _ = propagation.sample_weights(block.to("meta"), capped)
+            unknown.add(bucket, found)
+    torch.testing.assert_close(
+        centres.result(), prototypes.refined(features, labels, 30, guide=guide, similarity_cap=0.8), equal_nan=True
+    )
 
 
 class MetaOnly(TorchDispatchMode):
