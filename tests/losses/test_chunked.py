@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from samespace.losses import MARGINS, InfluenceLoss, Margin, MarginHead, chunked
+from samespace.losses import MARGINS, InfluenceLoss, Margin, MarginHead, chunked, softmax
 from samespace.losses.chunked import Softmax, chunked_margin_loss
 from samespace.losses.margins import margin_loss
 
@@ -20,7 +20,8 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in chunks, of 5 rows and of blocks of 3."""
     monkeypatch.setattr(chunked, "LEAST", 0)
     monkeypatch.setattr(chunked, "ROWS", 5)
-    monkeypatch.setattr(chunked, "BLOCK", 40)
+    for module in (chunked, softmax):
+        monkeypatch.setattr(module, "BLOCK", 40)
 
 
 def whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +38,7 @@ def test_loss_and_gradients_equal_those_of_the_whole_matrix(margin: Margin, norm
     torch.manual_seed(0)
     linear = margin == "softmax"
     x, w = (torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (17, 13))
-    offset = torch.randn(13, dtype=torch.float64).index_fill(0, torch.tensor([0, 3]), -torch.inf)
+    offset = torch.randn(13, dtype=torch.float64).index_fill(0, torch.tensor([0, 3]), -torch.inf).requires_grad_()
     targets = torch.randint(4, 13, (17,)).index_fill(0, torch.tensor([2, 9]), -1)
     scale, value = 1.0 if linear else 8.0, MARGINS[margin].default
     vectors = x if linear else scale * functional.normalize(x)
@@ -46,7 +47,7 @@ def test_loss_and_gradients_equal_those_of_the_whole_matrix(margin: Margin, norm
     expected = margin_loss(functional.linear(vectors, unit, offset), targets, margin=margin, scale=scale, value=value)
     loss = chunked_margin_loss(vectors, w if kind.normalized else unit, offset, targets, kind)
     torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
-    for ours, theirs in zip(gradients(loss, x, w), gradients(expected, x, w), strict=True):
+    for ours, theirs in zip(gradients(loss, x, w, offset), gradients(expected, x, w, offset), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
 
 

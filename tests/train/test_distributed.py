@@ -17,6 +17,7 @@ from torch import nn
 from samespace.errors import InputError
 from samespace.models import Embedder
 from samespace.models.tensors import load_tensors
+from samespace.train import parse_recipe, run
 from samespace.train.distributed import Processes, check_batch, synchronize_batch_norm
 
 RECIPE = {
@@ -78,6 +79,23 @@ def test_two_processes_give_the_model_of_one(tmp_path):
     images = torch.randint(0, 256, (16, 1, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
     a, b = (Embedder.load(tmp_path / name / "model").embed(images) for name in ("one", "two"))
     assert float((a * b).sum(1).min()) > 0.9999
+
+
+def test_two_processes_tie_to_two_old_models_as_one_does(tmp_path):
+    """Without the tail, whose threshold each process takes from its own part of the batch."""
+    brief = {**RECIPE, "optim": {**RECIPE["optim"], "epochs": 1}}
+    old = [run(parse_recipe({**brief, "seed": seed}), tmp_path / f"v{seed}", quiet=True).model for seed in (1, 2)]
+    earlier = [{"old_model": str(old[0])}]
+    tied = {"old_model": str(old[1]), "earlier": earlier, "warmup_epochs": 0, "tail_weight": 0.0}
+    both = {**brief, "compatibility": tied}
+    one = Embedder.load(run(parse_recipe(both), tmp_path / "one", quiet=True).model).state_dict()
+    train(both, tmp_path / "two", 2)
+    two = Embedder.load(tmp_path / "two" / "model").state_dict()
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+    untied = Embedder.load(run(parse_recipe(brief), tmp_path / "untied", quiet=True).model).state_dict()
+    assert any(not torch.allclose(value, untied[name], atol=1e-2) for name, value in one.items())
 
 
 def test_shares_cover_all_rows_once():

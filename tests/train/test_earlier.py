@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from samespace.data import Augment, FixedViews, ImageSource, open_source
+from samespace.encoders import open_image_model
 from samespace.errors import InputError
 from samespace.losses import EveryGalleryLoss
 from samespace.models import Embedder
 from samespace.models.extract import embed_to
 from samespace.progress import silent_bar
 from samespace.train import embed_views, load_recipe, parse_recipe, run
+from samespace.train.distributed import Processes
 from samespace.train.dry_run import dry_run
+from samespace.train.old_side import old_side
 from samespace.train.task import CompatibleTask
 
 GLYPHS = "glyphs:classes=6,images=6,size=16"
@@ -171,3 +174,19 @@ def test_what_does_not_fit_the_images_or_the_others_is_one_line_with_its_number(
             run(parse_recipe(tree(**given)), tmp_path / "out", quiet=True)
         assert "\n" not in str(caught.value)
         assert str(caught.value).startswith("compatibility.earlier, number 1: ") is ("earlier" in given)
+
+
+def test_each_old_model_is_loaded_once(
+    old: Path, source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def counted(model: Path, **options: Any) -> Any:
+        loaded.append(model.parent.name)
+        return open_image_model(model, **options)
+
+    monkeypatch.setattr("samespace.train.old_side.open_image_model", counted)
+    recipe = parse_recipe(tree(old_model=str(old / "v2"), earlier=[{"old_model": str(old / "v1")}])).resolved()
+    found = old_side(recipe, source, tmp_path / "v3", torch.device("cpu"), Processes(), True)
+    assert loaded == ["v2", "v1"]
+    assert [None if side.vectors is None else side.vectors.dim for side in found.each] == [8, 6]

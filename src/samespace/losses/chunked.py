@@ -12,18 +12,14 @@ from torch.nn import functional
 from samespace.losses import chunked_bf16
 from samespace.losses.checks import full_precision
 from samespace.losses.margins import margin_loss
-from samespace.losses.softmax import Gradients, inverse_lengths, lowered, project
+from samespace.losses.softmax import BLOCK, Gradients, inverse_lengths, lowered, project
 from samespace.losses.softmax import Softmax as Softmax
 
 LEAST: float = 2**17
 """Logits from which on the loss is computed in chunks."""
 ROWS = 128
 """Samples in a chunk."""
-BLOCK = 2**18
-"""Values that a CPU takes through all elementwise steps while they are in its cache."""
 _MOST_SCALE = 64.0
-DEVICE_BLOCK = 2**24
-"""Values in a temporary of a GPU."""
 
 
 def classification_loss(
@@ -103,10 +99,7 @@ def _loss_and_gradients(
     wanted: tuple[bool, ...],
 ) -> tuple[Tensor, Gradients]:
     inverse = inverse_lengths(weight) if kind.normalized else None
-    by_vectors, by_weight, by_offset = (
-        torch.zeros_like(tensor) if tensor is not None and want else None
-        for tensor, want in zip((vectors, weight, offset), wanted, strict=True)
-    )
+    gradients = by_vectors, by_weight, by_offset = Gradients.zeros((vectors, weight, offset), wanted)
     total = vectors.new_zeros(())
     counted = targets >= 0 if kind.share is None else torch.ones_like(targets, dtype=torch.bool)
     each = 1 / counted.sum().clamp(min=1).to(vectors.dtype)
@@ -128,9 +121,10 @@ def _loss_and_gradients(
             if by_offset is not None:
                 by_offset.addmv_(logits.T, factor[:, 0])
     if by_weight is not None and inverse is not None:
-        block = BLOCK if weight.device.type == "cpu" else DEVICE_BLOCK
-        project(by_weight, weight, inverse, max(1, block // weight.shape[1]))
-    return total * each, Gradients(by_vectors, by_weight, by_offset)
+        project(by_weight, weight, inverse)
+    if by_offset is not None and inverse is not None:
+        by_offset.div_(inverse)
+    return total * each, gradients
 
 
 def _to_gradient(

@@ -22,8 +22,6 @@ CHUNK_BYTES = 144 * 2**20
 """Memory of a chunk's logits and their gradients."""
 LEAST_ROWS = 128
 """A chunk has as many samples, whatever its memory: with fewer, a product mostly waits for the weight."""
-PROJECTED = 2**24
-"""Values of the weight's gradient in one step of its projection."""
 LOGIT_BYTES = 4 + 2
 ALIGNED = 16
 ROUNDED = torch.bfloat16
@@ -62,10 +60,7 @@ def loss_and_gradients(
     All are float32, targets int64; see `chunked.chunked_margin_loss`.
     """
     inverse = inverse_lengths(weight) if kind.normalized else None
-    by_vectors, by_weight, by_offset = (
-        torch.zeros_like(tensor) if tensor is not None and want else None
-        for tensor, want in zip((vectors, weight, offset), wanted, strict=True)
-    )
+    gradients = by_vectors, by_weight, by_offset = Gradients.zeros((vectors, weight, offset), wanted)
     with full_precision(vectors):
         own = _own(vectors, weight, inverse, offset, targets, kind)
         counted = targets >= 0 if kind.share is None else torch.ones_like(targets, dtype=torch.bool)
@@ -85,8 +80,8 @@ def loss_and_gradients(
                 by_offset += by_logits.sum(dim=0, dtype=by_offset.dtype)
         if by_weight is not None and inverse is not None:
             del samples, classes
-            project(by_weight.mul_(inverse[:, None]), weight, inverse, max(1, PROJECTED // weight.shape[1]))
-    return losses @ each, Gradients(by_vectors, by_weight, by_offset)
+            project(by_weight.mul_(inverse[:, None]), weight, inverse)
+    return losses @ each, gradients
 
 
 def _chunks(vectors: Tensor, weight: Tensor, kind: Softmax) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -17,6 +17,12 @@ float32, `triton` so too with the softmax of a row in two kernels of its own."""
 EPSILON = 1e-12
 """Least length of a row that is normalised, as in `torch.nn.functional.normalize`."""
 
+BLOCK = 2**18
+"""Values that a CPU takes through all elementwise steps while they are in its cache."""
+
+DEVICE_BLOCK = 2**24
+"""Values in a temporary of a GPU."""
+
 
 class Softmax(NamedTuple):
     """What kind of margin softmax it is.
@@ -45,6 +51,12 @@ class Gradients(NamedTuple):
     weight: Tensor | None
     offset: Tensor | None
 
+    @classmethod
+    def zeros(cls, of: tuple[Tensor, Tensor, Tensor | None], wanted: tuple[bool, ...]) -> Gradients:
+        """Those of vectors, weight and offset that are wanted, to add to."""
+        pairs = zip(of, wanted, strict=True)
+        return cls(*(torch.zeros_like(tensor) if tensor is not None and want else None for tensor, want in pairs))
+
 
 def lowered(target: Tensor, kind: Softmax) -> tuple[Tensor, Tensor]:
     """Logits of the samples' own classes with the margin, and their slope by those without."""
@@ -64,12 +76,13 @@ def inverse_lengths(weight: Tensor) -> Tensor:
     return lengths.clamp_(min=EPSILON).reciprocal_()
 
 
-def project(gradient: Tensor, weight: Tensor, inverse: Tensor, step: int) -> None:
+def project(gradient: Tensor, weight: Tensor, inverse: Tensor) -> None:
     """Take from the weight's gradient (C, D), in place, its part along each row, whose length plays no role.
 
-    Rows of the weight have the `inverse` lengths (C,); `step` of them are taken at once, which bounds the memory.
+    Rows of the weight have the `inverse` lengths (C,); some are taken at once, which bounds the memory.
     """
     along = torch.where(inverse < 1 / EPSILON, inverse, 0).square_()[:, None]
+    step = max(1, (BLOCK if weight.device.type == "cpu" else DEVICE_BLOCK) // weight.shape[1])
     for start in range(0, len(weight), step):
         rows = slice(start, start + step)
         mine, theirs = gradient[rows], weight[rows]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from samespace.train.old_views import OldViews, embed_views, load_views, require
 from samespace.train.recipe import Recipe
 from samespace.vectors import VectorSet
 
+OpenModel = Callable[[Path], ImageModel]
+
 
 def old_side(
     recipe: Recipe,
@@ -50,14 +53,21 @@ def old_side(
             classes leave the method nothing to do, or two old models do not fit each other. All that is cheap to see
             is seen before images are embedded.
     """
+    open_once = functools.cache(functools.partial(open_image_model, device=str(device)))
     if embed and recipe.compatibility.earlier:
         # what does not fit is seen before the first old model embeds every image
-        old_side(recipe, source, out, device, group, True, embed=False)
+        _all_sides(recipe, source, out, open_once, group, True, embed=False)
+    return _all_sides(recipe, source, out, open_once, group, quiet, embed)
+
+
+def _all_sides(
+    recipe: Recipe, source: ImageSource, out: Path, open_model: OpenModel, group: Processes, quiet: bool, embed: bool
+) -> OldSide:
     sides: list[OldSide] = []
     for number, section in enumerate(each_old(recipe.compatibility)):
         alone = replace(recipe, compatibility=section)
         with naming_earlier(number):
-            sides.append(_one_side(alone, source, out, device, group, quiet, embed, earlier=number > 0))
+            sides.append(_one_side(alone, source, out, open_model, group, quiet, embed, earlier=number > 0))
             _check_beside(sides[-1], sides[:-1])
     return replace(sides[0], earlier=tuple(sides[1:]))
 
@@ -80,7 +90,7 @@ def _one_side(
     recipe: Recipe,
     source: ImageSource,
     out: Path,
-    device: torch.device,
+    open_model: OpenModel,
     group: Processes,
     quiet: bool,
     embed: bool,
@@ -97,7 +107,7 @@ def _one_side(
             method.check_classes(shared_classes(source, classifier))
     runs = "model" in method.needs or ("views" in method.needs and section.views in (None, "live"))
     if model is not None and {"vectors", "views", "model"} & set(method.needs):
-        embedder = open_image_model(model, device=str(device))
+        embedder = open_model(model)
         _check_dims(recipe, embedder.embedding_dim, earlier)
         if runs or isinstance(section.views, int):
             _check_channels(embedder, source)
