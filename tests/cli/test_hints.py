@@ -110,7 +110,7 @@ def test_what_a_message_of_a_gallery_names_is_there_for_all_who_may_read_it(tmp_
         if not place.startswith("gallery/"):
             continue
         # of other commands
-        beside = re.search(r"samespace (check|gallery create)|made with|^ --score X", text)
+        beside = re.search(r"samespace (check|embed|gallery create)|made with|^ --score X", text)
         assert beside or not re.search(r"(^|[ (])--[a-z]", text), (place, text)
         for method, given in re.findall(r"gallery\.([a-z_]+)\(([^()]*)\)", text):
             taken = inspect.signature(getattr(Gallery, method)).parameters
