@@ -18,8 +18,7 @@ from samespace.scoring import scores as scores_module
 from samespace.scoring.score import score_table, single_error, single_table, vector_lengths
 from samespace.scoring.scores import Scores, collect_scores
 from samespace.scoring.strict_criterion import StrictCounter
-from samespace.scoring.tiles import levels, pilot, scan, tally
-from samespace.scoring.tiles.levels import keys
+from samespace.scoring.tiles import levels, pilot, scan, tally, tile
 from samespace.vectors import VectorSet
 
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))
@@ -113,6 +112,9 @@ def test_tiles_give_what_whole_rows_give(score, seed, kind, classes, stored_as, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pilot, "_FEW", few)
         patch.setattr(levels, "_MANY", seed % 5)
+        patch.setattr(tile, "_CACHED_SCORES", 1 + seed % 20)
+        patch.setattr(tile, "_EXACT_COLUMNS", 1 + seed % 4)
+        patch.setattr(scan, "_MOSTLY", seed % 3 / 2 - 0.1)
         patch.setattr(scan, "_PASS_BYTES", 6 * 12 * 3 * 11 if seed % 2 else 1 << 28)
         found, shares = both(aligned, size, block_size=block_size)
     assert_equal(*found)
@@ -141,14 +143,6 @@ def test_a_float32_score_is_within_its_bound(seed, dim, score, kind, length):
     singles = single_table(left.astype(np.float32), right.astype(np.float32), score)
     error = single_error(vector_lengths(left), longest, dim, score)
     assert (np.abs(singles - exact) <= error[:, None]).all()
-
-
-def test_keys_order_by_query_and_then_by_score():
-    generator = np.random.default_rng(0)
-    query = generator.integers(0, 5, 500)
-    scores = generator.choice([0.0, -0.0, 1e-30, -1e-30, 0.5, -0.5, np.inf, -np.inf, 3e38, 7.0], 500).astype(np.float32)
-    order = np.argsort(keys(query, scores), kind="stable")
-    np.testing.assert_array_equal(order, np.lexsort((scores, query)))
 
 
 @pytest.mark.usefixtures("small_tiles")

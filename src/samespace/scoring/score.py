@@ -58,14 +58,14 @@ def score_pairs(queries: Doubles, gallery: Doubles, score: Score, *, longest: fl
     return _from_products(products, vector_lengths(queries), vector_lengths(gallery), score, longest)
 
 
-def single_table(queries: Singles, gallery: Singles, score: Score) -> Singles:
-    """`score_table` (Q, G) in float32, not rounded: within `single_error` of it."""
-    products = np.asarray(queries @ gallery.T)
+def single_table(queries: Singles, gallery: Singles, score: Score, out: Singles | None = None) -> Singles:
+    """`score_table` (Q, G) in float32, not rounded, perhaps written to `out`: within `single_error` of it."""
+    products = np.matmul(queries, gallery.T, out=out)
     if score == "l2":
         products *= 2
         products -= np.square(vector_lengths(queries))[:, None]
         products -= np.square(vector_lengths(gallery))
-    return products
+    return np.asarray(products)
 
 
 def single_error(reach: Doubles, furthest: float, dim: int, score: Score) -> Doubles:

@@ -11,7 +11,7 @@ from samespace.scoring.score import single_table
 from samespace.scoring.tiles.tile import Vectors
 
 _QUERIES, _ITEMS = 512, 16_384
-_FEW = 0.03
+_FEW = 0.06
 
 
 class Pilot:
@@ -32,7 +32,7 @@ class Pilot:
             self._scores[name] = np.sort(single_table(left, right, gallery.score)[strangers])
 
     def few(self, name: str) -> float:
-        """A score that about three of a hundred impostors reach."""
+        """A score that about six of a hundred impostors reach."""
         return self._reached_by(name, _FEW * len(self._scores[name]))
 
     def floor(self, name: str, size: int, slack: float) -> float:

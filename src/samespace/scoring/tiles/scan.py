@@ -25,10 +25,14 @@ from samespace.scoring.tiles.levels import Levels
 from samespace.scoring.tiles.pilot import Pilot
 from samespace.scoring.tiles.strict import Counts, lowered
 from samespace.scoring.tiles.tally import Listed, Reading, Tally
-from samespace.scoring.tiles.tile import Tile, Vectors, exact_pairs
+from samespace.scoring.tiles.tile import Tile, Vectors, Workspace, exact_pairs
 from samespace.threads import in_order, threads
 
-_TILE_QUERIES, _TILE_ITEMS = 256, 4096
+_TILE_QUERIES = 256
+# items of a tile, at most; blocks of the gallery are read so
+_TILE_ITEMS = 32_768
+_FEWEST_ITEMS = 4096
+_TILE_BYTES = 1 << 28
 # where more lines than these are sorted, exactly, all are
 _MOSTLY = 0.7
 _PASS_BYTES = 1 << 28
@@ -125,6 +129,7 @@ class _Pass:
         block = mates.block(np.arange(rows.start, rows.stop))
         self.genuine, lengths = self._mates_scored(block)
         self.lowered: Counts = 0, 0
+        self._workspace, self._items = Workspace(), _tile_items(len(pairs))
         self._errors = {
             name: single_error(
                 vector_lengths(self._queries[name].exact), lengths[id(gallery)], gallery.dim, gallery.score
@@ -140,7 +145,7 @@ class _Pass:
     def run(self, progress: Progress | None) -> _Pass:
         """Read all tiles."""
         count = self._rows.stop - self._rows.start
-        tiles = -(-len(next(iter(self._pairs.values()))[1]) // _TILE_ITEMS) * -(-count // _TILE_QUERIES)
+        tiles = -(-len(next(iter(self._pairs.values()))[1]) // self._items) * -(-count // _TILE_QUERIES)
         # each thread makes its own products; threads within a product would wait for each other
         alone = threadpool_limits(1, user_api="blas")
         with alone, ThreadPoolExecutor(threads(), "samespace-tiles") as pool:
@@ -159,7 +164,7 @@ class _Pass:
         return self
 
     def _tiles(self) -> Iterator[tuple[slice, int, dict[int, Vectors]]]:
-        streams = (gallery.blocks(_TILE_ITEMS) for gallery in self._galleries.values())
+        streams = (gallery.blocks(self._items) for gallery in self._galleries.values())
         for parts in zip(*streams, strict=True):
             items = {key: Vectors.of(values) for key, (_, values) in zip(self._galleries, parts, strict=True)}
             for start in range(0, self._rows.stop - self._rows.start, _TILE_QUERIES):
@@ -175,6 +180,7 @@ class _Pass:
                 items[id(gallery)],
                 gallery.score,
                 self._longest[id(gallery)],
+                self._workspace.array(name, (rows.stop - rows.start, len(items[id(gallery)]))),
                 exactly=bool(self.tallies[name].levels.sorted[rows].mean() > _MOSTLY),
             )
             for name, (_, gallery) in self._pairs.items()
@@ -216,6 +222,12 @@ class _Pass:
         return genuine, lengths
 
 
+def _tile_items(pairs: int) -> int:
+    """Items of a tile: the more, the less each score costs, as long as the tiles of all threads fit the memory."""
+    fitting = _TILE_BYTES // (4 * _TILE_QUERIES * pairs * threads())
+    return min(_TILE_ITEMS, max(_FEWEST_ITEMS, fitting))
+
+
 def _rounding_length(gallery: SideVectors) -> float | None:
     """The length that scores other than cosines are rounded by."""
     return None if gallery.score == "cosine" else gallery.longest
@@ -226,7 +238,7 @@ def _found(mates: Mates, tallies: Sequence[Tally], blocks: Sequence[slice]) -> F
     found = Found.nothing(len(mates.query_codes))
     levels, others = (
         np.concatenate(parts)
-        for parts in zip(*((tally.levels.exact, tally.levels.others()) for tally in tallies), strict=True)
+        for parts in zip(*((tally.levels.exact, tally.levels.others) for tally in tallies), strict=True)
     )
     best = np.concatenate([tally.best for tally in tallies])
     ends = np.concatenate([[0], np.cumsum(mates.counts)])

@@ -1,13 +1,16 @@
-"""A tile of scores, some queries by some gallery items: in float32, and exactly where asked."""
+"""A tile of scores, some queries by some gallery items: in float32, or exactly."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
-from samespace.metrics._arrays import Floats, Ints, Mask
+from samespace.metrics._arrays import Floats, Ints
 from samespace.scoring.grid import Doubles
 from samespace.scoring.score import Singles, score_pairs, score_table, single_table
 from samespace.space import Score
@@ -15,6 +18,8 @@ from samespace.space import Score
 # one exact score costs about as much as this many of a whole tile
 _ALONE = 64
 _PAIRS_AT_ONCE = 2048
+_EXACT_COLUMNS = 1024
+_CACHED_SCORES = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +42,45 @@ class Vectors:
         return Vectors(self.exact[rows], self.singles[rows])
 
 
+class Workspace(threading.local):
+    """Float32 arrays that each thread uses again for its next tile, so that no memory is cleared for every tile."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Singles] = {}
+
+    def array(self, name: str, shape: tuple[int, int]) -> Singles:
+        """An array, filled with anything, that is the caller's until it asks for the same name again."""
+        if name not in self._kept or self._kept[name].size < prod(shape):
+            self._kept[name] = np.empty(prod(shape), dtype=np.float32)
+        return self._kept[name][: prod(shape)].reshape(shape)
+
+
 class Tile:
     """Scores of some queries (q, D) with some gallery items (g, D).
 
     Attributes:
-        singles: (q, g) float32, within `single_error` of the exact scores, or these themselves where the tile was made
-            `exactly`; the caller's to use up.
+        singles: (q, g) float32, written to `out`: within `single_error` of the exact scores, or these themselves where
+            the tile is made `exactly`; the caller's to use up, with what it does not ask `exact` for first.
+        exactly: whether these are the exact scores.
     """
 
     def __init__(
-        self, queries: Vectors, gallery: Vectors, score: Score, longest: float | None, *, exactly: bool = False
+        self,
+        queries: Vectors,
+        gallery: Vectors,
+        score: Score,
+        longest: float | None,
+        out: Singles,
+        *,
+        exactly: bool = False,
     ) -> None:
         self._queries, self._gallery = queries, gallery
         self._score, self._longest = score, longest
         self.exactly = exactly
-        self.singles = self._table.copy() if exactly else single_table(queries.singles, gallery.singles, score)
+        if exactly:
+            self.singles = self._exactly(queries.exact, out)
+        else:
+            self.singles = single_table(queries.singles, gallery.singles, score, out=out)
 
     def exact(self, query: Ints, item: Ints) -> Floats:
         """The scores of listed pairs, (P,) float32, as `score_blocks` gives them."""
@@ -61,15 +90,18 @@ class Tile:
 
     def exact_rows(self, rows: Ints) -> Floats:
         """All scores of some of the queries, (r, g) float32; the caller's to use up."""
-        if self.exactly:
-            return self._table[rows]
-        table = score_table(self._queries.exact[rows], self._gallery.exact, self._score, longest=self._longest)
-        return np.asarray(table.astype(np.float32))
+        return self._exactly(self._queries.exact[rows], np.empty((len(rows), len(self._gallery)), dtype=np.float32))
 
     @cached_property
     def _table(self) -> Floats:
-        table = score_table(self._queries.exact, self._gallery.exact, self._score, longest=self._longest)
-        return np.asarray(table.astype(np.float32))
+        return self.singles if self.exactly else self.exact_rows(np.arange(len(self._queries)))
+
+    def _exactly(self, queries: Doubles, out: Singles) -> Singles:
+        """All scores of queries (r, D) by blocks of columns, which stay in the processor's cache."""
+        for first in range(0, len(self._gallery), _EXACT_COLUMNS):
+            part = slice(first, first + _EXACT_COLUMNS)
+            out[:, part] = score_table(queries, self._gallery.exact[part], self._score, longest=self._longest)
+        return out
 
 
 def exact_pairs(
@@ -83,7 +115,21 @@ def exact_pairs(
     return scores
 
 
-def places(chosen: Mask) -> tuple[Ints, Ints]:
-    """Rows and columns where a table is true; quicker than `nonzero` where it rarely is."""
-    row, column = np.divmod(np.flatnonzero(chosen), chosen.shape[1])
-    return row, column
+def row_groups(rows: int, width: int) -> Iterator[slice]:
+    """Rows of a table so wide, some at a time, so that a group stays in the processor's cache."""
+    step = max(1, _CACHED_SCORES // max(1, width))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def at_least(scores: Floats, cut: Floats) -> Ints:
+    """Places in the flattened table (q, g), ascending, of the scores at or above the `cut` (q,) of their row.
+
+    Example:
+        >>> at_least(np.array([[0.1, 0.5], [0.7, 0.5]]), np.array([0.5, 0.6])).tolist()
+        [1, 2]
+    """
+    width = scores.shape[1]
+    found = [
+        np.flatnonzero(scores[part] >= cut[part, None]) + part.start * width for part in row_groups(len(scores), width)
+    ]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *found])
