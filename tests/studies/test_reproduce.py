@@ -155,7 +155,8 @@ def test_a_study_killed_at_random_ends_with_the_same_tables(finished, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups work otherwise there")
-def test_workers_leave_when_their_study_is_killed(tmp_path):
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
+def test_workers_leave_when_their_study_is_killed(how, tmp_path):
     command = [
         sys.executable,
         "-m",
@@ -174,8 +175,8 @@ def test_workers_leave_when_their_study_is_killed(tmp_path):
     while time.monotonic() < deadline and not list(models.glob("*/recipe.yaml")):
         time.sleep(0.05)
     assert list(models.glob("*/recipe.yaml"))
-    process.kill()
-    process.wait()
+    process.send_signal(getattr(signal, how))
+    process.wait(timeout=30)
     while time.monotonic() < deadline:
         try:
             os.killpg(process.pid, 0)

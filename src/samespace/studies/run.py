@@ -182,6 +182,8 @@ def _leave_with(sentinel: int) -> None:
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
+    # taken first: a pool that is shut down knows its processes no more, and its jobs would go on to their end
+    processes = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
-    for process in list((getattr(pool, "_processes", None) or {}).values()):
+    for process in processes:
         process.terminate()
