@@ -10,7 +10,17 @@ import pytest
 from samespace.errors import InputError
 from samespace.evaluate import check
 from samespace.evaluate.certificate import MetricResult
-from samespace.evaluate.verdict import TESTS, control_cautions, judge, overall, quota_of, require_options, tail_size
+from samespace.evaluate.verdict import (
+    TESTS,
+    control_cautions,
+    judge,
+    overall,
+    quota_of,
+    require_memory,
+    require_options,
+    tail_size,
+)
+from samespace.scoring.metric_names import parse
 
 
 def judged(gained: list[float], ahead: list[float] | None = None, **values: float) -> MetricResult:
@@ -99,6 +109,16 @@ def test_a_control_that_reaches_the_interval_of_the_old_model_is_told(control: f
 def test_the_kept_tail_is_three_times_what_is_accepted_and_never_short():
     assert [tail_size(quota) for quota in (0, 1024, 1025, 10_000)] == [4096, 4096, 4099, 31_024]
     assert quota_of([], None) == 0  # type: ignore[arg-type]
+
+
+def test_a_tail_beyond_the_memory_is_refused_with_the_figure_and_what_to_do():
+    metrics = [parse("TAR@FAR=1e-4"), parse("TAR@FAR=1e-2"), parse("mAP")]
+    require_memory([1000, 1000], metrics, 500, memory=24 * 1000)
+    require_memory([4096], [parse("mAP")], 10**12)
+    with pytest.raises(
+        InputError, match=r"^TAR@FAR=1e-2 needs .* 10000000000 impostor pairs, 13\.4 GiB, .* 8\.0 GiB: ask"
+    ):
+        require_memory([3 * 10**8, 3 * 10**8], metrics, 10**10, memory=2**33)
 
 
 @pytest.mark.parametrize(

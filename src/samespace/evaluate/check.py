@@ -47,6 +47,7 @@ from samespace.evaluate.verdict import (
     overall,
     quota_of,
     replicate_deepened,
+    require_memory,
     require_options,
     tail_size,
 )
@@ -225,10 +226,12 @@ def check(
         sweep, refusal = _sweep(aligned, seed, block_size)
         notes.extend(refusal)
     kept = max(tail_size(quota), _MIXED_TAIL * quota_of(chosen[:1], mates) if sweep else 0)
+    sizes = dict.fromkeys(aligned.pairs, kept) | {"control": quota + 1}
+    require_memory(sizes.values(), chosen, mates.impostors)
     tests = collect_scores(
         aligned.pairs,
         mates,
-        dict.fromkeys(aligned.pairs, kept) | {"control": quota + 1},
+        sizes,
         block_size=block_size,
         sampled=True,
         strict=strict,

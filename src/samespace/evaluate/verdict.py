@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,8 @@ from samespace.scoring.thresholds import TailTooShort
 
 TESTS = ("old", "cross", "new", "paragon")
 FEW_IDENTITIES = 20
+# score and both places, and twice as many scores as are kept in the end are gathered before they are cut
+_BYTES_KEPT = 24
 
 Replicates = dict[tuple[str, str], Floats]
 
@@ -106,6 +109,24 @@ def quota_of(metrics: Sequence[Metric], mates: Mates) -> int:
 def tail_size(quota: int) -> int:
     """How many of the largest impostor scores to keep, so that few resamples ask for more."""
     return max(3 * quota + 1024, 4096)
+
+
+def require_memory(sizes: Iterable[int], metrics: Sequence[Metric], impostors: int, memory: int | None = None) -> None:
+    """Refuse a rate whose impostor tails cannot be held, by an InputError, before hours go into them.
+
+    `sizes` are the scores to keep of each pair of models, at most all `impostors`; `memory`, in bytes, is by default
+    that of the machine, and where that is unknown nothing is refused.
+    """
+    if memory is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = _BYTES_KEPT * sum(min(size, impostors) for size in sizes)
+    if memory is not None and needed > memory:
+        rated = max((metric for metric in metrics if metric.reads_tail), key=lambda metric: metric.argument)
+        raise InputError(
+            f"{rated.name} needs the highest scores of {impostors} impostor pairs, {needed / 2**30:.1f} GiB, more than "
+            f"the memory of {memory / 2**30:.1f} GiB: ask for a lower FAR, which needs in proportion less, or check "
+            "fewer queries"
+        )
 
 
 def judge(

@@ -21,7 +21,7 @@ from samespace.scoring.tail import Codes
 
 _CHUNK_WEIGHTS = 1 << 18
 _CHUNK_BYTES = 1 << 17
-_LEAST_SEGMENT, _SEGMENTS = 1024, 16
+_LEAST_SEGMENT, _MOST_SEGMENT, _SEGMENTS = 1024, 1 << 16, 16
 _MANY_SCORES = 16
 _MARGIN, _SPARE = 2.0, 64
 _EXACT = 1 << 24
@@ -155,7 +155,7 @@ def places_by_weight(first: Codes, second: Codes, counts: Ints, allowed: Ints) -
     weights = _narrowed(counts)
     start = 0
     while start < len(first) and (spent <= allowed.max(axis=0)).any():
-        piece = slice(start, start + max(_LEAST_SEGMENT, start // _SEGMENTS))
+        piece = slice(start, start + min(max(_LEAST_SEGMENT, start // _SEGMENTS), _MOST_SEGMENT))
         after = spent + _products(first[piece], second[piece], weights)
         for number, limit in enumerate(allowed):
             rows = np.flatnonzero((spent <= limit) & (after > limit))
