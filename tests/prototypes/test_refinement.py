@@ -355,6 +355,20 @@ def test_threads_change_nothing(shuffled: bool, monkeypatch: pytest.MonkeyPatch)
     assert seen == {(False, True, 1), (True, True, 1), (False, False, 1), (True, True, 2)}
 
 
+def test_threads_work_in_inference_mode_as_well() -> None:
+    features, guide, labels = sample([9, 4, 30])
+    expected, before = prototypes.refined(features, labels, 3, guide=guide), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch.inference_mode():
+            weights = prototypes.refined_weights(labels, 3, guide=guide)
+            found = prototypes.weighted(features, labels, 3, weights=weights)
+            assert torch.equal(prototypes.refined(features, labels, 3, guide=guide), expected)
+            assert torch.equal(found, expected)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_fault_in_a_thread_is_raised_and_the_number_of_threads_is_put_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -85,10 +85,11 @@ def each_bucket(work: Callable[[Bucket], None], labels: Tensor, num_classes: int
     A thread takes a bucket through all its steps, so a core keeps it in its own cache and no step waits for another
     core's part. What comes out does not depend on the number of threads.
     """
+    # each thread has modes of its own; a tensor made in inference mode can be written in that mode alone
+    inference = torch.is_inference_mode_enabled()
 
-    @torch.no_grad()
     def in_full_precision(bucket: Bucket) -> None:
-        with torch.autocast(labels.device.type, enabled=False):
+        with torch.inference_mode(inference), torch.no_grad(), torch.autocast(labels.device.type, enabled=False):
             work(bucket)
 
     found = list(buckets(labels, num_classes, dim))
