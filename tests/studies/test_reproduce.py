@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from samespace.data import ArraySource, open_source
 from samespace.errors import InputError
@@ -198,6 +199,18 @@ def test_a_folder_of_another_study_is_refused_and_left_alone(finished):
         with pytest.raises(InputError, match=f"holds a study with other {what}; choose another --out"):
             reproduce(changed, workers=1, say=lambda line: None, quiet=True)
     assert (finished.out / "study.json").read_bytes() == before
+
+
+def test_models_that_the_study_declared_otherwise_before_are_refused(finished, tmp_path):
+    moved = replace(finished, out=tmp_path / "out")
+    shutil.copytree(finished.out, moved.out)
+    assert reproduce(moved, workers=1, say=lambda line: None, quiet=True).done == 0
+    file = moved.model_folder("mean-extended-data", 1) / "recipe.yaml"
+    recipe = yaml.safe_load(file.read_text())
+    recipe["compatibility"]["weight"] = 7.0
+    file.write_text(yaml.safe_dump(recipe))
+    with pytest.raises(InputError, match=r"compatibility.weight: 7.0 → .*remove all that has 'mean-extended-data'"):
+        reproduce(moved, workers=1, say=lambda line: None, quiet=True)
 
 
 def test_a_study_can_grow_by_seeds_and_tables(tmp_path):

@@ -27,10 +27,12 @@ from samespace.studies.page import write_study
 from samespace.studies.plan import Job, Kind, Plan, identity, is_done, jobs, open_training, require_legal
 from samespace.studies.repeated import load_comparisons
 from samespace.studies.results import pictures, results
-from samespace.train import flushed_denormals
+from samespace.train import flushed_denormals, load_recipe
+from samespace.train.recipe_file import differences
 
 _WAIT_SECONDS = 1.0
 _MOST_WORKERS = 4
+_PLACES = ("compatibility.old_model:", "compatibility.earlier:")
 _COUNTED: dict[Kind, str] = {"train": "models", "bridge": "maps", "check": "comparisons"}
 
 
@@ -72,6 +74,7 @@ def reproduce(plan: Plan, *, workers: int = 1, say: Callable[[str], None] = prin
     every = jobs(plan, source)
     with locked(plan.out / "study"):
         _claim(plan, source)
+        _require_same_models(plan, every)
         pending = [job for job in every if not is_done(plan, job)]
         many = Counter(job.kind for job in every)
         counts = ", ".join(f"{many[kind]} {name}" for kind, name in _COUNTED.items() if many[kind])
@@ -107,6 +110,26 @@ def _claim(plan: Plan, source: ImageSource) -> None:
         raise InputError(
             f"{plan.out} holds a study with other {' and other '.join(changed)}; choose another --out, or remove it"
         )
+
+
+def _require_same_models(plan: Plan, every: Sequence[Job]) -> None:
+    """Refuse finished models whose compatibility the study declared otherwise, as another version may have."""
+    for job in every:
+        if job.kind != "train" or not is_done(plan, job):
+            continue
+        folder = plan.model_folder(job.name, job.seed)
+        wanted = plan.recipe(plan.study.model(job.name), job.seed).resolved()
+        # a study that was moved has its old models elsewhere
+        changed = [
+            line
+            for line in differences(load_recipe(folder / "recipe.yaml"), wanted)
+            if line.startswith("compatibility.") and not line.startswith(_PLACES)
+        ]
+        if changed:
+            raise InputError(
+                f"{folder} was trained by another recipe than the study has now ({changed[0]}); choose another --out, "
+                f"or remove all that has '{job.name}' in its name from {plan.out / f'seed{job.seed}'}"
+            )
 
 
 def _carry_out(plan: Plan, pending: Sequence[Job], workers: int, say: Callable[[str], None], advance: Bar) -> None:
