@@ -267,6 +267,19 @@ def test_a_certificate_of_share_1_needs_no_old_query(tmp_path: Path) -> None:
         assert answer.hits == gallery.search(queries(NEW), max_fmr=0.5, old_queries=queries(OLD)).hits
 
 
+def test_old_queries_without_a_share_are_not_needed_once_no_older_space_is_left(tmp_path: Path) -> None:
+    with Gallery.create(tmp_path / "g", OLD) as gallery:
+        gallery.add(items(OLD))
+        alone = gallery.search(queries(OLD))
+        assert gallery.search(queries(OLD), old_queries=queries(OLD)).hits == alone.hits
+        gallery.upgrade(NEW, [fused_certificate(compatible=True)])
+        gallery.backfill(vectors=items(NEW))
+        gallery.seal()
+        answer = gallery.search(queries(NEW), old_queries=queries(OLD))
+        assert answer.hits == gallery.search(queries(NEW)).hits
+        assert "nothing is fused" in answer.notes[0]
+
+
 class Gray(Projection):
     """The same of image files."""
 

@@ -646,6 +646,8 @@ class Gallery:
         """
         self.source.maintain(lambda rows, note: advance(0, note))
         self._earlier.maintain(self.state, lambda rows, note: advance(0, note))
+        # not when it is opened: a search would wait there for whoever writes
+        self.ledger.index_steps()
 
     def write_traffic(self) -> None:
         """Write down how often searches returned each item, and how many queries of earlier spaces came.

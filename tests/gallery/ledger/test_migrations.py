@@ -57,9 +57,14 @@ def test_a_ledger_made_without_the_index_of_steps_gets_it_once(place: str, opene
     # read-only it is read as it is
     with opened(place, read_only=True).read() as reader:
         assert (reader.steps_taken(), reader.meta("audit indexed")) == (1, None)
+    # to open it waits for no writer
+    with opened(place).read() as reader:
+        assert reader.meta("audit indexed") is None
     for _ in range(2):
-        with opened(place).write() as writer:
-            assert (writer.steps_taken(), writer.meta("audit indexed"), writer.meta("format")) == (1, "1", FORMAT)
+        ledger = opened(place)
+        ledger.index_steps()
+        with ledger.read() as reader:
+            assert (reader.steps_taken(), reader.meta("audit indexed"), reader.meta("format")) == (1, "1", FORMAT)
     with opened(place).write() as writer:
         writer.session.run("DROP INDEX audit_action")
 

@@ -87,10 +87,8 @@ class Ledger:
         try:
             ledger = cls(engine)
             with ledger.read() as reader:
-                written, indexed = reader.meta("format"), reader.meta("audit indexed")
+                written = reader.meta("format")
             brought_up(engine, written)
-            if indexed is None:
-                index_audit(engine)
             with ledger.read() as reader:
                 engine.refresh(reader.session)
         except BaseException:
@@ -122,6 +120,13 @@ class Ledger:
         """A transaction that reads the ledger as of its start."""
         with self.engine.reading() as session:
             yield LedgerReader(self.engine, session, self._query)
+
+    def index_steps(self) -> None:
+        """Make the index that steps are counted by, where an earlier version made the ledger without."""
+        with self.read() as reader:
+            if reader.meta("audit indexed") is not None:
+                return
+        index_audit(self.engine)
 
     def state(self) -> State:
         """Everything but the items, as it is now."""

@@ -66,6 +66,7 @@ def brought_up(engine: Engine, written: str | None) -> None:
         )
     for step in range(number + 1, present + 1):
         _step(engine, step)
+    index_audit(engine)
     LOG.warning("%s: brought from format %s to %s", engine.location, written, FORMAT)
 
 
