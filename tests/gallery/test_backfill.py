@@ -240,7 +240,8 @@ class TestLoop:
         for thread in threads:
             thread.join(timeout=20)
         assert [result.completed.stored for result in results] == [90, 90]
-        assert results[1].ended.startswith("of the items that are left, 20 have no vector in")
+        # which of two that end together is heard of last is chance; the one that stored last counted 20
+        assert any(result.ended.startswith("of the items that are left, 20 have no vector in") for result in results)
         with gallery.ledger.read() as reader:
             assert reader.session.all("SELECT SUM(last - first + 1), MAX(tries) FROM work_range") == [(20, 0)]
 

@@ -18,7 +18,7 @@ from samespace.evaluate.certificate import BackfillCurve, BackfillPoint
 from samespace.report import render_report, write_report
 from samespace.report.figures.drawing import LIGHT
 
-from .conftest import with_metrics
+from .conftest import Sides, checked, made, with_metrics
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 VOID = {"br", "hr", "img", "link", "meta"}
@@ -324,3 +324,10 @@ def test_a_no_says_why_and_what_next_beside_the_verdict(failing: Certificate, co
 def test_names_in_a_diagnosis_are_text(failing: Certificate) -> None:
     cause = replace(failing.diagnosis[0], sentence=HOSTILE, commands=(HOSTILE,))
     assert HOSTILE in Page(render_report(replace(failing, diagnosis=(cause,)))).words
+
+
+def test_the_page_of_fused_queries_with_a_given_share_has_no_figure_of_shares(old: Sides) -> None:
+    certificate = checked(made("v2", 0.7, 2), old, fuse=0.5)
+    page = render_report(certificate)
+    assert "Query fusion" in page
+    assert "Each metric over the share of the new query" not in page

@@ -7,7 +7,8 @@
 - `loader`: batches for training; `augment`, `views`: random changes, new each time or fixed;
 - `allocations`, `holdout`: which images an old and a new model learn from, and which neither sees;
 - `describe`, `deep/`, `lookup`: a set in numbers, a second look for copies and wrong labels, and images by id;
-- `texts`: rows of text as items.
+- `texts`: rows of text as items;
+- `folder`, `pixels`: shorter names of a folder as a source, and of an image from bytes.
 """
 
 from samespace.data.allocations import Allocation, allocate, class_map, part
