@@ -65,12 +65,13 @@ def fusion_of(alpha: float | None, queries: VectorSet, old_queries: VectorSet | 
 
 
 def certified_share(state: State, old_queries: VectorSet) -> float:
-    """The share of the new query that the certificate of the old queries' space asks for; 1 with no older space.
+    """The share of the new query that the certificate of the old queries' space asks for; 1 once all is sealed.
 
     Raises:
         InputError: there is none, or it is not of fused queries.
     """
-    if all(kept.retired for generation, kept in state.spaces.items() if generation < state.query):
+    earlier = [kept for generation, kept in state.spaces.items() if generation < state.query]
+    if earlier and all(kept.retired for kept in earlier):
         return 1.0
     older = None if old_queries.space is None else state.generation_of(old_queries.space)
     link = None if older is None else state.links.get((state.query, older))
