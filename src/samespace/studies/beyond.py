@@ -83,12 +83,14 @@ def _columns() -> tuple[Column, ...]:
     return (*cross, *gains, *own)
 
 
+def _reference_rows(*labels: str, pair: Pair) -> list[Row]:
+    return [Row((*labels, "old model"), pair, "old"), Row((*labels, "paragon"), pair, "paragon")]
+
+
 def _allocations() -> Table:
     rows = []
     for scenario in SCENARIOS:
-        reference = pair_in("matched", scenario)
-        rows.append(Row((scenario, "old model"), reference, "old"))
-        rows.append(Row((scenario, "paragon"), reference, "paragon"))
+        rows += _reference_rows(scenario, pair=pair_in("matched", scenario))
         for key, (_, _, words) in _METHODS.items():
             rows.append(Row((scenario, words), pair_in(key, scenario), "cross", short=f"{scenario}: {key}"))
     return Table(
@@ -107,7 +109,7 @@ def _open_class(key: str) -> Pair:
 
 def _parts() -> Table:
     whole = pair_in("matched", "open-class")
-    rows = [Row(("old model",), whole, "old"), Row(("paragon",), whole, "paragon")]
+    rows = _reference_rows(pair=whole)
     rows.append(Row((_METHODS["matched"][2],), whole, "cross", short="matched"))
     rows += [Row((words,), _open_class(key), "cross", short=key) for key, (_, _, words) in _TERMS.items()]
     return Table(
@@ -182,8 +184,7 @@ def _untrained() -> Table:
     rows = []
     for scenario in SCENARIOS:
         pair = pair_in("matched", scenario)
-        rows.append(Row((scenario, "old model"), pair, "old"))
-        rows.append(Row((scenario, "paragon"), pair, "paragon"))
+        rows += _reference_rows(scenario, pair=pair)
         rows.append(Row((scenario, _METHODS["matched"][2]), pair, "cross", short=f"{scenario}: matched"))
         for bridge, fuse, words in _UNTRAINED:
             short = " + ".join(filter(None, ("mapped" if bridge else "", "fused" if fuse else "")))
