@@ -22,9 +22,10 @@ from samespace.errors import InputError
 from samespace.evaluate import Certificate
 from samespace.studies import Plan, bct, load_settings, reproduce, unibct
 from samespace.studies.jobs import do
-from samespace.studies.page import markdown
+from samespace.studies.page import mark, markdown
 from samespace.studies.plan import Job, held_out, is_done, jobs, open_training, training_rows
 from samespace.studies.repeated import load_comparisons
+from samespace.studies.results import mean_certificate
 from samespace.studies.study import Share
 
 GLYPHS = "glyphs:classes=30,images=6,size=16"
@@ -69,6 +70,16 @@ def test_every_cell_is_filled_from_its_certificates(finished):
     old = next(row for row in table["rows"] if row["test"] == "old")["cells"]
     assert old[2]["seeds"] == [metric.old for metric in metrics]
     assert old[1]["mean"] is None
+
+
+@pytest.mark.parametrize(("low", "proven"), [(0.001, True), (-0.001, False)])
+def test_the_figure_marks_a_gain_as_the_table_does_by_the_interval_of_the_mean(finished, low, proven):
+    (comparison, *_) = load_comparisons(finished).values()
+    comparison = replace(comparison, differences=dict.fromkeys(comparison.differences, (low, 0.1)))
+    found = mean_certificate(comparison)["rank@1"]
+    assert (found.difference, found.compatible) == ((low, 0.1), proven)
+    cell = {"compatible": 1, "criterion": 2, "difference": found.difference}
+    assert (mark(cell, {"seeds": [0, 1]}) == "✓") == proven
 
 
 def test_an_old_model_is_trained_once_for_all_rows(finished):

@@ -13,6 +13,7 @@ from samespace.progress import clock
 from samespace.report.figures import comparison_plot, plots
 from samespace.report.page import inline, render
 from samespace.report.wording import ABSENT, interval, percent, signed
+from samespace.studies.study import proven
 
 _MARKS = {"proven": "✓", "open": "?", "fails": "✗"}
 _LEGEND = (
@@ -81,13 +82,12 @@ def mark(cell: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     """The verdict on a cross test over the seeds; empty where there is none."""
     if cell["compatible"] is None:
         return ""
-    seeds, proven = len(study["seeds"]), cell["compatible"]
-    # with one seed it is the certificate's verdict, which needs more than one identity
-    if proven == 1 if seeds == 1 else cell["difference"][0] > 0:
+    seeds, compatible = len(study["seeds"]), cell["compatible"]
+    if proven(compatible, seeds, cell["difference"]):
         return _MARKS["proven"]
     if cell["criterion"] == 0:
         return _MARKS["fails"]
-    return f"{_MARKS['open']} {proven}/{seeds}" if seeds > 1 else _MARKS["open"]
+    return f"{_MARKS['open']} {compatible}/{seeds}" if seeds > 1 else _MARKS["open"]
 
 
 def _introduction(study: Mapping[str, Any]) -> list[str]:

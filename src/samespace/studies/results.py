@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from samespace.evaluate import Certificate
-from samespace.evaluate.certificate import BackfillCurve, BackfillPoint, MetricResult
+from samespace.evaluate.certificate import BackfillCurve, BackfillPoint, Interval, MetricResult
 from samespace.files import read_json
 from samespace.studies.page import row_name
 from samespace.studies.plan import Plan
 from samespace.studies.repeated import Repeated
-from samespace.studies.study import Column, Pair, Row, Study, Table, cell_test
+from samespace.studies.study import Column, Pair, Row, Study, Table, cell_test, proven
 
 FORMAT = "samespace.study/1"
 
@@ -83,7 +83,7 @@ def mean_certificate(comparison: Repeated) -> Certificate:
     certificates = comparison.certificates
     first = certificates[0]
     metrics = {
-        name: replace(_mean_metric([certificate[name] for certificate in certificates]), difference=difference)
+        name: _mean_metric([certificate[name] for certificate in certificates], difference)
         for name, difference in comparison.differences.items()
     }
     curves = [certificate.backfill for certificate in certificates if certificate.backfill is not None]
@@ -106,18 +106,19 @@ def _mean_curve(curves: Sequence[BackfillCurve]) -> BackfillCurve:
     return BackfillCurve(names, tuple(points))
 
 
-def _mean_metric(metrics: Sequence[MetricResult]) -> MetricResult:
+def _mean_metric(metrics: Sequence[MetricResult], difference: Interval) -> MetricResult:
     def mean(name: str) -> Any:
         return _mean([getattr(metric, name) for metric in metrics])
 
     return replace(
         metrics[0],
         **{name: mean(name) for name in ("old", "cross", "new", "paragon", "control", "absolute_gain", "update_gain")},
+        difference=difference,
         intervals=dict.fromkeys(metrics[0].intervals),
         update_gain_interval=None,
         paragon_lead=None,
         criterion=mean("cross") > mean("old"),
-        compatible=all(metric.compatible for metric in metrics),
+        compatible=proven(sum(metric.compatible for metric in metrics), len(metrics), difference),
     )
 
 

@@ -247,6 +247,18 @@ def _rows(table: Table, words: Sequence[str]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def proven(compatible: int, seeds: int, difference: Sequence[float]) -> bool:
+    """Whether a gain is proven: with several seeds that of the mean, with one by its certificate.
+
+    Args:
+        compatible: how many seeds' certificates prove it.
+        seeds: how many there are.
+        difference: the interval of the mean of cross − old.
+    """
+    # a certificate's verdict needs more than one identity
+    return compatible == 1 if seeds == 1 else difference[0] > 0
+
+
 def cell_test(row: Row, column: Column) -> Test | None:
     """Which test a cell shows; None where it stays empty, as an old model's cross test or an old model's gain."""
     if column.test is None:
