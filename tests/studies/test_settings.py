@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from samespace.errors import InputError
-from samespace.studies import bct, load_settings, shipped, unibct
+from samespace.studies import bct, beyond, load_settings, shipped, unibct
 
 STUDIES = (bct(), unibct())
 
@@ -108,6 +109,21 @@ def test_a_missing_variant_is_named(tmp_path):
     settings = load_settings(write(tmp_path / "mine.yaml", "about: x\nrecipe: {}\n"))
     with pytest.raises(InputError, match="lack the variant 'deeper' that model 'beta-deeper' of bct asks for"):
         settings.recipe_of(bct(), bct().model("beta-deeper"), source="x", seed=0, old=Path("old"))
+
+
+def test_models_that_are_replaced_train_longer_where_the_settings_say_so(tmp_path):
+    text = "about: x\nrecipe: {optim: {epochs: 6}}\n"
+    plain = load_settings(write(tmp_path / "plain.yaml", text))
+    longer = load_settings(write(tmp_path / "longer.yaml", text + "variants: {old: [optim.epochs=9]}\n"))
+    for study in (bct(), unibct(), beyond()):
+        first = next(model for model in study.models if model.generation == 0)
+        later = next(model for model in study.models if model.generation == 1 and model.old is None)
+        epochs = [
+            settings.recipe_of(study, replace(model, variants=()), source="x", seed=0, old=None).optim.epochs
+            for settings in (plain, longer)
+            for model in (first, later)
+        ]
+        assert epochs == [6, 6, 9, 6]
 
 
 def test_an_illegal_recipe_is_found_when_it_is_built(tmp_path):

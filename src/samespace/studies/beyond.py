@@ -60,7 +60,7 @@ def beyond() -> Study:
 
 
 def _models() -> list[Model]:
-    models = references(variants=("old",))
+    models = references()
     for scenario, (old, _, data, variants) in SCENARIOS.items():
         models += [
             Model(f"{key}-{scenario}", data, method, old, variants, compatibility=keys)
@@ -142,7 +142,7 @@ def _chain_name(kind: str, share: float) -> str:
 
 
 def _chain_models() -> list[Model]:
-    models = [Model(_chain_name("chain", _CHAIN[0]), Share("classes", _CHAIN[0]), variants=("old",), generation=0)]
+    models = [Model(_chain_name("chain", _CHAIN[0]), Share("classes", _CHAIN[0]), generation=0)]
     for number, share in enumerate(_CHAIN[1:], start=1):
         data = Share("classes", share) if share < 1 else Share()
         models.append(Model(_chain_name("alone", share), data, generation=number))

@@ -155,7 +155,7 @@ class Settings:
                 "old_model": str(old),
                 "earlier": [{"old_model": str(folder)} for folder in earlier],
             }
-        for variant in model.variants:
+        for variant in self._variants_of(model):
             if variant not in self.variants:
                 raise InputError(
                     f"the settings lack the variant '{variant}' that model '{model.name}' of {study.name} asks for; "
@@ -165,6 +165,11 @@ class Settings:
                 if model.old is not None or not assignment.startswith("compatibility."):
                     override(tree, assignment)
         return parse_recipe(tree)
+
+    def _variants_of(self, model: Model) -> tuple[str, ...]:
+        # models that are replaced see fewer images than their successors: `old` makes up for it where it is given
+        longer = ("old",) if model.generation == 0 and "old" in self.variants else ()
+        return (*model.variants, *longer)
 
 
 def shipped() -> tuple[str, ...]:

@@ -84,11 +84,11 @@ def unibct() -> Study:
     )
 
 
-def references(variants: tuple[str, ...] = ()) -> list[Model]:
-    """The old models of the five allocations, with these variants, and the paragons."""
+def references() -> list[Model]:
+    """The old models of the five allocations and the paragons."""
     return [
-        Model("old-images", _OLD_IMAGES, variants=variants, generation=0),
-        Model("old-classes", _OLD_CLASSES, variants=variants, generation=0),
+        Model("old-images", _OLD_IMAGES, generation=0),
+        Model("old-classes", _OLD_CLASSES, generation=0),
         Model("paragon-all", EVERYTHING),
         Model("paragon-images", _NEW_IMAGES),
         Model("paragon-classes", NEW_CLASSES),
