@@ -85,7 +85,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            for file in temporary.iterdir():
+            for file in filter(Path.is_file, temporary.rglob("*")):
                 with file.open("rb+") as handle:
                     os.fsync(handle.fileno())
             swap_folder(temporary, path)

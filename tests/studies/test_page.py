@@ -101,6 +101,14 @@ def test_marks_tell_proven_open_and_failed_apart(found, criterion, compatible, l
     assert mark(cell(0.5, criterion=criterion, compatible=compatible, difference=difference), found) == expected
 
 
+def test_an_update_gain_that_some_seeds_leave_undefined_says_how_many_define_it(found):
+    part = found["tables"][0]
+    part["columns"] = [column("update gain", "update_gain")]
+    for seeds, shown in (([0.3, None], "– 1/2"), ([None, None], "–")):
+        part["rows"][0]["cells"] = [cell(None, **CROSS, seeds=seeds)]
+        assert f"| open\\|class | {shown} |" in markdown(found)
+
+
 def test_a_single_seed_needs_no_count_and_has_the_verdict_of_its_certificate(found):
     of_one = {**found, "seeds": [0]}
     assert mark(cell(0.5, criterion=1, compatible=0, difference=[0.01, 0.02]), of_one) == "?"

@@ -20,12 +20,14 @@ import yaml
 from samespace.data import ArraySource, open_source
 from samespace.errors import InputError
 from samespace.evaluate import Certificate
+from samespace.evaluate.check import OWN_GALLERY
+from samespace.report.wording import MARKS, state
 from samespace.studies import Plan, bct, load_settings, reproduce, unibct
 from samespace.studies.jobs import do
 from samespace.studies.page import mark, markdown
 from samespace.studies.plan import Job, held_out, is_done, jobs, open_training, training_rows
-from samespace.studies.repeated import load_comparisons
-from samespace.studies.results import mean_certificate
+from samespace.studies.repeated import Repeated, load_comparisons
+from samespace.studies.results import mean_certificate, results
 from samespace.studies.study import Share
 
 GLYPHS = "glyphs:classes=30,images=6,size=16"
@@ -80,6 +82,34 @@ def test_the_figure_marks_a_gain_as_the_table_does_by_the_interval_of_the_mean(f
     assert (found.difference, found.compatible) == ((low, 0.1), proven)
     cell = {"compatible": 1, "criterion": 2, "difference": found.difference}
     assert (mark(cell, {"seeds": [0, 1]}) == "✓") == proven
+
+
+@pytest.mark.parametrize("above", [0, 1])
+def test_the_figure_marks_a_failure_as_the_table_does_where_no_seed_is_above(finished, above):
+    (comparison, *_) = load_comparisons(finished).values()
+    down = tuple(
+        replace(one, metrics={"rank@1": replace(one["rank@1"], cross=0.1, old=0.3, criterion=seed < above)})
+        for seed, one in enumerate(comparison.certificates)
+    )
+    found = mean_certificate(Repeated(down, {"rank@1": (-0.4, 0.0)}))["rank@1"]
+    cell = {"compatible": 0, "criterion": above, "difference": found.difference}
+    assert mark(cell, {"seeds": [0, 1]}).startswith(MARKS[state(found)])
+    assert state(found) == ("unproven" if above else "fails")
+
+
+def test_a_note_that_names_a_folder_is_said_once(finished):
+    comparisons = load_comparisons(finished)
+    noted = {
+        pair: replace(
+            one,
+            certificates=tuple(
+                replace(certificate, notes=(f"{OWN_GALLERY}, {pair.key}, with its own queries.",))
+                for certificate in one.certificates
+            ),
+        )
+        for pair, one in comparisons.items()
+    }
+    assert results(finished, noted)["notes"][-1] == f"6 of 6 certificates: {OWN_GALLERY}."
 
 
 def test_an_old_model_is_trained_once_for_all_rows(finished):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,13 @@ _STUDIES = ("bct", "unibct", "beyond")
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes at the same time.  [default: one per core, at most 4]"
 )
+@click.option(
+    "--models-from",
+    type=PATH,
+    multiple=True,
+    metavar="FOLDER",
+    help="Another study's --out: trainings that are the same are taken from there, not made anew; repeat.",
+)
 @click.option("--dry-run", is_flag=True, help="Check the settings and print every model and table; train nothing.")
 @quiet_option
 @json_option
@@ -58,6 +66,7 @@ def reproduce(
     seeds: tuple[int, ...],
     overrides: tuple[str, ...],
     workers: int | None,
+    models_from: tuple[Path, ...],
     dry_run: bool,
     quiet: bool,
     json_to: str | None,
@@ -94,13 +103,17 @@ def reproduce(
     )
     if dry_run:
         studies.require_legal(plan)
-        described = describe(plan)
+        described = describe(plan, models_from)
         write_result(described, json_to)
         if json_to != "-":
             _print_plan(plan, described)
         return
     result = studies.reproduce(
-        plan, workers=workers or studies.default_workers(), say=lambda line: click.echo(line, err=True), quiet=quiet
+        plan,
+        workers=workers or studies.default_workers(),
+        models_from=models_from,
+        say=lambda line: click.echo(line, err=True),
+        quiet=quiet,
     )
     write_result(result.results, json_to)
     if json_to != "-":
@@ -108,9 +121,9 @@ def reproduce(
         click.echo(f"study: {result.page}")
 
 
-def describe(plan: Plan) -> dict[str, Any]:
+def describe(plan: Plan, models_from: Sequence[Path] = ()) -> dict[str, Any]:
     """What a plan would train and compare, JSON-ready; every recipe and table is checked on the way."""
-    from samespace.studies import trainings
+    from samespace.studies import from_each, takeable, trainings
 
     wanted, there = trainings(plan)
     models = []
@@ -137,6 +150,9 @@ def describe(plan: Plan) -> dict[str, Any]:
         "comparisons": len(plan.shown.pairs()),
         "trainings": wanted,
         "trainings_there": there,
+        "trainings_to_take": {
+            str(study): number for study, number in from_each(takeable(plan, models_from), models_from).items()
+        },
         "metrics": plan.metrics(),
         "benchmark": plan.settings.check.benchmark,
     }
@@ -163,8 +179,10 @@ def _print_plan(plan: Plan, described: dict[str, Any]) -> None:
         f"{len(described['models'])} models and {described['comparisons']} comparisons on {checked}, "
         f"{len(plan.seeds)} seeds; images: {plan.source}"
     )
-    there = f", of which {described['trainings_there']} are there" if described["trainings_there"] else ""
-    click.echo(f"{described['trainings']} trainings in all{there}: {plan.out}")
+    known = [f"{described['trainings_there']} are there"] * bool(described["trainings_there"])
+    known += [f"{number} can be taken from {study}" for study, number in described["trainings_to_take"].items()]
+    of_which = f", of which {' and '.join(known)}" if known else ""
+    click.echo(f"{described['trainings']} trainings in all{of_which}: {plan.out}")
     click.echo(f"tables: {', '.join(described['tables'])}; metrics: {', '.join(described['metrics'])}")
     click.echo("nothing was trained: this was a dry run")
 

@@ -61,6 +61,8 @@ from samespace.scoring.strict_criterion import StrictCounter
 from samespace.space import Score
 from samespace.vectors import VectorSet
 
+OWN_GALLERY = "The baseline searches a gallery of its own"
+
 # a stage with a tenth of its items on one side has its false accepts among ten times as many of that side
 _MIXED_TAIL = 15
 
@@ -199,7 +201,7 @@ def check(
     same_model = baseline if baseline_gallery is None else None
     notes = [*pooling, *aligned.notes, *undeclared((gallery, same_model), (queries, new_gallery)), *notes]
     if baseline_gallery is not None:
-        notes.insert(0, f"The baseline searches a gallery of its own, {baseline_gallery.name}, with its own queries.")
+        notes.insert(0, f"{OWN_GALLERY}, {baseline_gallery.name}, with its own queries.")
     quota = quota_of(chosen, mates)
     fusion = None
     if fuse == "auto":

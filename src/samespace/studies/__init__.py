@@ -6,6 +6,7 @@ from samespace.studies.plan import Plan, require_legal, trainings
 from samespace.studies.run import Reproduced, default_workers, reproduce
 from samespace.studies.settings import Settings, load_settings, shipped
 from samespace.studies.study import Study
+from samespace.studies.taken import Taken, from_each, takeable
 from samespace.studies.unibct import unibct
 
 __all__ = [
@@ -13,13 +14,16 @@ __all__ = [
     "Reproduced",
     "Settings",
     "Study",
+    "Taken",
     "bct",
     "beyond",
     "default_workers",
+    "from_each",
     "load_settings",
     "reproduce",
     "require_legal",
     "shipped",
+    "takeable",
     "trainings",
     "unibct",
 ]

@@ -27,8 +27,7 @@ def do(plan: Plan, job: Job) -> float:
     A job that another process is at, such as a worker that has yet to notice that its study was killed, is waited for.
     """
     began = time.monotonic()
-    folder = plan.out / f"seed{job.seed}" / "locks"
-    with locked(folder / f"{job.kind}-{job.name}"):
+    with locked(plan.lock(job)):
         if not is_done(plan, job):
             try:
                 _DOING[job.kind](plan, job)
@@ -46,7 +45,7 @@ def _train(plan: Plan, job: Job) -> None:
     rows = training_rows(source, kept, model.data, job.seed)
     trained = run(recipe, folder, source=subset(source, rows), quiet=True)
     embedder = Embedder.load(trained.model)
-    for part, images in _checked(plan, source, kept).items():
+    for part, images in checked_images(plan, source, kept).items():
         embed_to(embedder, images, plan.vectors_folder(job.name, job.seed, part))
 
 
@@ -104,7 +103,8 @@ def require_benchmark(plan: Plan) -> None:
         )
 
 
-def _checked(plan: Plan, source: ImageSource, kept: Holdout | None) -> dict[str, ImageSource]:
+def checked_images(plan: Plan, source: ImageSource, kept: Holdout | None) -> dict[str, ImageSource]:
+    """What models are checked on, by the name of its folder of vectors."""
     if kept is not None:
         return {"queries": subset(source, kept.query_rows), "gallery": subset(source, kept.gallery_rows)}
     return {"images": _benchmark_images(plan)}

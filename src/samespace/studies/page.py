@@ -12,10 +12,9 @@ from samespace.files import write_json, write_text
 from samespace.progress import clock
 from samespace.report.figures import comparison_plot, plots
 from samespace.report.page import inline, render
-from samespace.report.wording import ABSENT, interval, percent, signed
+from samespace.report.wording import ABSENT, MARKS, interval, percent, signed
 from samespace.studies.study import proven
 
-_MARKS = {"proven": "✓", "open": "?", "fails": "✗"}
 _LEGEND = (
     "Values in percent, means over the seeds. In brackets the interval of the mean gain over the old model in points, "
     "beside self tests that over the paragon: how far the choice of the check's identities moves it, given these "
@@ -84,10 +83,10 @@ def mark(cell: Mapping[str, Any], study: Mapping[str, Any]) -> str:
         return ""
     seeds, compatible = len(study["seeds"]), cell["compatible"]
     if proven(compatible, seeds, cell["difference"]):
-        return _MARKS["proven"]
+        return MARKS["compatible"]
     if cell["criterion"] == 0:
-        return _MARKS["fails"]
-    return f"{_MARKS['open']} {compatible}/{seeds}" if seeds > 1 else _MARKS["open"]
+        return MARKS["fails"]
+    return f"{MARKS['unproven']} {compatible}/{seeds}" if seeds > 1 else MARKS["unproven"]
 
 
 def _introduction(study: Mapping[str, Any]) -> list[str]:
@@ -135,7 +134,8 @@ def _rows(part: Mapping[str, Any], study: Mapping[str, Any]) -> list[tuple[list[
 
 def _ours(cell: Mapping[str, Any], column: Mapping[str, Any], study: Mapping[str, Any], marked: bool) -> str:
     if cell["mean"] is None:
-        return ABSENT
+        defined = sum(value is not None for value in cell["seeds"] or ())
+        return f"{ABSENT} {defined}/{len(cell['seeds'])}" if defined else ABSENT
     if column["quantity"] == "compatible":
         return mark(cell, study)
     if column["quantity"] == "update_gain":

@@ -83,6 +83,10 @@ class Plan:
         """File of one comparison's bootstrap replicates, from which intervals over several seeds are made."""
         return self.out / f"seed{seed}" / "replicates" / f"{pair.key}.npz"
 
+    def lock(self, job: Job) -> Path:
+        """What `locked` takes while a job is done."""
+        return self.out / f"seed{job.seed}" / "locks" / f"{job.kind}-{job.name}"
+
     def bridge(self, pair: Pair, seed: int) -> Path:
         """Folder of the map of one comparison."""
         return self.out / f"seed{seed}" / "bridges" / str(pair.bridge_key)

@@ -27,6 +27,7 @@ from samespace.studies.page import write_study
 from samespace.studies.plan import Job, Kind, Plan, identity, is_done, jobs, open_training, require_legal
 from samespace.studies.repeated import load_comparisons
 from samespace.studies.results import pictures, results
+from samespace.studies.taken import NOTHING_TO_TAKE, from_each, take, takeable
 from samespace.train import flushed_denormals, load_recipe
 from samespace.train.recipe_file import differences
 
@@ -50,7 +51,14 @@ class Reproduced:
     written: bool
 
 
-def reproduce(plan: Plan, *, workers: int = 1, say: Callable[[str], None] = print, quiet: bool = False) -> Reproduced:
+def reproduce(
+    plan: Plan,
+    *,
+    workers: int = 1,
+    models_from: Sequence[Path] = (),
+    say: Callable[[str], None] = print,
+    quiet: bool = False,
+) -> Reproduced:
     """Train and check everything a plan asks for and is not there yet, then write the tables.
 
     It can be killed at any moment; the same call carries on, and ends with the same tables. Trainings are exact when
@@ -60,11 +68,12 @@ def reproduce(plan: Plan, *, workers: int = 1, say: Callable[[str], None] = prin
         plan: the study, its settings, images, folder, seeds and tables.
         workers: processes that train and check at the same time; `default_workers()` says how many pay. More than one
             in a script of your own needs its calls under `if __name__ == "__main__":`, as every pool of processes does.
+        models_from: folders of other studies, whose finished trainings are taken where they are the same (`takeable`).
         say: receives one line at the beginning and one for each job.
         quiet: show no progress bar.
 
     Raises:
-        InputError: the images do not fit the settings, or the folder holds another study.
+        InputError: the images do not fit the settings, the folder holds another study, or one of `models_from` none.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         # a worker that imports the caller's script anew would wait for its own parent
@@ -72,8 +81,12 @@ def reproduce(plan: Plan, *, workers: int = 1, say: Callable[[str], None] = prin
     require_legal(plan)
     source = open_training(plan)
     every = jobs(plan, source)
+    found = takeable(plan, models_from)
     with locked(plan.out / "study"):
         _claim(plan, source)
+        take(plan, found)
+        for other, number in from_each(found, models_from).items():
+            say(f"{number} trainings taken from {other}" if number else f"{other} {NOTHING_TO_TAKE}")
         _require_same_models(plan, every)
         pending = [job for job in every if not is_done(plan, job)]
         many = Counter(job.kind for job in every)
