@@ -94,5 +94,6 @@ def unit(vectors: Array, what: str, first: int = 0) -> Floats:
     values = np.asarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
     if not lengths.all():
-        raise InputError(f"{what}: the vector of row {first + int(np.argmin(lengths))} is zero and has no direction")
+        row = first + int(np.argmin(lengths))
+        raise InputError(f"{what}: the vector of row {row} is zero and has no direction (rows count from 0)")
     return np.asarray(values / lengths, dtype=np.float32)

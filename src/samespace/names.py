@@ -55,7 +55,7 @@ def require_names(names: Iterable[str], what: str, where: str) -> None:
         row, why = next(iter(found.items()))
         raise InputError(
             f"{where}: {what} should be UTF-8 text without NUL, got '{given[row]}' in row {row} "
-            f"({why}); write it anew, {len(found):,} of {len(given):,} are such"
+            f"(from 0; {why}); write it anew, {len(found):,} of {len(given):,} are such"
         )
 
 

@@ -453,12 +453,16 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_check(refused, op
     assert message in refused(f"{CHECK} {options}")
 
 
-def test_a_result_that_cannot_be_written_is_still_shown(here, capsys):
+def test_a_result_that_cannot_be_written_is_still_shown(here, capsys, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("samespace.cli.output.write_json", full)
     before = contents(here)
-    assert run([*CHECK.split(), "--json", "recipe.yaml/x.json"]) == 2
+    assert run([*CHECK.split(), "--json", "x.json"]) == 2
     out, err = capsys.readouterr()
     assert "new_q.npz against old_g.npz" in out
-    assert err.startswith("samespace: error: recipe.yaml")
+    assert err.startswith("samespace: error: x.json")
     assert len(err.splitlines()) == 1
     assert contents(here) == before
 

@@ -94,7 +94,7 @@ def other(change):
 def test_others_are_refused_with_what_to_look_at_and_nothing_is_lost(here, change, message, capsys):
     VectorSet.from_arrays(np.eye(3), ids=["x", "y", "z"]).save("set")
     given(change())
-    assert run([*COMMAND, "--items", "texts.jsonl"]) == 2
+    assert run([*COMMAND, "--items", "texts.jsonl", "--force"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert re.search(message, told)
@@ -113,7 +113,7 @@ def test_what_cannot_be_proved_is_one_line(here, capsys):
             "has no item of v.npz: its ids are such as 'd0', those of the vec",
         ),
         ([], "--model and --items go together"),
-        (["--items", "texts.jsonl", "--space", "x"], "--model and --space exclude each other"),
+        (["--items", "texts.jsonl", "--space", "x"], "--model and --space-name exclude each other"),
         (["--items", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--items", "texts.jsonl", "--model", "proof_encoders:rows"], "modality 'row'"),
     ):

@@ -25,6 +25,7 @@ from samespace.models import Embedder, EmbedderConfig, Preprocessing
 from samespace.models.extract import embed
 from samespace.serve.backfills.job import Job
 from samespace.serve.encoders import Encoders
+from samespace.serve.wording import WORDS
 from samespace.vectors import VectorSet
 
 from .running import Running, Service
@@ -81,6 +82,19 @@ def test_a_job_by_a_model_that_the_gallery_does_not_remember(photos: Gallery, st
     assert (refused.status_code, said in refused.json()["detail"]) == (409, True)
     client = service.client()
     assert ended(client, client.backfill(model="v2").id).done == 96
+
+
+def test_a_job_without_remembered_images_says_what_a_request_can_do(photos: Gallery, start: Start) -> None:
+    with photos.ledger.write() as writer:
+        writer.put_meta("settings", json.dumps({**photos.state.settings, "images": None}))
+        writer._configured()
+    service = start(Service({"shop": photos}))
+    where = (
+        "remembers no images, and none were given: name their source, by 'samespace gallery backfill --images SOURCE'"
+    )
+    for headers, vectors in ({}, '"vectors"'), ({WORDS: "python"}, "vectors=…"):
+        said = service.http.post("/v1/shop/jobs", json={}, headers=headers).json()["detail"]
+        assert f"{where} where the service runs, or give vectors made elsewhere: {vectors}" in said
 
 
 def ended(client: Client, name: str) -> Job:

@@ -28,9 +28,9 @@ def test_sigterm_finishes_what_is_under_way(tmp_path: Path, shop: Gallery) -> No
     body = json.dumps({"queries": {"space": NEW.id, "vectors": made(1, NEW).vectors.tolist()}}).encode()
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert "without --keys everybody on this machine" in process.stderr.readline()
         said = process.stderr.readline()
         assert said.startswith("serving store at http://127.0.0.1:")
+        assert "without --keys everybody on this machine" in process.stderr.readline()
         address = said.split()[3]
         with (
             Client(address, "store") as client,

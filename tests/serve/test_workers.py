@@ -38,7 +38,7 @@ class Process:
         self._reading.start()
 
     def _read(self, lines: Any) -> None:
-        self.log.extend(json.loads(line) for line in lines)
+        self.log.extend(json.loads(line) for line in lines if not line.startswith("without --keys"))
 
     def said(self, message: str, times: int = 1) -> list[dict[str, Any]]:
         """The lines with a message, once there are as many."""

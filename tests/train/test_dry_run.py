@@ -61,6 +61,10 @@ def test_it_prints_a_recipe_and_what_it_takes_and_writes_nothing(old_model, tmp_
     assert cli(["train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "v2"), "--dry-run", "--quiet"]) == 0
     assert (files_in(tmp_path), files_in(old_model.parent)) == before
     text = capsys.readouterr().out
+    assert cli(["train", str(tmp_path / "recipe.yaml"), "--dry-run", "--quiet"]) == 0
+    assert capsys.readouterr().out.partition("\n# ")[0] == text.partition("\n# ")[0]
+    assert cli(["train", str(tmp_path / "recipe.yaml")]) == 2
+    assert "Missing option '--out'" in capsys.readouterr().err
     (tmp_path / "printed.yaml").write_text(text)
     assert load_recipe(tmp_path / "printed.yaml") == parse_recipe(value).resolved()
     said = [line for line in text.splitlines() if line.startswith("# ")]

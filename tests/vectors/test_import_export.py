@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     columns = {"sku": IDS, "embedding": list(VALUES), "class": [row % 4 for row in range(COUNT)]}
     columns |= {"price": [row / 8 for row in range(COUNT)], "name": [f"n,{row}" for row in range(COUNT)]}
     pa.parquet.write_table(pa.table(columns), place / "t.parquet", row_group_size=5)
-    declared = ["--space", "clip", "--revision", "v1", "--dim", str(DIM)]
+    declared = ["--space-name", "clip", "--revision", "v1", "--dim", str(DIM)]
     command = ["vectors", "import", str(place / "t.parquet"), "--id-column", "sku", "--out", str(place / "set")]
     assert run([*command, *declared, "--quiet"]) == 0
     return place / "set"
@@ -152,8 +152,9 @@ def test_a_hugging_face_data_set_there_and_back(folder, tmp_path):
     place = f"hf:{tmp_path}/ds"
     loaded = there_and_back(folder, place, place, tmp_path)
     assert loaded.space == VectorSet.load(tmp_path / "ds").space == SPACE
-    assert run(["vectors", "export", str(folder), "--to", place, "--quiet"]) == 0  # one that is there is replaced
-    assert run(["vectors", "export", str(folder), "--to", f"hf:{folder}", "--quiet"]) == 2
+    assert run(["vectors", "export", str(folder), "--to", place, "--quiet"]) == 2  # one that is there
+    assert run(["vectors", "export", str(folder), "--to", place, "--force", "--quiet"]) == 0  # is replaced
+    assert run(["vectors", "export", str(folder), "--to", f"hf:{folder}", "--force", "--quiet"]) == 2
 
 
 @wants("datasets")
@@ -253,7 +254,7 @@ def test_an_import_that_was_cut_off_carries_on(folder, tmp_path, form, cut, monk
     ("change", "options", "message"),
     [
         ({"id": ["a"] * COUNT}, [], "'a' occurs 23 times"),
-        ({}, ["--dim", "5", "--space", "x"], "have 6 dimensions, and --dim says 5"),
+        ({}, ["--dim", "5", "--space-name", "x"], "have 6 dimensions, and --dim says 5"),
         ({}, ["--dim", "5"], "go with --space"),
         ({}, ["--vector-column", "vektor"], "has no column 'vektor'"),
         ({}, ["--label-column", "price"], "has no column 'price'"),
@@ -264,7 +265,8 @@ def test_what_is_bad_is_one_line_and_leaves_what_was_there(tmp_path, change, opt
     VectorSet.from_arrays(np.eye(3), ids=["x", "y", "z"]).save(tmp_path / "set")
     table = pa.table({"id": IDS, "vector": list(VALUES)} | change)
     pa.parquet.write_table(table, tmp_path / "t.parquet")
-    assert run(["vectors", "import", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "set"), *options]) == 2
+    command = ["vectors", "import", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "set"), "--force", *options]
+    assert run(command) == 2
     told = capsys.readouterr().err.splitlines()
     assert message in told[-1]
     assert VectorSet.load(tmp_path / "set").ids.tolist() == ["x", "y", "z"]
@@ -319,7 +321,10 @@ def test_what_cannot_be_imported_says_what_to_do(
         place.write_text(content)
     else:
         np.save(place, content)
-    assert run(["vectors", "import", str(place), "--out", str(tmp_path / "o"), "--space", "m", "--revision", "1"]) == 2
+    assert (
+        run(["vectors", "import", str(place), "--out", str(tmp_path / "o"), "--space-name", "m", "--revision", "1"])
+        == 2
+    )
     assert message in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from samespace.cli.output import PATH, certificate_options, json_option, quiet_option, require_folder, show_certificate
+from samespace.cli.output import PATH, certificate_options, json_option, quiet_option, show_certificate
 
 # as in protocols.named, which takes long to import
 _NAMES = ("ijbb", "ijbc", "market1501", "msmt17", "roxford5k", "rparis6k", "gldv2", "lfw", "facepack", "vehicleid")
@@ -83,7 +83,6 @@ def benchmark(
     from samespace.progress import working
     from samespace.vectors import VectorSet
 
-    require_folder(report)
     with working(f"reading {name}", quiet=quiet):
         published = open_benchmark(
             name, files, weights="detector" if weights == "detector" else "none", distractors=distractors

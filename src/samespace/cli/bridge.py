@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from samespace.cli.output import json_option, write_result
+from samespace.cli.output import (
+    NEW_FOLDER,
+    PATH,
+    device_option,
+    force_option,
+    json_option,
+    quiet_option,
+    require_new,
+    write_result,
+)
 from samespace.errors import counted
 from samespace.names import as_argument
 
 if TYPE_CHECKING:
     from samespace.bridge import Bridge, Direction, Method, Support
-
-_PATH = click.Path(path_type=Path)
 
 
 class _FitUnlessNamed(click.Group):
@@ -38,9 +45,9 @@ def bridge() -> None:
 
 
 @bridge.command()
-@click.argument("old_vectors", type=_PATH)
-@click.argument("new_vectors", type=_PATH)
-@click.option("--out", required=True, type=_PATH, help="Folder of the bridge to write.")
+@click.argument("old_vectors", type=PATH)
+@click.argument("new_vectors", type=PATH)
+@click.option("--out", required=True, type=NEW_FOLDER, help="Folder of the bridge to write.")
 @click.option(
     "--direction",
     type=click.Choice(["gallery", "query"]),
@@ -61,8 +68,9 @@ def bridge() -> None:
 )
 @click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@force_option
+@device_option
+@quiet_option
 @json_option
 def fit(
     old_vectors: Path,
@@ -74,6 +82,7 @@ def fit(
     steps: int,
     replicates: int,
     seed: int,
+    force: bool,
     device: str,
     quiet: bool,
     json_to: str | None,
@@ -87,6 +96,7 @@ def fit(
     from samespace.models.extract import pick_device
     from samespace.vectors import VectorSet
 
+    require_new(out, "a bridge", sign="config.json", force=force)
     made = learn(
         VectorSet.load(old_vectors),
         VectorSet.load(new_vectors),
@@ -111,13 +121,16 @@ def fit(
 
 
 @bridge.command()
-@click.argument("bridge_folder", metavar="BRIDGE", type=_PATH)
-@click.argument("vectors", type=_PATH)
-@click.option("--out", required=True, type=_PATH, help="Folder of the vector set to write.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.argument("bridge_folder", metavar="BRIDGE", type=PATH)
+@click.argument("vectors", type=PATH)
+@click.option("--out", required=True, type=NEW_FOLDER, help="Folder of the vector set to write.")
+@force_option
+@device_option
+@quiet_option
 @json_option
-def apply(bridge_folder: Path, vectors: Path, out: Path, device: str, quiet: bool, json_to: str | None) -> None:
+def apply(
+    bridge_folder: Path, vectors: Path, out: Path, force: bool, device: str, quiet: bool, json_to: str | None
+) -> None:
     """Map VECTORS with a BRIDGE; ids, labels and templates stay.
 
     The vectors are read and written in blocks. Keep the originals: a rollback needs them.
@@ -127,6 +140,8 @@ def apply(bridge_folder: Path, vectors: Path, out: Path, device: str, quiet: boo
     from samespace.progress import bar, silent
     from samespace.vectors import VectorSet
 
+    if not (out.exists() and vectors.exists() and out.samefile(vectors)):
+        require_new(out, "a vector set", sign="vectors.npy", force=force)
     made, given, place = Bridge.load(bridge_folder), VectorSet.load(vectors), pick_device(device)
     if quiet:
         mapped = made.apply_to(given, out, device=place, advance=silent)

@@ -13,7 +13,6 @@ from samespace.cli.output import (
     certificate_options,
     json_option,
     quiet_option,
-    require_folder,
     show_certificate,
 )
 from samespace.cli.sources import open_at
@@ -173,7 +172,6 @@ def check(
         raise click.UsageError("--images are shown in the report: add --report DIR.")
     if qrels is not None and (fuse is not None or images is not None):
         raise click.UsageError(f"--qrels goes without {'--fuse' if fuse is not None else '--images'}.")
-    require_folder(report)
     judgements = None if qrels is None else Judgements.read(qrels)
     asking = {"queries": queries, "baseline": baseline, "paragon queries": paragon_queries}
     stored = {"gallery": gallery, "new gallery": new_gallery, "paragon gallery": paragon_gallery}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
+from samespace.cli.output import NEW_FILE, PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import open_at, show_left_out
 from samespace.errors import InputError, counted
 from samespace.names import told_apart
@@ -89,7 +89,7 @@ def describe(
 @data.command()
 @click.argument("source")
 @click.option("--kind", required=True, type=click.Choice(_KINDS), help="How old and new training sets share images.")
-@click.option("--out", required=True, type=PATH, help="The allocation file to write (JSON).")
+@click.option("--out", required=True, type=NEW_FILE, help="The allocation file to write (JSON).")
 @click.option("--fraction", type=float, default=0.3, show_default=True, help="Share that the old model gets.")
 @click.option(
     "--held-out", type=float, default=0.2, show_default=True, help="Share of classes kept for the check; 0 for none."

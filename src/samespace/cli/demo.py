@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import PATH, json_option, write_result
+from samespace.cli.output import NEW_FOLDER, json_option, write_result
 
 
 @click.command()
 @click.option(
-    "--out", type=PATH, default=Path("samespace-demo"), show_default=True, help="Folder that receives everything."
+    "--out", type=NEW_FOLDER, default=Path("samespace-demo"), show_default=True, help="Folder that receives everything."
 )
 @click.option(
     "--seed",

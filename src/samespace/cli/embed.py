@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
+from samespace.cli.output import NEW_FOLDER, PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import show_left_out
 from samespace.errors import InputError, counted
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=PATH)
 @click.argument("source")
-@click.option("--out", required=True, type=PATH, help="Folder of the vector set to write.")
+@click.option("--out", required=True, type=NEW_FOLDER, help="Folder of the vector set to write.")
 @click.option("--allocation", type=PATH, help="A file made by 'samespace data allocate'.")
 @click.option(
     "--part",
@@ -177,7 +177,7 @@ def embed(
 def _embed_texts(
     encoder: Encoder, source: str, out: Path, skip_empty: bool, batch_size: int, quiet: bool, json_to: str | None
 ) -> None:
-    from samespace.data.texts import ENDINGS, are_texts, read_texts
+    from samespace.data.texts import ENDINGS, are_texts, place_in, read_texts
     from samespace.encoders.texts import embed_texts
     from samespace.progress import bar, silent_bar
 
@@ -195,4 +195,4 @@ def _embed_texts(
         say(f"{texts.name}: {texts.origin}.")
         if texts.left_out:
             rows = counted(len(texts.left_out), "row without a text is", "rows without a text are")
-            say(f"{rows} left out, the first on line {texts.left_out[0]}.")
+            say(f"{rows} left out, the first in {place_in(texts.unit, texts.left_out[0])}.")

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from samespace.cli.output import PATH
+from samespace.cli.output import NEW_FILE, PATH, force_option, require_new
 
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.argument("file", type=PATH)
+@click.argument("file", type=NEW_FILE)
 @click.option("--tolerance", type=float, default=1e-4, show_default=True, help="Largest difference allowed.")
-def export(model: Path, file: Path, tolerance: float) -> None:
+@force_option
+def export(model: Path, file: Path, tolerance: float, force: bool) -> None:
     """Write MODEL as an ONNX FILE (extra 'onnx').
 
     The exported network takes float images in [0, 1] of the model's size and gives unit vectors. It is kept only if
@@ -21,5 +22,6 @@ def export(model: Path, file: Path, tolerance: float) -> None:
     """
     from samespace.models import Embedder, export_onnx, resolve_model
 
+    require_new(file, "there", force=force)
     difference = export_onnx(Embedder.load(resolve_model(model)), file, tolerance=tolerance)
     click.echo(f"{file}: written; vectors differ from torch's by at most {difference:.1e}")

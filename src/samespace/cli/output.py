@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from samespace.errors import escaped
+from samespace.errors import InputError, escaped
 from samespace.files import write_json
 
 if TYPE_CHECKING:
@@ -19,6 +19,49 @@ if TYPE_CHECKING:
     from samespace.report.pictures import ImageLookup
 
 PATH = click.Path(path_type=Path)
+
+
+class _Written(click.Path):
+    """A file or folder that a command writes: where it cannot be, that is said before any work.
+
+    Folders on the way to it that are not there are made.
+    """
+
+    def __init__(self, kind: Literal["file", "folder"]) -> None:
+        super().__init__(path_type=Path)
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path, or an error in the words of the command line."""
+        path = Path(str(super().convert(value, param, ctx)))
+        given = "" if param is None else f"{param.opts[0] if isinstance(param, click.Option) else param.name} "
+        there = next(one for one in path.absolute().parents if one.exists())
+        if not there.is_dir():
+            raise click.UsageError(f"{given}{path} lies below {there}, which is a file; name a place in a folder.", ctx)
+        if self.kind == "folder" and path.exists() and not path.is_dir():
+            raise click.UsageError(f"{given}{path} is a file; name a folder.", ctx)
+        if self.kind == "file" and path.is_dir():
+            raise click.UsageError(f"{given}{path} is a folder; name a file.", ctx)
+        return path
+
+
+NEW_FILE, NEW_FOLDER = _Written("file"), _Written("folder")
+force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
+
+
+def require_new(path: Path, what: str, *, sign: str | None = None, force: bool) -> None:
+    """Refuse to write over `what` is there, such as `a bridge`, unless the user says so; over something else always.
+
+    `sign`: the file by which a folder is known to be one.
+    """
+    if not path.exists():
+        return
+    if sign is not None and not (path / sign).is_file():
+        raise InputError(f"{path} is not {what}, and is there already; choose another place")
+    if not force:
+        raise InputError(f"{path} is {what} already; choose another place, or replace it with --force")
+
+
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 
@@ -27,7 +70,9 @@ def _json_place(context: click.Context, parameter: click.Parameter, place: str |
     place = "-" if place == "/dev/stdout" else place
     if place == "-" and not getattr(sys.stdout, "open", True):
         raise click.BadParameter("standard output is closed; name a file")
-    if place not in (None, "-") and not (folder := Path(place).absolute().parent).exists():
+    if place in (None, "-"):
+        return place
+    if not (folder := NEW_FILE.convert(place, parameter, context).absolute().parent).exists():
         raise click.BadParameter(f"there is no folder {folder} for {Path(place).name}; make it first, or correct it.")
     return place
 
@@ -49,15 +94,9 @@ def certificate_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap resamples."
         ),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-        click.option("--report", type=PATH, metavar="DIR", help="Write report.html and certificate.json."),
+        click.option("--report", type=NEW_FOLDER, metavar="DIR", help="Write report.html and certificate.json."),
     )
     return reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
-
-
-def require_folder(report: Path | None) -> None:
-    """Refuse a --report that is a file, before any work."""
-    if report is not None and report.exists() and not report.is_dir():
-        raise click.UsageError(f"--report {report} is a file; name a folder.")
 
 
 def show_certificate(

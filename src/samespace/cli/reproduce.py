@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.output import PATH, json_option, quiet_option, write_result
+from samespace.cli.output import NEW_FOLDER, json_option, quiet_option, write_result
 
 if TYPE_CHECKING:
     from samespace.studies import Plan
@@ -20,7 +20,7 @@ _STUDIES = ("bct", "unibct", "beyond")
 @click.command()
 @click.argument("study", type=click.Choice(_STUDIES))
 @click.option("--data", metavar="IMAGES", help="Training images; by default the source that the settings name.")
-@click.option("--out", type=PATH, help="Folder of the study.  [default: runs/STUDY-SETTINGS]")
+@click.option("--out", type=NEW_FOLDER, help="Folder of the study.  [default: runs/STUDY-SETTINGS]")
 @click.option(
     "--settings",
     default="small",

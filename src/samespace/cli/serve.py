@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from samespace.cli.output import PATH, device_option, json_option, say, write_result
+from samespace.cli.output import NEW_FILE, PATH, device_option, json_option, say, write_result
 from samespace.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -127,9 +127,9 @@ def serve(
         address = f"{'https' if tls else 'http'}://{at}:{listening.getsockname()[1]}"
 
         def say_where() -> None:
+            click.echo(f"serving {', '.join(serving.galleries)} at {address} (described at {address}/docs)", err=True)
             if keys is None:
                 click.echo("without --keys everybody on this machine may do everything", err=True)
-            click.echo(f"serving {', '.join(serving.galleries)} at {address} (described at {address}/docs)", err=True)
 
         try:
             answer(serving, listening, say_where, workers=workers)
@@ -144,7 +144,7 @@ def key() -> None:
 
 
 @key.command("add")
-@click.argument("file", type=PATH)
+@click.argument("file", type=NEW_FILE)
 @click.argument("name")
 @click.option(
     "--scope",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from samespace.cli.build import show_cost
-from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
+from samespace.cli.output import NEW_FILE, PATH, json_option, quiet_option, say, write_result
 from samespace.names import as_argument
 
 
@@ -25,7 +25,9 @@ from samespace.names import as_argument
     metavar="VECTORS",
     help="Instead of the model: its stored vectors, whose ids name the images.",
 )
-@click.option("--out", type=PATH, default=Path("project.yaml"), show_default=True, help="The project file to write.")
+@click.option(
+    "--out", type=NEW_FILE, default=Path("project.yaml"), show_default=True, help="The project file to write."
+)
 @click.option("--force", is_flag=True, help="Write it anew where it is there already.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split and all trainings.")
 @quiet_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from samespace.cli.output import PATH, json_option, quiet_option, say, write_result
+from samespace.cli.output import NEW_FOLDER, PATH, json_option, quiet_option, say, write_result
 from samespace.cli.sources import show_left_out, stand_in_lines
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", type=PATH)
-@click.option("--out", required=True, type=PATH, help="Folder of this training and its model.")
+@click.option("--out", type=NEW_FOLDER, help="Folder of this training and its model; a dry run may go without.")
 @click.option(
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a recipe key, such as optim.epochs=20."
 )
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 )
 @quiet_option
 @json_option
-def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, quiet: bool, json_to: str | None) -> None:
+def train(
+    recipe: Path, out: Path | None, overrides: tuple[str, ...], dry_run: bool, quiet: bool, json_to: str | None
+) -> None:
     """Train the model that RECIPE (a YAML file) describes.
 
     OUT receives the resolved recipe, metrics.jsonl, a checkpoint while training and model/ at the end. Run the same
@@ -53,10 +55,13 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
     from samespace.train.run import open_training_source
     from samespace.train.validation import validation_lines
 
+    if out is None and not dry_run:
+        raise click.UsageError("Missing option '--out', the folder of this training; a dry run alone goes without.")
     parsed = load_recipe(recipe, overrides)
     if dry_run:
         _dry_run(parsed, out, quiet, json_to)
         return
+    assert out is not None
     method = parsed.resolved().compatibility.method
     if parsed.compatibility.method == "auto" and method != "none" and not quiet:
         click.echo(f"compatibility.method: auto takes {method}", err=True)
@@ -82,7 +87,7 @@ def train(recipe: Path, out: Path, overrides: tuple[str, ...], dry_run: bool, qu
             click.echo(line)
 
 
-def _dry_run(recipe: Recipe, out: Path, quiet: bool, json_to: str | None) -> None:
+def _dry_run(recipe: Recipe, out: Path | None, quiet: bool, json_to: str | None) -> None:
     """Print the recipe as YAML, and what it would take as comments below it."""
     from samespace.train import dump_recipe, flushed_denormals
     from samespace.train.dry_run import dry_run

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
+from samespace.cli.gallery.options import declared_by, declared_options
+from samespace.cli.output import (
+    NEW_FILE,
+    NEW_FOLDER,
+    PATH,
+    device_option,
+    force_option,
+    json_option,
+    quiet_option,
+    require_new,
+    say,
+    write_result,
+)
 from samespace.errors import counted
 
 if TYPE_CHECKING:
@@ -24,18 +36,21 @@ def vectors() -> None:
 
 @vectors.command("import")
 @click.argument("source")
-@click.option("--out", required=True, type=PATH, metavar="FOLDER", help="The vector set to write.")
+@click.option("--out", required=True, type=NEW_FOLDER, metavar="FOLDER", help="The vector set to write.")
 @click.option("--ids", type=PATH, metavar="FILE", help="Of .npy and FAISS: .txt, .csv or .parquet with their ids.")
 @click.option("--table", metavar="NAME", help="Of a database: the table or collection.")
 @click.option("--vector-column", metavar="NAME", help="The column of vectors, where its name does not say so.")
 @click.option("--id-column", metavar="NAME", help="The column of ids.")
 @click.option("--label-column", metavar="NAME", help="The column of classes.")
 @click.option("--template-column", metavar="NAME", help="The column of templates.")
-@click.option("--space", metavar="NAME", help="Declare which model made them, so that others are not mixed in.")
-@click.option("--revision", default="", metavar="R", help="With --space: the revision of that model.")
-@click.option("--dim", type=click.IntRange(1), help="With --space: the dimensions that its vectors have.")
-@click.option("--model", metavar="ENCODER", help="Instead of --space: prove that this model made them; needs --items.")
+@declared_options
+@click.option("--space", "former_name", hidden=True)
+@click.option("--dim", type=click.IntRange(1), help="With --space-name: the dimensions that its vectors have.")
+@click.option(
+    "--model", metavar="ENCODER", help="Instead of --space-name: prove that this model made them; needs --items."
+)
 @click.option("--items", metavar="ITEMS", help="With --model: their texts or images, as 'samespace embed' takes them.")
+@force_option
 @device_option
 @quiet_option
 @json_option
@@ -48,11 +63,13 @@ def import_(
     id_column: str | None,
     label_column: str | None,
     template_column: str | None,
-    space: str | None,
-    revision: str,
+    space_name: str | None,
+    revision: str | None,
+    former_name: str | None,
     dim: int | None,
     model: str | None,
     items: str | None,
+    force: bool,
     device: str,
     quiet: bool,
     json_to: str | None,
@@ -81,16 +98,14 @@ def import_(
     from samespace.errors import InputError
     from samespace.progress import bar, silent_bar
     from samespace.vectors.columns import Names
-    from samespace.vectors.declared import Declared
     from samespace.vectors.importing import import_vectors
     from samespace.vectors.opening import ADDRESSES, FILES, source_of
 
-    if space is None and (revision or dim is not None):
-        raise click.UsageError("--revision and --dim go with --space.")
+    declared = declared_by(Path(source), space_name or former_name, revision, dim)
     if (model is None) != (items is None):
         raise click.UsageError("--model and --items go together.")
-    if model is not None and space is not None:
-        raise click.UsageError("--model and --space exclude each other: the model has its space.")
+    if model is not None and declared is not None:
+        raise click.UsageError("--model and --space-name exclude each other: the model has its space.")
     names = Names(vector_column, id_column, label_column, template_column, None if ids is None else str(ids), table)
     opened = source_of(source, names, metadata=True)
     if opened is None:
@@ -98,8 +113,7 @@ def import_(
     prover = None if model is None or items is None else _Prover(model, items, device, opened)
     progress = silent_bar if quiet else bar
     with progress(f"importing {opened.name}", opened.count, "vectors") as advance:
-        declared = None if space is None else Declared(space, revision, dim)
-        done = import_vectors(opened, out, declared=declared, prove=prover, advance=advance)
+        done = import_vectors(opened, out, declared=declared, prove=prover, force=force, advance=advance)
     about = {
         "vectors": str(out),
         "count": done.count,
@@ -119,9 +133,7 @@ def import_(
             say(f"{done.resumed:,} of them had been read before")
         if proof is not None:
             say(f"{proof.compared} items embedded anew deviate by at most {proof.deviation:.2g} (of {proof.tolerance})")
-        say(
-            f"space: {done.space}" if done.space else "space: none declared; --space NAME --revision R says which model"
-        )
+        say(f"space: {done.space or 'none declared; --space-name NAME --revision R says which model'}")
 
 
 class _Prover:
@@ -152,9 +164,12 @@ class _Prover:
 @click.option("--to", required=True, metavar="FILE|ADDRESS", help="What to write; its ending or address says the form.")
 @click.option("--table", metavar="NAME", help="Of a database: the table or collection to create.")
 @click.option("--truncate", type=click.IntRange(1), metavar="D", help="Write the leading D values of every vector.")
+@force_option
 @quiet_option
 @json_option
-def export(source: str, to: str, table: str | None, truncate: int | None, quiet: bool, json_to: str | None) -> None:
+def export(
+    source: str, to: str, table: str | None, truncate: int | None, force: bool, quiet: bool, json_to: str | None
+) -> None:
     """Write VECTORS, a vector set or any form that 'vectors import' reads, in another of these forms.
 
     Vectors come back equal to the bit, with ids, labels and all other columns; .parquet, .arrow, .feather, .npz,
@@ -166,7 +181,11 @@ def export(source: str, to: str, table: str | None, truncate: int | None, quiet:
     """
     from samespace.progress import bar, silent_bar
     from samespace.vectors.exporting import export_vectors, stored_at
+    from samespace.vectors.opening import store_of
 
+    if (store := store_of(to)) in (None, "hf"):
+        written = NEW_FILE if store is None else NEW_FOLDER
+        require_new(written.convert(to.removeprefix("hf:"), None, None), "there", force=force)
     stored = stored_at(source)
     if truncate is not None:
         stored = stored.truncated(truncate)

@@ -40,7 +40,8 @@ class Texts:
         labels: (N,) their classes, whole numbers or text; None where there are none.
         name: where they come from.
         origin: which columns were taken for what.
-        left_out: the lines of texts that were empty, where these are skipped.
+        left_out: the lines of texts that were empty, where these are skipped; of Parquet their rows, from 0.
+        unit: which of the two.
     """
 
     texts: list[str]
@@ -49,6 +50,7 @@ class Texts:
     name: str
     origin: str
     left_out: tuple[int, ...] = ()
+    unit: str = "line"
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -100,11 +102,11 @@ def read_texts(address: str | os.PathLike[str], *, skip_empty: bool = False) -> 
         lines.append(number)
         for role, into in (("id", ids), ("label", labels)):
             if role in columns:
-                into.append(_name(row.get(columns[role]), role, columns[role], f"{path}, {unit} {number}"))
+                into.append(_name(row.get(columns[role]), role, columns[role], f"{path}, {place_in(unit, number)}"))
     if empty and not skip_empty:
         raise InputError(
-            f"{path}, {unit} {empty[0]}: no text in column '{columns['text']}' ({len(empty):,} such); fill it, or "
-            "leave such rows out with --broken skip"
+            f"{path}, {place_in(unit, empty[0])}: no text in column '{columns['text']}' ({len(empty):,} such); "
+            "fill it, or leave such rows out with --broken skip"
         )
     if not texts:
         raise InputError(f"{path} holds no text")
@@ -118,7 +120,13 @@ def read_texts(address: str | os.PathLike[str], *, skip_empty: bool = False) -> 
         name=str(path),
         origin=taken if "id" in columns else f"{taken}, no ids",
         left_out=tuple(empty),
+        unit=unit,
     )
+
+
+def place_in(unit: str, number: int) -> str:
+    """A line, counted from 1, or a row, from 0, for a message."""
+    return f"row {number} (from 0)" if unit == "row" else f"{unit} {number}"
 
 
 def _split(address: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
@@ -149,7 +157,7 @@ def _rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]], 
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"{path} cannot be read as Parquet ({reason})") from None
-    return header, enumerate(rows, start=1), "row"
+    return header, enumerate(rows), "row"
 
 
 def _table(path: Path, delimiter: str) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]], str]:
@@ -190,7 +198,9 @@ def _joined(row: dict[str, Any], columns: dict[str, str], path: Path, unit: str,
     for role in ("title", "text"):
         value = row.get(columns[role]) if role in columns else None
         if value is not None and not isinstance(value, str):
-            raise InputError(f"{path}, {unit} {number}: column '{columns[role]}' holds {str(value)[:60]!r}, no text")
+            raise InputError(
+                f"{path}, {place_in(unit, number)}: column '{columns[role]}' holds {str(value)[:60]!r}, no text"
+            )
         parts.append(value or "")
     title, body = parts
     if not body.strip():
@@ -210,7 +220,8 @@ def _require_unique(ids: list[Any], lines: list[int], path: Path, unit: str) -> 
     for name, number in zip(map(str, ids), lines, strict=True):
         if first.setdefault(name, number) != number:
             raise InputError(
-                f"{path}, {unit} {number}: the id '{name}' was on {unit} {first[name]}; ids must be unique"
+                f"{path}, {place_in(unit, number)}: the id '{name}' was on {place_in(unit, first[name])}; ids "
+                "must be unique"
             )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from samespace.errors import InputError, SpaceError
+from samespace.errors import InputError, SpaceError, counted
 from samespace.evaluate.equal_rows import equal_places
 from samespace.metrics._arrays import Ints, encode, look_alikes
 from samespace.names import told_apart
@@ -217,7 +217,7 @@ def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: st
     missing = rows < 0
     if missing.any():
         raise InputError(
-            f"{other_role} ({other.name}) lacks {int(missing.sum())} items of {role} ({reference.name}), "
+            f"{other_role} ({other.name}) lacks {counted(int(missing.sum()), 'item')} of {role} ({reference.name}), "
             f"the first with id '{reference.ids[int(np.argmax(missing))]}'"
         )
     if reference.labels is None or other.labels is None:

@@ -62,7 +62,7 @@ def model_and_images(
         )
     named = images if images is not None else state.settings.get("images")
     if named is None:
-        raise GalleryError("the gallery remembers no images, and none were given: name their source")
+        raise GalleryError("the gallery remembers no images, and none were given: name their source, images=…")
     return given, named
 
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 Say = Callable[[str], str]
 """A message in the words of another surface."""
 ARGUMENTS = (
-    "accept_uncertified", "accept_worse", "certificates", "drop_index", "end_grace", "fuse", "merge", "model",
+    "accept_uncertified", "accept_worse", "certificates", "drop_index", "end_grace", "fuse", "images", "merge", "model",
     "old_model", "old_queries", "epsilon", "partial", "share", "update", "also", "vectors", "retry", "repair", "vector",
 )  # fmt: skip
 """All that messages name."""

@@ -12,8 +12,6 @@ from samespace.errors import InputError, suggest
 from samespace.models.iresnet import DEPTHS, iresnet
 from samespace.models.user_code import import_named
 
-BUILT_IN = ("convnet16", "convnet32", "convnet64", *DEPTHS)
-
 
 def convnet(width: int, channels: int) -> nn.Sequential:
     """A small network for images of 16 to 64 pixels: four convolutions, 1/8 of the size at the end.
@@ -33,8 +31,9 @@ def build_backbone(name: str, channels: int) -> nn.Module:
     """Build a backbone.
 
     Args:
-        name: `convnet16|32|64`, `iresnet18|34|50|100|152`, `timm:NAME` (needs the extra `timm`), or
-            `package.module:callable`, a function of `channels` that returns an `nn.Module`.
+        name: `convnetN` with N channels in the first layer, such as `convnet32`; `iresnet18|34|50|100|152`;
+            `timm:NAME` (needs the extra `timm`); `package.module:callable`, a function of `channels` that returns an
+            `nn.Module`.
         channels: of the input images.
 
     Raises:
@@ -48,8 +47,8 @@ def build_backbone(name: str, channels: int) -> nn.Module:
         return _from_timm(name.removeprefix("timm:"), channels)
     if ":" in name:
         return _from_user(name, channels)
-    legal = (*BUILT_IN, "timm:NAME", "package.module:callable")
-    raise InputError(f"unknown backbone '{name}'; {suggest(name, legal)}")
+    legal = ("convnetN", *DEPTHS, "timm:NAME", "package.module:callable")
+    raise InputError(f"unknown backbone '{name}'; {suggest(name, legal)}; convnet32 has 32 channels in its first layer")
 
 
 def feature_dim(backbone: nn.Module, channels: int, size: int | tuple[int, int]) -> int:

@@ -16,6 +16,7 @@ WORDS = "X-Samespace-Words"
 """A header: `python` asks for messages that name methods."""
 _ROUTES = {"backfill": "jobs", "begin_behind": "upgrade"}
 _FIELDS = {"items": "gallery"}  # what 'calibrate' takes
+_IMAGES = "by 'samespace gallery backfill --images SOURCE' where the service runs"
 
 
 def as_requests(text: str, gallery: str) -> str:
@@ -47,6 +48,8 @@ def words_for(request: Request) -> Say:
 
 
 def _called(text: str, *, location: str, name: str) -> str:
+    # no request names a place on the machine of the service
+    text = text.replace("images=…", _IMAGES)
     if "/" not in location:
         return text.replace(f"{location}: ", f"{name}: ", 1) if text.startswith(f"{location}: ") else text
     return re.sub(rf"{re.escape(location)}(?![\w/.-])", lambda _: name, text)

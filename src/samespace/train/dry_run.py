@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -113,18 +114,18 @@ class DryRun:
         return f"{step}; {epochs}" + "".join(f", and {clock(n)} {what}" for what, n in extra.items() if n >= 1)
 
 
-def dry_run(recipe: Recipe, out: str | Path, *, quiet: bool = False) -> DryRun | None:
+def dry_run(recipe: Recipe, out: str | Path | None, *, quiet: bool = False) -> DryRun | None:
     """Open and build all that a training needs and try twenty steps of it, writing nothing; None where it is finished.
 
     Vectors of the old model that are not made yet are stood in for by others of their dimension, so that nothing has
-    to be embedded first.
+    to be embedded first. Without `out` a folder in the current one is meant that is not there.
 
     Raises:
         InputError: as `run`; or several processes were started.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--dry-run tries one process: leave torchrun out")
-    out, recipe = Path(out), recipe.resolved()
+    out, recipe = Path(uuid.uuid4().hex if out is None else out), recipe.resolved()
     device = pick_device(recipe.run.device)
     source = open_training_source(recipe.data, recipe.model.sees, quiet=quiet)
     apart = validation_slice(source, recipe.validation)

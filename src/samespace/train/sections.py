@@ -50,7 +50,8 @@ class ModelSection:
     """The new model.
 
     Attributes:
-        backbone: convnet16|32|64, iresnet18|34|50|100|152, timm:NAME or package.module:callable.
+        backbone: convnetN, with N channels in its first layer, such as convnet16, 32 or 64; iresnet18|34|50|100|152;
+            timm:NAME; package.module:callable.
         embedding_dim: dimensions of the vectors.
         batch_norm: a batch norm after the projection.
         relu: a ReLU after the projection.

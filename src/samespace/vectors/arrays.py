@@ -137,15 +137,16 @@ def _table(path: Path, count: int, delimiter: str | None) -> Any:
     if delimiter is None:
         first = next(lines(path, WHAT), (0, ""))[1]
         delimiter = max(",;\t", key=first.count)
-    found = [row for _, row in rows(path, WHAT, delimiter)]
+    numbered = list(rows(path, WHAT, delimiter))
+    found = [row for _, row in numbered]
     if not found:
         raise InputError(f"{path} is empty; expected {WHAT}")
     width = len(found[0])
     named = len(found) == count + 1 or width > 2 or is_usual(found[0][0], "id")
     header = found.pop(0) if named else ["id", "label"][:width]
-    for number, row in enumerate(found):
+    for number, row in numbered:
         if len(row) != width:
-            raise InputError(f"{path}: item {number} has {len(row)} cells, the first line {width}")
+            raise InputError(f"{path}, line {number}: {len(row)} cells; the first line has {width}")
     if len(set(header)) < width:
         raise InputError(f"{path}: its first line should hold different names of columns, got {', '.join(header)}")
     return pyarrow.table({name: [row[place] for row in found] for place, name in enumerate(header)})

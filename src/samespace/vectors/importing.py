@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samespace.errors import InputError
-from samespace.files import locked, replacing, swap_folder, write_json
+from samespace.files import locked, read_json, replacing, swap_folder, write_json
 from samespace.space import Space
 from samespace.vectors.declared import Declared, are_unit
 from samespace.vectors.source import Source, typed_items
@@ -57,6 +57,7 @@ def import_vectors(
     *,
     declared: Declared | None = None,
     prove: Callable[[VectorSet], Space] | None = None,
+    force: bool = False,
     advance: Callable[[int], None] = lambda done: None,
 ) -> Imported:
     """Write the vectors of a source as a vector set, with all columns beside them.
@@ -66,17 +67,17 @@ def import_vectors(
 
     Args:
         source: where the vectors are.
-        folder: to write; a vector set that is there is replaced once the new one is whole.
+        folder: to write; what an earlier import of the same source left there is replaced once the new one is whole.
         declared: what the vectors are, where the source does not say itself.
         prove: given all vectors, says their space or refuses them; what was read is kept for another try.
+        force: replace any other vector set, too.
         advance: told how many more vectors are done.
 
     Raises:
-        InputError: the source holds what is no vector, or an id twice; `folder` is there and no vector set; a space is
-            declared that the source contradicts.
+        InputError: the source holds what is no vector, or an id twice; `folder` is there and no vector set, or one of
+            another source; a space is declared that the source contradicts.
     """
-    if folder.exists() and not (folder / "vectors.npy").is_file():
-        raise InputError(f"{folder} exists and is not a vector set; choose another place")
+    _require_place(folder, source, force)
     declared = declared or source.declared
     if declared is not None:
         declared.require(source.dim, source.space, source.name)
@@ -91,6 +92,25 @@ def import_vectors(
     return Imported(
         folder, work.rows, source.dim, np.dtype(source.dtype).name, space, str(source.columns), metadata, resumed
     )
+
+
+def _require_place(folder: Path, source: Source, force: bool) -> None:
+    """Refuse a folder that holds something else than an import of the same source."""
+    if not folder.exists():
+        return
+    if not (folder / "vectors.npy").is_file():
+        raise InputError(f"{folder} exists and is not a vector set; choose another place")
+    if force or read_json(folder / "space.json", "the space of a vector set").get("made_from") == _made_from(source):
+        return
+    raise InputError(
+        f"{folder} is a vector set already, of something else than {source.name}; choose another place, or replace it "
+        "with --force (force=True)"
+    )
+
+
+def _made_from(source: Source) -> dict[str, str]:
+    """What tells the imports of a source from those of others, whatever it holds by now."""
+    return {"source": source.name, "column": source.columns.vector}
 
 
 class _Work:
@@ -162,7 +182,7 @@ class _Work:
             space = prove(VectorSet(vectors, ids, has_ids=named, name=self.source.name))
         elif self.declared is not None and space is None:
             space = Space.declared(self.declared.name, self.source.dim, self.declared.revision, normalized=self.unit)
-        about = {"space": space.to_dict() if space else None, "count": self.rows}
+        about = {"space": space.to_dict() if space else None, "count": self.rows, "made_from": _made_from(self.source)}
         write_json(self.folder / "space.json", {**about, "has_ids": self.source.columns.id is not None})
         for name in (*self.parts, "progress.json"):
             (self.folder / name).unlink()

@@ -151,7 +151,7 @@ def _first_dim(batches: Iterator[pyarrow.RecordBatch], name: str, column: str) -
         if batch.num_rows:
             first = batch.column(0)[0]
             if not first.is_valid or not len(first):
-                raise InputError(f"{name}: the vector of row 0 (column '{column}') is missing or empty")
+                raise InputError(f"{name}: the vector of row 0 (the first; column '{column}') is missing or empty")
             return len(first)
     raise InputError(f"{name} holds no vectors")
 
@@ -168,20 +168,24 @@ def _vectors(
     if column.null_count:
         missing = row + int(np.argmin(column.is_valid().to_numpy(zero_copy_only=False)))
         raise InputError(
-            f"{name}: row {missing} has no vector (column '{label}' is null); each should have one, all of one length"
+            f"{name}: row {missing} has no vector (column '{label}' is null; rows count from 0); each should have "
+            "one, all of one length"
         )
     if not types.is_fixed_size_list(column.type):
         lengths = np.diff(column.offsets.to_numpy())
         if (lengths != dim).any():
             place = int(np.argmax(lengths != dim))
             raise InputError(
-                f"{name}: the vector of row {row + place} (column '{label}') has {lengths[place]} dimensions, those "
-                f"before it {dim}; they should be all of one length"
+                f"{name}: the vector of row {row + place} (column '{label}'; rows count from 0) has {lengths[place]} "
+                f"dimensions, those before it {dim}; they should be all of one length"
             )
     values = column.flatten()
     if values.null_count:
         place = row + int(np.argmin(values.is_valid().to_numpy(zero_copy_only=False))) // dim
-        raise InputError(f"{name}: the vector of row {place} (column '{label}') holds a null; fill it or leave it out")
+        raise InputError(
+            f"{name}: the vector of row {place} (column '{label}'; rows count from 0) holds a null; fill it or leave "
+            "it out"
+        )
     with np.errstate(over="ignore"):
         vectors = values.to_numpy().reshape(-1, dim).astype(kind, copy=False)
     require_finite(vectors, name, row)
@@ -198,7 +202,7 @@ def require_finite(vectors: npt.NDArray[np.floating[Any]], name: str, row: int) 
     if not finite.all():
         raise InputError(
             f"{name}: the vector of row {row + int(np.argmin(finite))} holds NaN or infinity, or a number too large "
-            "for float32"
+            "for float32 (rows count from 0)"
         )
 
 
@@ -214,7 +218,7 @@ def _names(column: pyarrow.Array, role: str, label: str, name: str, row: int) ->
         )
     if column.null_count:
         missing = row + int(np.argmin(column.is_valid().to_numpy(zero_copy_only=False)))
-        raise InputError(f"{name}: row {missing} has no '{role}' (column '{label}' is null)")
+        raise InputError(f"{name}: row {missing} has no '{role}' (column '{label}' is null; rows count from 0)")
     kind = column.type
     if types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view":
         column = column.cast(pyarrow.string())

@@ -170,7 +170,7 @@ def _numbers(trimmed: Any, cells: Any, name: str, path: Path, row: int) -> Any:
             try:
                 cell.cast(pyarrow.float32())
             except pyarrow.ArrowInvalid:
-                told = f"row {row + number} (column '{name}') holds {cells[number].as_py()!r}"
+                told = f"row {row + number} (column '{name}'; rows count from 0) holds {cells[number].as_py()!r}"
                 raise InputError(f"{path}: {told}; expected a number") from None
         raise
 
@@ -188,8 +188,8 @@ def _parsed(column: Any, shape: Shape, path: Path, row: int) -> Any:
             lists.append(np.array(value, dtype=np.float64))
         except (ValueError, OverflowError, RecursionError):
             raise InputError(
-                f"{path}: row {row + number} (column '{shape.column}') holds {cell[:60]!r}; expected a list of numbers "
-                "such as [0.1, 0.2]"
+                f"{path}: row {row + number} (column '{shape.column}'; rows count from 0) holds {cell[:60]!r}; "
+                "expected a list of numbers such as [0.1, 0.2]"
             ) from None
     offsets = np.concatenate([[0], np.cumsum([len(item) for item in lists])]).astype(np.int32)
     with np.errstate(over="ignore"):

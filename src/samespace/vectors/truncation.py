@@ -37,6 +37,6 @@ def truncated(vectors: Floats, dim: int, space: Space | None, name: str) -> tupl
         lengths = np.linalg.norm(values, axis=1, keepdims=True)
         if not lengths.all():
             row = start + int(np.argmin(lengths))
-            raise InputError(f"{name}: the vector of row {row} is zero in its leading {dim} values")
+            raise InputError(f"{name}: the vector of row {row} is zero in its leading {dim} values (rows count from 0)")
         result[start : start + len(values)] = values / lengths
     return result, shorter

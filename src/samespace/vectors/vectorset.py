@@ -229,8 +229,8 @@ class VectorSet:
         if path.is_dir():
             return cls._load_folder(path)
         what = (
-            "a vector set: a folder made by 'samespace embed', an .npz with 'vectors' and 'labels', or "
-            ".parquet, .arrow, .feather, .csv, .npy"
+            "a vector set: a folder made by 'samespace embed' or 'samespace vectors import', an .npz with "
+            "'vectors' and 'labels', or .parquet, .arrow, .feather, .csv, .npy"
         )
         wanted = ["labels", "ids", "templates", "space"]
         names = read_npz(path, (), what)[1] if mapped else []
@@ -257,7 +257,10 @@ class VectorSet:
 
         for part in ("vectors.npy", "items.parquet", "space.json"):
             if not (path / part).is_file():
-                raise InputError(f"{path} is not a whole vector set: {part} is missing; make it with 'samespace embed'")
+                raise InputError(
+                    f"{path} is not a whole vector set: {part} is missing; make it with 'samespace embed' "
+                    "or 'samespace vectors import'"
+                )
         about = read_json(path / "space.json", "the space of a vector set")
         try:
             vectors = np.load(path / "vectors.npy", mmap_mode="r", allow_pickle=False)

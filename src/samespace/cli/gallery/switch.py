@@ -8,7 +8,7 @@ import click
 
 from samespace.cli.gallery.options import console, expect_option, gallery_argument
 from samespace.cli.gallery.wording import in_commands
-from samespace.cli.output import PATH, json_option, write_result
+from samespace.cli.output import NEW_FILE, PATH, json_option, write_result
 from samespace.errors import InputError
 
 
@@ -22,7 +22,7 @@ from samespace.errors import InputError
 )
 @click.option("--drop", is_flag=True, help="Leave the others out of searches, by name; the seal removes them.")
 @click.option(
-    "--dropped", "listing", type=PATH, metavar="FILE", help="Write the ids of those left out here, one a line."
+    "--dropped", "listing", type=NEW_FILE, metavar="FILE", help="Write the ids of those left out here, one a line."
 )
 @click.option(
     "--queries",

@@ -107,7 +107,9 @@ def _classes(
     odd = next((row for row, label in enumerate(labels) if not isinstance(label, int | str)), None)
     if odd is not None or len({isinstance(label, str) for label in labels}) > 1:
         shown = f"{labels[odd or 0]!r} in row {odd or 0}"
-        raise InputError(f"column {column!r} of {name} holds {shown}; expected whole numbers or strings alone")
+        raise InputError(
+            f"column {column!r} of {name} holds {shown}; expected whole numbers or strings alone (rows count from 0)"
+        )
     if isinstance(labels[0], str):
         return np.array(labels, dtype=np.str_)
     values = np.array(labels, dtype=np.int64)
@@ -115,7 +117,7 @@ def _classes(
         return values
     if values.min() < 0:
         row = int(values.argmin())
-        raise InputError(f"row {row} of {name} has no label ({values[row]})")
+        raise InputError(f"row {row} of {name} has no label ({values[row]}; rows count from 0)")
     return np.array([names[value] for value in values], dtype=np.str_)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from samespace.errors import InputError, short
+from samespace.errors import InputError, short, suggest
 from samespace.text import Scalar, number
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
@@ -16,7 +16,14 @@ _WRITTEN = re.compile(r"(?P<key>[^=!<>\s]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,300})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 MOST_OPTIONS = 10_000
-_OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in")
+_OPERATORS: tuple[Operator, ...] = get_args(Operator)
+_LIKE_OPERATOR = re.compile(r"[=!<>~≤≥≠]+")
+_MEANT = {
+    "==": "=", "===": "=", "=>": ">=", "=<": "<=", "<>": "!=", "=!": "!=", "!==": "!=", "≥": ">=", "≤": "<=", "≠": "!=",
+    "eq": "=", "ne": "!=", "gt": ">", "ge": ">=", "gte": ">=", "lt": "<", "le": "<=", "lte": "<=",
+}  # fmt: skip
+"""Operators of other languages, by what they mean here."""
+_WORDED = tuple(one for one in _OPERATORS if one != "in")
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,9 @@ def conditions(where: Where) -> tuple[Condition, ...]:
     else:
         given = [where] if isinstance(where, str) else where
         found = tuple(one if isinstance(one, Condition) else _from_words(one) for one in given)
+    for one in found:
+        if one.operator not in _OPERATORS:
+            raise _unknown(one.key, one.operator)
     _require_storable(found)
     return found
 
@@ -76,6 +86,8 @@ def _require_storable(found: tuple[Condition, ...]) -> None:
 def _from_value(key: str, value: Any) -> Condition:
     if isinstance(value, tuple) and len(value) == 2 and value[0] in _OPERATORS:
         operator, value = value
+    elif isinstance(value, (list, tuple)) and (meant := _misspelt(value)) is not None:
+        raise _unknown(key, meant)
     else:
         operator = "in" if isinstance(value, (list, tuple, set, frozenset)) else "="
     if operator == "in":
@@ -86,6 +98,31 @@ def _from_value(key: str, value: Any) -> Condition:
             raise InputError(f"the filter on {short(key)} lists no value; give at least one")
         return Condition(key, "in", tuple(_scalar(key, option) for option in options))
     return Condition(key, operator, _scalar(key, value))
+
+
+def _misspelt(value: Sequence[Any]) -> str | None:
+    """What looks like an operator that is none, at the beginning of what would be a choice of values.
+
+    A list of texts is a choice whatever they are, and so is a pair of words.
+    """
+    first = value[0] if len(value) > 1 else None
+    if not isinstance(first, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+        return None
+    word = first.strip().lower().lstrip("$")
+    known = word in _MEANT or word in _OPERATORS or word in ("not in", "nin", "between", "like")
+    return first if _LIKE_OPERATOR.fullmatch(word) or (known and not isinstance(value[1], str)) else None
+
+
+def _unknown(key: str, operator: str) -> InputError:
+    """The error for what is no operator."""
+    meant = operator.strip().lower().lstrip("$")
+    hint = suggest(operator, _OPERATORS, meant=meant if meant in _OPERATORS else _MEANT.get(meant))
+    what = "a list that begins with the operator" if operator in _OPERATORS else "the operator"
+    hint = "" if operator in _OPERATORS else f"{hint}; "
+    return InputError(
+        f"the filter on {short(key)} has {what} {short(operator)}; {hint}write a pair, ('>=', 2020), or a list of "
+        "texts for a choice"
+    )
 
 
 def _scalar(key: str, value: Any) -> Scalar:
@@ -108,6 +145,12 @@ def _from_words(words: str) -> Condition:
             f"the filter {short(words)} is not understood; write key=value, key!=value, key>=number or key=a|b"
         )
     key, operator = match["key"], match["operator"]
+    if (rest := _LIKE_OPERATOR.match(match["value"])) is not None:
+        told = _MEANT.get(wrong := operator + rest[0])
+        raise InputError(
+            f"the filter {short(words)} has the operator '{wrong}'; {suggest(wrong, _WORDED, meant=told)}; "
+            "a value that begins so stands in double quotes"
+        )
     options = [text.strip() for text in match["value"].split("|")]
     if len(options) > 1:
         if operator != "=":

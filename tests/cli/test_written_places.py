@@ -1,0 +1,109 @@
+"""Where commands write: a place that cannot be is refused before any work, and what is there is not lost unasked."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samespace import VectorSet
+from samespace.cli.main import run
+from samespace.space import Space
+
+CHECK = "check --queries items.npz --gallery items.npz --baseline items.npz"
+
+
+def made(rows: int, space: Space) -> VectorSet:
+    values = np.random.default_rng(rows).standard_normal((rows, 4)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return VectorSet.from_arrays(values, labels=np.arange(rows) % 6, ids=list(map(str, range(rows))), space=space)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, rows in {"items": 24, "others": 30}.items():
+        for side in ("old", "new"):
+            made(rows, Space.declared(side, 4, "", normalized=True)).save(f"{side}-{name}")
+        held = made(rows, Space.declared("old", 4, "", normalized=True))
+        np.savez(f"{name}.npz", vectors=held.vectors, labels=held.labels, ids=held.ids)
+    return tmp_path
+
+
+def said(capsys, command: str, status: int = 2) -> str:
+    capsys.readouterr()
+    assert run(shlex.split(command)) == status, command
+    err = capsys.readouterr().err
+    assert status == 0 or (len(err.splitlines()) == 1 and err.startswith("samespace: error: "))
+    return err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "embed no-model images --out {}",
+        "train no-recipe.yaml --out {}",
+        "vectors import no.npz --out {}",
+        "vectors export no-set --to {}.npz",
+        "bridge no-old no-new --out {}",
+        "bridge apply no-bridge no-set --out {}",
+        "check --queries no --gallery no --baseline no --report {}",
+        "benchmark lfw no --old no --new no --report {}",
+        "probe no-set --json {}.json",
+        "data allocate no-images --kind open-data --out {}.json",
+        "start no-images --out {}.yaml",
+        "demo --out {}",
+        "reproduce bct --out {}",
+        "export no-model {}.onnx",
+        "serve key add {}.json shop",
+        "gallery switch no-gallery --dropped {}.txt",
+    ],
+)
+def test_a_place_below_a_file_is_refused_before_anything_is_looked_at(here, capsys, command):
+    err = said(capsys, command.format("items.npz/deep/x"))
+    assert f"lies below {here / 'items.npz'}, which is a file; name a place in a folder" in err
+
+
+def test_a_folder_is_no_file_and_a_file_no_folder(here, capsys):
+    assert "items.npz is a file; name a folder" in said(capsys, f"{CHECK} --report items.npz")
+    assert "old-items is a folder; name a file" in said(capsys, "data allocate x --kind open-data --out old-items")
+    assert "there is no folder" in said(capsys, f"{CHECK} --json no/where.json")
+
+
+def test_an_import_replaces_what_the_same_source_made_and_nothing_else(here, capsys):
+    begin = "vectors import items.npz --out set --quiet"
+    assert run(begin.split()) == 0
+    np.savez("items.npz", vectors=np.eye(3, dtype=np.float32), ids=["a", "b", "c"], labels=[0, 1, 2])
+    assert run([*begin.split(), "--space-name", "clip"]) == 0
+    assert VectorSet.load("set").ids.tolist() == ["a", "b", "c"]
+    err = said(capsys, "vectors import others.npz --out set")
+    assert "set is a vector set already, of something else than others.npz" in err
+    assert "--force" in err
+    assert "old-items is a vector set already" in said(capsys, "vectors import others.npz --out old-items")
+    assert len(VectorSet.load("set")) == 3
+    assert run(["vectors", "import", "others.npz", "--out", "set", "--force", "--quiet"]) == 0
+    assert len(VectorSet.load("set")) == 30
+
+
+def test_the_former_name_of_the_option_still_declares_the_space(here):
+    for name, option in {"now": "--space-name", "then": "--space"}.items():
+        command = f"vectors import items.npz --out {name} {option} clip --revision v1 --quiet"
+        assert run(command.split()) == 0
+    assert VectorSet.load("now").space == VectorSet.load("then").space is not None
+
+
+def test_bridges_mapped_sets_and_exports_are_replaced_by_force_alone(here, capsys):
+    fit = "bridge old-others new-others --method mean-shift --replicates 100 --out map --quiet"
+    apply = "bridge apply map old-items --out mapped --quiet"
+    export = "vectors export old-items --to out.npz --quiet"
+    for command in (fit, apply, export):
+        assert run(command.split()) == 0
+        assert "already; choose another place, or replace it with --force" in said(capsys, command)
+        assert run([*command.split(), "--force"]) == 0
+    err = said(capsys, "bridge apply map old-items --out old-items --force")
+    assert "holds the vectors to map, which a rollback needs" in err
+    assert "map is not a vector set, and is there already" in said(
+        capsys, "bridge apply map old-items --out map --force"
+    )
