@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from samespace.cli.output import NEW_FOLDER, json_option, quiet_option, write_result
+from samespace.cli.output import NEW_FOLDER, PATH, json_option, quiet_option, write_result
 
 if TYPE_CHECKING:
     from samespace.studies import Plan
