@@ -45,8 +45,8 @@ def test_folders_and_bare_files_say_the_same(here, capsys):
     assert stay["command"] == "samespace probe old.npz --new NEXT_VECTORS"
     assert [one["way"] for one in folder["ways"]] == [one["way"] for one in bare["ways"]]
     assert list(bare) == [
-        "format", "samespace", "seed", "replicates", "confidence", "data", "old", "new", "lead", "mapped", "ways",
-        "notes",
+        "format", "samespace", "seed", "replicates", "confidence", "data", "old", "new", "lead", "mapped",
+        "near_copies", "ways", "notes",
     ]  # fmt: skip
 
 
@@ -59,6 +59,21 @@ def test_the_table_and_the_ways_are_printed(here, capsys):
     places = [line.split()[1] for line in out.splitlines() if re.match(r"\d\. ", line)]
     assert sorted(place.strip(":,") for place in places) == ["bridge", "compatible", "re-embed", "stay"]
     assert out.count("   next: samespace ") == 4
+
+
+def test_near_copies_are_printed_where_there_are_some(here, capsys):
+    one, two = VectorSet.load("old"), VectorSet.load("new")
+    twins = one.vectors.repeat(2, axis=0), two.vectors.repeat(2, axis=0)
+    for name, values in zip(("old-twins", "new-twins"), twins, strict=True):
+        values = values + np.random.default_rng(1).normal(0, 0.01, values.shape).astype(np.float32)
+        VectorSet.from_arrays(values, labels=one.labels.repeat(2)).save(name)
+    assert run(["probe", "old-twins", "--new", "new-twins", "--held-out", "1", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "near copies, mates at a cosine or nearer by the new model; in %, of queries with a mate left" in out
+    rows = [line.split() for line in out.splitlines() if line.startswith(("without", "(all", "0.9"))]
+    assert [row[0] for row in rows] == ["without", "(all", "0.99", "0.95", "0.9"]
+    assert rows[0][-8:] == ["rank@1", "old", "rank@1", "new", "mAP", "old", "mAP", "new"]
+    assert float(rows[2][1]) > 40
 
 
 @pytest.mark.parametrize(

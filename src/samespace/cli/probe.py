@@ -88,6 +88,7 @@ def _print(found: Probe) -> None:
     for name, one in (("old", found.old), ("new", found.new)):
         if one is not None:
             say(plain(f"{name} scores, {_scores(one)}"), out)
+    _print_near_copies(found, out)
     for place, advice in enumerate(found.ways, 1):
         out.print()
         for line in _advice(place, advice):
@@ -123,6 +124,31 @@ def _print_table(found: Probe, out: Console) -> None:
             value, low, high = (f"{100 * part:{sign}.1f}" for part in (one.value, *one.interval))
             row = (metric if name == "old" else "", name, value, f"{low} … {high}")
             cells.append([plain(cell) for cell in row])
+    print_table(columns, cells, out)
+
+
+def _print_near_copies(found: Probe, out: Console) -> None:
+    from samespace.report.tables import Column, print_table, say
+    from samespace.report.terminal import plain
+
+    witness = "old" if found.new is None else "new"
+    whole, *without = found.near_copies
+    if not any(one.share for one in without):
+        say(plain(f"near copies: no query has a mate at a cosine of {without[-1].cosine} by the {witness} model"), out)
+        return
+    measured = [(metric, model) for metric in whole.values["old"] for model in whole.values]
+    columns = [Column("without mates at"), Column("queries with one", "right")]
+    columns += [Column(f"{metric} {model}", "right") for metric, model in measured]
+    cells = []
+    for one in found.near_copies:
+        first = ["(all mates)", ""] if one.cosine is None else [f"{one.cosine:g}", f"{100 * one.share:.1f}"]
+        values = [f"{100 * one.values[model][metric]:.1f}" if one.values else "–" for metric, model in measured]
+        cells.append([plain(cell) for cell in (*first, *values)])
+    out.print()
+    say(
+        plain(f"near copies, mates at a cosine or nearer by the {witness} model; in %, of queries with a mate left"),
+        out,
+    )
     print_table(columns, cells, out)
 
 

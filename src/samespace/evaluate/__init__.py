@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from samespace.evaluate.certificate import Certificate, MetricResult
 from samespace.evaluate.check import check
-from samespace.evaluate.probe import Probe, probe
+from samespace.evaluate.probe import NearCopies, Probe, near_copies, probe
 
-__all__ = ["Certificate", "MetricResult", "Probe", "check", "probe"]
+__all__ = ["Certificate", "MetricResult", "NearCopies", "Probe", "check", "near_copies", "probe"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samespace.evaluate.certificate import CheckedSpace
+from samespace.evaluate.probe.near_copies import NearCopies
 from samespace.evaluate.probe.ways import Advice, Measure
 from samespace.metrics.spread import Spread
 from samespace.typed import plain
@@ -74,6 +75,8 @@ class Probe:
         lead: new − old by metric, paired; None likewise.
         mapped: by metric, (new queries on the old gallery, rotated to the new space by the items of the other classes)
             − old, paired; None where it was not measured.
+        near_copies: what is found without mates that are nearly the same picture, by the new model's cosines, or the
+            old one's where it is alone: with all mates first.
         ways: what fits, best first.
         notes: what was not measured and why, and warnings, a sentence each.
     """
@@ -87,6 +90,7 @@ class Probe:
     new: Strength | None
     lead: dict[str, Measure] | None
     mapped: dict[str, Measure] | None
+    near_copies: tuple[NearCopies, ...]
     ways: tuple[Advice, ...]
     notes: tuple[str, ...]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from samespace.errors import InputError, SpaceError
 from samespace.evaluate.inputs import same_items
+from samespace.evaluate.probe.near_copies import copies_of
 from samespace.evaluate.probe.result import Probe, Strength
 from samespace.evaluate.probe.split import Split, data_of, mates_of, rotation, split_classes
 from samespace.evaluate.probe.ways import Measure, ways
@@ -95,6 +96,7 @@ def probe(
     tests, draws = replicate_deepened(
         chosen, tests, pairs, size=size, replicates=replicates, seed=seed, block_size=None
     )
+    models = {name: sides for name, sides in pairs.items() if name != "mapped"}
     strengths = {
         test: _strength(source, tests[test], chosen, draws, test, confidence)
         for test, source in (("old", old), ("new", new))
@@ -113,6 +115,7 @@ def probe(
         new=strengths.get("new"),
         lead=lead,
         mapped=mapped,
+        near_copies=copies_of(models, mates, witness=list(models)[-1]),
         ways=ways(old.name, strengths["old"].metrics["rank@1"].value, lead, mapped),
         notes=(*pooling, *notes, *left_out, *_cautions(split)),
     )
