@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from samespace.benchmarks.certify import certify, replicates_of, rows_of
+from samespace.benchmarks.certify import certify, certify_with_replicates, rows_of
 from samespace.benchmarks.ijb import IJB
 from samespace.benchmarks.ijb_files import IJBMeta
 from samespace.errors import InputError
@@ -82,7 +82,11 @@ def test_each_test_has_its_model_on_its_side(world, certificate):
 
 def test_replicates_are_those_behind_the_certificate(world, certificate):
     sets = {"old": world.old, "new": world.new, "paragon": world.best}
-    draws = replicates_of(world.benchmark, **sets, metrics=SOME, replicates=200, seed=certificate.seed)
+    other, draws = certify_with_replicates(
+        world.benchmark, **sets, metrics=SOME, replicates=200, seed=certificate.seed + 1, by_seed=certificate.seed
+    )
+    assert other["rank@1"].cross == certificate["rank@1"].cross
+    assert other["rank@1"].difference != certificate["rank@1"].difference
     assert draws.keys() == {(name, test) for name in SOME for test in TESTS}
     for name in SOME:
         assert interval(draws[name, "cross"] - draws[name, "old"]) == certificate[name].difference

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from samespace.evaluate import check
-from samespace.evaluate.replicates import replicates_by_name
+from samespace.evaluate.replicates import check_with_replicates
 from samespace.metrics import rank_k, tar_at_far, tpir_at_fpir
 from samespace.metrics.retrieval import mean_average_precision
 from samespace.studies.repeated import mean_interval
@@ -39,7 +39,7 @@ def seeds(make) -> list[Any]:
 
 def draws(world: Any) -> Any:
     sets = world.sets("new_gallery") | {"paragon": world.paragon}
-    return replicates_by_name(**sets, metrics=METRICS, replicates=REPLICATES)
+    return check_with_replicates(**sets, metrics=METRICS, replicates=REPLICATES)[1]
 
 
 def weight(label: int, number: int) -> int:
@@ -87,8 +87,9 @@ def test_the_interval_is_that_of_the_mean_under_shared_resamples(seeds, metric):
 
 def test_one_check_alone_has_the_interval_of_its_certificate_up_to_chance(make):
     world = make(identities=60, queries=240, gallery=240, strangers=20)
-    certificate = check(**world.sets(), metrics=["rank@1", "mAP"], replicates=4000)
-    found = replicates_by_name(**world.sets(), metrics=["rank@1", "mAP"], replicates=4000)
+    certificate, found = check_with_replicates(**world.sets(), metrics=["rank@1", "mAP"], replicates=4000)
+    alone = check(**world.sets(), metrics=["rank@1", "mAP"], replicates=4000)
+    assert certificate.to_dict() == replace(alone, created=certificate.created).to_dict()
     for name in ("rank@1", "mAP"):
         low, high = certificate[name].difference
         assert mean_interval([found], name, "cross", "old", 0.95) == pytest.approx((low, high), abs=0.1 * (high - low))
@@ -98,7 +99,7 @@ def test_checks_that_share_no_identity_are_independent(make):
     """Two such checks halve the variance of the mean; the same check twice leaves it."""
     world = make(identities=60, queries=240, gallery=240, strangers=20)
     one, other = (
-        replicates_by_name(**relabelled(world, by).sets(), metrics=["mAP"], replicates=3000) for by in (0, 1000)
+        check_with_replicates(**relabelled(world, by).sets(), metrics=["mAP"], replicates=3000)[1] for by in (0, 1000)
     )
 
     def width(*found: Any) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from samespace.evaluate.inputs import require_dims
 from samespace.evaluate.spaces import described_space
 from samespace.evaluate.verdict import (
     FEW_IDENTITIES,
-    TESTS,
     Replicates,
     control_cautions,
     judge,
@@ -47,6 +47,7 @@ def certify(
     confidence: float = 0.95,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    measured: Callable[[str, BenchmarkScores], None] | None = None,
 ) -> Certificate:
     """Judge on a published benchmark whether vectors of a new model may be compared with those of an old one.
 
@@ -67,6 +68,7 @@ def certify(
         confidence: of the intervals.
         seed: of the resamples and the rotation.
         progress: called with (tests done, tests in all).
+        measured: called with each test that is resampled and its scores, for what else is to be made of them.
 
     Raises:
         InputError: images are missing, dimensions do not fit, a metric is not the benchmark's or is undefined on it,
@@ -85,6 +87,8 @@ def certify(
         points[test] = {name: float(value[0]) for name, value in scores.values(ones, names).items()}
         if test not in ("swap", "control"):
             draws[test] = _draws(benchmark, scores, names, replicates, seed)
+            if measured is not None:
+                measured(test, scores)
             mates = scores.genuine() if isinstance(scores, GenuineScores) else None
             if mates is not None and mates.size:
                 genuine[test] = spread(mates)
@@ -115,33 +119,32 @@ def certify(
     return replace(certificate, diagnosis=diagnose(certificate))
 
 
-def replicates_of(
-    benchmark: Benchmark,
-    *,
-    old: VectorSet,
-    new: VectorSet,
-    paragon: VectorSet | None = None,
-    metrics: Sequence[str] | None = None,
-    prefix: bool = False,
-    replicates: int = 2000,
-    seed: int = 0,
-) -> Replicates:
-    """The metrics of `certify` over resamples of the benchmark's identities, which follow from the seed alone.
+def certify_with_replicates(
+    benchmark: Benchmark, *, metrics: Sequence[str], replicates: int, by_seed: int = 0, **options: Any
+) -> tuple[Certificate, Replicates]:
+    """The certificate, and of the same scores its metrics over resamples of the identities by another seed.
+
+    Args:
+        benchmark: as in `certify`.
+        metrics: likewise.
+        replicates: bootstrap resamples, of the certificate and by `by_seed`.
+        by_seed: the seed of the further resamples.
+        options: of `certify`.
 
     Returns:
-        {(metric name, test): (replicates,) float64} of the tests old, cross, new and, where given, paragon.
+        The certificate, and {(metric name, test): (replicates,) float64} of the tests old, cross, new and, where given,
+        paragon.
 
     Raises:
         InputError: as `certify`.
     """
-    names = _names(benchmark, metrics)
-    tests = _tests(_prepared(benchmark, old, new, paragon, prefix), old.dim if prefix else None, seed)
     draws: Replicates = {}
-    for test in TESTS:
-        if test in tests:
-            found = _draws(benchmark, benchmark.run(*tests[test]()), names, replicates, seed)
-            draws |= {(name, test): values for name, values in found.items()}
-    return draws
+
+    def also(test: str, scores: BenchmarkScores) -> None:
+        found = _draws(benchmark, scores, _names(benchmark, metrics), replicates, by_seed)
+        draws.update({(name, test): values for name, values in found.items()})
+
+    return certify(benchmark, metrics=metrics, replicates=replicates, measured=also, **options), draws
 
 
 def _prepared(

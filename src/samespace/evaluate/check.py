@@ -90,6 +90,7 @@ def check(
     backfill_steps: int = 5,
     block_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    measured: Callable[[Sequence[Metric], AlignedSets, Mapping[str, Scores]], None] | None = None,
 ) -> Certificate:
     """Judge whether queries of a new model may search the gallery of an old one (BCT Eq. 2, with intervals).
 
@@ -129,6 +130,8 @@ def check(
         backfill_steps: steps of the partial-backfill curve.
         block_size: queries per block of scores; by default what keeps blocks within about 128 MB.
         progress: called with (queries done, queries in all).
+        measured: called with the metrics, the sets in one order and the scores of each test, for what else is to be
+            made of the same scores.
 
     Where the sets of a side have templates, each template is pooled into one vector and is one item. Items are matched
     by id where both sets have ids, by row otherwise; by id, sets may hold more items than these two, which
@@ -250,6 +253,8 @@ def check(
         seed=seed,
         block_size=block_size,
     )
+    if measured is not None:
+        measured(chosen, aligned, tests)
     results = {
         metric.name: judge(
             metric.name,

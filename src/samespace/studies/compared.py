@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from samespace.benchmarks.certify import certify, replicates_of
+from samespace.benchmarks.certify import certify, certify_with_replicates
 from samespace.benchmarks.open import open_benchmark
 from samespace.bridge import Bridge, fuse, fused_space
 from samespace.evaluate import Certificate, check
-from samespace.evaluate.replicates import replicates_by_name
+from samespace.evaluate.replicates import check_with_replicates
 from samespace.evaluate.verdict import Replicates
 from samespace.studies.plan import Plan
 from samespace.studies.study import Pair
@@ -17,29 +17,20 @@ from samespace.vectors import VectorSet
 _FIGURE_STEPS = 50
 
 
-def certified(plan: Plan, pair: Pair, seed: int) -> Certificate:
-    """The certificate of one comparison with one seed, which also decides its resamples."""
-    settings = plan.settings.check
-    sets = _sets(plan, pair, seed)
-    if settings.benchmark is not None:
-        return certify(**sets, replicates=settings.replicates, seed=seed)
-    drawn = pair == plan.study.figure and not sets["prefix"]
-    return check(
-        **sets,
-        replicates=settings.replicates,
-        backfill_steps=_FIGURE_STEPS if drawn else 1,
-        examples=0,
-        seed=seed,
-    )
+def compared(plan: Plan, pair: Pair, seed: int) -> tuple[Certificate, Replicates]:
+    """The certificate of one comparison with one seed, which decides its resamples, and its replicates.
 
-
-def replicated(plan: Plan, pair: Pair, seed: int) -> Replicates:
-    """The replicates of one comparison, in which an identity has the same weight with every seed of the study.
-
-    A benchmark has the same identities with every seed; classes held out of the images are weighed by their names.
+    In the replicates an identity has the same weight with every seed of the study: a benchmark has the same identities
+    with each, classes held out of the images are weighed by their names. A study of one seed has no use for them, and
+    none are made.
     """
-    replicate = replicates_by_name if plan.settings.check.benchmark is None else replicates_of
-    return replicate(**_sets(plan, pair, seed), replicates=plan.settings.check.replicates, seed=0)
+    settings, alone = plan.settings.check, len(plan.seeds) == 1
+    options = {**_sets(plan, pair, seed), "replicates": settings.replicates, "seed": seed}
+    if settings.benchmark is not None:
+        return (certify(**options), {}) if alone else certify_with_replicates(**options)
+    drawn = pair == plan.study.figure and not options["prefix"]
+    options |= {"backfill_steps": _FIGURE_STEPS if drawn else 1, "examples": 0}
+    return (check(**options), {}) if alone else check_with_replicates(**options)
 
 
 def _sets(plan: Plan, pair: Pair, seed: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from samespace.errors import InputError, SamespaceError
 from samespace.files import locked, replacing
 from samespace.models import Embedder
 from samespace.models.extract import embed, embed_to
-from samespace.studies.compared import certified, replicated
+from samespace.studies.compared import compared
 from samespace.studies.plan import Job, Kind, Plan, held_out, is_done, open_training, training_rows
 from samespace.train import run
 
@@ -66,10 +66,10 @@ def _bridge(plan: Plan, job: Job) -> None:
 def _check(plan: Plan, job: Job) -> None:
     pair = plan.pair(job.name)
     certificate, replicates = plan.certificate(pair, job.seed), plan.replicates(pair, job.seed)
+    made, draws = compared(plan, pair, job.seed)
     if not certificate.is_file():
-        certified(plan, pair, job.seed).save(certificate)
-    if len(plan.seeds) > 1 and not replicates.is_file():
-        draws = replicated(plan, pair, job.seed)
+        made.save(certificate)
+    if draws and not replicates.is_file():
         arrays: dict[str, Any] = {f"{metric} {test}": values for (metric, test), values in draws.items()}
         with replacing(replicates) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
