@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import time
 
+import pytest
+
 from samespace import progress
 
 
@@ -29,6 +31,14 @@ def test_where_nothing_was_left_no_rate_is_told():
     with progress.bar("embedding photos", 96, start=96, stream=stream):
         pass
     assert stream.getvalue() == "embedding photos: nothing was left to do\n"
+
+
+@pytest.mark.parametrize(("unit", "one"), [("images", "image"), ("queries", "query")])
+def test_one_is_one(unit, one):
+    stream = io.StringIO()
+    with progress.bar("work", 1, unit, stream=stream) as advance:
+        advance(1)
+    assert f"work: 1 {one} in " in stream.getvalue()
 
 
 def test_on_a_terminal_a_bar_is_drawn():

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from samespace.errors import counted
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -242,7 +244,12 @@ def _in_lines(title: str, total: int | None, unit: str, start: int, stream: Text
         return
     spent = time.monotonic() - began
     rate, tail = finished / max(spent, 1e-6), f", {last}" if last else ""
-    did = f"{finished:,} {unit} in {clock(spent)}, {rate:,.0f} {unit}/s{tail}" if finished else "nothing was left to do"
+    one = f"{unit[:-3]}y" if unit.endswith("ies") else unit[:-1]
+    did = (
+        f"{counted(finished, one, unit)} in {clock(spent)}, {rate:,.0f} {unit}/s{tail}"
+        if finished
+        else "nothing was left to do"
+    )
     print(f"{title}: {did}", file=stream, flush=True)
 
 

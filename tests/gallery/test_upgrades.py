@@ -115,6 +115,11 @@ class TestCertificates:
             gallery.upgrade()
         assert gallery.space == OLD
 
+    def test_a_certificate_of_another_pair_is_named(self, gallery: Gallery) -> None:
+        other = replace(certificate(), new_space=replace(NEW, weights="cc" * 32, name="v9"))
+        with pytest.raises(SpaceError, match=r"no certificate .* \(given: that of \w+ \(v9\) on \w+ \(v1\)\)"):
+            gallery.upgrade(NEW, [other])
+
 
 class TestUncalibrated:
     def test_nothing_is_added_that_would_end_all_searches(self, place: str) -> None:

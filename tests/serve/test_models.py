@@ -56,10 +56,15 @@ def photos(tmp_path: Path) -> Gallery:
     return gallery
 
 
-def test_images_are_embedded_by_both_models_while_old_items_are_served(photos: Gallery, start: Start) -> None:
+def test_images_are_embedded_by_both_models_while_old_items_are_served(
+    photos: Gallery, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     file = io.BytesIO()
     Image.fromarray(open_source(ITEMS).load(np.array([5]))[0, 0].numpy()).save(file, "PNG")
-    service = start(Service({"shop": photos}))
+    made = Service({"shop": photos})
+    made._warm("shop", photos)
+    assert "a first search was refused" not in caplog.text
+    service = start(made)
     client = service.client()
     answer = client.search_images([file.getvalue()], k=3)
     assert "fused with share 0.5" in answer.notes[0]

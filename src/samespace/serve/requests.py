@@ -63,13 +63,26 @@ async def on_invalid(request: Request, error: Exception) -> Response:
     ):  # left unread, for it is not said to be JSON
         detail = "send the body as JSON, with the header 'Content-Type: application/json'"
         return problem(415, detail, request.scope["samespace.id"])
-    place = ".".join(str(part) for part in faults[0]["loc"])
     if faults[0]["type"] == "json_invalid":
         why, at = faults[0]["ctx"]["error"], faults[0]["loc"][-1]
         detail = f"the body is not valid JSON: {why}, at character {at + 1}"
         return problem(422, detail, request.scope["samespace.id"], error="InputError")
+    faults = _one_form(faults)
+    place = ".".join(str(part) for part in faults[0]["loc"])
     more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
     return problem(422, f"{place}: {faults[0]['msg']}{more}", request.scope["samespace.id"], error="InputError")
+
+
+def _one_form(faults: Sequence[Any]) -> Sequence[Any]:
+    """Where the first value fits none of several forms, what it lacks of the one that it comes nearest to."""
+    first = faults[0]["loc"]
+    form = next((place for place, part in enumerate(first) if "[" in str(part)), None)
+    if form is None:
+        return faults
+    alternatives = [one for one in faults if one["loc"][:form] == first[:form]]
+    nearest = max(alternatives, key=lambda one: len(one["loc"]))
+    told = {**nearest, "loc": (*first[:form], *nearest["loc"][form + 1 :])}
+    return [told, *(one for one in faults if one not in alternatives)]
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

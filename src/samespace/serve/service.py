@@ -27,6 +27,7 @@ from samespace.serve.metrics import Metrics
 from samespace.serve.pictures import Pictures
 from samespace.serve.wire import Vectors, parsed, reply
 from samespace.serve.wording import words_for
+from samespace.space import Space
 from samespace.vectors import VectorSet
 
 LOG = logging.getLogger("samespace.serve")
@@ -108,11 +109,18 @@ class Service:
         for space_id, drift in gallery.canary_drift(self.encoders.images_by_space(remembered)).items():
             self.metrics.drift(name, space_id, drift)
         space = gallery.space
-        query = np.ones((1, space.dim), dtype=np.float32) / np.sqrt(space.dim, dtype=np.float32)
+        links = [state.links.get((state.query, generation)) for generation in state.servable]
+        fused = [state.spaces[link.gallery].space for link in links if link is not None and link.share is not None]
         try:
-            gallery.search(VectorSet.from_arrays(query, ids=["warm-up"], space=space), k=1, count=False)
+            gallery.search(_any(space), old_queries=_any(fused[-1]) if fused else None, k=1, count=False)
         except SamespaceError as error:
             LOG.warning("a first search was refused", extra={"gallery": name, "why": one_line(str(error))})
+
+
+def _any(space: Space) -> VectorSet:
+    """A query of a space, whatever it finds."""
+    query = np.ones((1, space.dim), dtype=np.float32) / np.sqrt(space.dim, dtype=np.float32)
+    return VectorSet.from_arrays(query, ids=["warm-up"], space=space)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def permissions_for(
         else:
             if given is not None:
                 result.revoked.append((new, generation))
-            result.refused.append(_reason(given, old, space, accept_uncertified))
+            result.refused.append(_reason(given, certificates, old, space, accept_uncertified))
     known = {*state.calibrations, *result.calibrations, *result.fused, *_fused_before(state, result.links)}
     known |= held if result.refused else set()
     result.uncalibrated.extend(pair for one in (*state.servable, new) if (pair := (new, one)) not in known)
@@ -199,16 +199,19 @@ def _fused_before(state: State, links: Sequence[Link]) -> set[Pair]:
     return {(one.query, one.gallery) for one in links if (one.query, one.gallery, one.share) in state.fused}
 
 
-def _reason(certificate: Certificate | None, old: Space, new: Space, accept: bool) -> str:
+def _reason(certificate: Certificate | None, given: Sequence[Certificate], old: Space, new: Space, accept: bool) -> str:
     if accept:
         return (
             f"queries of {new} cannot search vectors of {old}: their dimensions differ, and only a certificate says "
             f"which of them may be compared; run 'samespace check --prefix' for the pair; {_BEHIND}"
         )
     if certificate is None:
+        spaces = [[f"{side.id} ({side.name})" for side in (one.new_space, one.old_space)] for one in given]
+        others = " (given: " + "; ".join(f"that of {one} on {two}" for one, two in spaces) + ")" if spaces else ""
         return (
-            f"no certificate allows queries of {new} on vectors of {old}: run 'samespace check' for the pair and give "
-            f"its certificate.json with certificates=…, or accept_uncertified=True, which is recorded; {_BEHIND}"
+            f"no certificate allows queries of {new} on vectors of {old}{others}: run 'samespace check' for the "
+            "pair and give its certificate.json with certificates=…, or accept_uncertified=True, which is recorded; "
+            f"{_BEHIND}"
         )
     failed = ", ".join(name for name, result in certificate.metrics.items() if not result.compatible)
     which = "queries" if certificate.fusion is None else "fused queries"
