@@ -25,7 +25,7 @@ from samespace.evaluate import NearCopies, near_copies
 from samespace.models import Embedder
 from samespace.models.extract import embed
 from samespace.studies import Plan, beyond, load_settings
-from samespace.studies.plan import held_out, open_training, training_rows
+from samespace.studies.plan import open_training, training_images
 from samespace.studies.study import Pair
 from samespace.studies.unibct import SCENARIOS, pair_in
 
@@ -102,11 +102,11 @@ def on_the_check(plan: Plan, pair: Pair, seed: int) -> tuple[float, float, float
 
 
 def on_training_images(plan: Plan, pair: Pair) -> float:
-    seed, source = plan.seeds[0], open_training(plan)
-    rows = training_rows(source, held_out(plan, source, seed), plan.study.model(pair.new).data, seed)
-    drawn = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_IMAGES])
+    seed = plan.seeds[0]
+    images = training_images(plan, open_training(plan), plan.study.model(pair.new), seed)
+    drawn = np.sort(np.random.default_rng(0).permutation(len(images))[:MOST_IMAGES])
     models = (Embedder.load(plan.model_folder(model, seed) / "model") for model in (pair.new, pair.old))
-    return agreement(*(embed(model, subset(source, drawn)) for model in models))
+    return agreement(*(embed(model, subset(images, drawn)) for model in models))
 
 
 def agreement(one: VectorSet, other: VectorSet) -> float:

@@ -15,6 +15,7 @@ from samespace.cli.main import run
 from samespace.errors import InputError
 from samespace.evaluate import Certificate
 from samespace.studies import Plan, beyond, load_settings, reproduce, takeable, unibct
+from samespace.studies.taken import take
 
 GLYPHS = "glyphs:classes=30,images=6,size=16"
 QUICK = ("optim.epochs=2", "optim.batch_size=64", "check.replicates=100")
@@ -56,6 +57,18 @@ def test_the_same_trainings_are_taken_and_nothing_is_trained(other, mine, capsys
     said.clear()
     assert reproduce(mine, models_from=[other.out], say=said.append, quiet=True).done == 0
     assert said[0].startswith(f"{other.out} has no training that is missing here: recipe, run.precision")
+
+
+def test_where_links_cannot_be_the_files_are_copied(other, mine, monkeypatch):
+    def refuse(file: str, place: str) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    take(mine, takeable(mine, [other.out]))
+    theirs, ours = (plan.vectors_folder("paragon-all", 0, "gallery") / "vectors.npy" for plan in (other, mine))
+    assert theirs.read_bytes() == ours.read_bytes()
+    assert not os.path.samefile(theirs, ours)
+    assert names(mine, other.out) == []
 
 
 def edit(file: Path, *path: str, to: object) -> None:

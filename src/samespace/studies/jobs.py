@@ -11,13 +11,12 @@ import numpy as np
 from samespace.benchmarks.open import open_benchmark
 from samespace.bridge import fit
 from samespace.data import ImageSource, open_for_model, subset
-from samespace.data.holdout import Holdout
 from samespace.errors import InputError, SamespaceError
 from samespace.files import locked, replacing
 from samespace.models import Embedder
 from samespace.models.extract import embed, embed_to
 from samespace.studies.compared import compared
-from samespace.studies.plan import Job, Kind, Plan, held_out, is_done, open_training, training_rows
+from samespace.studies.plan import Job, Kind, Plan, held_out, is_done, open_training, training_images
 from samespace.train import run
 
 
@@ -38,23 +37,18 @@ def do(plan: Plan, job: Job) -> float:
 
 def _train(plan: Plan, job: Job) -> None:
     model = plan.study.model(job.name)
-    recipe = plan.recipe(model, job.seed)
     source = open_training(plan)
-    kept = held_out(plan, source, job.seed)
-    folder = plan.model_folder(job.name, job.seed)
-    rows = training_rows(source, kept, model.data, job.seed)
-    trained = run(recipe, folder, source=subset(source, rows), quiet=True)
+    images = training_images(plan, source, model, job.seed)
+    trained = run(plan.recipe(model, job.seed), plan.model_folder(job.name, job.seed), source=images, quiet=True)
     embedder = Embedder.load(trained.model)
-    for part, images in checked_images(plan, source, kept).items():
+    for part, images in checked_images(plan, source, job.seed).items():
         embed_to(embedder, images, plan.vectors_folder(job.name, job.seed, part))
 
 
 def _bridge(plan: Plan, job: Job) -> None:
     pair = plan.bridged(job.name)
     assert pair.bridge is not None
-    source = open_training(plan)
-    data = plan.study.model(pair.new).data
-    images = subset(source, training_rows(source, held_out(plan, source, job.seed), data, job.seed))
+    images = training_images(plan, open_training(plan), plan.study.model(pair.new), job.seed)
     old, new = (
         embed(Embedder.load(plan.model_folder(model, job.seed) / "model"), images) for model in (pair.old, pair.new)
     )
@@ -103,11 +97,12 @@ def require_benchmark(plan: Plan) -> None:
         )
 
 
-def checked_images(plan: Plan, source: ImageSource, kept: Holdout | None) -> dict[str, ImageSource]:
+def checked_images(plan: Plan, source: ImageSource, seed: int) -> dict[str, ImageSource]:
     """What models are checked on, by the name of its folder of vectors."""
-    if kept is not None:
-        return {"queries": subset(source, kept.query_rows), "gallery": subset(source, kept.gallery_rows)}
-    return {"images": _benchmark_images(plan)}
+    kept = held_out(plan, source, seed)
+    if kept is None:
+        return {"images": _benchmark_images(plan)}
+    return {"queries": subset(source, kept.query_rows), "gallery": subset(source, kept.gallery_rows)}
 
 
 def _benchmark_images(plan: Plan) -> ImageSource:

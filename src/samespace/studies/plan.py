@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from samespace.data import ImageSource, allocate, holdout, open_for_model
+from samespace.data import ImageSource, allocate, holdout, open_for_model, subset
 from samespace.data.holdout import Holdout, IntArray
 from samespace.errors import InputError
 from samespace.files import read_npz
@@ -232,6 +232,11 @@ def training_rows(source: ImageSource, kept: Holdout | None, data: Share, seed: 
     kind: Literal["open-data", "open-class"] = "open-data" if data.by == "images" else "open-class"
     allocation = allocate(source, kind, fraction=data.fraction, seed=seed, holdout=kept)
     return allocation.new_rows if data.rest else allocation.old_rows
+
+
+def training_images(plan: Plan, source: ImageSource, model: Model, seed: int) -> ImageSource:
+    """The images that a model is trained on."""
+    return subset(source, training_rows(source, held_out(plan, source, seed), model.data, seed))
 
 
 def _marked_classes(plan: Plan, source: ImageSource, seed: int) -> IntArray | None:

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from samespace.data import ImageSource, subset
+from samespace.data import ImageSource
 from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing_folder
 from samespace.studies.jobs import checked_images
-from samespace.studies.plan import Job, Plan, held_out, is_done, open_training, training_rows
+from samespace.studies.plan import Job, Plan, is_done, open_training, training_images
 from samespace.train import load_recipe
 from samespace.train.recipe import Recipe
 
@@ -92,8 +92,7 @@ def take(plan: Plan, found: Sequence[Taken]) -> None:
 
 
 def _takeable(plan: Plan, source: ImageSource, seed: int, studies: Sequence[Path]) -> Iterator[Taken]:
-    kept = held_out(plan, source, seed)
-    checked = {part: (images.fingerprint(), len(images)) for part, images in checked_images(plan, source, kept).items()}
+    checked = {part: (images.fingerprint(), len(images)) for part, images in checked_images(plan, source, seed).items()}
     others = [one for study in studies for one in _finished(study, seed)]
     weights: dict[str, str] = {}
     for model in plan.shown.needed():
@@ -101,7 +100,7 @@ def _takeable(plan: Plan, source: ImageSource, seed: int, studies: Sequence[Path
         if is_done(plan, job):
             weights[model.name] = _training(plan.model_folder(model.name, seed))["space"]["weights"]
             continue
-        images = subset(source, training_rows(source, kept, model.data, seed)).fingerprint()
+        images = training_images(plan, source, model, seed).fingerprint()
         tied_to = tuple(weights.get(name) for name in model.tied_to)
         learnt = _learnt(plan.recipe(model, seed).resolved())
         for other in others:
