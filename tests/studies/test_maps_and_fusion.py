@@ -44,7 +44,7 @@ def rank1(queries: VectorSet, found: np.ndarray, gallery: VectorSet, searched: n
 
 def test_each_map_is_learnt_once_and_no_model_is_trained_for_these_rows(finished):
     plan, said = finished
-    assert said[0] == "3 models, 3 maps, 6 comparisons; 12 to do, 0 there already; 1 workers"
+    assert said[0] == "3 models, 3 maps, 6 comparisons; 12 to do, 0 there already; 1 worker"
     assert sum("check matched-open-class on old-classes, gallery-mapped, fused-0.667 (seed 0)" in line for line in said)
     assert sum("bridge paragon-classes on old-classes, query (seed 0)" in line for line in said)
     again: list[str] = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from samespace.cli.output import NEW_FOLDER, PATH, json_option, quiet_option, write_result
+from samespace.errors import counted
 
 if TYPE_CHECKING:
     from samespace.studies import Plan
@@ -175,14 +176,15 @@ def _print_plan(plan: Plan, described: dict[str, Any]) -> None:
     columns = [Column(title, shortens=title in long) for title in rows[0]]
     print_table(columns, [[plain(cell) for cell in row] for row in rows[1:]], Console(file=sys.stdout))
     checked = described["benchmark"] or "held-out classes"
+    compared = counted(described["comparisons"], "comparison")
     click.echo(
-        f"{len(described['models'])} models and {described['comparisons']} comparisons on {checked}, "
-        f"{len(plan.seeds)} seeds; images: {plan.source}"
+        f"{counted(len(described['models']), 'model')} and {compared} on {checked}, "
+        f"{counted(len(plan.seeds), 'seed')}; images: {plan.source}"
     )
     known = [f"{described['trainings_there']} are there"] * bool(described["trainings_there"])
     known += [f"{number} can be taken from {study}" for study, number in described["trainings_to_take"].items()]
     of_which = f", of which {' and '.join(known)}" if known else ""
-    click.echo(f"{described['trainings']} trainings in all{of_which}: {plan.out}")
+    click.echo(f"{counted(described['trainings'], 'training')} in all{of_which}: {plan.out}")
     click.echo(f"tables: {', '.join(described['tables'])}; metrics: {', '.join(described['metrics'])}")
     click.echo("nothing was trained: this was a dry run")
 

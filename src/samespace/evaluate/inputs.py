@@ -316,8 +316,8 @@ def _notes(queries: VectorSet, gallery: VectorSet, self_place: Ints, foreign: in
         )
     if foreign:
         notes.append(
-            f"{foreign} queries have the very vector of a gallery item of another label in the old space: the same "
-            "image under two labels, or two items that the old model cannot tell apart."
+            f"{counted(foreign, 'query has', 'queries have')} the very vector of a gallery item of another label in "
+            "the old space: the same image under two labels, or two items that the old model cannot tell apart."
         )
     if own.size and named:
         notes.append(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from samespace.errors import InputError
+from samespace.errors import InputError, counted
 from samespace.vectors import VectorSet
 
 # each set with the one whose items it has to hold, by their roles in a check
@@ -55,5 +55,10 @@ def surplus_notes(sets: Mapping[str, VectorSet]) -> list[str]:
         one, other = sets[role], sets[reference]
         if one.has_ids and other.has_ids and len(one) > len(other):
             name = f"{role.capitalize().replace('_', ' ')} ({one.name})"
-            notes.append(f"{name} has {len(one) - len(other):,} items that are not in {reference}; they are left out.")
+            rest = len(one) - len(other)
+            left_out = counted(
+                rest, f"item that is not in {reference}; it is", f"items that are not in {reference}; they are"
+            )
+            notes.append(f"{name} has {left_out} left out.")
+
     return notes

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from samespace.data import ImageSource
-from samespace.errors import InputError, TrainingError
+from samespace.errors import InputError, TrainingError, counted
 from samespace.files import locked, read_json, write_json
 from samespace.progress import Bar, bar, clock, silent
 from samespace.studies.jobs import do, require_benchmark
@@ -86,7 +86,7 @@ def reproduce(
         _claim(plan, source)
         take(plan, found)
         for other, number in from_each(found, models_from).items():
-            say(f"{number} trainings taken from {other}" if number else f"{other} {NOTHING_TO_TAKE}")
+            say(f"{counted(number, 'training')} taken from {other}" if number else f"{other} {NOTHING_TO_TAKE}")
         _require_same_models(plan, every)
         pending = [job for job in every if not is_done(plan, job)]
         many = Counter(job.kind for job in every)
@@ -94,7 +94,7 @@ def reproduce(
         if pending:
             require_benchmark(plan)
             there = len(every) - len(pending)
-            say(f"{counts}; {len(pending)} to do, {there} there already; {workers} workers")
+            say(f"{counts}; {len(pending)} to do, {there} there already; {counted(workers, 'worker')}")
             progress = nullcontext(silent) if quiet else bar(plan.study.name, sum(job.cost for job in pending))
             with progress as advance:
                 _carry_out(plan, pending, workers, say, advance)

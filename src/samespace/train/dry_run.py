@@ -16,7 +16,7 @@ import torch
 from samespace.data import ImageSource, ListedSource
 from samespace.data.source import Subset
 from samespace.encoders import open_image_model
-from samespace.errors import InputError
+from samespace.errors import InputError, counted
 from samespace.models import resolve_model
 from samespace.models.extract import pick_device
 from samespace.progress import bar, clock, silent_bar
@@ -107,7 +107,8 @@ class DryRun:
         step = f"{time['tried']} steps took {time['step']:.3g} s each"
         if time["warmup_step"] != time["step"]:
             step += f", {time['warmup_step']:.3g} s during the warm-up"
-        epochs = f"{time['epochs']:,} epochs of {time['steps_per_epoch']:,} steps: {clock(time['training'])}"
+        epochs = f"{counted(time['epochs'], 'epoch')} of {counted(time['steps_per_epoch'], 'step')}"
+        epochs = f"{epochs}: {clock(time['training'])}"
         extra = {
             "to compile": time["compiling"], "before": time["preparation"], "for validation": time["validation"],
         }  # fmt: skip
