@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
     What stands for a stream, such as a device or a pipe that a shell made, receives the content and stays.
     """
     with _naming(path):
-        if _is_stream(path):
+        if is_stream(path):
             with tempfile.TemporaryDirectory() as folder:
                 content = Path(folder) / "content"
                 yield content
@@ -71,7 +71,7 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(f".{path.name if len(name) <= _LONG else hashlib.sha256(name).hexdigest()[:16]}.{ending}")
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """Whether what is there is a device or a pipe, or a name for an open file, which nothing may take the place of."""
     return (path.exists() and not path.is_file() and not path.is_dir()) or str(path.parent) in _STREAMS
 

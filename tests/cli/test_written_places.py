@@ -94,6 +94,19 @@ def test_the_former_name_of_the_option_still_declares_the_space(here):
     assert VectorSet.load("now").space == VectorSet.load("then").space is not None
 
 
+def test_an_allocation_is_kept_unless_it_is_made_again_as_it_is(here, capsys):
+    command = "data allocate glyphs:classes=6,images=4,size=16 --kind open-data --out split.json --quiet"
+    assert run(command.split()) == 0
+    before = Path("split.json").read_bytes()
+    assert run(command.split()) == 0
+    assert "split.json is there already" in said(capsys, f"{command} --seed 1")
+    assert Path("split.json").read_bytes() == before
+    assert run(command.replace("split.json", "/dev/null").split()) == 0
+    assert run([*command.split(), "--seed", "1", "--force"]) == 0
+    assert Path("split.json").read_bytes() != before
+    assert "items.npz is there already" in said(capsys, command.replace("split.json", "items.npz"))
+
+
 def test_bridges_mapped_sets_and_exports_are_replaced_by_force_alone(here, capsys):
     fit = "bridge old-others new-others --method mean-shift --replicates 100 --out map --quiet"
     apply = "bridge apply map old-items --out mapped --quiet"

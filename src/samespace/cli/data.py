@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from samespace.cli.output import NEW_FILE, PATH, device_option, json_option, quiet_option, say, write_result
+from samespace.cli.output import (
+    NEW_FILE,
+    PATH,
+    device_option,
+    force_option,
+    json_option,
+    quiet_option,
+    require_new,
+    say,
+    write_result,
+)
 from samespace.cli.sources import open_at, show_left_out
 from samespace.errors import InputError, counted
 from samespace.names import told_apart
@@ -103,6 +115,7 @@ def describe(
 )
 @click.option("--seed", type=click.IntRange(0), default=666, show_default=True)
 @click.option("--broken", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True)
+@force_option
 @quiet_option
 @json_option
 def allocate(
@@ -114,6 +127,7 @@ def allocate(
     open_set: float,
     seed: int,
     broken: str,
+    force: bool,
     quiet: bool,
     json_to: str | None,
 ) -> None:
@@ -136,6 +150,8 @@ def allocate(
     if kept is not None and not len(kept.query_rows):
         raise InputError(f"the held-out classes of {images.name} have one image each, which leaves no queries to check")
     allocation = run_allocate(images, kind, fraction=fraction, seed=seed, holdout=kept)  # type: ignore[arg-type]
+    if not (out.is_file() and _held(out) == allocation.to_dict(images)):
+        require_new(out, "there", force=force)
     allocation.save(out, images)
     counts = {name: len(allocation.rows(name)) for name in ("old", "new", "queries", "gallery")}
     classes = {"old": len(allocation.old_classes), "new": len(allocation.new_classes)}
@@ -149,3 +165,11 @@ def allocate(
         for name in ("queries", "gallery"):
             say(f"  {name:<8} {counts[name]:>9,} images of held-out classes")
         show_left_out(replace(left_out, changes={}))
+
+
+def _held(place: Path) -> Any:
+    """The JSON of a file; None where it is none."""
+    try:
+        return json.loads(place.read_bytes())
+    except ValueError:
+        return None

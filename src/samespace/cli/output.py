@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from samespace.errors import InputError, escaped
-from samespace.files import write_json
+from samespace.files import is_stream, write_json
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate
@@ -54,7 +54,7 @@ def require_new(path: Path, what: str, *, sign: str | None = None, force: bool) 
 
     `sign`: the file by which a folder is known to be one.
     """
-    if not path.exists():
+    if not path.exists() or is_stream(path):
         return
     if sign is not None and not (path / sign).is_file():
         raise InputError(f"{path} is not {what}, and is there already; choose another place")

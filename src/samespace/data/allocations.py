@@ -71,7 +71,15 @@ class Allocation:
         }[name]
 
     def save(self, path: str | Path, source: ImageSource) -> None:
-        """Write the allocation as JSON, with the ids of each part, so that it fits any copy of the source.
+        """Write the allocation as JSON, see `to_dict`.
+
+        Raises:
+            InputError: the allocation has rows that the source has not.
+        """
+        write_json(Path(path), self.to_dict(source))
+
+    def to_dict(self, source: ImageSource) -> dict[str, Any]:
+        """The allocation as JSON-ready values, with the ids of each part, so that it fits any copy of the source.
 
         Raises:
             InputError: the allocation has rows that the source has not.
@@ -80,7 +88,7 @@ class Allocation:
             rows = self.rows(name)
             if len(rows) and rows.max() >= len(source):
                 raise InputError(f"{name} has row {rows.max()}, but {source.name} has {len(source)} images")
-        value = {
+        return {
             "format": FORMAT,
             "kind": self.kind,
             "seed": self.seed,
@@ -93,7 +101,6 @@ class Allocation:
             },
             "parts": {name: source.ids[self.rows(name)].tolist() for name in PARTS},
         }
-        write_json(Path(path), value)
 
     @classmethod
     def load(cls, path: str | Path, source: ImageSource) -> Allocation:
