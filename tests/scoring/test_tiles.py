@@ -19,39 +19,10 @@ from samespace.scoring.score import score_table, single_error, single_table, vec
 from samespace.scoring.scores import Scores, collect_scores
 from samespace.scoring.strict_criterion import StrictCounter
 from samespace.scoring.tiles import levels, pilot, scan, tally, tile
-from samespace.vectors import VectorSet
 
 EXAMPLES = int(os.environ.get("SAMESPACE_EXAMPLES", "1"))
 RECORDED = Path(__file__).parents[1] / "evaluate" / "stored" / "before-tiles.json"
 FORMS = ["cosine", "ip", "l2"]
-
-
-def made(seed: int, *, kind: str, classes: int, score: str, stored_as: str = "float32", dim: int = 6) -> AlignedSets:
-    """A small check whose vectors have few values, come in copies or lie 1e-8 apart: scores tie, or nearly."""
-    generator = np.random.default_rng(seed)
-    queries, gallery = (int(size) for size in generator.integers(2, 40, size=2))
-    few = generator.normal(size=(3, dim))
-
-    def draw(count: int) -> np.ndarray:
-        if kind == "grid":
-            values = generator.integers(-1, 2, (count, dim)).astype(np.float64)
-        else:
-            values = few[generator.integers(0, 3, count)] if kind != "spread" else generator.normal(size=(count, dim))
-        if kind == "near":
-            values = values + 1e-8 * generator.normal(size=values.shape)
-        values[(values == 0).all(axis=1), 0] = 1.0
-        return values * (1.0 if score == "cosine" else generator.uniform(0.1, 30))
-
-    labels = generator.integers(0, classes, queries), generator.integers(0, classes, gallery)
-    labels[0][0] = labels[1][0]
-    own = int(generator.integers(0, min(queries, gallery)))
-    labels[0][1:own], ids = labels[1][1:own], [[f"q{i}" for i in range(queries)], [f"g{i}" for i in range(gallery)]]
-    ids[0][1:own] = ids[1][1:own]
-    sets = [
-        VectorSet.from_arrays(draw(len(mine)), labels=mine, ids=names)
-        for mine, names in ((labels[0], ids[0]), (labels[1], ids[1]), (labels[0], ids[0]))
-    ]
-    return align(queries=sets[0], gallery=sets[1], baseline=sets[2], score=score, stored_as=stored_as)
 
 
 def both(aligned: AlignedSets, size: int, **options: object) -> tuple[list[dict[str, Scores]], list[object]]:
@@ -88,13 +59,6 @@ def assert_equal(whole: dict[str, Scores], tiled: dict[str, Scores]) -> None:
         assert placed[0] == placed[1]
 
 
-@pytest.fixture
-def small_tiles(monkeypatch):
-    monkeypatch.setattr(scan, "_TILE_QUERIES", 5)
-    monkeypatch.setattr(scan, "_TILE_ITEMS", 7)
-    monkeypatch.setattr(pilot, "_ITEMS", 9)
-
-
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("score", FORMS)
 @settings(max_examples=25 * EXAMPLES, deadline=None)
@@ -107,7 +71,7 @@ def small_tiles(monkeypatch):
     st.integers(0, 60),
     st.integers(1, 9) | st.none(),
 )
-def test_tiles_give_what_whole_rows_give(score, seed, kind, classes, stored_as, few, size, block_size):
+def test_tiles_give_what_whole_rows_give(made, score, seed, kind, classes, stored_as, few, size, block_size):
     aligned = made(seed, kind=kind, classes=classes, score=score, stored_as=stored_as)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pilot, "_FEW", few)
@@ -146,7 +110,7 @@ def test_a_float32_score_is_within_its_bound(seed, dim, score, kind, length):
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_a_floor_above_the_tail_is_found_out_and_lowered(monkeypatch):
+def test_a_floor_above_the_tail_is_found_out_and_lowered(made, monkeypatch):
     aligned = made(3, kind="spread", classes=5, score="cosine")
     floors = []
 
@@ -158,14 +122,6 @@ def test_a_floor_above_the_tail_is_found_out_and_lowered(monkeypatch):
     found, _ = both(aligned, 50)
     assert_equal(*found)
     assert max(floors) == 64
-
-
-@pytest.fixture
-def by_tiles(small_tiles, monkeypatch):
-    """However small, a search is scored by tiles."""
-    monkeypatch.setattr(scores_module, "_LARGE", 0)
-    monkeypatch.setattr(scores_module, "_FEWEST_OTHERS", 0)
-    monkeypatch.setattr(pilot, "_FEW", 0.2)
 
 
 @pytest.mark.usefixtures("by_tiles")
@@ -196,7 +152,7 @@ def test_progress_is_told_up_to_the_last_query(world):
     assert told[-1] == len(world.queries)
 
 
-def test_only_scores_in_doubt_are_computed_exactly(monkeypatch):
+def test_only_scores_in_doubt_are_computed_exactly(made, monkeypatch):
     aligned = made(5, kind="spread", classes=12, score="cosine", dim=24)
     asked = []
     whole = tally.Tile.exact

@@ -32,7 +32,7 @@ def learn(tests: Mapping[str, Scores | None]) -> tuple[dict[str, Calibration], l
         sample = scores.sample[:: max(1, len(scores.sample) // (2 * _KEPT))]
         impostors = scores.mates.impostors
         try:
-            calibrations[name] = calibrate(scores.genuine, sample, tail=scores.tail.scores, impostors=impostors)
+            calibrations[name] = calibrate(scores.genuine, sample, tail=scores.tail, impostors=impostors)
         except InputError as error:
             notes.append(f"No calibration of the {name} pair: {error}.")
     return calibrations, notes

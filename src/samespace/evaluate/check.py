@@ -43,6 +43,7 @@ from samespace.evaluate.verdict import (
     FEW_IDENTITIES,
     TESTS,
     control_cautions,
+    counts_tails,
     judge,
     overall,
     quota_of,
@@ -232,13 +233,16 @@ def check(
         notes.extend(refusal)
     kept = max(tail_size(quota), _MIXED_TAIL * quota_of(chosen[:1], mates) if sweep else 0)
     sizes = dict.fromkeys(aligned.pairs, kept) | {"control": quota + 1}
-    require_memory(sizes.values(), chosen, mates.impostors)
+    counted = new_gallery is None and counts_tails(sizes.values(), mates)
+    if not counted:
+        require_memory(sizes.values(), chosen, mates.impostors)
     tests = collect_scores(
         aligned.pairs,
         mates,
         sizes,
         block_size=block_size,
         sampled=True,
+        counted=counted,
         strict=strict,
         observers=[observer for observer in (backfill, sweep) if observer],
         progress=progress and (lambda done: progress(done, len(queries))),
@@ -252,6 +256,7 @@ def check(
         replicates=replicates,
         seed=seed,
         block_size=block_size,
+        counted=counted,
     )
     if measured is not None:
         measured(chosen, aligned, tests)

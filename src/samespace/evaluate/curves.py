@@ -39,12 +39,12 @@ def _roc(scores: Scores) -> Roc | None:
         return None
     rates = np.minimum(np.geomspace(1 / impostors, 1.0, _POINTS), 1.0)
     sample = np.append(np.sort(scores.sample)[::-1], -np.inf)
-    tail = scores.tail.scores
+    tail = scores.tail
     thresholds = []
     for rate in rates:
         allowed = allowed_count(float(rate), impostors)
         if allowed < len(tail):
-            thresholds.append(tail[allowed])
+            thresholds.append(tail.largest(allowed))
         else:
             thresholds.append(sample[allowed_count(float(rate), len(sample) - 1)])
     mates = np.sort(scores.genuine)

@@ -11,6 +11,7 @@ from samespace.evaluate.certificate import Example, Hit, Item, Kind
 from samespace.evaluate.inputs import AlignedSets
 from samespace.metrics._arrays import Floats, Ints
 from samespace.scoring.blocks import score_blocks
+from samespace.scoring.judged import best_places
 from samespace.scoring.scores import Scores
 
 _SHOWN = 5
@@ -65,7 +66,7 @@ def _best(aligned: AlignedSets, scores: Floats, row: int) -> tuple[Hit, ...]:
     scores = scores.copy()
     if aligned.mates.self_place[row] >= 0:
         scores[aligned.mates.self_place[row]] = -np.inf
-    best = np.argsort(-scores, kind="stable")[:_SHOWN]
+    (best,) = best_places(scores[None], _SHOWN)
     return tuple(
         Hit(
             id=str(aligned.gallery.ids[aligned.gallery_order[place]]),

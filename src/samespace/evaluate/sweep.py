@@ -148,6 +148,10 @@ class Sweep:
 
         Genuine scores and the tail are joined from those of `cross` and `new`; the tail goes as deep as both do.
         """
+        tails = cross.tail, new.tail
+        # with a new gallery tails are kept
+        assert isinstance(tails[0], Tail)
+        assert isinstance(tails[1], Tail)
         block = self.mates.block(np.arange(len(self.mates.query_codes)))
         place = block.place[block.keep]
         query = self.mates.query_codes[block.row[block.keep]]
@@ -160,7 +164,7 @@ class Sweep:
                 matches=state.matches,
                 precision=state.precision,
                 genuine=np.where(replaced[place], genuine[1], genuine[0]),
-                tail=self._tail(merge, (cross.tail, new.tail), replaced),
+                tail=self._tail(merge, (tails[0], tails[1]), replaced),
                 sample=np.zeros(0, dtype=np.float32),
             )
         return stages

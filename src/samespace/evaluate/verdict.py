@@ -17,13 +17,16 @@ from samespace.metrics.verification import allowed_count
 from samespace.scoring.blocks import ModelPairs
 from samespace.scoring.mates import Mates
 from samespace.scoring.metric_names import Metric
-from samespace.scoring.scores import Scores, collect_scores
+from samespace.scoring.scores import Scores, collect_scores, is_large
 from samespace.scoring.thresholds import TailTooShort
+from samespace.scoring.tiles.band import table_bytes
+from samespace.scoring.tiles.counted_tail import CountedTail
 
 TESTS = ("old", "cross", "new", "paragon")
 FEW_IDENTITIES = 20
 # score and both places, and twice as many scores as are kept in the end are gathered before they are cut
 _BYTES_KEPT = 24
+_MOST_KEPT, _LARGEST_TABLE = 1 << 30, 1 << 29
 
 Replicates = dict[tuple[str, str], Floats]
 
@@ -74,6 +77,7 @@ def replicate_deepened(
     seed: int,
     block_size: int | None,
     names: Sequence[str] | None = None,
+    counted: bool = False,
 ) -> tuple[dict[str, Scores], Replicates]:
     """As `replicate`; where a resample needs more of the impostor tail than is kept, keep more and start over.
 
@@ -86,6 +90,7 @@ def replicate_deepened(
         seed: of the resamples.
         block_size: queries per block of scores.
         names: as in `replicate`.
+        counted: whether tails are counted and not kept; the pairs near thresholds are then gathered test by test.
 
     Returns:
         The scores, perhaps with a longer tail, and the replicates.
@@ -94,10 +99,16 @@ def replicate_deepened(
     mates = next(iter(found.values())).mates
     while True:
         try:
-            return found, replicate(metrics, found, replicates=replicates, seed=seed, names=names)
+            draws: Replicates = {}
+            for part in [{name: one} for name, one in found.items()] if counted else [found]:
+                draws |= replicate(metrics, part, replicates=replicates, seed=seed, names=names)
+                for one in part.values():
+                    if isinstance(one.tail, CountedTail):
+                        one.tail.forget()
+            return found, draws
         except TailTooShort:
             size *= 4
-            found = collect_scores(pairs, mates, size, block_size=block_size, sampled=True)
+            found = collect_scores(pairs, mates, size, block_size=block_size, sampled=True, counted=counted)
 
 
 def quota_of(metrics: Sequence[Metric], mates: Mates) -> int:
@@ -109,6 +120,15 @@ def quota_of(metrics: Sequence[Metric], mates: Mates) -> int:
 def tail_size(quota: int) -> int:
     """How many of the largest impostor scores to keep, so that few resamples ask for more."""
     return max(3 * quota + 1024, 4096)
+
+
+def counts_tails(sizes: Iterable[int], mates: Mates) -> bool:
+    """Whether impostor tails of these sizes are counted because they take too much memory to keep.
+
+    Where thresholds are placed anew, a table of the identities of both sides is then needed, which has to fit as well.
+    """
+    kept = _BYTES_KEPT * sum(min(size, mates.impostors) for size in sizes)
+    return is_large(mates) and kept > _MOST_KEPT and table_bytes(mates) <= _LARGEST_TABLE
 
 
 def require_memory(sizes: Iterable[int], metrics: Sequence[Metric], impostors: int, memory: int | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,39 @@ _STEPS = 100
 _TOLERANCE = 1e-9
 _PRIOR_SLOPE = 20.0  # standard deviation, on scores of unit variance: far above any slope that real scores give
 _NORMAL_95 = 1.959963984540054
+
+
+@runtime_checkable
+class Highest(Protocol):
+    """The highest impostor scores, in descending order."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def largest(self, place: int) -> float:
+        """The score at a place, from 0."""
+        ...
+
+    def reaching(self, score: float) -> int:
+        """How many are at or above a score."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """All of some scores, ascending, as `Highest`."""
+
+    scores: Float64s
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def largest(self, place: int) -> float:
+        return float(self.scores[len(self.scores) - 1 - place])
+
+    def reaching(self, score: float) -> int:
+        return len(self.scores) - int(self.scores.searchsorted(score))
 
 
 @dataclass(frozen=True)
@@ -163,8 +196,8 @@ def calibrate(genuine: Any, impostor: Any, *, tail: Any = None, impostors: int |
     Args:
         genuine: (P,) scores of pairs of one identity.
         impostor: (N,) scores of pairs of unlike identities: all of them, or an even sample where they are too many.
-        tail: (T,) the largest of all impostor scores, where `impostor` is only a sample; rates that T scores reach are
-            read here, so that rates far below one in N are known.
+        tail: (T,) the largest of all impostor scores, or `Highest`, where `impostor` is only a sample;
+            rates that T scores reach are read here, so that rates far below one in N are known.
         impostors: how many impostor pairs `tail` is the largest of.
 
     Raises:
@@ -182,7 +215,7 @@ def calibrate(genuine: Any, impostor: Any, *, tail: Any = None, impostors: int |
     total = len(others) if impostors is None else impostors
     if (tail is None) != (impostors is None):
         raise InputError("tail and impostors belong together: the largest impostor scores, and of how many")
-    top = others if tail is None else np.sort(as_scores(tail, "the tail of impostor scores", 1).astype(np.float64))
+    top = tail if isinstance(tail, Highest) else _Sorted(others if tail is None else _ascending(tail))
     if total < len(top):
         raise InputError(f"impostors counts all impostor pairs, the {len(top)} of the tail among them; got {total}")
     slope, intercept, errors = _logistic(_thinned(mates), _thinned(others), len(mates), len(others))
@@ -191,7 +224,7 @@ def calibrate(genuine: Any, impostor: Any, *, tail: Any = None, impostors: int |
             f"genuine scores (mean {mates.mean():.4f}) do not lie above impostor scores (mean {others.mean():.4f}); "
             "such a pair of spaces cannot be calibrated"
         )
-    scores, levels = _knots(others, top, total)
+    scores, levels = _knots(_Sorted(others), top, total)
     bounds = [(value - _NORMAL_95 * error, value + _NORMAL_95 * error) for value, error in errors]
     return Calibration(
         slope=slope,
@@ -244,7 +277,7 @@ def _logistic(mates: Float64s, others: Float64s, genuine: int, impostor: int) ->
     return slope, intercept, [(slope, float(error[0])), (intercept, float(error[1]))]
 
 
-def _knots(others: Float64s, top: Float64s, total: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _knots(others: Highest, top: Highest, total: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Raw scores and levels at eight rates per decade: read from the tail where it reaches, else from the sample.
 
     The last two knots stand half a decade apart, because the line through them is followed to rates never seen.
@@ -256,10 +289,8 @@ def _knots(others: Float64s, top: Float64s, total: int) -> tuple[tuple[float, ..
         from_top = count <= len(top)
         source, out_of = (top, total) if from_top else (others, len(others))
         place = min(max(1, round(count * out_of / total)), len(source))
-        score = source[len(source) - place]
-        reached = len(source) - int(np.searchsorted(source, score, side="left"))
-        scores.append(float(score))
-        rates.append(reached / (out_of + 1))
+        scores.append(source.largest(place - 1))
+        rates.append(source.reaching(scores[-1]) / (out_of + 1))
     return _increasing(scores[::-1], [-float(np.log10(rate)) for rate in rates[::-1]])
 
 
@@ -298,6 +329,10 @@ def _some(values: Any, what: str) -> Float64s:
     if len(scores) < _FEWEST:
         raise InputError(f"a calibration needs at least {_FEWEST} {what}, got {len(scores)}")
     return scores
+
+
+def _ascending(tail: Any) -> Float64s:
+    return np.sort(as_scores(tail, "the tail of impostor scores", 1).astype(np.float64))
 
 
 def _thinned(ordered: Float64s) -> Float64s:

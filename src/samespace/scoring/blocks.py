@@ -78,8 +78,8 @@ def _fill(out: Blocks, pairs: ModelPairs, start: int, stop: int, pool: ThreadPoo
         ) -> None:
             first, right = block
             for name, vectors in left.items():
-                table = score_table(vectors, right, kind, longest=longest)
-                out[name][: stop - start, first : first + len(right)] = table
+                part = out[name][: stop - start, first : first + len(right)]
+                score_table(vectors, right, kind, longest=longest, out=part)
 
         for _ in in_order(score, gallery.blocks(), pool, threads()):
             pass

@@ -8,7 +8,7 @@ every sum of them is exact in float64: a score looked up alone equals the one in
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,14 @@ from samespace.errors import InputError
 from samespace.metrics._arrays import Ints
 
 Doubles = npt.NDArray[np.float64]
-Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 SCORE_DIGITS, TABLE_DIGITS, VECTOR_DIGITS = 30, 20, 26
 _LONGEST = 1.001
 _CACHE_BYTES = 1 << 22
 
 
-def rounded(values: Array, digits: int) -> Array:
-    """Round to multiples of 2^−digits in place: adding 1.5 · 2ᵏ leaves a float no digit below them.
+def rounded(values: npt.NDArray[Any], digits: int, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+    """Round to multiples of 2^−digits, in place or as the numbers of `out`: adding 1.5 · 2ᵏ leaves no digit below them.
 
     Example:
         >>> rounded(np.array([0.3, -0.6]), 2).tolist()
@@ -33,8 +32,7 @@ def rounded(values: Array, digits: int) -> Array:
     """
     rounder = values.dtype.type(1.5 * 2.0 ** (np.finfo(values.dtype).nmant - digits))
     values += rounder
-    values -= rounder
-    return values
+    return np.asarray(np.subtract(values, rounder, out=values if out is None else out, casting="same_kind"))
 
 
 def on_grid(vectors: npt.NDArray[Any]) -> Doubles:

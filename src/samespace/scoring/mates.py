@@ -56,6 +56,13 @@ class Mates:
         )
         return queries, gallery
 
+    def listed(self, rows: slice, first: int, width: int) -> tuple[Ints, Ints]:
+        """Row and item, in the tile, of all pairs of one identity among some queries and `width` items from `first`."""
+        begin, end = (np.clip(bound[rows] - first, 0, width) for bound in self.range)
+        count = end - begin
+        row = np.repeat(np.arange(len(count)), count)
+        return row, begin[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+
     def block(self, rows: Ints) -> BlockMates:
         """The mates of some queries."""
         first, last = (bound[rows] for bound in self.range)

@@ -22,7 +22,9 @@ SCORE_NAMES: dict[Score, str] = {
 }
 
 
-def score_table(queries: Doubles, gallery: Doubles, score: Score, *, longest: float | None = None) -> Doubles:
+def score_table(
+    queries: Doubles, gallery: Doubles, score: Score, *, longest: float | None = None, out: Singles | None = None
+) -> npt.NDArray[Any]:
     """The score of each query with each gallery vector; the higher, the nearer.
 
     `cosine` and `ip` are the inner product, `cosine` of vectors that have length one already; `l2` is minus the squared
@@ -35,9 +37,10 @@ def score_table(queries: Doubles, gallery: Doubles, score: Score, *, longest: fl
         gallery: (G, D) float64.
         score: which.
         longest: length of the longest vector of the whole gallery, where `gallery` is a block of it.
+        out: (Q, G) float32 to write the scores to, at less cost than to convert them afterwards.
 
     Returns:
-        (Q, G) float64.
+        (Q, G) float64, or `out`.
 
     Example:
         >>> score_table(np.array([[3.0, 0.0]]), np.array([[1.0, 2.0], [3.0, 0.0]]), "l2").tolist()
@@ -45,9 +48,13 @@ def score_table(queries: Doubles, gallery: Doubles, score: Score, *, longest: fl
     """
     products = np.asarray(queries @ gallery.T)
     if score == "cosine":
-        return rounded(products, SCORE_DIGITS)
+        return rounded(products, SCORE_DIGITS, out)
     reach, lengths = vector_lengths(queries)[:, None], vector_lengths(gallery)
-    return _from_products(products, reach, lengths, score, longest)
+    scores = _from_products(products, reach, lengths, score, longest)
+    if out is None:
+        return scores
+    out[:] = scores
+    return out
 
 
 def score_pairs(queries: Doubles, gallery: Doubles, score: Score, *, longest: float | None = None) -> Doubles:

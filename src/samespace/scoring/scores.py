@@ -16,6 +16,7 @@ from samespace.scoring.found import Found
 from samespace.scoring.mates import BlockMates, Mates
 from samespace.scoring.strict_criterion import StrictCounter
 from samespace.scoring.tail import Tail, TailCollector
+from samespace.scoring.tiles.counted_tail import CountedTail
 from samespace.scoring.tiles.scan import scan
 from samespace.threads import threads
 
@@ -34,7 +35,7 @@ class Scores:
         matches: rank and score of each query's best mate, and its best non-mate.
         precision: of each query, over the full ranking and among as many items as it has mates.
         genuine: (P,) scores of pairs of one identity, grouped by query.
-        tail: the largest impostor scores.
+        tail: the largest impostor scores, or where there are too many to keep, how many there are of each.
         sample: all impostor scores of evenly spaced queries, at most about two million, for plots.
     """
 
@@ -42,7 +43,7 @@ class Scores:
     matches: Matches
     precision: Precisions
     genuine: Floats
-    tail: Tail
+    tail: Tail | CountedTail
     sample: Floats
 
     @property
@@ -116,6 +117,7 @@ def collect_scores(
     *,
     block_size: int | None = None,
     sampled: bool = False,
+    counted: bool = False,
     strict: StrictCounter | None = None,
     observers: Sequence[Observer] = (),
     progress: Callable[[int], None] | None = None,
@@ -131,13 +133,14 @@ def collect_scores(
         tail_size: how many of the largest impostor scores to keep, of each pair of models or by its name.
         block_size: queries per block of scores; as in `score_blocks`.
         sampled: whether to keep the impostor scores of evenly spaced queries, for plots.
+        counted: whether tails are too long to keep: they are counted where the search is scored tile by tile.
         strict: counts `old` and `cross`.
         observers: called with (first query, blocks by name, mates of the block) before the blocks are used up.
         progress: called with the queries done.
     """
     sizes = {name: tail_size[name] if isinstance(tail_size, Mapping) else tail_size for name in pairs}
     if not observers and is_large(mates):
-        return _collect_by_tiles(pairs, mates, sizes, block_size, sampled, strict, progress)
+        return _collect_by_tiles(pairs, mates, sizes, block_size, sampled, counted, strict, progress)
     collectors = {name: Collector(mates, sizes[name], sampled=sampled) for name in pairs}
     with ThreadPoolExecutor(threads(), "samespace-collect") as pool:
         for start, blocks in score_blocks(pairs, block_size):
@@ -167,11 +170,13 @@ def _collect_by_tiles(
     sizes: Mapping[str, int],
     block_size: int | None,
     sampled: bool,
+    counted: bool,
     strict: StrictCounter | None,
     progress: Callable[[int], None] | None,
 ) -> dict[str, Scores]:
     blocks = [rows for some in query_blocks(pairs, block_size) for rows in some]
-    found = scan(pairs, mates, sizes, blocks, compared=("old", "cross") if strict else None, progress=progress)
+    compared = ("old", "cross") if strict else None
+    found = scan(pairs, mates, sizes, blocks, compared=compared, counted=counted, progress=progress)
     if strict is not None:
         strict.add(found.gathered["old"].genuine, found.gathered["cross"].genuine, found.lowered)
     samples = _samples(pairs, mates) if sampled else {}

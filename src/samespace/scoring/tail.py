@@ -29,6 +29,17 @@ class Tail:
     place: Codes
     complete: bool
 
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def largest(self, place: int) -> float:
+        """The score at a place, from 0."""
+        return float(self.scores[place])
+
+    def reaching(self, score: float) -> int:
+        """How many are at or above a score."""
+        return len(self.scores) - int(self.scores[::-1].searchsorted(np.float32(score)))
+
 
 class TailCollector:
     """Keeps the `size` largest finite scores of the blocks it is shown, with where they stood.

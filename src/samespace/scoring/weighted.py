@@ -15,6 +15,7 @@ from samespace.metrics.bootstrap import ratio, weighed
 from samespace.metrics.identification import Matches, TpirProtocol
 from samespace.scoring.scores import Scores
 from samespace.scoring.thresholds import pair_thresholds, query_thresholds, weight_above
+from samespace.scoring.tiles.counted_tail import CountedTail
 
 
 def weighted_mean(values: Floats, identity: Ints, counts: Ints) -> Floats:
@@ -55,5 +56,8 @@ def tar_at_far(scores: Scores, counts: Ints, far: Fraction) -> Floats:
     queries, gallery = scores.mates.items
     total = (counts @ queries) * (counts @ gallery) - (counts * counts) @ (queries * gallery)
     tail = scores.tail
-    thresholds = pair_thresholds([far], tail.scores, (tail.query, tail.gallery), tail.complete, total, counts)[0]
+    if isinstance(tail, CountedTail):
+        thresholds = tail.thresholds(far, total, counts)
+    else:
+        thresholds = pair_thresholds([far], tail.scores, (tail.query, tail.gallery), tail.complete, total, counts)[0]
     return share_above(scores.genuine, scores.genuine_identity, thresholds, counts)

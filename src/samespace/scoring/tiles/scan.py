@@ -21,10 +21,12 @@ from samespace.scoring.mates import BlockMates, Mates
 from samespace.scoring.score import single_error, vector_lengths
 from samespace.scoring.sides import SideVectors
 from samespace.scoring.tail import Tail, TailCollector
+from samespace.scoring.tiles.counted_tail import CountedTail
 from samespace.scoring.tiles.levels import Levels
 from samespace.scoring.tiles.pilot import Pilot
+from samespace.scoring.tiles.score_counts import ScoreCounts
 from samespace.scoring.tiles.strict import Counts, lowered
-from samespace.scoring.tiles.tally import Listed, Reading, Tally
+from samespace.scoring.tiles.tally import Reading, Tally
 from samespace.scoring.tiles.tile import Tile, Vectors, Workspace, exact_pairs
 from samespace.threads import in_order, threads
 
@@ -38,6 +40,7 @@ _MOSTLY = 0.7
 _PASS_BYTES = 1 << 28
 
 Progress = Callable[[int], None]
+Taker = TailCollector | ScoreCounts
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class Gathered:
 
     found: Found
     genuine: Floats
-    tail: Tail
+    tail: Tail | CountedTail
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,7 @@ def scan(
     blocks: Sequence[slice],
     *,
     compared: tuple[str, str] | None = None,
+    counted: bool = False,
     progress: Progress | None = None,
 ) -> Scan:
     """Score every pair of models in one pass over queries × gallery.
@@ -74,12 +78,14 @@ def scan(
         tail_sizes: how many of the largest impostor scores to keep, by name.
         blocks: queries whose precision is summed together, in order; sums of floats depend on it in their last digit.
         compared: the names of an old and a new pair of models whose impostor scores to compare one by one.
+        counted: whether tails are too long to keep, and are counted.
         progress: called with the queries done.
     """
     pilot, slack = Pilot(pairs, mates), 1.0
     wanted = {name: min(size, mates.impostors) for name, size in tail_sizes.items()}
     while True:
-        tails = {name: TailCollector(size, pilot.floor(name, size, slack)) for name, size in wanted.items()}
+        taker = ScoreCounts if counted else TailCollector
+        tails: dict[str, Taker] = {name: taker(size, pilot.floor(name, size, slack)) for name, size in wanted.items()}
         parts = [
             _Pass(pairs, mates, rows, pilot, tails, compared).run(progress)
             for rows in _passes(pairs, len(mates.counts))
@@ -92,7 +98,7 @@ def scan(
             name: Gathered(
                 found=_found(mates, [part.tallies[name] for part in parts], blocks),
                 genuine=np.concatenate([part.genuine[name] for part in parts]),
-                tail=tails.pop(name).finish(mates),
+                tail=_tail(tails.pop(name), pairs[name], mates),
             )
             for name in pairs
         },
@@ -117,14 +123,12 @@ class _Pass:
         mates: Mates,
         rows: slice,
         pilot: Pilot,
-        tails: Mapping[str, TailCollector],
+        tails: Mapping[str, Taker],
         compared: tuple[str, str] | None,
     ) -> None:
-        self._pairs, self._rows, self._compared = pairs, rows, compared
+        self._pairs, self._mates, self._rows, self._compared = pairs, mates, rows, compared
         self._queries = {name: Vectors.of(side.read(rows.start, rows.stop)) for name, (side, _) in pairs.items()}
         self._galleries = {id(gallery): gallery for _, gallery in pairs.values()}
-        first, last = mates.range
-        self._range = first[rows], last[rows]
         self._longest = {key: _rounding_length(one) for key, one in self._galleries.items()}
         block = mates.block(np.arange(rows.start, rows.stop))
         self.genuine, lengths = self._mates_scored(block)
@@ -173,7 +177,8 @@ class _Pass:
 
     def _read(self, task: tuple[slice, int, dict[int, Vectors]]) -> tuple[slice, int, dict[str, Reading], Counts]:
         rows, first, items = task
-        listed = self._listed(rows, first, len(next(iter(items.values()))))
+        absolute = slice(self._rows.start + rows.start, self._rows.start + rows.stop)
+        listed = self._mates.listed(absolute, first, len(next(iter(items.values()))))
         tiles = {
             name: Tile(
                 self._queries[name].part(rows),
@@ -190,13 +195,6 @@ class _Pass:
             old, new = self._compared
             fewer = lowered(tiles[old], tiles[new], (self._errors[old] + self._errors[new])[rows], listed)
         return rows, first, {name: self.tallies[name].read(tile, rows, listed) for name, tile in tiles.items()}, fewer
-
-    def _listed(self, rows: slice, first: int, width: int) -> Listed:
-        """Rows and items, in the tile, of all pairs of one identity."""
-        begin, end = (np.clip(bound[rows] - first, 0, width) for bound in self._range)
-        count = end - begin
-        row = np.repeat(np.arange(len(count)), count)
-        return row, begin[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
 
     def _mates_scored(self, block: BlockMates) -> tuple[dict[str, Floats], dict[int, float]]:
         """The exact score of every pair of mates, (P,) by name, and the length of each gallery's longest vector."""
@@ -226,6 +224,10 @@ def _tile_items(pairs: int) -> int:
     """Items of a tile: the more, the less each score costs, as long as the tiles of all threads fit the memory."""
     fitting = _TILE_BYTES // (4 * _TILE_QUERIES * pairs * threads())
     return min(_TILE_ITEMS, max(_FEWEST_ITEMS, fitting))
+
+
+def _tail(taken: Taker, pair: tuple[SideVectors, SideVectors], mates: Mates) -> Tail | CountedTail:
+    return CountedTail(taken, pair, mates) if isinstance(taken, ScoreCounts) else taken.finish(mates)
 
 
 def _rounding_length(gallery: SideVectors) -> float | None:

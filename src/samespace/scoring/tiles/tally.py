@@ -9,9 +9,8 @@ import numpy as np
 from samespace.metrics._arrays import Floats, Ints
 from samespace.scoring.tail import TailCollector
 from samespace.scoring.tiles.levels import Levels
-from samespace.scoring.tiles.tile import Tile, at_least
-
-_LOWEST = np.finfo(np.float32).min
+from samespace.scoring.tiles.score_counts import ScoreCounts
+from samespace.scoring.tiles.tile import LOWEST, Tile, at_least
 
 Listed = tuple[Ints, Ints]
 
@@ -68,7 +67,7 @@ class Tally:
         first: number of the first query of the pass.
     """
 
-    def __init__(self, levels: Levels, error: Floats, tail: TailCollector, first: int) -> None:
+    def __init__(self, levels: Levels, error: Floats, tail: TailCollector | ScoreCounts, first: int) -> None:
         self.levels, self._error, self._tail, self._first = levels, error, tail, first
         self.best = np.full(len(error), -np.inf, dtype=np.float32)
 
@@ -83,7 +82,7 @@ class Tally:
         nearly = np.where(np.isfinite(best), best, tile.singles.max(axis=1) if not np.isfinite(best).all() else best)
         floor = (self._tail.floor if self._tail.size else np.inf) - error
         cut = np.minimum(np.minimum(levels.cut[rows], floor), nearly - 3 * error)
-        high = _High.of(tile.singles, np.maximum(cut, _LOWEST).astype(np.float32))
+        high = _High.of(tile.singles, np.maximum(cut, LOWEST).astype(np.float32))
         reached = np.zeros(levels.ends[rows.stop] - levels.ends[rows.start], dtype=np.int64)
         self._look_up(tile, rows, high, reached)
         self._count(tile, rows, reached)
@@ -178,7 +177,7 @@ class Tally:
         """Exact scores of those that may be the highest of their query, given the highest `before` (q,)."""
         tops = high.tops()
         best = np.full(len(tops), -np.inf, dtype=np.float32)
-        for row in np.flatnonzero((tops + error >= before) & (tops >= _LOWEST)).tolist():
+        for row in np.flatnonzero((tops + error >= before) & (tops >= LOWEST)).tolist():
             mine = slice(high.ends[row], high.ends[row + 1])
             near = high.item[mine][high.values[mine] >= np.float32(tops[row] - 2 * error[row])]
             best[row] = tile.exact(np.full(len(near), row), near).max()

@@ -17,6 +17,7 @@ from samespace.space import Score
 
 # one exact score costs about as much as this many of a whole tile
 _ALONE = 64
+LOWEST = float(np.finfo(np.float32).min)
 _PAIRS_AT_ONCE = 2048
 _EXACT_COLUMNS = 1024
 _CACHED_SCORES = 1 << 18
@@ -100,7 +101,7 @@ class Tile:
         """All scores of queries (r, D) by blocks of columns, which stay in the processor's cache."""
         for first in range(0, len(self._gallery), _EXACT_COLUMNS):
             part = slice(first, first + _EXACT_COLUMNS)
-            out[:, part] = score_table(queries, self._gallery.exact[part], self._score, longest=self._longest)
+            score_table(queries, self._gallery.exact[part], self._score, longest=self._longest, out=out[:, part])
         return out
 
 
