@@ -29,12 +29,20 @@ _STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
+def require_place(path: Path) -> None:
+    """Refuse a place to write that lies below a file, by an InputError; folders on the way may be missing."""
+    there = next(one for one in path.absolute().parents if one.exists())
+    if not there.is_dir():
+        raise InputError(f"{path} lies below {there}, which is a file; name a place in a folder")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the place of `path`, on error it is removed.
 
     What stands for a stream, such as a device or a pipe that a shell made, receives the content and stays.
     """
+    require_place(path)
     with _naming(path):
         if is_stream(path):
             with tempfile.TemporaryDirectory() as folder:
@@ -79,6 +87,7 @@ def is_stream(path: Path) -> bool:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it takes the place of `path`, on error it is removed."""
+    require_place(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path, f"{uuid.uuid4().hex[:8]}.tmp")
@@ -123,6 +132,7 @@ def sweep(folder: Path) -> None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other threads and processes out of the same block for `path`, waiting for them; locks a file beside it."""
+    require_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _beside(path, "lock")
     from filelock import FileLock  # not needed by commands that lock nothing, and slow to import

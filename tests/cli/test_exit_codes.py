@@ -211,9 +211,12 @@ def test_what_a_verdict_and_its_files_are_when_nobody_can_read_standard_output(
     assert ("standard output could not be written (No space left on device); the work is done" in err) is lost
 
 
-def test_a_result_that_cannot_be_stored_is_shown_and_the_other_one_stored(here, capsys):
-    (here / "file").write_text("")
-    assert run([*CHECK, "--json", "file/c.json"]) == 2
+def test_a_result_that_cannot_be_stored_is_shown_and_the_other_one_stored(here, capsys, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("samespace.cli.output.write_json", full)
+    assert run([*CHECK, "--json", "c.json"]) == 2
     assert "COMPATIBLE" in capsys.readouterr().out
 
 

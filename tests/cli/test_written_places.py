@@ -10,6 +10,8 @@ import pytest
 
 from samespace import VectorSet
 from samespace.cli.main import run
+from samespace.errors import InputError
+from samespace.gallery import Gallery
 from samespace.space import Space
 
 CHECK = "check --queries items.npz --gallery items.npz --baseline items.npz"
@@ -59,11 +61,21 @@ def said(capsys, command: str, status: int = 2) -> str:
         "export no-model {}.onnx",
         "serve key add {}.json shop",
         "gallery switch no-gallery --dropped {}.txt",
+        "gallery create {} old-items",
     ],
 )
 def test_a_place_below_a_file_is_refused_before_anything_is_looked_at(here, capsys, command):
     err = said(capsys, command.format("items.npz/deep/x"))
     assert f"lies below {here / 'items.npz'}, which is a file; name a place in a folder" in err
+
+
+def test_so_it_is_in_python(here):
+    for write in (
+        lambda place: made(3, VectorSet.load("old-items").space).save(place),
+        lambda place: Gallery.create(place, VectorSet.load("old-items").space),
+    ):
+        with pytest.raises(InputError, match=r"items\.npz/x lies below .*items\.npz, which is a file"):
+            write("items.npz/x")
 
 
 def test_a_folder_is_no_file_and_a_file_no_folder(here, capsys):
@@ -81,6 +93,7 @@ def test_an_import_replaces_what_the_same_source_made_and_nothing_else(here, cap
     err = said(capsys, "vectors import others.npz --out set")
     assert "set is a vector set already, of something else than others.npz" in err
     assert "--force" in err
+    assert "old-items is a vector set already, which every" in said(capsys, "vectors import old-items --out new")
     assert "old-items is a vector set already" in said(capsys, "vectors import others.npz --out old-items")
     assert len(VectorSet.load("set")) == 3
     assert run(["vectors", "import", "others.npz", "--out", "set", "--force", "--quiet"]) == 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from samespace.errors import InputError, escaped
-from samespace.files import is_stream, write_json
+from samespace.files import is_stream, require_place, write_json
 
 if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate
@@ -35,9 +35,10 @@ class _Written(click.Path):
         """The path, or an error in the words of the command line."""
         path = Path(str(super().convert(value, param, ctx)))
         given = "" if param is None else f"{param.opts[0] if isinstance(param, click.Option) else param.name} "
-        there = next(one for one in path.absolute().parents if one.exists())
-        if not there.is_dir():
-            raise click.UsageError(f"{given}{path} lies below {there}, which is a file; name a place in a folder.", ctx)
+        try:
+            require_place(path)
+        except InputError as error:
+            raise click.UsageError(f"{given}{error}.", ctx) from None
         if self.kind == "folder" and path.exists() and not path.is_dir():
             raise click.UsageError(f"{given}{path} is a file; name a folder.", ctx)
         if self.kind == "file" and path.is_dir():

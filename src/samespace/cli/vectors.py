@@ -108,6 +108,8 @@ def import_(
         raise click.UsageError("--model and --space-name exclude each other: the model has its space.")
     names = Names(vector_column, id_column, label_column, template_column, None if ids is None else str(ids), table)
     opened = source_of(source, names, metadata=True)
+    if opened is None and (Path(source) / "vectors.npy").is_file():
+        raise InputError(f"{source} is a vector set already, which every command takes as it is")
     if opened is None:
         raise InputError(f"{source}: vectors are imported from {', '.join(FILES)}, .npz, {ADDRESSES}")
     prover = None if model is None or items is None else _Prover(model, items, device, opened)

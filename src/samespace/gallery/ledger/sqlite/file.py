@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from samespace.errors import GalleryError, InputError
+from samespace.files import require_place
 
 FILE = "gallery.db"
 HOLDS_ALREADY = (
@@ -21,6 +22,7 @@ def require_empty(folder: Path) -> None:
         InputError: it holds a gallery, or something else.
         GalleryError: it cannot be read.
     """
+    require_place(folder)
     try:
         # listed at once: another process may be making a gallery here
         names = {file.name for file in folder.iterdir()}
