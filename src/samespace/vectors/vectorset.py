@@ -270,7 +270,7 @@ class VectorSet:
         except (*UNREADABLE, pyarrow.ArrowException) as error:
             raise InputError(
                 f"{path} is damaged: vectors.npy or items.parquet is cut short or foreign; make it again with "
-                "'samespace embed'"
+                "'samespace embed' or 'samespace vectors import'"
             ) from error
         if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
             raise InputError(f"{path}: vectors.npy should be (items, dims) float32 or float16, got {vectors.dtype}")
