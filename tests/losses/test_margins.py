@@ -73,6 +73,18 @@ def test_ends_of_the_cosine_are_finite_with_finite_gradients(margin: Margin, dty
     assert cosines.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("margin", [name for name in MARGINS if MARGINS[name].slope is not None])
+def test_slopes_are_the_derivatives_of_their_margins_to_the_bit(margin: Margin, dtype: torch.dtype) -> None:
+    inside = torch.linspace(-1, 1, 20_001, dtype=dtype)
+    cosines = torch.cat([inside, torch.tensor([1.0000001, -1.0000001], dtype=dtype)]).requires_grad_()
+    slope = MARGINS[margin].slope
+    assert slope is not None
+    for value in (MARGINS[margin].default, 0.0, 1.3):
+        (expected,) = torch.autograd.grad(apply_margin(cosines, margin, value).sum(), cosines)
+        assert torch.equal(slope(cosines.detach(), value), expected)
+
+
 @pytest.mark.parametrize("margin", MARGINS)
 def test_head_is_finite_where_embeddings_lie_on_their_class_or_opposite(margin: Margin) -> None:
     head = MarginHead(3, 4, margin=margin)

@@ -142,7 +142,7 @@ def _to_gradient(
             change(value[columns])
     with_margin, slope = lowered(plain.masked_fill(~here, 0), kind)
     own, target = torch.where(here, with_margin, plain), with_margin.masked_fill(~here, 0)
-    top, normalizer, likely = torch.zeros_like(own), torch.empty_like(own), torch.empty_like(own)
+    top, normalizer = torch.zeros_like(own), torch.empty_like(own)
     small = offset is None and _fit_exp(kind, logits.shape[1])
     width = logits.shape[1] if kind.share is None else kind.share.most
     step = max(1, BLOCK // width) if logits.device.type == "cpu" else len(logits)
@@ -160,9 +160,9 @@ def _to_gradient(
                 kind.share.maximum(top[rows])
             block.sub_(top[rows, None])
         torch.sum(block.exp_(), dim=1, out=normalizer[rows])
-        likely[rows] = block.gather(1, columns[rows, None])[:, 0]
         if inverse is not None:
             block.mul_(inverse)
+    likely = (own - top).exp_()
     likely_own = likely.masked_fill(~here, 0)
     if kind.share is not None:
         kind.share.sum(normalizer, target, likely_own)

@@ -23,12 +23,14 @@ class MarginForm:
         default: margin value where none is given.
         low: smallest margin value.
         high: margin values are below it.
+        slope: derivative of `lower` by the cosine; None = PyTorch differentiates it.
     """
 
     lower: Callable[[Tensor, float], Tensor] | None
     default: float = 0.0
     low: float = 0.0
     high: float = math.pi
+    slope: Callable[[Tensor, float], Tensor] | None = None
 
 
 def added_angle(cosine: Tensor, value: float) -> Tensor:
@@ -37,9 +39,21 @@ def added_angle(cosine: Tensor, value: float) -> Tensor:
     return inside * math.cos(value) - (1 - inside.square()).sqrt() * math.sin(value)
 
 
+def added_angle_slope(cosine: Tensor, value: float) -> Tensor:
+    """Cosine of m plus sine of m times cot θ; 0 beyond ±EDGE."""
+    inside = cosine.clamp(-EDGE, EDGE)
+    slope = torch.full_like(inside, math.sin(value)).div_((1 - inside.square()).sqrt()).mul_(inside)
+    return slope.add_(math.cos(value)).masked_fill_(inside != cosine, 0)
+
+
 def guarded_angle(cosine: Tensor, value: float) -> Tensor:
     """cos(θ + m); past θ = π - m, where that would rise again, cos θ - m sin m (UniBCT Eq. 4)."""
     return torch.where(cosine > -math.cos(value), added_angle(cosine, value), cosine - value * math.sin(value))
+
+
+def guarded_angle_slope(cosine: Tensor, value: float) -> Tensor:
+    """Of `guarded_angle`."""
+    return added_angle_slope(cosine, value).masked_fill_(cosine <= -math.cos(value), 1)
 
 
 def straight_through_angle(cosine: Tensor, value: float) -> Tensor:
@@ -60,3 +74,8 @@ def multiplied_angle(cosine: Tensor, value: float) -> Tensor:
 def subtracted(cosine: Tensor, value: float) -> Tensor:
     """Cos θ - m."""
     return cosine - value
+
+
+def unchanged_slope(cosine: Tensor, value: float) -> Tensor:
+    """1, whatever the margin value."""
+    return torch.ones_like(cosine)

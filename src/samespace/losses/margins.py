@@ -16,10 +16,12 @@ MARGINS: dict[str, MarginForm] = {
     "softmax": MarginForm(None),
     "norm-softmax": MarginForm(None),
     "sphereface": MarginForm(margin_forms.multiplied_angle, 1.7, 1.0, math.inf),
-    "cosface": MarginForm(margin_forms.subtracted, 0.4, 0.0, 2.0),
-    "arcface": MarginForm(margin_forms.guarded_angle, 0.5),
-    "arcface-unguarded": MarginForm(margin_forms.added_angle, 0.5),
-    "arcface-straight-through": MarginForm(margin_forms.straight_through_angle, 0.5),
+    "cosface": MarginForm(margin_forms.subtracted, 0.4, 0.0, 2.0, margin_forms.unchanged_slope),
+    "arcface": MarginForm(margin_forms.guarded_angle, 0.5, slope=margin_forms.guarded_angle_slope),
+    "arcface-unguarded": MarginForm(margin_forms.added_angle, 0.5, slope=margin_forms.added_angle_slope),
+    "arcface-straight-through": MarginForm(
+        margin_forms.straight_through_angle, 0.5, slope=margin_forms.unchanged_slope
+    ),
 }
 """Forms of the classification loss and their margin values, a factor on the angle, a cosine, or radians.
 

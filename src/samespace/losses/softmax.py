@@ -60,9 +60,13 @@ class Gradients(NamedTuple):
 
 def lowered(target: Tensor, kind: Softmax) -> tuple[Tensor, Tensor]:
     """Logits of the samples' own classes with the margin, and their slope by those without."""
-    lower = MARGINS[kind.margin].lower
+    form = MARGINS[kind.margin]
+    lower = form.lower
     if lower is None:
         return target, torch.ones_like(target)
+    if form.slope is not None:
+        cosine = target / kind.scale
+        return kind.scale * lower(cosine, kind.value), form.slope(cosine, kind.value)
     with torch.enable_grad():
         cosine = (target / kind.scale).requires_grad_()
         result = lower(cosine, kind.value)

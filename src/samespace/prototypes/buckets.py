@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -59,7 +60,7 @@ def buckets(labels: Tensor, num_classes: int, dim: int) -> Iterator[Bucket]:
     starts = (counts.cumsum(0) - counts)[by_size]
     sizes, classes = (found.tolist() for found in torch.unique_consecutive(counts[by_size], return_counts=True))
     in_place = bool((labels[1:] >= labels[:-1]).all())
-    order = None if in_place else labels.sort(stable=True).indices
+    order = None if in_place else labels.int().sort(stable=True).indices
     # on the host, so that between here and the last bucket nothing is asked of a device
     begins = starts.cpu()
     most = CACHE_BYTES if labels.device.type == "cpu" else work_space.BLOCK_BYTES
@@ -92,16 +93,16 @@ def each_bucket(work: Callable[[Bucket], None], labels: Tensor, num_classes: int
         with torch.inference_mode(inference), torch.no_grad(), torch.autocast(labels.device.type, enabled=False):
             work(bucket)
 
-    found = list(buckets(labels, num_classes, dim))
-    small = [bucket for bucket in found if bucket.size <= DIRECT_LIMIT]
     count = torch.get_num_threads()
-    if labels.device.type == "cpu" and count > 1 and len(small) > 1:
-        with _steps_on_one_thread(), ThreadPoolExecutor(count) as pool:
-            for _ in in_order(in_full_precision, small, pool, ahead=count):
-                pass
-        found = found[len(small) :]
-    for bucket in found:
-        in_full_precision(bucket)
+    found = buckets(labels, num_classes, dim)
+    for small, group in groupby(found, lambda bucket: bucket.size <= DIRECT_LIMIT):
+        if small and count > 1 and labels.device.type == "cpu":
+            with _steps_on_one_thread(), ThreadPoolExecutor(count) as pool:
+                for _ in in_order(in_full_precision, group, pool, ahead=count):
+                    pass
+        else:
+            for bucket in group:
+                in_full_precision(bucket)
 
 
 @contextmanager
