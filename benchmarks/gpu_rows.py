@@ -327,7 +327,14 @@ def checked(setting: Setting) -> Row:
     old, gallery, new = of(queries, 1.5, "q"), of(items, 1.5, "g"), of(queries, 1.2, "q")
     metrics = ["rank@1", "mAP", "TAR@FAR=1e-3"]
     began = time.perf_counter()
-    check(queries=new, gallery=gallery, baseline=old, metrics=metrics, replicates=setting(2000, 100))
+    check(
+        queries=new,
+        gallery=gallery,
+        baseline=old,
+        metrics=metrics,
+        replicates=setting(2000, 100),
+        device=setting.device,
+    )
     took = time.perf_counter() - began
     return {"seconds": took, "measured": f"{took:.1f} s"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samespace.errors import InputError
 from samespace.evaluate import check
 from samespace.evaluate.inputs import AlignedSets, align
 from samespace.scoring import scores as scores_module
@@ -163,3 +165,35 @@ def test_only_scores_in_doubt_are_computed_exactly(made, monkeypatch):
     assert_equal(*found)
     pairs = 3 * len(aligned.queries) * len(aligned.gallery)
     assert sum(asked) < pairs / 3
+
+
+@pytest.mark.usefixtures("by_tiles")
+@pytest.mark.parametrize("score", FORMS)
+def test_products_made_by_torch_give_the_same(made, score):
+    torch = pytest.importorskip("torch")
+    for seed in range(4):
+        aligned = made(seed, kind="spread", classes=5, score=score)
+        plain, there = (
+            collect_scores(aligned.pairs, aligned.mates, 30, device=device) for device in (None, torch.device("cpu"))
+        )
+        assert_equal(plain, there)
+
+
+@pytest.mark.usefixtures("by_tiles")
+def test_a_certificate_by_torch_is_the_same_and_leaves_its_precision(world, monkeypatch):
+    torch = pytest.importorskip("torch")
+    options = {"metrics": ["rank@1", "mAP", "TAR@FAR=1e-2"], "replicates": 20}
+    plain = check(**world.sets(), **options).to_dict()
+    monkeypatch.setattr(sys.modules["samespace.evaluate.check"], "_device", torch.device)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        there = check(**world.sets(), **options, device="cpu").to_dict()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert {**plain, "created": ""} == {**there, "created": ""}
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(world):
+    with pytest.raises(InputError, match=r"^the device 'cuda:99' cannot be used"):
+        check(**world.sets(), device="cuda:99")

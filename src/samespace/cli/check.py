@@ -101,6 +101,12 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option("--support-gallery", type=PATH, metavar="OLD_G", help="The gallery of these classes, old model.")
 @click.option("--support-baseline", type=PATH, metavar="OLD_Q", help="The queries of these classes, old model.")
 @certificate_options
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where a large search makes its products: cpu, cuda, cuda:N, or auto.",
+)
 @click.option("--images", metavar="SOURCE", help="Image source with the items' ids, to show queries in the report.")
 @click.option("--note", "remarks", multiple=True, metavar="TEXT", help="Kept in the certificate's notes; repeat.")
 @quiet_option

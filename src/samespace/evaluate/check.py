@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -62,6 +63,9 @@ from samespace.scoring.strict_criterion import StrictCounter
 from samespace.space import Score
 from samespace.vectors import VectorSet
 
+if TYPE_CHECKING:
+    import torch
+
 OWN_GALLERY = "The baseline searches a gallery of its own"
 
 # a stage with a tenth of its items on one side has its false accepts among ten times as many of that side
@@ -90,6 +94,7 @@ def check(
     examples: int = 12,
     backfill_steps: int = 5,
     block_size: int | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     measured: Callable[[Sequence[Metric], AlignedSets, Mapping[str, Scores]], None] | None = None,
 ) -> Certificate:
@@ -130,6 +135,7 @@ def check(
         examples: how many example queries to record.
         backfill_steps: steps of the partial-backfill curve.
         block_size: queries per block of scores; by default what keeps blocks within about 128 MB.
+        device: where a large search makes its products: `cpu`, by NumPy; `cuda`, `cuda:N` or `auto` by PyTorch.
         progress: called with (queries done, queries in all).
         measured: called with the metrics, the sets in one order and the scores of each test, for what else is to be
             made of the same scores.
@@ -150,8 +156,11 @@ def check(
         block_size=(block_size, 1),
     )
     require_fuse(fuse, support)
+    where = _device(device)
     require_comparison(score, stored_as, truncate, fused=fuse is not None)
     if qrels is not None:
+        if where is not None:
+            raise InputError("qrels (--qrels) are judged on the CPU: leave device (--device) out")
         if fuse is not None:
             raise InputError("fused queries are judged by labels: leave fuse (--fuse) or qrels (--qrels) out")
         return check_judged(
@@ -243,6 +252,7 @@ def check(
         block_size=block_size,
         sampled=True,
         counted=counted,
+        device=where,
         strict=strict,
         observers=[observer for observer in (backfill, sweep) if observer],
         progress=progress and (lambda done: progress(done, len(queries))),
@@ -315,6 +325,16 @@ def check(
     failing = [name for name, result in results.items() if not result.compatible]
     evidence = gather(aligned, tests, failing, confidence=confidence, seed=seed)
     return replace(certificate, diagnosis=diagnose(certificate, evidence, files))
+
+
+def _device(name: str) -> torch.device | None:
+    """Where products are made, None for NumPy; torch is loaded only for another device."""
+    if name == "cpu":
+        return None
+    from samespace.models.devices import pick_device
+
+    device = pick_device(name)
+    return None if device.type == "cpu" else device
 
 
 def _sweep(aligned: AlignedSets, seed: int, block_size: int | None) -> tuple[Sweep | None, list[str]]:

@@ -23,7 +23,13 @@ SCORE_NAMES: dict[Score, str] = {
 
 
 def score_table(
-    queries: Doubles, gallery: Doubles, score: Score, *, longest: float | None = None, out: Singles | None = None
+    queries: Doubles,
+    gallery: Doubles,
+    score: Score,
+    *,
+    longest: float | None = None,
+    out: Singles | None = None,
+    products: Doubles | None = None,
 ) -> npt.NDArray[Any]:
     """The score of each query with each gallery vector; the higher, the nearer.
 
@@ -38,6 +44,7 @@ def score_table(
         score: which.
         longest: length of the longest vector of the whole gallery, where `gallery` is a block of it.
         out: (Q, G) float32 to write the scores to, at less cost than to convert them afterwards.
+        products: (Q, G) their inner products, where these were made elsewhere; used up.
 
     Returns:
         (Q, G) float64, or `out`.
@@ -46,7 +53,8 @@ def score_table(
         >>> score_table(np.array([[3.0, 0.0]]), np.array([[1.0, 2.0], [3.0, 0.0]]), "l2").tolist()
         [[-8.0, 0.0]]
     """
-    products = np.asarray(queries @ gallery.T)
+    if products is None:
+        products = np.asarray(queries @ gallery.T)
     if score == "cosine":
         return rounded(products, SCORE_DIGITS, out)
     reach, lengths = vector_lengths(queries)[:, None], vector_lengths(gallery)
@@ -65,9 +73,19 @@ def score_pairs(queries: Doubles, gallery: Doubles, score: Score, *, longest: fl
     return _from_products(products, vector_lengths(queries), vector_lengths(gallery), score, longest)
 
 
-def single_table(queries: Singles, gallery: Singles, score: Score, out: Singles | None = None) -> Singles:
-    """`score_table` (Q, G) in float32, not rounded, perhaps written to `out`: within `single_error` of it."""
-    products = np.matmul(queries, gallery.T, out=out)
+def single_table(
+    queries: Singles,
+    gallery: Singles,
+    score: Score,
+    out: Singles | None = None,
+    products: Singles | None = None,
+) -> Singles:
+    """`score_table` (Q, G) in float32, not rounded: within `single_error` of it.
+
+    It is written to `out`, if given, or made of the inner `products` (Q, G), in place.
+    """
+    if products is None:
+        products = np.matmul(queries, gallery.T, out=out)
     if score == "l2":
         products *= 2
         products -= np.square(vector_lengths(queries))[:, None]

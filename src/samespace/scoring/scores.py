@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from samespace.scoring.tail import Tail, TailCollector
 from samespace.scoring.tiles.counted_tail import CountedTail
 from samespace.scoring.tiles.scan import scan
 from samespace.threads import threads
+
+if TYPE_CHECKING:
+    import torch
 
 _SAMPLE_PAIRS = 2_000_000
 _LARGE, _FEWEST_OTHERS = 1 << 26, 64
@@ -118,6 +122,7 @@ def collect_scores(
     block_size: int | None = None,
     sampled: bool = False,
     counted: bool = False,
+    device: torch.device | None = None,
     strict: StrictCounter | None = None,
     observers: Sequence[Observer] = (),
     progress: Callable[[int], None] | None = None,
@@ -134,13 +139,14 @@ def collect_scores(
         block_size: queries per block of scores; as in `score_blocks`.
         sampled: whether to keep the impostor scores of evenly spaced queries, for plots.
         counted: whether tails are too long to keep: they are counted where the search is scored tile by tile.
+        device: where products of tiles are made, if not by NumPy.
         strict: counts `old` and `cross`.
         observers: called with (first query, blocks by name, mates of the block) before the blocks are used up.
         progress: called with the queries done.
     """
     sizes = {name: tail_size[name] if isinstance(tail_size, Mapping) else tail_size for name in pairs}
     if not observers and is_large(mates):
-        return _collect_by_tiles(pairs, mates, sizes, block_size, sampled, counted, strict, progress)
+        return _collect_by_tiles(pairs, mates, sizes, block_size, sampled, counted, device, strict, progress)
     collectors = {name: Collector(mates, sizes[name], sampled=sampled) for name in pairs}
     with ThreadPoolExecutor(threads(), "samespace-collect") as pool:
         for start, blocks in score_blocks(pairs, block_size):
@@ -171,12 +177,13 @@ def _collect_by_tiles(
     block_size: int | None,
     sampled: bool,
     counted: bool,
+    device: torch.device | None,
     strict: StrictCounter | None,
     progress: Callable[[int], None] | None,
 ) -> dict[str, Scores]:
     blocks = [rows for some in query_blocks(pairs, block_size) for rows in some]
     compared = ("old", "cross") if strict else None
-    found = scan(pairs, mates, sizes, blocks, compared=compared, counted=counted, progress=progress)
+    found = scan(pairs, mates, sizes, blocks, compared=compared, counted=counted, device=device, progress=progress)
     if strict is not None:
         strict.add(found.gathered["old"].genuine, found.gathered["cross"].genuine, found.lowered)
     samples = _samples(pairs, mates) if sampled else {}

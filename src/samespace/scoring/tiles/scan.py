@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -22,6 +24,7 @@ from samespace.scoring.score import single_error, vector_lengths
 from samespace.scoring.sides import SideVectors
 from samespace.scoring.tail import Tail, TailCollector
 from samespace.scoring.tiles.counted_tail import CountedTail
+from samespace.scoring.tiles.device import full_precision
 from samespace.scoring.tiles.levels import Levels
 from samespace.scoring.tiles.pilot import Pilot
 from samespace.scoring.tiles.score_counts import ScoreCounts
@@ -29,6 +32,9 @@ from samespace.scoring.tiles.strict import Counts, lowered
 from samespace.scoring.tiles.tally import Reading, Tally
 from samespace.scoring.tiles.tile import Tile, Vectors, Workspace, exact_pairs
 from samespace.threads import in_order, threads
+
+if TYPE_CHECKING:
+    import torch
 
 _TILE_QUERIES = 256
 # items of a tile, at most; blocks of the gallery are read so
@@ -68,6 +74,7 @@ def scan(
     *,
     compared: tuple[str, str] | None = None,
     counted: bool = False,
+    device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> Scan:
     """Score every pair of models in one pass over queries × gallery.
@@ -79,6 +86,7 @@ def scan(
         blocks: queries whose precision is summed together, in order; sums of floats depend on it in their last digit.
         compared: the names of an old and a new pair of models whose impostor scores to compare one by one.
         counted: whether tails are too long to keep, and are counted.
+        device: where products of whole tiles are made, if not by NumPy.
         progress: called with the queries done.
     """
     pilot, slack = Pilot(pairs, mates), 1.0
@@ -87,7 +95,7 @@ def scan(
         taker = ScoreCounts if counted else TailCollector
         tails: dict[str, Taker] = {name: taker(size, pilot.floor(name, size, slack)) for name, size in wanted.items()}
         parts = [
-            _Pass(pairs, mates, rows, pilot, tails, compared).run(progress)
+            _Pass(pairs, mates, rows, pilot, tails, compared, device).run(progress)
             for rows in _passes(pairs, len(mates.counts))
         ]
         if all(tails[name].seen >= wanted[name] for name in pairs):
@@ -125,9 +133,13 @@ class _Pass:
         pilot: Pilot,
         tails: Mapping[str, Taker],
         compared: tuple[str, str] | None,
+        device: torch.device | None,
     ) -> None:
         self._pairs, self._mates, self._rows, self._compared = pairs, mates, rows, compared
-        self._queries = {name: Vectors.of(side.read(rows.start, rows.stop)) for name, (side, _) in pairs.items()}
+        self._device = device
+        self._queries = {
+            name: Vectors.of(side.read(rows.start, rows.stop), device) for name, (side, _) in pairs.items()
+        }
         self._galleries = {id(gallery): gallery for _, gallery in pairs.values()}
         self._longest = {key: _rounding_length(one) for key, one in self._galleries.items()}
         block = mates.block(np.arange(rows.start, rows.stop))
@@ -152,7 +164,8 @@ class _Pass:
         tiles = -(-len(next(iter(self._pairs.values()))[1]) // self._items) * -(-count // _TILE_QUERIES)
         # each thread makes its own products; threads within a product would wait for each other
         alone = threadpool_limits(1, user_api="blas")
-        with alone, ThreadPoolExecutor(threads(), "samespace-tiles") as pool:
+        precisely = nullcontext() if self._device is None else full_precision()
+        with alone, precisely, ThreadPoolExecutor(threads(), "samespace-tiles") as pool:
             for number, (rows, first, readings, fewer) in enumerate(
                 in_order(self._read, self._tiles(), pool, threads())
             ):
@@ -170,7 +183,9 @@ class _Pass:
     def _tiles(self) -> Iterator[tuple[slice, int, dict[int, Vectors]]]:
         streams = (gallery.blocks(self._items) for gallery in self._galleries.values())
         for parts in zip(*streams, strict=True):
-            items = {key: Vectors.of(values) for key, (_, values) in zip(self._galleries, parts, strict=True)}
+            items = {
+                key: Vectors.of(values, self._device) for key, (_, values) in zip(self._galleries, parts, strict=True)
+            }
             for start in range(0, self._rows.stop - self._rows.start, _TILE_QUERIES):
                 stop = min(start + _TILE_QUERIES, self._rows.stop - self._rows.start)
                 yield slice(start, stop), parts[0][0], items

@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samespace.metrics._arrays import Floats, Ints
 from samespace.scoring.grid import Doubles
 from samespace.scoring.score import Singles, score_pairs, score_table, single_table
+from samespace.scoring.tiles.device import Held
 from samespace.space import Score
+
+if TYPE_CHECKING:
+    import torch
 
 # one exact score costs about as much as this many of a whole tile
 _ALONE = 64
@@ -25,22 +30,23 @@ _CACHED_SCORES = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """Some vectors, (n, D), in float64 and float32."""
+    """Some vectors, (n, D), in float64 and float32, and where products are made on a device, there as well."""
 
     exact: Doubles
     singles: Singles
+    held: Held | None = None
 
     @classmethod
-    def of(cls, vectors: Doubles) -> Vectors:
-        """Both forms of float64 vectors."""
-        return cls(vectors, vectors.astype(np.float32))
+    def of(cls, vectors: Doubles, device: torch.device | None = None) -> Vectors:
+        """All forms of float64 vectors."""
+        return cls(vectors, vectors.astype(np.float32), None if device is None else Held.of(vectors, device))
 
     def __len__(self) -> int:
         return len(self.exact)
 
-    def part(self, rows: slice) -> Vectors:
+    def part(self, rows: slice | Ints) -> Vectors:
         """Some of them."""
-        return Vectors(self.exact[rows], self.singles[rows])
+        return Vectors(self.exact[rows], self.singles[rows], self.held and self.held.part(rows))
 
 
 class Workspace(threading.local):
@@ -79,9 +85,10 @@ class Tile:
         self._score, self._longest = score, longest
         self.exactly = exactly
         if exactly:
-            self.singles = self._exactly(queries.exact, out)
+            self.singles = self._exactly(queries, out)
         else:
-            self.singles = single_table(queries.singles, gallery.singles, score, out=out)
+            products = queries.held.single_products(gallery.held, out) if queries.held and gallery.held else None
+            self.singles = single_table(queries.singles, gallery.singles, score, out=out, products=products)
 
     def exact(self, query: Ints, item: Ints) -> Floats:
         """The scores of listed pairs, (P,) float32, as `score_blocks` gives them."""
@@ -91,17 +98,22 @@ class Tile:
 
     def exact_rows(self, rows: Ints) -> Floats:
         """All scores of some of the queries, (r, g) float32; the caller's to use up."""
-        return self._exactly(self._queries.exact[rows], np.empty((len(rows), len(self._gallery)), dtype=np.float32))
+        return self._exactly(self._queries.part(rows), np.empty((len(rows), len(self._gallery)), dtype=np.float32))
 
     @cached_property
     def _table(self) -> Floats:
         return self.singles if self.exactly else self.exact_rows(np.arange(len(self._queries)))
 
-    def _exactly(self, queries: Doubles, out: Singles) -> Singles:
-        """All scores of queries (r, D) by blocks of columns, which stay in the processor's cache."""
-        for first in range(0, len(self._gallery), _EXACT_COLUMNS):
-            part = slice(first, first + _EXACT_COLUMNS)
-            score_table(queries, self._gallery.exact[part], self._score, longest=self._longest, out=out[:, part])
+    def _exactly(self, queries: Vectors, out: Singles) -> Singles:
+        """All scores of queries by blocks of columns, which stay in the processor's cache."""
+        step = len(self._gallery) if queries.held else _EXACT_COLUMNS
+        for first in range(0, len(self._gallery), step):
+            part = slice(first, first + step)
+            some = self._gallery.part(part)
+            products = queries.held.exact_products(some.held) if queries.held and some.held else None
+            score_table(
+                queries.exact, some.exact, self._score, longest=self._longest, out=out[:, part], products=products
+            )
         return out
 
 
