@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,13 +92,26 @@ def test_an_import_replaces_what_the_same_source_made_and_nothing_else(here, cap
     assert run([*begin.split(), "--space-name", "clip"]) == 0
     assert VectorSet.load("set").ids.tolist() == ["a", "b", "c"]
     err = said(capsys, "vectors import others.npz --out set")
-    assert "set is a vector set already, of something else than others.npz" in err
+    assert "set is a vector set already, not known as an import of others.npz" in err
     assert "--force" in err
     assert "old-items is a vector set already, which every" in said(capsys, "vectors import old-items --out new")
     assert "old-items is a vector set already" in said(capsys, "vectors import others.npz --out old-items")
     assert len(VectorSet.load("set")) == 3
     assert run(["vectors", "import", "others.npz", "--out", "set", "--force", "--quiet"]) == 0
     assert len(VectorSet.load("set")) == 30
+
+
+def test_a_file_of_the_same_name_in_another_folder_is_another_source(here, capsys, monkeypatch):
+    (here / "a").mkdir()
+    (here / "b").mkdir()
+    shutil.copy("items.npz", "a")
+    shutil.copy("others.npz", "b/items.npz")
+    monkeypatch.chdir(here / "a")
+    assert run(f"vectors import items.npz --out {here / 'set'} --quiet".split()) == 0
+    monkeypatch.chdir(here / "b")
+    assert "set is a vector set already" in said(capsys, f"vectors import items.npz --out {here / 'set'}")
+    # the same file, by another way to it
+    assert run(["vectors", "import", str(here / "a" / "items.npz"), "--out", "../set", "--quiet"]) == 0
 
 
 def test_the_former_name_of_the_option_still_declares_the_space(here):

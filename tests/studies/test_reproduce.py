@@ -246,12 +246,16 @@ def test_models_that_the_study_declared_otherwise_before_are_refused(finished, t
     moved = replace(finished, out=tmp_path / "out")
     shutil.copytree(finished.out, moved.out)
     assert reproduce(moved, workers=1, say=lambda line: None, quiet=True).done == 0
-    file = moved.model_folder("mean-extended-data", 1) / "recipe.yaml"
-    recipe = yaml.safe_load(file.read_text())
-    recipe["compatibility"]["weight"] = 7.0
-    file.write_text(yaml.safe_dump(recipe))
-    with pytest.raises(InputError, match=r"compatibility.weight: 7.0 → .*remove all that has 'mean-extended-data'"):
-        reproduce(moved, workers=1, say=lambda line: None, quiet=True)
+    # old models were trained without the variant that is theirs now
+    for model, section, key in (("mean-extended-data", "compatibility", "weight"), ("old-images", "optim", "epochs")):
+        file = moved.model_folder(model, 1) / "recipe.yaml"
+        before = file.read_text()
+        recipe = yaml.safe_load(before)
+        recipe[section][key] = 7
+        file.write_text(yaml.safe_dump(recipe))
+        with pytest.raises(InputError, match=rf"{section}.{key}: 7.* → .*remove all that has '{model}'"):
+            reproduce(moved, workers=1, say=lambda line: None, quiet=True)
+        file.write_text(before)
 
 
 def test_a_study_can_grow_by_seeds_and_tables(tmp_path):

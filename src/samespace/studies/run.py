@@ -33,7 +33,8 @@ from samespace.train.recipe_file import differences
 
 _WAIT_SECONDS = 1.0
 _MOST_WORKERS = 4
-_PLACES = ("compatibility.old_model:", "compatibility.earlier:")
+# of a study that was moved, or of trainings that were taken from another
+_OF_NO_ACCOUNT = ("compatibility.old_model:", "compatibility.earlier:", "data.source:", "model.name:")
 _COUNTED: dict[Kind, str] = {"train": "models", "bridge": "maps", "check": "comparisons"}
 
 
@@ -126,18 +127,14 @@ def _claim(plan: Plan, source: ImageSource) -> None:
 
 
 def _require_same_models(plan: Plan, every: Sequence[Job]) -> None:
-    """Refuse finished models whose compatibility the study declared otherwise, as another version may have."""
+    """Refuse finished models that the study declared otherwise, as another version may have."""
     for job in every:
         if job.kind != "train" or not is_done(plan, job):
             continue
         folder = plan.model_folder(job.name, job.seed)
         wanted = plan.recipe(plan.study.model(job.name), job.seed).resolved()
-        # a study that was moved has its old models elsewhere
-        changed = [
-            line
-            for line in differences(load_recipe(folder / "recipe.yaml"), wanted)
-            if line.startswith("compatibility.") and not line.startswith(_PLACES)
-        ]
+        learnt = differences(load_recipe(folder / "recipe.yaml"), wanted)
+        changed = [line for line in learnt if not line.startswith(_OF_NO_ACCOUNT)]
         if changed:
             raise InputError(
                 f"{folder} was trained by another recipe than the study has now ({changed[0]}); choose another --out, "

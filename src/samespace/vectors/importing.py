@@ -100,17 +100,23 @@ def _require_place(folder: Path, source: Source, force: bool) -> None:
         return
     if not (folder / "vectors.npy").is_file():
         raise InputError(f"{folder} exists and is not a vector set; choose another place")
-    if force or read_json(folder / "space.json", "the space of a vector set").get("made_from") == _made_from(source):
+    if force:
         return
-    raise InputError(
-        f"{folder} is a vector set already, of something else than {source.name}; choose another place, or replace it "
-        "with --force (force=True)"
-    )
+    made_from = read_json(folder / "space.json", "the space of a vector set").get("made_from")
+    if made_from != _made_from(source, folder):
+        raise InputError(
+            f"{folder} is a vector set already, not known as an import of {source.name}; choose another place, or "
+            "replace it with --force (force=True)"
+        )
 
 
-def _made_from(source: Source) -> dict[str, str]:
-    """What tells the imports of a source from those of others, whatever it holds by now."""
-    return {"source": source.name, "column": source.columns.vector}
+def _made_from(source: Source, folder: Path) -> dict[str, str]:
+    """What tells the imports of a source from those of others, whatever it holds by now.
+
+    A file goes by its place as seen from `folder`, so that both may be moved together and a command run from elsewhere.
+    """
+    place = os.path.relpath(source.name, folder) if Path(source.name).exists() else source.name
+    return {"source": place, "column": source.columns.vector}
 
 
 class _Work:
@@ -182,8 +188,13 @@ class _Work:
             space = prove(VectorSet(vectors, ids, has_ids=named, name=self.source.name))
         elif self.declared is not None and space is None:
             space = Space.declared(self.declared.name, self.source.dim, self.declared.revision, normalized=self.unit)
-        about = {"space": space.to_dict() if space else None, "count": self.rows, "made_from": _made_from(self.source)}
-        write_json(self.folder / "space.json", {**about, "has_ids": self.source.columns.id is not None})
+        about = {
+            "space": space.to_dict() if space else None,
+            "count": self.rows,
+            "has_ids": self.source.columns.id is not None,
+            "made_from": _made_from(self.source, self.folder),
+        }
+        write_json(self.folder / "space.json", about)
         for name in (*self.parts, "progress.json"):
             (self.folder / name).unlink()
         return space, tuple(name for name in items.column_names if name not in ("id", "label", "template"))
