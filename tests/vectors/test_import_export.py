@@ -79,11 +79,40 @@ def test_files_there_and_back(folder, tmp_path, ending):
     place = tmp_path / f"x{ending}"
     loaded = there_and_back(folder, place, place, tmp_path)
     assert (loaded.space == SPACE) == (ending not in (".csv", ".tsv", ".npy"))
+    if ending not in (".csv", ".tsv"):  # whose other columns come back as text
+        before = place.stat().st_mtime_ns
+        assert run(["vectors", "export", str(folder), "--to", str(place), "--quiet"]) == 0
+        assert place.stat().st_mtime_ns == before
+
+
+def test_what_an_export_would_replace_is_refused_and_the_same_is_left_alone(folder, tmp_path, capsys, monkeypatch):
+    def export(to: str, *more: str, told: str = "") -> None:
+        capsys.readouterr()
+        assert run(["vectors", "export", str(folder), "--to", to, "--quiet", *more]) == (2 if told else 0)
+        assert told in capsys.readouterr().err
+
+    monkeypatch.chdir(tmp_path)
+    already = "already; choose another place, or replace it with --force"
+    other = VectorSet.from_arrays(VALUES[::-1].copy(), ids=IDS, labels=[row % 4 for row in range(COUNT)], space=SPACE)
+    other.save("other")
+    assert run(["vectors", "export", "other", "--to", "x.parquet", "--quiet"]) == 0
+    export("x.parquet", told=f"x.parquet is there {already}")
+    export("x.parquet", "--force")
+    export("x.parquet")
+    export("x.parquet", "--truncate", "3", told=f"x.parquet is there {already}")
+    # the ids of other vectors
+    assert run(["vectors", "export", "other", "--to", "y.npy", "--quiet"]) == 0
+    Path("y.npy").rename("z.npy")
+    export("y.npy", told=f"y.ids.parquet is there {already}")
+    # a data set by the name of its folder
+    export("hf:ds")
+    export("ds")
 
 
 @wants("faiss")
 def test_faiss_there_and_back(folder, tmp_path):
     there_and_back(folder, tmp_path / "x.faiss", tmp_path / "x.faiss", tmp_path)
+    assert run(["vectors", "export", str(folder), "--to", str(tmp_path / "x.faiss"), "--quiet"]) == 0
 
 
 @wants("faiss")
@@ -152,7 +181,8 @@ def test_a_hugging_face_data_set_there_and_back(folder, tmp_path):
     place = f"hf:{tmp_path}/ds"
     loaded = there_and_back(folder, place, place, tmp_path)
     assert loaded.space == VectorSet.load(tmp_path / "ds").space == SPACE
-    assert run(["vectors", "export", str(folder), "--to", place, "--quiet"]) == 2  # one that is there
+    assert run(["vectors", "export", str(folder), "--to", place, "--quiet"]) == 0  # the same is there
+    assert run(["vectors", "export", str(folder), "--to", place, "--truncate", "3", "--quiet"]) == 2
     assert run(["vectors", "export", str(folder), "--to", place, "--force", "--quiet"]) == 0  # is replaced
     assert run(["vectors", "export", str(folder), "--to", f"hf:{folder}", "--force", "--quiet"]) == 2
 

@@ -182,17 +182,24 @@ def export(
     one again, and their space is another.
     """
     from samespace.progress import bar, silent_bar
-    from samespace.vectors.exporting import export_vectors, stored_at
-    from samespace.vectors.opening import store_of
+    from samespace.vectors.exporting import export_vectors, in_the_way, stored_at
+    from samespace.vectors.opening import split_address, store_of
 
-    if (store := store_of(to)) in (None, "hf"):
-        written = NEW_FILE if store is None else NEW_FOLDER
-        require_new(written.convert(to.removeprefix("hf:"), None, None), "there", force=force)
+    address, there = split_address(to)[0], False
+    place = None
+    if (store := store_of(address)) in (None, "hf"):
+        place = (NEW_FILE if store is None else NEW_FOLDER).convert(address.removeprefix("hf:"), None, None)
     stored = stored_at(source)
     if truncate is not None:
         stored = stored.truncated(truncate)
-    progress = silent_bar if quiet else bar
-    with progress(f"exporting {stored.name}", len(stored.vectors), "vectors") as advance:
-        address = export_vectors(stored, to, table=table, advance=advance)
+    if place is not None and not force:
+        if (other := in_the_way(stored, place, address)) is not None:
+            require_new(other, "there", force=False)
+        there = place.is_file() or place.is_dir()
+    if not there:
+        progress = silent_bar if quiet else bar
+        with progress(f"exporting {stored.name}", len(stored.vectors), "vectors") as advance:
+            address = export_vectors(stored, to, table=table, advance=advance)
     if write_result({"to": address, "count": len(stored.vectors), "dim": stored.dim}, json_to):
-        say(f"{address}: {counted(len(stored.vectors), 'vector')} of {counted(stored.dim, 'dimension')}")
+        already = "; there already" if there else ""
+        say(f"{address}: {counted(len(stored.vectors), 'vector')} of {counted(stored.dim, 'dimension')}{already}")

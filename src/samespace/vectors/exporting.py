@@ -11,7 +11,7 @@ import numpy as np
 
 from samespace.errors import InputError
 from samespace.files import replacing
-from samespace.vectors.stored import Advance, Stored
+from samespace.vectors.stored import Advance, Stored, ids_file
 
 
 def stored_at(address: str) -> Stored:
@@ -82,7 +82,7 @@ def _csv(stored: Stored, path: Path, advance: Advance) -> None:
 def _npy(stored: Stored, path: Path, advance: Advance) -> None:
     import pyarrow.parquet
 
-    with replacing(path.with_name(f"{path.stem}.ids.parquet")) as place:
+    with replacing(ids_file(path)) as place:
         pyarrow.parquet.write_table(stored.items, place)
     with replacing(path) as place, place.open("wb") as file:
         np.save(file, stored.vectors)
@@ -124,6 +124,8 @@ WRITERS: dict[str, Callable[[Stored, Path, Advance], None]] = {
     ".index": _faiss,
 }
 """By the ending of the file to write."""
+_WITH_IDS = (".npy", ".faiss", ".index")
+_WITHOUT_SPACE = (".csv", ".tsv", *_WITH_IDS)
 
 
 def export_vectors(stored: Stored, to: str, *, table: str | None = None, advance: Advance = lambda done: None) -> str:
@@ -154,6 +156,43 @@ def export_vectors(stored: Stored, to: str, *, table: str | None = None, advance
         raise InputError(f"{to}: vectors are written to {', '.join(WRITERS)}, {ADDRESSES}")
     writer(stored, Path(to), advance)
     return to
+
+
+def in_the_way(stored: Stored, place: Path, address: str) -> Path | None:
+    """The file or folder that an export to `place` would replace by something else; None where there is none.
+
+    `address` is how vectors are read from there.
+    """
+    if (place.is_file() or place.is_dir()) and not is_stored(stored, address):
+        return place
+    ids = ids_file(place)
+    if place.suffix.lower() not in _WITH_IDS or not ids.exists() or _items_of(ids) == stored.items:
+        return None
+    return ids
+
+
+def is_stored(stored: Stored, address: str) -> bool:
+    """Whether these very vectors and items are at an address already, with their space where its form keeps one."""
+    try:
+        there = stored_at(address)
+    except InputError:
+        return False
+    return (
+        there.space == (None if Path(address).suffix.lower() in _WITHOUT_SPACE else stored.space)
+        and (there.vectors.shape, there.vectors.dtype) == (stored.vectors.shape, stored.vectors.dtype)
+        and there.items == stored.items
+        and all(np.array_equal(one, other) for (one, _), (other, _) in zip(there.blocks(), stored.blocks(), strict=True))
+    )
+
+
+def _items_of(ids: Path) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(ids)
+    except (pyarrow.ArrowException, OSError):
+        return None
 
 
 def _then(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

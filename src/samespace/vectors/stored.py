@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,3 +65,8 @@ class Stored:
             if self.space is not None:
                 table = table.replace_schema_metadata({SPACE_KEY: json.dumps(self.space.to_dict())})
             yield table
+
+
+def ids_file(vectors: Path) -> Path:
+    """Where the items of vectors are written whose form holds no ids."""
+    return vectors.with_name(f"{vectors.stem}.ids.parquet")

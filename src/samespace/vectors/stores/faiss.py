@@ -15,6 +15,7 @@ from samespace.vectors.arrays import beside, read_ids
 from samespace.vectors.columns import Columns, Names
 from samespace.vectors.files import file_stamp
 from samespace.vectors.source import ROWS, Batch, Source
+from samespace.vectors.stored import ids_file
 from samespace.vectors.tables import items_of, require_finite
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def write_index(stored: Stored, path: Path, advance: Advance) -> None:
     for vectors, _ in stored.blocks():
         index.add(np.ascontiguousarray(vectors, dtype=np.float32))
         advance(len(vectors))
-    with replacing(path.with_name(f"{path.stem}.ids.parquet")) as place:
+    with replacing(ids_file(path)) as place:
         pyarrow.parquet.write_table(stored.items, place)
     with replacing(path) as place:
         faiss.write_index(index, str(place))
