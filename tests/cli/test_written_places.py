@@ -134,16 +134,26 @@ def test_an_allocation_is_kept_unless_it_is_made_again_as_it_is(here, capsys):
     assert "items.npz is there already" in said(capsys, command.replace("split.json", "items.npz"))
 
 
-def test_bridges_mapped_sets_and_exports_are_replaced_by_force_alone(here, capsys):
+def test_bridges_and_mapped_sets_are_left_alone_by_the_same_command_and_replaced_by_force_alone(here, capsys):
     fit = "bridge old-others new-others --method mean-shift --replicates 100 --out map --quiet"
     apply = "bridge apply map old-items --out mapped --quiet"
-    export = "vectors export old-items --to out.npz --quiet"
-    for command in (fit, apply, export):
+    for command, folder in ((fit, "map"), (apply, "mapped")):
         assert run(command.split()) == 0
-        assert "already; choose another place, or replace it with --force" in said(capsys, command)
+        before = [file.stat().st_mtime_ns for file in Path(folder).iterdir()]
+        capsys.readouterr()
+        assert run(command.split()) == 0
+        assert "; there already\n" in capsys.readouterr().out
+        assert [file.stat().st_mtime_ns for file in Path(folder).iterdir()] == before
         assert run([*command.split(), "--force"]) == 0
+    for other in (f"{fit} --seed 1", fit.replace("others", "items"), apply.replace("old-items", "old-others")):
+        assert "already; choose another place, or replace it with --force" in said(capsys, other)
+    made(24, Space.declared("old", 4, "", normalized=True)).save("old-items")  # other vectors, for all that is known
+    assert "mapped is a vector set already" in said(capsys, apply)
     err = said(capsys, "bridge apply map old-items --out old-items --force")
     assert "holds the vectors to map, which a rollback needs" in err
+    (here / "model").mkdir()
+    (here / "model" / "config.json").write_text('{"format": "another"}')
+    assert "expected 'samespace.bridge/1', a bridge" in said(capsys, f"{fit} --out model --force")
     assert "map is not a vector set, and is there already" in said(
         capsys, "bridge apply map old-items --out map --force"
     )

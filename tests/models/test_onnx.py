@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from samespace.cli.main import run
 from samespace.errors import InputError
 from samespace.models import Embedder, EmbedderConfig, Preprocessing, export_onnx
 
@@ -25,6 +26,25 @@ def test_the_exported_network_gives_the_same_vectors_for_any_batch(model, tmp_pa
     (vectors,) = session.run(["vectors"], {"images": (images.float() / 255).numpy()})
     np.testing.assert_allclose(vectors, model.embed(images).numpy(), atol=1e-5)
     assert session.get_modelmeta().custom_metadata_map["samespace.space"] == model.space.id
+
+
+def test_the_same_export_is_left_alone_and_any_other_file_refused(model, tmp_path, capsys):
+    def export(*more: str) -> int:
+        return run(["export", str(tmp_path / "v1"), str(file), *more])
+
+    file = tmp_path / "m.onnx"
+    model.save(tmp_path / "v1")
+    assert export() == 0
+    before = file.stat().st_mtime_ns
+    assert export() == 0
+    assert f"{file}: there already; vectors differ from torch's by at most" in capsys.readouterr().out
+    assert file.stat().st_mtime_ns == before
+    assert export("--tolerance", "0") == 2
+    for content in (b"something else", file.read_bytes()[:-40]):
+        file.write_bytes(content)
+        assert export() == 2
+        assert "is there already; choose another place, or replace it with --force" in capsys.readouterr().err
+    assert export("--force") == 0
 
 
 def test_a_network_that_differs_is_not_kept(model, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -87,7 +87,13 @@ class Bridge:
         return replace(vectors, vectors=mapped, space=self.space, name=f"{vectors.name}, bridged")
 
     def apply_to(
-        self, vectors: VectorSet, folder: str | Path, *, device: torch.device | str = "cpu", advance: Advance = silent
+        self,
+        vectors: VectorSet,
+        folder: str | Path,
+        *,
+        device: torch.device | str = "cpu",
+        made_from: Mapping[str, Any] | None = None,
+        advance: Advance = silent,
     ) -> VectorSet:
         """Map a set into a folder, block by block, so that neither side has to fit in memory; whole or not at all.
 
@@ -95,6 +101,7 @@ class Bridge:
             vectors: of the space this bridge takes.
             folder: of the vector set to write; another vector set there is replaced.
             device: to compute on.
+            made_from: noted in `space.json`, for telling later whether the same would come again.
             advance: called with the vectors just mapped.
 
         Raises:
@@ -113,18 +120,20 @@ class Bridge:
             mapped = np.lib.format.open_memmap(place, mode="w+", dtype=vectors.vectors.dtype, shape=shape)
             self._fill(mapped, vectors, device, advance)
             mapped.flush()
-            replace(vectors, vectors=mapped, space=self.space).save_items(temporary)
+            replace(vectors, vectors=mapped, space=self.space).save_items(temporary, made_from)
         return VectorSet.load(folder)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, made_from: Mapping[str, Any] | None = None) -> None:
         """Write `config.json` and `model.safetensors`, whole or not at all; another bridge there is replaced.
+
+        `made_from` is noted in `config.json`, for telling later whether the same would come again.
 
         Raises:
             InputError: `folder` exists and is not a bridge.
         """
         folder = Path(folder)
         if folder.exists():
-            _read_config(folder)
+            read_config(folder)
         config = {
             "format": _FORMAT,
             "method": self.method,
@@ -135,6 +144,7 @@ class Bridge:
             "source": self.source.to_dict() if self.source else None,
             "target": self.target.to_dict() if self.target else None,
             "support": self.support.to_dict() if self.support else None,
+            "made_from": made_from,
         }
         with replacing_folder(folder) as temporary:
             save_tensors(self.map.state_dict(), temporary / "model.safetensors")
@@ -148,7 +158,7 @@ class Bridge:
             InputError: a file is missing, damaged or does not fit the other.
         """
         folder = Path(folder)
-        config = _read_config(folder)
+        config = read_config(folder)
         tensors, _ = load_tensors(folder / "model.safetensors", "the weights of a bridge")
         where = f"{folder}/config.json"
         try:
@@ -198,7 +208,8 @@ class Bridge:
             raise InputError(f"this bridge takes {self.dims[0]} dimensions, but {vectors.name} has {vectors.dim}")
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `Bridge.save` wrote to `config.json`; an InputError where the folder is no bridge."""
     if not folder.is_dir() or not (folder / "config.json").is_file():
         raise InputError(f"{folder} is not a bridge; expected config.json and model.safetensors in it")
     config = read_json(folder / "config.json", "the configuration of a bridge")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from samespace.cli.output import (
+    ALREADY,
     NEW_FOLDER,
     PATH,
     device_option,
@@ -19,6 +21,7 @@ from samespace.cli.output import (
     write_result,
 )
 from samespace.errors import counted
+from samespace.files import read_json
 from samespace.names import as_argument
 
 if TYPE_CHECKING:
@@ -92,30 +95,39 @@ def fit(
     Each item of NEW_VECTORS must be in OLD_VECTORS. Items that are checked later must not be among them. 'fit' may be
     left out.
     """
+    from samespace.bridge import Bridge
     from samespace.bridge import fit as learn
+    from samespace.bridge.bridge import read_config
     from samespace.models.extract import pick_device
     from samespace.vectors import VectorSet
 
-    require_new(out, "a bridge", sign="config.json", force=force)
-    made = learn(
-        VectorSet.load(old_vectors),
-        VectorSet.load(new_vectors),
-        direction=direction,
-        method=method,
-        held_out=held_out,
-        steps=steps,
-        replicates=replicates,
-        seed=seed,
-        device=pick_device(device),
-        quiet=quiet,
-    )
-    made.save(out)
+    options: dict[str, Any] = {
+        "direction": direction,
+        "method": method,
+        "held_out": held_out,
+        "steps": steps,
+        "replicates": replicates,
+        "seed": seed,
+    }
+    made_from = _made_from({"old": old_vectors, "new": new_vectors}, options)
+    found = read_config(out) if out.exists() else {}
+    there = not force and made_from is not None and found.get("made_from") == made_from
+    if there:
+        made = Bridge.load(out)
+    else:
+        require_new(out, "a bridge", force=force)
+        sets = VectorSet.load(old_vectors), VectorSet.load(new_vectors)
+        made = learn(*sets, **options, device=pick_device(device), quiet=quiet)
+        made.save(out, made_from=made_from)
     write_result(_to_dict(out, made), json_to)
     if json_to != "-":
         if made.support is not None:
             _print_support(made.support, made.method)
         into = ("old vectors", "the new space") if made.direction == "gallery" else ("new vectors", "the old space")
-        click.echo(f"{out}: {made.method}, maps {into[0]} to {into[1]}; mapped vectors are of space {made.space}")
+        click.echo(
+            f"{out}: {made.method}, maps {into[0]} to {into[1]}; mapped vectors are of space {made.space}"
+            f"{ALREADY if there else ''}"
+        )
         if made.support is not None:
             click.echo(_advice(made.support, made.method, out))
 
@@ -140,17 +152,31 @@ def apply(
     from samespace.progress import bar, silent
     from samespace.vectors import VectorSet
 
-    if not (out.exists() and vectors.exists() and out.samefile(vectors)):
+    made = Bridge.load(bridge_folder)
+    made_from = _made_from({"vectors": vectors}, {"bridge": made.space.id})
+    found = read_json(about, "the space of a vector set") if (about := out / "space.json").is_file() else {}
+    there = not force and made_from is not None and found.get("made_from") == made_from
+    if not there and not (out.exists() and vectors.exists() and out.samefile(vectors)):
         require_new(out, "a vector set", sign="vectors.npy", force=force)
-    made, given, place = Bridge.load(bridge_folder), VectorSet.load(vectors), pick_device(device)
-    if quiet:
-        mapped = made.apply_to(given, out, device=place, advance=silent)
+    given, place = VectorSet.load(vectors), pick_device(device)
+    if there:
+        mapped = VectorSet.load(out)
+    elif quiet:
+        mapped = made.apply_to(given, out, device=place, made_from=made_from, advance=silent)
     else:
         with bar(f"mapping {vectors}", len(given), "vectors") as advance:
-            mapped = made.apply_to(given, out, device=place, advance=advance)
+            mapped = made.apply_to(given, out, device=place, made_from=made_from, advance=advance)
     write_result({"vectors": str(out), "count": len(mapped), "space": made.space.to_dict()}, json_to)
     if json_to != "-":
-        click.echo(f"{out}: {counted(len(mapped), 'vector')} of space {made.space}")
+        click.echo(f"{out}: {counted(len(mapped), 'vector')} of space {made.space}{ALREADY if there else ''}")
+
+
+def _made_from(sets: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What tells whether a command would do the same again; None where that cannot be known."""
+    from samespace.vectors.files import stamp_of
+
+    stamps = {name: stamp_of(place) for name, place in sets.items()}
+    return None if None in stamps.values() else {**stamps, **options}
 
 
 def _to_dict(out: Path, made: Bridge) -> dict[str, object]:

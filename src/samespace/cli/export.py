@@ -21,7 +21,12 @@ def export(model: Path, file: Path, tolerance: float, force: bool) -> None:
     ONNX Runtime gives the same vectors as torch.
     """
     from samespace.models import Embedder, export_onnx, resolve_model
+    from samespace.models.onnx import exported_before
 
-    require_new(file, "there", force=force)
-    difference = export_onnx(Embedder.load(resolve_model(model)), file, tolerance=tolerance)
-    click.echo(f"{file}: written; vectors differ from torch's by at most {difference:.1e}")
+    embedder = Embedder.load(resolve_model(model))
+    difference = exported_before(embedder, file) if file.is_file() and not force else None
+    done = "there already"
+    if difference is None or not difference <= tolerance:
+        require_new(file, "there", force=force)
+        difference, done = export_onnx(embedder, file, tolerance=tolerance), "written"
+    click.echo(f"{file}: {done}; vectors differ from torch's by at most {difference:.1e}")

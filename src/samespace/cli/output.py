@@ -47,6 +47,8 @@ class _Written(click.Path):
 
 
 NEW_FILE, NEW_FOLDER = _Written("file"), _Written("folder")
+ALREADY = "; there already"
+"""What is said after a result that an earlier call of the same command left."""
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
 
 

@@ -10,6 +10,7 @@ import click
 
 from samespace.cli.gallery.options import declared_by, declared_options
 from samespace.cli.output import (
+    ALREADY,
     NEW_FILE,
     NEW_FOLDER,
     PATH,
@@ -201,5 +202,5 @@ def export(
         with progress(f"exporting {stored.name}", len(stored.vectors), "vectors") as advance:
             address = export_vectors(stored, to, table=table, advance=advance)
     if write_result({"to": address, "count": len(stored.vectors), "dim": stored.dim}, json_to):
-        already = "; there already" if there else ""
-        say(f"{address}: {counted(len(stored.vectors), 'vector')} of {counted(stored.dim, 'dimension')}{already}")
+        what = f"{counted(len(stored.vectors), 'vector')} of {counted(stored.dim, 'dimension')}"
+        say(f"{address}: {what}{ALREADY if there else ''}")

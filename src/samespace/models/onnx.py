@@ -49,34 +49,67 @@ def export_onnx(embedder: Embedder, path: str | Path, *, tolerance: float = 1e-4
     Raises:
         InputError: the extra is not installed, torch is too old, or the vectors differ by more than `tolerance`.
     """
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise InputError("ONNX export needs onnx, onnxscript and onnxruntime: pip install 'samespace[onnx]'") from None
-    preprocessing = embedder.preprocessing
-    shape = (_PARITY_IMAGES, preprocessing.channels, *preprocessing.fit.size)
-    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    onnx = _library()
     network = _Network(embedder).eval()
-    program = _program(network, images)
+    program = _program(network, _images(embedder))
     with replacing(Path(path)) as temporary:
         model = program.model_proto
         for key, value in _facts(embedder, model).items():
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value
         onnx.save(model, temporary)
-        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        with torch.no_grad():
-            expected = network(images).numpy()
-        (vectors,) = session.run(["vectors"], {"images": images.numpy()})
-        (single,) = session.run(["vectors"], {"images": images[:1].numpy()})
-        difference = float(max(np.abs(vectors - expected).max(), np.abs(single - expected[:1]).max()))
+        difference = _difference(network, temporary)
         if not difference <= tolerance:
             raise InputError(
                 f"ONNX vectors differ from torch's by {difference:.1e}, more than {tolerance:.1e}; not kept"
             )
     return difference
+
+
+def exported_before(embedder: Embedder, path: str | Path) -> float | None:
+    """What `export_onnx` says of a file that it made of this very embedder; None where it is any other.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    onnx = _library()
+    try:
+        model = onnx.load(path)
+        held = {entry.key: entry.value for entry in model.metadata_props}
+        if not _facts(embedder, model).items() <= held.items():
+            return None
+        return _difference(_Network(embedder).eval(), Path(path))
+    except Exception:  # whatever readers of a file that is something else, or damaged, raise
+        return None
+
+
+def _library() -> Any:
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise InputError("ONNX export needs onnx, onnxscript and onnxruntime: pip install 'samespace[onnx]'") from None
+    return onnx
+
+
+def _images(embedder: Embedder) -> Tensor:
+    preprocessing = embedder.preprocessing
+    shape = (_PARITY_IMAGES, preprocessing.channels, *preprocessing.fit.size)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _difference(network: _Network, path: Path) -> float:
+    """The largest difference between the vectors of a network and those of its export, for a batch and an image."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    images = _images(network.embedder)
+    with torch.no_grad():
+        expected = network(images).numpy()
+    (vectors,) = session.run(["vectors"], {"images": images.numpy()})
+    (single,) = session.run(["vectors"], {"images": images[:1].numpy()})
+    return float(max(np.abs(vectors - expected).max(), np.abs(single - expected[:1]).max()))
 
 
 def _facts(embedder: Embedder, model: Any) -> dict[str, str]:

@@ -181,7 +181,9 @@ def is_stored(stored: Stored, address: str) -> bool:
         there.space == (None if Path(address).suffix.lower() in _WITHOUT_SPACE else stored.space)
         and (there.vectors.shape, there.vectors.dtype) == (stored.vectors.shape, stored.vectors.dtype)
         and there.items == stored.items
-        and all(np.array_equal(one, other) for (one, _), (other, _) in zip(there.blocks(), stored.blocks(), strict=True))
+        and all(
+            np.array_equal(one, other) for (one, _), (other, _) in zip(there.blocks(), stored.blocks(), strict=True)
+        )
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -185,8 +185,8 @@ class VectorSet:
             np.save(temporary / "vectors.npy", self.vectors)
             self.save_items(temporary)
 
-    def save_items(self, folder: Path) -> None:
-        """Write `items.parquet` and `space.json` beside vectors that are already in `folder`."""
+    def save_items(self, folder: Path, made_from: Mapping[str, Any] | None = None) -> None:
+        """Write `items.parquet` and `space.json`, with what they were made from, beside vectors that `folder` has."""
         import pyarrow
         import pyarrow.parquet
 
@@ -198,7 +198,7 @@ class VectorSet:
             "count": len(self),
             "has_ids": self.has_ids,
         }
-        write_json(folder / "space.json", about)
+        write_json(folder / "space.json", about if made_from is None else {**about, "made_from": made_from})
 
     @classmethod
     def load(cls, path: str | Path, declared: Declared | None = None, *, mapped: bool = False) -> VectorSet:
