@@ -173,7 +173,7 @@ def apply(
 
 def _made_from(sets: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, Any] | None:
     """What tells whether a command would do the same again; None where that cannot be known."""
-    from samespace.vectors.files import stamp_of
+    from samespace.vectors.arrays import stamp_of
 
     stamps = {name: stamp_of(place) for name, place in sets.items()}
     return None if None in stamps.values() else {**stamps, **options}

@@ -182,6 +182,7 @@ def export(
     With --truncate, for models trained for it (Matryoshka), vectors of a space of unit vectors are brought to length
     one again, and their space is another.
     """
+    from samespace.files import is_stream
     from samespace.progress import bar, silent_bar
     from samespace.vectors.exporting import export_vectors, in_the_way, stored_at
     from samespace.vectors.opening import split_address, store_of
@@ -196,7 +197,7 @@ def export(
     if place is not None and not force:
         if (other := in_the_way(stored, place, address)) is not None:
             require_new(other, "there", force=False)
-        there = place.is_file() or place.is_dir()
+        there = place.exists() and not is_stream(place)
     if not there:
         progress = silent_bar if quiet else bar
         with progress(f"exporting {stored.name}", len(stored.vectors), "vectors") as advance:

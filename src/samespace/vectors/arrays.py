@@ -88,6 +88,15 @@ def beside(path: Path) -> str | None:
     return next((str(place) for place in places if place.is_file()), None)
 
 
+def stamp_of(place: Path) -> str | None:
+    """What changes when the vectors of a folder or a file do, or the ids beside them; None where neither is there."""
+    if place.is_dir():
+        files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
+    else:
+        files = [file for file in (place, *map(Path, filter(None, [beside(place)]))) if file.is_file()]
+    return "; ".join(f"{file.name} {file_stamp(file)}" for file in files) or None
+
+
 def read_ids(path: Path, count: int, vectors: Path, names: Names) -> tuple[pyarrow.Table, Columns]:
     """The items of `count` vectors, and what their columns are.
 

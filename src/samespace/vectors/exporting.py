@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from samespace.errors import InputError
-from samespace.files import replacing
+from samespace.files import is_stream, replacing
 from samespace.vectors.stored import Advance, Stored, ids_file
 
 
@@ -163,7 +163,7 @@ def in_the_way(stored: Stored, place: Path, address: str) -> Path | None:
 
     `address` is how vectors are read from there.
     """
-    if (place.is_file() or place.is_dir()) and not is_stored(stored, address):
+    if place.exists() and not is_stream(place) and not is_stored(stored, address):
         return place
     ids = ids_file(place)
     if place.suffix.lower() not in _WITH_IDS or not ids.exists() or _items_of(ids) == stored.items:

@@ -26,17 +26,6 @@ def file_stamp(path: Path) -> str:
     return f"{about.st_size} bytes, {about.st_mtime_ns}"
 
 
-def stamp_of(place: Path) -> str | None:
-    """What changes when the vectors of a folder or a file do, or the ids beside them; None where neither is there."""
-    from samespace.vectors.arrays import beside
-
-    if place.is_dir():
-        files = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
-    else:
-        files = [file for file in (place, *map(Path, filter(None, [beside(place)]))) if file.is_file()]
-    return "; ".join(f"{file.name} {file_stamp(file)}" for file in files) or None
-
-
 def parquet_source(path: Path, names: Names, *, metadata: bool) -> Source:
     """The vectors of a Parquet file, row group by row group."""
     import pyarrow.parquet
