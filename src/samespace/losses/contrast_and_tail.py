@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from samespace.losses.memory import Draw, compare
 from samespace.losses.memory_contrast import contrast
-from samespace.losses.tail import largest, tail
+from samespace.losses.tail import BLOCK, largest, tail
 
 
 def contrast_and_tail(
@@ -74,11 +74,14 @@ class _ContrastAndTail(torch.autograd.Function):
         genuine = _of_one_class(labels, classes)
         genuine_scores = temperature * logits.view(-1)[genuine]
         logits.view(-1)[genuine] = -torch.inf
-        chosen = largest(logits.view(-1), max(1, int(far * logits.numel())))
+        # where no block of `largest` goes over two rows, a row's highest score is the highest of its blocks
+        maxima = logits.view(-1, BLOCK).amax(dim=1) if logits.shape[1] % BLOCK == 0 else None
+        top = (logits if maxima is None else maxima.view(len(logits), -1)).amax(dim=1)
+        chosen = largest(logits.view(-1), max(1, int(far * logits.numel())), maxima)
         highest = temperature * logits.view(-1)[chosen]
         pairs = _Pairs(genuine, genuine_scores, chosen, highest)
         tail_value, by_tail = _tail(new, stored, vectors, pairs, sharpness)
-        contrast_value, by_contrast = _contrast(new, views, vectors, logits, temperature)
+        contrast_value, by_contrast = _contrast(new, views, vectors, logits, top, temperature)
         ctx.save_for_backward(by_contrast, by_tail)
         return contrast_value, tail_value
 
@@ -110,11 +113,14 @@ def _of_one_class(labels: Tensor, classes: Tensor) -> Tensor:
 
 
 def _contrast(
-    new: Tensor, views: Tensor, vectors: Tensor, impostor: Tensor, temperature: float
+    new: Tensor, views: Tensor, vectors: Tensor, impostor: Tensor, highest: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """The value of `contrast` and its gradient (B, old_dim); overwrites `impostor` (B, K), scores / temperature."""
+    """The value of `contrast` and its gradient (B, old_dim).
+
+    Overwrites `impostor` (B, K), scores / temperature; the highest of each row are (B,).
+    """
     own = (new * views).sum(dim=1) / temperature
-    top = torch.maximum(impostor.amax(dim=1), own)
+    top = torch.maximum(highest, own)
     likely = impostor.sub_(top[:, None]).exp_()
     own_likely = (own - top).exp()
     total = likely.sum(dim=1) + own_likely

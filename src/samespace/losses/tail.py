@@ -14,7 +14,8 @@ from samespace.losses.checks import full_precision
 from samespace.losses.memory import Comparison, OldMemory, against_memory
 from samespace.prototypes.rows import Vectors
 
-_BLOCK = 64  # values
+BLOCK = 64
+"""Values whose highest `largest` looks at first."""
 
 
 class TailLoss(nn.Module):
@@ -106,22 +107,22 @@ def tail(own: Tensor, comparison: Comparison, *, far: float, sharpness: float) -
     return (above + below).masked_fill(none, 0) / sharpness
 
 
-def largest(values: Tensor, count: int) -> Tensor:
+def largest(values: Tensor, count: int, maxima: Tensor | None = None) -> Tensor:
     """Positions of the `count` largest of many values (N,), in no order; equal ones are interchangeable.
 
     On a CPU values are taken in blocks; the `count` largest of the blocks' own maxima bound the result from below, so
-    that one pass leaves a few candidates to sort.
+    that one pass leaves a few candidates to sort. `maxima` are those of the blocks of `BLOCK`, where they are known.
     """
-    blocks = len(values) // _BLOCK
+    blocks = len(values) // BLOCK
     if values.device.type != "cpu" or torch.compiler.is_compiling() or 4 * count > blocks:
         return values.topk(count, sorted=False).indices
-    whole = values[: blocks * _BLOCK].view(blocks, _BLOCK)
-    maxima = whole.amax(dim=1).numpy()
-    chosen = np.argpartition(maxima, blocks - count)[blocks - count :]
-    bound = maxima[chosen].min()
-    block, place = np.nonzero(whole.numpy()[chosen] >= bound)
-    rest = blocks * _BLOCK + np.flatnonzero(values[blocks * _BLOCK :].numpy() >= bound)
-    candidates = np.concatenate([chosen[block] * _BLOCK + place, rest])
+    whole = values[: blocks * BLOCK].view(blocks, BLOCK)
+    highest = (whole.amax(dim=1) if maxima is None else maxima).numpy()
+    chosen = np.argpartition(highest, blocks - count)[blocks - count :]
+    bound = highest[chosen].min()
+    above = np.flatnonzero(whole.numpy()[chosen] >= bound)
+    rest = blocks * BLOCK + np.flatnonzero(values[blocks * BLOCK :].numpy() >= bound)
+    candidates = np.concatenate([chosen[above // BLOCK] * BLOCK + above % BLOCK, rest])
     best = np.argpartition(values.numpy()[candidates], len(candidates) - count)[len(candidates) - count :]
     return torch.from_numpy(candidates[best])
 
