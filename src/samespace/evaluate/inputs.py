@@ -85,7 +85,7 @@ def align(
     )
     equal = 0
     if queries.has_ids and gallery.has_ids:
-        places = _self_places(queries, gallery, query_codes, codes, order)
+        places = self_places(queries, gallery, query_codes, codes, order)
     else:
         places, equal = equal_places(*pairs["old"], query_codes, codes[order])
     mates = Mates(
@@ -237,7 +237,7 @@ def same_items(reference: VectorSet, other: VectorSet, role: str, other_role: st
     return rows
 
 
-def _self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gallery_codes: Ints, order: Ints) -> Ints:
+def self_places(queries: VectorSet, gallery: VectorSet, query_codes: Ints, gallery_codes: Ints, order: Ints) -> Ints:
     """Place of each query's own item, by id, in the gallery in `order`; −1 where it is not there."""
     places = np.full(len(queries), -1, dtype=np.int64)
     row = gallery.rows_of(queries.ids)

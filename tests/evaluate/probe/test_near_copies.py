@@ -77,6 +77,18 @@ def test_other_orders_are_matched_by_id_and_the_cross_test_is_a_model_like_anoth
     assert near_copies({"old": (asked, stored)}, witness="old", cosines=[-1.0])[1].values == {}
 
 
+def test_an_item_is_no_mate_of_itself():
+    items = world(0)["old"][1]
+    whole, without = near_copies({"old": (items, items)}, witness="old", cosines=[0.99])
+    assert without.share < 0.5
+    scores = cosines((items, items))
+    np.fill_diagonal(scores, -np.inf)
+    mates = items.labels[:, None] == items.labels[None]
+    np.fill_diagonal(mates, False)
+    right = mates[np.arange(len(items)), scores.argmax(axis=1)]
+    assert whole.values["old"]["rank@1"] == pytest.approx(right[mates.any(axis=1)].mean())
+
+
 def test_what_is_refused():
     models = world(0)
     with pytest.raises(InputError, match="the witness is one of the models, old, new; got 'paragon'"):
@@ -86,3 +98,7 @@ def test_what_is_refused():
         near_copies({"old": (bare, models["old"][1])}, witness="old")
     with pytest.raises(InputError, match="50 expected, got 20"):
         near_copies(models | {"new": (models["new"][0], models["new"][1].subset(np.arange(20)))}, witness="old")
+    asked, stored = models["old"]
+    longer = VectorSet.from_arrays(np.hstack([stored.vectors, stored.vectors]), labels=stored.labels, ids=stored.ids)
+    with pytest.raises(InputError, match="queries of mixed have 6 dimensions and its gallery 12"):
+        near_copies(models | {"mixed": (asked, longer)}, witness="old")

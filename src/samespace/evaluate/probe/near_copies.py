@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samespace.errors import InputError
-from samespace.evaluate.inputs import same_items
+from samespace.evaluate.inputs import same_items, self_places
 from samespace.metrics._arrays import Floats, Ints, Mask, encode
 from samespace.scoring.blocks import score_blocks
 from samespace.scoring.mates import BlockMates, Mates
@@ -44,7 +44,8 @@ def near_copies(
 
     Pictures taken a moment apart are found by whatever model made both vectors, and by no other as surely, so that many
     of them flatter the model in use. A witness that neither model was tied to, such as the paragon, tells which they
-    are. A pair left out is neither a right answer nor a wrong one. At a cosine that most mates reach, they are no
+    are. A pair left out is neither a right answer nor a wrong one, and so is an item with itself, where the witness's
+    sets have ids and share them. At a cosine that most mates reach, they are no
     copies but the easy half of the mates, and every model finds less without them.
 
     Args:
@@ -57,13 +58,17 @@ def near_copies(
         All mates first, then one for each cosine in their order.
 
     Raises:
-        InputError: the witness is not among the models, labels are missing, or the sets differ in their items.
+        InputError: the witness is not among the models, labels are missing, or sets differ in their items or a model's
+            in their dimensions.
     """
     if witness not in models:
         raise InputError(f"the witness is one of the models, {', '.join(models)}; got '{witness}'")
     asked, stored = models[witness]
     if asked.labels is None or stored.labels is None:
         raise InputError(f"{(asked if asked.labels is None else stored).name} has no labels; mates are told by them")
+    for name, (queries, gallery) in models.items():
+        if queries.dim != gallery.dim:
+            raise InputError(f"queries of {name} have {queries.dim} dimensions and its gallery {gallery.dim}")
     query_codes, gallery_codes = encode(asked.labels, stored.labels)
     order = np.argsort(gallery_codes, kind="stable")
     sides = {
@@ -73,10 +78,13 @@ def near_copies(
         )
         for name, (queries, gallery) in models.items()
     }
+    places = np.full(len(asked), -1, dtype=np.int64)
+    if asked.has_ids and stored.has_ids:
+        places = self_places(asked, stored, query_codes, gallery_codes, order)
     mates = Mates(
         query_codes=query_codes,
         gallery_codes=gallery_codes[order],
-        self_place=np.full(len(asked), -1, dtype=np.int64),
+        self_place=places,
         identities=int(max(query_codes.max(), gallery_codes.max())) + 1,
     )
     return copies_of(sides, mates, witness=witness, cosines=cosines)
