@@ -31,7 +31,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 def require_place(path: Path) -> None:
     """Refuse a place to write that lies below a file, by an InputError; folders on the way may be missing."""
-    there = next(one for one in path.absolute().parents if one.exists())
+    there = next((one for one in path.absolute().parents if one.exists()), path)
     if not there.is_dir():
         raise InputError(f"{path} lies below {there}, which is a file; name a place in a folder")
 

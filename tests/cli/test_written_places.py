@@ -83,6 +83,8 @@ def test_a_folder_is_no_file_and_a_file_no_folder(here, capsys):
     assert "items.npz is a file; name a folder" in said(capsys, f"{CHECK} --report items.npz")
     assert "old-items is a folder; name a file" in said(capsys, "data allocate x --kind open-data --out old-items")
     assert "there is no folder" in said(capsys, f"{CHECK} --json no/where.json")
+    assert "out / is a folder; name a file" in said(capsys, "data allocate x --kind open-data --out /")
+    assert "/ is not a bridge" in said(capsys, "bridge old-items new-items --out /")
 
 
 def test_an_import_replaces_what_the_same_source_made_and_nothing_else(here, capsys):
