@@ -101,6 +101,9 @@ def test_an_import_replaces_what_the_same_source_made_and_nothing_else(here, cap
     assert len(VectorSet.load("set")) == 3
     assert run(["vectors", "import", "others.npz", "--out", "set", "--force", "--quiet"]) == 0
     assert len(VectorSet.load("set")) == 30
+    Path("set/space.json").unlink()
+    assert "replace it with --force" in said(capsys, "vectors import others.npz --out set")
+    assert run(["vectors", "import", "others.npz", "--out", "set", "--force", "--quiet"]) == 0
 
 
 def test_a_file_of_the_same_name_in_another_folder_is_another_source(here, capsys, monkeypatch):

@@ -266,7 +266,6 @@ def check(
         replicates=replicates,
         seed=seed,
         block_size=block_size,
-        counted=counted,
     )
     if measured is not None:
         measured(chosen, aligned, tests)

@@ -77,7 +77,6 @@ def replicate_deepened(
     seed: int,
     block_size: int | None,
     names: Sequence[str] | None = None,
-    counted: bool = False,
 ) -> tuple[dict[str, Scores], Replicates]:
     """As `replicate`; where a resample needs more of the impostor tail than is kept, keep more and start over.
 
@@ -90,13 +89,14 @@ def replicate_deepened(
         seed: of the resamples.
         block_size: queries per block of scores.
         names: as in `replicate`.
-        counted: whether tails are counted and not kept; the pairs near thresholds are then gathered test by test.
 
     Returns:
         The scores, perhaps with a longer tail, and the replicates.
     """
     found = dict(scores)
     mates = next(iter(found.values())).mates
+    # the pairs near thresholds of tails that are not kept are gathered test by test
+    counted = any(isinstance(one.tail, CountedTail) for one in found.values())
     while True:
         try:
             draws: Replicates = {}

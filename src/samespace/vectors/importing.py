@@ -102,7 +102,10 @@ def _require_place(folder: Path, source: Source, force: bool) -> None:
         raise InputError(f"{folder} exists and is not a vector set; choose another place")
     if force:
         return
-    made_from = read_json(folder / "space.json", "the space of a vector set").get("made_from")
+    try:
+        made_from = read_json(folder / "space.json", "the space of a vector set").get("made_from")
+    except InputError:
+        made_from = None
     if made_from != _made_from(source, folder):
         raise InputError(
             f"{folder} is a vector set already, not known as an import of {source.name}; choose another place, or "
