@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from samespace.errors import InputError
@@ -48,6 +49,14 @@ def test_an_operator_in_a_list_is_no_value():
 def test_a_choice_of_values_may_look_like_operators(choice):
     (found,) = conditions({"key": choice})
     assert (found.operator, sorted(found.value)) == ("in", sorted(choice))
+
+
+def test_a_choice_may_be_an_array():
+    assert conditions({"n": np.array([1, 2])}) == conditions({"n": [1, 2]})
+    with pytest.raises(InputError, match="lists no value"):
+        conditions({"n": np.array([], dtype=int).reshape(0)})
+    with pytest.raises(InputError, match="legal: a string, a number"):
+        conditions({"n": np.ones((2, 2))})
 
 
 def test_a_value_that_begins_like_an_operator_stands_in_quotes():

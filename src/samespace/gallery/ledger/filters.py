@@ -84,6 +84,8 @@ def _require_storable(found: tuple[Condition, ...]) -> None:
 
 
 def _from_value(key: str, value: Any) -> Condition:
+    if getattr(value, "ndim", 0):  # an array of choices
+        value = value.tolist()
     if isinstance(value, tuple) and len(value) == 2 and value[0] in _OPERATORS:
         operator, value = value
     elif isinstance(value, (list, tuple)) and (meant := _misspelt(value)) is not None:
