@@ -23,7 +23,7 @@ METRICS = ("rank@1", "mAP", "TAR@FAR=2e-2")
 def swept(world: Any, block_size: int, tail: int) -> tuple[AlignedSets, Sweep, dict[str, Any], dict[str, Any]]:
     aligned = align(**world.sets("new_gallery"))
     lines = fold_lines(aligned, seed=3)
-    sweep = Sweep(aligned, lines, seed=3)
+    sweep = Sweep(aligned, lines, seed=3, block_size=block_size)
     whole: dict[str, list[Any]] = {"cross": [], "new": []}
 
     def keep(start: int, blocks: Any, block: BlockMates) -> None:
@@ -31,7 +31,7 @@ def swept(world: Any, block_size: int, tail: int) -> tuple[AlignedSets, Sweep, d
             rows.append(blocks[name].copy())
 
     pairs = {name: aligned.pairs[name] for name in ("old", "cross", "new")}
-    found = collect_scores(pairs, aligned.mates, tail, block_size=block_size, observers=[keep, sweep])
+    found = collect_scores(pairs, aligned.mates, tail, block_size=block_size, observers=[keep], watch=sweep)
     return aligned, sweep, found, {name: np.concatenate(rows) for name, rows in whole.items()}
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from samespace.errors import InputError
 from samespace.evaluate import check
 from samespace.evaluate.inputs import AlignedSets, align
+from samespace.evaluate.sweep import Sweep
 from samespace.scoring import scores as scores_module
 from samespace.scoring.score import score_table, single_error, single_table, vector_lengths
 from samespace.scoring.scores import Scores, collect_scores
@@ -143,6 +144,23 @@ def test_all_of_a_certificate_is_the_same_by_tiles(world, request):
     request.getfixturevalue("by_tiles")
     tiled = check(**world.sets(), **options).to_dict()
     assert {**whole, "created": ""} == {**tiled, "created": ""}
+
+
+@pytest.mark.parametrize(("few", "left"), [(0.02, 90), (0.3, 11), (0.9, 0)])
+def test_all_of_a_certificate_with_a_new_gallery_is_the_same_by_tiles(make, request, monkeypatch, few, left):
+    world = make(old_noise=0.5, new_noise=0.3)
+    options = {"metrics": ["rank@1", "mAP", "TAR@FAR=1e-2"], "replicates": 20}
+    whole = check(**world.sets("new_gallery"), **options).to_dict()
+    request.getfixturevalue("by_tiles")
+    monkeypatch.setattr(pilot, "_FEW", few)
+    monkeypatch.setattr(scan, "_TILE_QUERIES", 64)
+    monkeypatch.setattr(scan, "_TILE_ITEMS", 50)
+    monkeypatch.setattr(pilot, "_ITEMS", 200)
+    counted, end = [], Sweep.end
+    monkeypatch.setattr(Sweep, "end", lambda self: (end(self), counted.append(len(self.left))))
+    tiled = check(**world.sets("new_gallery"), **options).to_dict()
+    assert {**whole, "created": ""} == {**tiled, "created": ""}
+    assert counted == [left]
 
 
 @pytest.mark.usefixtures("by_tiles")

@@ -237,11 +237,13 @@ def check(
     strict = StrictCounter()
     backfill, sweep = None, None
     if new_gallery is not None:
-        backfill = Backfill(mates, backfill_steps, quota_of(chosen[:1], mates) + 1, seed)
+        backfill = Backfill(mates, backfill_steps, seed)
         sweep, refusal = _sweep(aligned, seed, block_size)
         notes.extend(refusal)
     kept = max(tail_size(quota), _MIXED_TAIL * quota_of(chosen[:1], mates) if sweep else 0)
+    mixed = {} if backfill is None else backfill.replaced
     sizes = dict.fromkeys(aligned.pairs, kept) | {"control": quota + 1}
+    sizes |= dict.fromkeys(mixed, quota_of(chosen[:1], mates) + 1)
     counted = new_gallery is None and counts_tails(sizes.values(), mates)
     if not counted:
         require_memory(sizes.values(), chosen, mates.impostors)
@@ -254,10 +256,11 @@ def check(
         counted=counted,
         device=where,
         strict=strict,
-        observers=[observer for observer in (backfill, sweep) if observer],
+        mixed=mixed,
+        watch=sweep,
         progress=progress and (lambda done: progress(done, len(queries))),
     )
-    control = tests.pop("control")
+    control, stages = tests.pop("control"), [tests.pop(name) for name in mixed]
     tests, draws = replicate_deepened(
         chosen,
         tests,
@@ -306,7 +309,7 @@ def check(
         fusion=fusion,
         strict=strict.shares(mates),
         flips={test: _flips(tests, test) for test in ("cross", "new")},
-        backfill=None if backfill is None else _curve(backfill, chosen, tests),
+        backfill=None if backfill is None else _curve(backfill, chosen, [tests["cross"], *stages, tests["new"]]),
         curves=curves({test: tests.get(test) for test in TESTS}, span=COSINES if score == "cosine" else None),
         examples=choose_examples(aligned, tests, examples, seed),
         notes=(*notes, *_cautions(results, mated)),
@@ -339,7 +342,7 @@ def _device(name: str) -> torch.device | None:
 def _sweep(aligned: AlignedSets, seed: int, block_size: int | None) -> tuple[Sweep | None, list[str]]:
     """The sweep, or a note that says why there is none."""
     try:
-        return Sweep(aligned, fold_lines(aligned, seed=seed, block_size=block_size), seed), []
+        return Sweep(aligned, fold_lines(aligned, seed=seed, block_size=block_size), seed, block_size), []
     except InputError as error:
         return None, [f"No sweep over backfill shares: {error}."]
 
@@ -349,11 +352,11 @@ def _on_curves(chosen: list[Metric]) -> list[Metric]:
     return list({metric.name: metric for metric in (parse("rank@1"), parse("mAP"), chosen[0])}.values())
 
 
-def _curve(backfill: Backfill, chosen: list[Metric], tests: Mapping[str, Scores]) -> BackfillCurve:
+def _curve(backfill: Backfill, chosen: list[Metric], stages: list[Scores]) -> BackfillCurve:
     shown = _on_curves(chosen)
     points = [
         BackfillPoint(share, {metric.name: metric.value(scores) for metric in shown})
-        for share, scores in backfill.stages(tests["cross"], tests["new"])
+        for share, scores in zip(backfill.shares, stages, strict=True)
     ]
     return BackfillCurve(tuple(metric.name for metric in shown), tuple(points))
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from samespace.evaluate.calibrations import FoldLines
 from samespace.evaluate.certificate import Interval, SweepCurve, SweepPoint, SweepResult
+from samespace.evaluate.group_counts import GroupCounts, Seen
 from samespace.evaluate.inputs import AlignedSets
 from samespace.evaluate.verdict import Replicates, replicate
 from samespace.metrics._arrays import Floats, Ints, Mask
@@ -25,14 +26,16 @@ from samespace.metrics.flips import flips
 from samespace.metrics.identification import Matches
 from samespace.metrics.retrieval import Precisions, places
 from samespace.prototypes.outliers import distance_to_centre, turn_in_class
-from samespace.scoring.blocks import Blocks
+from samespace.scoring.blocks import Blocks, query_blocks
 from samespace.scoring.mates import BlockMates
 from samespace.scoring.metric_names import Metric
 from samespace.scoring.scores import Scores
 from samespace.scoring.tail import Codes, Tail
 from samespace.scoring.thresholds import TailTooShort
+from samespace.scoring.tiles.tile import Tile
 
 _SLOW_REPLICATES = 300
+_PAIRS = "cross", "new"
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 Order = Literal["random", "distance", "centre"]
 Merge = Literal["calibrated", "raw"]
@@ -69,11 +72,15 @@ class _Plan:
 
 
 class _Stage:
-    """The best matches and the precision of each query at one stage under one merge."""
+    """The best matches and the precision of each query at one stage under one merge.
 
-    def __init__(self, count: int) -> None:
-        self.matches = Matches.unfilled(count)
-        self.precision = Precisions.unfilled(count)
+    `width` (Q,) says in how many columns the precision of each query is summed; its last digit hangs on that.
+    """
+
+    def __init__(self, width: Ints) -> None:
+        self.matches = Matches.unfilled(len(width))
+        self.precision = Precisions.unfilled(len(width))
+        self._width = width
 
     def fill(self, rows: Ints, mates: Floats, above: Ints, other: Floats) -> None:
         """Take the scores of the mates of some queries (q, M), the impostors above each, and the best of those."""
@@ -82,13 +89,63 @@ class _Stage:
         self.matches.rank[rows] = np.where(np.isfinite(best), 1 + nearest, 0)
         self.matches.mate[rows] = best
         self.matches.other[rows] = other
-        self.precision.fill(rows, mates, above)
+        for width in np.unique(self._width[rows]).tolist():
+            some = self._width[rows] == width
+            padded = np.full((np.count_nonzero(some), width), -np.inf, dtype=np.float32)
+            others = np.zeros(padded.shape, dtype=above.dtype)
+            kept = min(width, mates.shape[1])
+            padded[:, :kept], others[:, :kept] = mates[some, :kept], above[some, :kept]
+            self.precision.fill(rows[some], padded, others)
+
+
+@dataclass(frozen=True, eq=False)
+class _Met:
+    """Some queries with their mates.
+
+    Attributes:
+        rows: (q,) which queries.
+        place: (q, M) places of their mates in the gallery, −1 where there are no more.
+        scores: by pair (q, M) float32 scores of mates, else +inf.
+        odds: by pair their log-odds.
+        levels: by pair (q, 3 M) where others are counted: scores of mates met in it, and for those met in the other the
+            equal score, and that of equal log-odds.
+    """
+
+    rows: Ints
+    place: Ints
+    scores: list[Floats]
+    odds: list[Floats]
+    levels: list[Floats]
+
+    @classmethod
+    def of(cls, sweep: Sweep, rows: Ints, block: BlockMates, genuine: Sequence[Floats]) -> _Met:
+        """Queries whose mates have `genuine` scores (P,) by pair."""
+        lines, identity = sweep.lines, sweep.mates.query_codes[rows]
+        kept = block.row[block.keep], block.slot[block.keep]
+        place = np.full((len(rows), block.width), -1)
+        place[kept] = block.place[block.keep]
+        scores = [np.full(place.shape, np.inf, dtype=np.float32) for _ in genuine]
+        for table, values in zip(scores, genuine, strict=True):
+            table[kept] = values
+        odds = [lines.odds(table, identity, pair) for pair, table in enumerate(scores)]
+        calibrated = [lines.scores(odds[1 - pair], identity, pair).astype(np.float32) for pair in range(2)]
+        levels = [np.concatenate([scores[pair], scores[1 - pair], calibrated[pair]], axis=1) for pair in range(2)]
+        return cls(rows, place, scores, odds, levels)
+
+    def some(self, of: Mask) -> _Met:
+        """Those of some of the queries (q,)."""
+        tables = ([table[of] for table in tables] for tables in (self.scores, self.odds, self.levels))
+        return _Met(self.rows[of], self.place[of], *tables)
 
 
 class Sweep:
-    """Scores the stages between none and all of a backfill; an observer of a scan of `cross` and `new`."""
+    """Scores the stages between none and all of a backfill; watches a scan of `cross` and `new`.
 
-    def __init__(self, aligned: AlignedSets, lines: FoldLines, seed: int) -> None:
+    Of a tile only the scores are looked at that few reach. Queries with a mate below these, and those that such scores
+    do not tell the best item of every group, are `left` and taken in whole rows.
+    """
+
+    def __init__(self, aligned: AlignedSets, lines: FoldLines, seed: int, block_size: int | None = None) -> None:
         self.mates, self.lines = aligned.mates, lines
         count = len(self.mates.gallery_codes)
         ends = tuple(round(share * count) for share in SHARES[1:])
@@ -97,51 +154,76 @@ class Sweep:
             turn = backfill_turns(aligned, order, seed)
             group = np.searchsorted(ends, turn, side="right")
             self.plans[order] = _Plan(column=np.argsort(turn), place=turn, ends=ends, group=group)
+        width = np.empty(len(self.mates.query_codes), dtype=np.int64)
+        for rows in (rows for some in query_blocks(aligned.pairs, block_size) for rows in some):
+            width[rows] = self.mates.block(np.arange(rows.start, rows.stop)).width
+        self.left: Ints = np.zeros(0, dtype=np.int64)
         self._stages = {
-            (order, merge, stage): _Stage(len(self.mates.query_codes))
+            (order, merge, stage): _Stage(width)
             for order in self.plans
             for merge in get_args(Merge)
             for stage in range(1, len(SHARES) - 1)
         }
 
-    def __call__(self, start: int, blocks: Blocks, block: BlockMates) -> None:
-        """Take one block of every stage of every order."""
-        rows = np.arange(start, start + len(blocks["cross"]))
-        shape = len(rows), block.width
-        kept = block.row[block.keep], block.slot[block.keep]
+    def rows(self, rows: Ints, blocks: Blocks, block: BlockMates) -> None:
+        """Take whole rows of some queries."""
         own = block.row[block.keep], block.place[block.keep]
-        identity = self.mates.query_codes[rows]
-        mates: list[Floats] = []
-        for name in ("cross", "new"):
-            scores = np.full(shape, np.inf, dtype=np.float32)
-            scores[kept] = blocks[name][own]
-            mates.append(scores)
-        odds = [self.lines.odds(scores, identity, pair) for pair, scores in enumerate(mates)]
-        # the score of each mate in the space it was not met in: equal, or of equal log-odds
-        raw = mates[1], mates[0]
-        calibrated = tuple(self.lines.scores(odds[1 - pair], identity, pair).astype(np.float32) for pair in range(2))
-        real = np.zeros(shape, dtype=bool)
-        real[kept] = True
+        met = _Met.of(self, rows, block, [blocks[name][own] for name in _PAIRS])
         for order, plan in self.plans.items():
-            group = np.zeros(shape, dtype=np.int64)
-            group[kept] = plan.group[block.place[block.keep]]
-            above, best = [], []
-            for pair, name in enumerate(("cross", "new")):
-                counted, highest = _count_by_group(
-                    blocks[name], plan, block, np.concatenate([mates[pair], raw[pair], calibrated[pair]], axis=1)
-                )
-                above.append(counted)
-                best.append(highest)
-            width = shape[1]
-            for merge, offset in (("raw", width), ("calibrated", 2 * width)):
-                for stage in range(1, len(SHARES) - 1):
-                    total = _above(above, stage, offset, width, group < stage)
-                    scale = odds if merge == "calibrated" else mates
-                    met = np.where(real, np.where(group < stage, scale[1], scale[0]), -np.inf).astype(np.float32)
-                    tops = [best[0][:, stage:].max(axis=1), best[1][:, :stage].max(axis=1)]
-                    if merge == "calibrated":
-                        tops = [self.lines.odds(top, identity, pair) for pair, top in enumerate(tops)]
-                    self._stages[order, merge, stage].fill(rows, met, total, np.maximum(*tops))
+            counted = [_count_by_group(blocks[name], plan, block, met.levels[pair]) for pair, name in enumerate(_PAIRS)]
+            self._fill(order, met, counted)
+
+    def begin(
+        self,
+        rows: slice,
+        block: BlockMates,
+        genuine: Mapping[str, Floats],
+        errors: Mapping[str, Floats],
+        few: Mapping[str, float],
+    ) -> None:
+        """As of `samespace.scoring.tiles.scan.Watch`, like the next three."""
+        if rows.start == 0:
+            self.left = self.left[:0]
+        self._met = _Met.of(self, np.arange(rows.start, rows.stop), block, [genuine[name] for name in _PAIRS])
+        levels = dict(zip(_PAIRS, self._met.levels, strict=True))
+        high = [np.isfinite(few[name]) & (levels[name].min(axis=1) >= few[name]) for name in _PAIRS]
+        groups = [(plan.group, len(plan.ends)) for plan in self.plans.values()]
+        self._counts = {
+            name: GroupCounts(levels[name], np.where(high[0] & high[1], few[name], np.inf), errors[name], groups)
+            for name in _PAIRS
+        }
+
+    def read(self, tiles: Mapping[str, Tile], rows: slice, first: int, mates: tuple[Ints, Ints]) -> dict[str, Seen]:
+        """What tiles show."""
+        return {name: counts.read(tiles[name], rows, first, mates) for name, counts in self._counts.items()}
+
+    def add(self, rows: slice, seen: dict[str, Seen]) -> None:
+        """Take it."""
+        for name, counts in self._counts.items():
+            counts.add(rows, seen[name])
+
+    def end(self) -> None:
+        """Take what was counted of the queries it tells everything about."""
+        told = self._counts["cross"].told() & self._counts["new"].told()
+        self.left = np.concatenate([self.left, self._met.rows[~told]])
+        for number, order in enumerate(self.plans):
+            self._fill(order, self._met.some(told), [self._counts[name].of(number, told) for name in _PAIRS])
+
+    def _fill(self, order: Order, met: _Met, counted: Sequence[tuple[Ints, Floats]]) -> None:
+        """Take what was counted for some queries in one order."""
+        identity, width = self.mates.query_codes[met.rows], met.place.shape[1]
+        real = met.place >= 0
+        group = np.where(real, self.plans[order].group[met.place], 0)
+        above, best = [one for one, _ in counted], [one for _, one in counted]
+        for merge, offset in (("raw", width), ("calibrated", 2 * width)):
+            for stage in range(1, len(SHARES) - 1):
+                total = _above(above, stage, offset, width, group < stage)
+                scale = met.odds if merge == "calibrated" else met.scores
+                mates = np.where(real, np.where(group < stage, scale[1], scale[0]), -np.inf).astype(np.float32)
+                tops = [best[0][:, stage:].max(axis=1), best[1][:, :stage].max(axis=1)]
+                if merge == "calibrated":
+                    tops = [self.lines.odds(top, identity, pair) for pair, top in enumerate(tops)]
+                self._stages[order, merge, stage].fill(met.rows, mates, total, np.maximum(*tops))
 
     def stages(self, cross: Scores, new: Scores) -> dict[tuple[Order, Merge], dict[float, Scores]]:
         """The scores of each share between none and all, by order and merge.

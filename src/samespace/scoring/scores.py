@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from samespace.metrics._arrays import Floats, Ints
+from samespace.metrics._arrays import Floats, Ints, Mask
 from samespace.metrics.identification import Matches
 from samespace.metrics.retrieval import Precisions
 from samespace.scoring.blocks import Blocks, ModelPairs, query_blocks, score_blocks
@@ -18,7 +18,8 @@ from samespace.scoring.mates import BlockMates, Mates
 from samespace.scoring.strict_criterion import StrictCounter
 from samespace.scoring.tail import Tail, TailCollector
 from samespace.scoring.tiles.counted_tail import CountedTail
-from samespace.scoring.tiles.scan import scan
+from samespace.scoring.tiles.mixed import MIXED_OF
+from samespace.scoring.tiles.scan import Watch, scan
 from samespace.threads import threads
 
 if TYPE_CHECKING:
@@ -28,6 +29,15 @@ _SAMPLE_PAIRS = 2_000_000
 _LARGE, _FEWEST_OTHERS = 1 << 26, 64
 
 Observer = Callable[[int, Blocks, BlockMates], None]
+
+
+class RowWatch(Watch, Protocol):
+    """A `Watch` that takes whole rows as well; `left` are the queries (n,) of which it needs them after a scan."""
+
+    left: Ints
+
+    def rows(self, rows: Ints, blocks: Blocks, block: BlockMates) -> None:
+        """Take whole rows (q, G) of some queries (q,), by name, with their mates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +132,8 @@ def collect_scores(
     block_size: int | None = None,
     sampled: bool = False,
     counted: bool = False,
+    mixed: Mapping[str, Mask] | None = None,
+    watch: RowWatch | None = None,
     device: torch.device | None = None,
     strict: StrictCounter | None = None,
     observers: Sequence[Observer] = (),
@@ -139,15 +151,21 @@ def collect_scores(
         block_size: queries per block of scores; as in `score_blocks`.
         sampled: whether to keep the impostor scores of evenly spaced queries, for plots.
         counted: whether tails are too long to keep: they are counted where the search is scored tile by tile.
+        mixed: which items (G,) of a gallery that is partly re-embedded are scored as by `new`, the others as by
+            `cross`; by names of their own, under which the result has their scores.
+        watch: an observer of `cross` and `new` that sees tiles as well, and whole rows only of the queries it asks for.
         device: where products of tiles are made, if not by NumPy.
         strict: counts `old` and `cross`.
         observers: called with (first query, blocks by name, mates of the block) before the blocks are used up.
         progress: called with the queries done.
     """
-    sizes = {name: tail_size[name] if isinstance(tail_size, Mapping) else tail_size for name in pairs}
+    mixed = mixed or {}
+    sizes = {name: tail_size[name] if isinstance(tail_size, Mapping) else tail_size for name in (*pairs, *mixed)}
     if not observers and is_large(mates):
-        return _collect_by_tiles(pairs, mates, sizes, block_size, sampled, counted, device, strict, progress)
-    collectors = {name: Collector(mates, sizes[name], sampled=sampled) for name in pairs}
+        return _collect_by_tiles(
+            pairs, mates, sizes, block_size, sampled, counted, mixed, watch, device, strict, progress
+        )
+    collectors = {name: Collector(mates, size, sampled=sampled and name in pairs) for name, size in sizes.items()}
     with ThreadPoolExecutor(threads(), "samespace-collect") as pool:
         for start, blocks in score_blocks(pairs, block_size):
             stop = start + len(next(iter(blocks.values())))
@@ -156,6 +174,10 @@ def collect_scores(
                 strict(start, blocks, block)
             for observe in observers:
                 observe(start, blocks, block)
+            if watch is not None:
+                watch.rows(np.arange(start, stop), blocks, block)
+            for name, replaced in mixed.items():
+                blocks[name] = np.where(replaced, blocks["new"], blocks["cross"])
             done = [pool.submit(one.add, start, blocks[name], block) for name, one in collectors.items()]
             for future in done:
                 future.result()
@@ -177,15 +199,33 @@ def _collect_by_tiles(
     block_size: int | None,
     sampled: bool,
     counted: bool,
+    mixed: Mapping[str, Mask],
+    watch: RowWatch | None,
     device: torch.device | None,
     strict: StrictCounter | None,
     progress: Callable[[int], None] | None,
 ) -> dict[str, Scores]:
     blocks = [rows for some in query_blocks(pairs, block_size) for rows in some]
     compared = ("old", "cross") if strict else None
-    found = scan(pairs, mates, sizes, blocks, compared=compared, counted=counted, device=device, progress=progress)
+    found = scan(
+        pairs,
+        mates,
+        sizes,
+        blocks,
+        compared=compared,
+        counted=counted,
+        mixed=mixed,
+        watch=watch,
+        device=device,
+        progress=progress,
+    )
     if strict is not None:
         strict.add(found.gathered["old"].genuine, found.gathered["cross"].genuine, found.lowered)
+    if watch is not None and len(watch.left):
+        some = {name: (pairs[name][0].subset(watch.left), pairs[name][1]) for name in MIXED_OF}
+        for start, table in score_blocks(some, block_size):
+            rows = watch.left[start : start + len(table["new"])]
+            watch.rows(rows, table, mates.block(rows))
     samples = _samples(pairs, mates) if sampled else {}
     return {
         name: Scores(

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from samespace.metrics._arrays import Floats
+from samespace.metrics._arrays import Floats, Ints, Mask
 from samespace.scoring.blocks import ModelPairs
 from samespace.scoring.found import Found
 from samespace.scoring.mates import BlockMates, Mates
@@ -26,6 +26,7 @@ from samespace.scoring.tail import Tail, TailCollector
 from samespace.scoring.tiles.counted_tail import CountedTail
 from samespace.scoring.tiles.device import full_precision
 from samespace.scoring.tiles.levels import Levels
+from samespace.scoring.tiles.mixed import MIXED_OF, MixedTile
 from samespace.scoring.tiles.pilot import Pilot
 from samespace.scoring.tiles.score_counts import ScoreCounts
 from samespace.scoring.tiles.strict import Counts, lowered
@@ -47,6 +48,33 @@ _PASS_BYTES = 1 << 28
 
 Progress = Callable[[int], None]
 Taker = TailCollector | ScoreCounts
+
+
+class Watch(Protocol):
+    """Sees every tile of a scan. Tiles are read by several threads, and what they show is added by one."""
+
+    def begin(
+        self,
+        rows: slice,
+        block: BlockMates,
+        genuine: Mapping[str, Floats],
+        errors: Mapping[str, Floats],
+        few: Mapping[str, float],
+    ) -> None:
+        """A pass of the queries `rows` begins.
+
+        `genuine` are the exact scores of their mates (P,) by name, `errors` the bounds on the error of a float32 score
+        of each query, (q,) by name, and few impostors have scores above `few`.
+        """
+
+    def read(self, tiles: Mapping[str, Tile], rows: slice, first: int, mates: tuple[Ints, Ints]) -> Any:
+        """What tiles show: of queries `rows` of the pass and items from `first` on, pairs of one identity `mates`."""
+
+    def add(self, rows: slice, seen: Any) -> None:
+        """Take what they show."""
+
+    def end(self) -> None:
+        """The pass has ended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +102,8 @@ def scan(
     *,
     compared: tuple[str, str] | None = None,
     counted: bool = False,
+    mixed: Mapping[str, Mask] | None = None,
+    watch: Watch | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> Scan:
@@ -86,19 +116,25 @@ def scan(
         blocks: queries whose precision is summed together, in order; sums of floats depend on it in their last digit.
         compared: the names of an old and a new pair of models whose impostor scores to compare one by one.
         counted: whether tails are too long to keep, and are counted.
+        mixed: by further names, which items (G,) are scored as by `new`, the others being scored as by `cross`.
+        watch: sees every tile, too.
         device: where products of whole tiles are made, if not by NumPy.
         progress: called with the queries done.
     """
+    mixed = mixed or {}
     pilot, slack = Pilot(pairs, mates), 1.0
+    like = {name: (name,) for name in pairs} | dict.fromkeys(mixed, MIXED_OF)
     wanted = {name: min(size, mates.impostors) for name, size in tail_sizes.items()}
     while True:
         taker = ScoreCounts if counted else TailCollector
-        tails: dict[str, Taker] = {name: taker(size, pilot.floor(name, size, slack)) for name, size in wanted.items()}
+        tails: dict[str, Taker] = {
+            name: taker(size, min(pilot.floor(one, size, slack) for one in like[name])) for name, size in wanted.items()
+        }
         parts = [
-            _Pass(pairs, mates, rows, pilot, tails, compared, device).run(progress)
+            _Pass(pairs, mates, rows, pilot, tails, compared, mixed, watch, device).run(progress)
             for rows in _passes(pairs, len(mates.counts))
         ]
-        if all(tails[name].seen >= wanted[name] for name in pairs):
+        if all(tail.seen >= wanted[name] for name, tail in tails.items()):
             break
         slack *= 8
     return Scan(
@@ -106,9 +142,9 @@ def scan(
             name: Gathered(
                 found=_found(mates, [part.tallies[name] for part in parts], blocks),
                 genuine=np.concatenate([part.genuine[name] for part in parts]),
-                tail=_tail(tails.pop(name), pairs[name], mates),
+                tail=_tail(tails.pop(name), pairs[like[name][0]], mates),
             )
-            for name in pairs
+            for name in like
         },
         (sum(part.lowered[0] for part in parts), sum(part.lowered[1] for part in parts)),
     )
@@ -133,10 +169,12 @@ class _Pass:
         pilot: Pilot,
         tails: Mapping[str, Taker],
         compared: tuple[str, str] | None,
+        mixed: Mapping[str, Mask],
+        watch: Watch | None,
         device: torch.device | None,
     ) -> None:
         self._pairs, self._mates, self._rows, self._compared = pairs, mates, rows, compared
-        self._device = device
+        self._mixed, self._watch, self._device = mixed, watch, device
         self._queries = {
             name: Vectors.of(side.read(rows.start, rows.stop), device) for name, (side, _) in pairs.items()
         }
@@ -145,16 +183,24 @@ class _Pass:
         block = mates.block(np.arange(rows.start, rows.stop))
         self.genuine, lengths = self._mates_scored(block)
         self.lowered: Counts = 0, 0
-        self._workspace, self._items = Workspace(), _tile_items(len(pairs))
+        self._workspace, self._items = Workspace(), _tile_items(len(pairs) + bool(mixed))
         self._errors = {
             name: single_error(
                 vector_lengths(self._queries[name].exact), lengths[id(gallery)], gallery.dim, gallery.score
             )
             for name, (_, gallery) in pairs.items()
         }
-        asked = block.row[block.keep]
+        asked, place = block.row[block.keep], block.place[block.keep]
+        few = {name: pilot.few(name) for name in pairs}
+        for name, replaced in mixed.items():
+            old, new = MIXED_OF
+            self.genuine[name] = np.where(replaced[place], self.genuine[new], self.genuine[old])
+            self._errors[name] = np.maximum(self._errors[old], self._errors[new])
+            few[name] = max(few[old], few[new])
+        if watch is not None:
+            watch.begin(rows, block, self.genuine, self._errors, few)
         self.tallies = {
-            name: Tally(Levels(asked, self.genuine[name], error, pilot.few(name)), error, tails[name], rows.start)
+            name: Tally(Levels(asked, self.genuine[name], error, few[name]), error, tails[name], rows.start)
             for name, error in self._errors.items()
         }
 
@@ -166,16 +212,20 @@ class _Pass:
         alone = threadpool_limits(1, user_api="blas")
         precisely = nullcontext() if self._device is None else full_precision()
         with alone, precisely, ThreadPoolExecutor(threads(), "samespace-tiles") as pool:
-            for number, (rows, first, readings, fewer) in enumerate(
+            for number, (rows, first, readings, fewer, seen) in enumerate(
                 in_order(self._read, self._tiles(), pool, threads())
             ):
                 for name, reading in readings.items():
                     self.tallies[name].add(rows, first, reading)
+                if self._watch is not None:
+                    self._watch.add(rows, seen)
                 self.lowered = self.lowered[0] + fewer[0], self.lowered[1] + fewer[1]
                 if progress is not None:
                     progress(self._rows.start + count * (number + 1) // tiles)
         # the results of all passes are kept to the end, and nothing that only a pass needs
         self._queries.clear()
+        if self._watch is not None:
+            self._watch.end()
         for tally in self.tallies.values():
             tally.levels.finish()
         return self
@@ -190,7 +240,7 @@ class _Pass:
                 stop = min(start + _TILE_QUERIES, self._rows.stop - self._rows.start)
                 yield slice(start, stop), parts[0][0], items
 
-    def _read(self, task: tuple[slice, int, dict[int, Vectors]]) -> tuple[slice, int, dict[str, Reading], Counts]:
+    def _read(self, task: tuple[slice, int, dict[int, Vectors]]) -> tuple[slice, int, dict[str, Reading], Counts, Any]:
         rows, first, items = task
         absolute = slice(self._rows.start + rows.start, self._rows.start + rows.stop)
         listed = self._mates.listed(absolute, first, len(next(iter(items.values()))))
@@ -207,9 +257,19 @@ class _Pass:
         }
         fewer: Counts = 0, 0
         if self._compared is not None:
-            old, new = self._compared
-            fewer = lowered(tiles[old], tiles[new], (self._errors[old] + self._errors[new])[rows], listed)
-        return rows, first, {name: self.tallies[name].read(tile, rows, listed) for name, tile in tiles.items()}, fewer
+            before, after = self._compared
+            error = (self._errors[before] + self._errors[after])[rows]
+            fewer = lowered(tiles[before], tiles[after], error, listed)
+        seen = None if self._watch is None else self._watch.read(tiles, rows, first, listed)
+        readings = {}
+        for name, replaced in self._mixed.items():
+            old, new = (tiles[one] for one in MIXED_OF)
+            out = self._workspace.array("mixed", old.singles.shape)
+            both = MixedTile(old, new, replaced[first : first + old.singles.shape[1]], out)
+            readings[name] = self.tallies[name].read(both, rows, listed)
+        # this uses up the scores
+        readings |= {name: self.tallies[name].read(tile, rows, listed) for name, tile in tiles.items()}
+        return rows, first, readings, fewer, seen
 
     def _mates_scored(self, block: BlockMates) -> tuple[dict[str, Floats], dict[int, float]]:
         """The exact score of every pair of mates, (P,) by name, and the length of each gallery's longest vector."""

@@ -9,6 +9,7 @@ import numpy as np
 from samespace.metrics._arrays import Floats, Ints
 from samespace.scoring.tail import TailCollector
 from samespace.scoring.tiles.levels import Levels
+from samespace.scoring.tiles.mixed import MixedTile
 from samespace.scoring.tiles.score_counts import ScoreCounts
 from samespace.scoring.tiles.tile import LOWEST, Tile, at_least
 
@@ -71,7 +72,7 @@ class Tally:
         self.levels, self._error, self._tail, self._first = levels, error, tail, first
         self.best = np.full(len(error), -np.inf, dtype=np.float32)
 
-    def read(self, tile: Tile, rows: slice, mates: Listed) -> Reading:
+    def read(self, tile: Tile | MixedTile, rows: slice, mates: Listed) -> Reading:
         """What a tile of the queries `rows` shows; its `singles` are used up."""
         tile.singles[mates] = -np.inf
         if tile.exactly:
@@ -120,7 +121,7 @@ class Tally:
             first, last = levels.ends[query], levels.ends[query + 1]
             reached[first - start : last - start] = len(line) - line.searchsorted(levels.exact[first:last])
 
-    def _look_up(self, tile: Tile, rows: slice, high: _High, reached: Ints) -> None:
+    def _look_up(self, tile: Tile | MixedTile, rows: slice, high: _High, reached: Ints) -> None:
         """Count the highest scores at or above the levels that only they reach."""
         levels, start = self.levels, self.levels.ends[rows.start]
         doubtful: list[tuple[int, slice, Ints]] = []
@@ -145,7 +146,7 @@ class Tally:
             below = ordered.searchsorted(levels.exact[mine])
             reached[mine.start - start : mine.stop - start] = len(ordered) - below
 
-    def _count(self, tile: Tile, rows: slice, reached: Ints) -> None:
+    def _count(self, tile: Tile | MixedTile, rows: slice, reached: Ints) -> None:
         """Count the scores at or above the levels that many reach in lines that are not sorted."""
         levels, start = self.levels, self.levels.ends[rows.start]
         doubts: list[tuple[int, int, Ints]] = []
@@ -164,7 +165,7 @@ class Tally:
             exact = tile.exact(line, np.concatenate([items for _, _, items in doubts]))
             np.add.at(reached, of_level - start, exact >= levels.exact[of_level])
 
-    def _without_mates(self, tile: Tile, lines: Ints, mates: Listed) -> Floats:
+    def _without_mates(self, tile: Tile | MixedTile, lines: Ints, mates: Listed) -> Floats:
         """The exact scores of some lines, −inf at mates."""
         table = tile.exact_rows(lines)
         line = np.full(len(tile.singles), -1)
@@ -173,7 +174,7 @@ class Tally:
         table[line[mates[0][listed]], mates[1][listed]] = -np.inf
         return table
 
-    def _best(self, tile: Tile, high: _High, before: Floats, error: Floats) -> Floats:
+    def _best(self, tile: Tile | MixedTile, high: _High, before: Floats, error: Floats) -> Floats:
         """Exact scores of those that may be the highest of their query, given the highest `before` (q,)."""
         tops = high.tops()
         best = np.full(len(tops), -np.inf, dtype=np.float32)
@@ -183,7 +184,7 @@ class Tally:
             best[row] = tile.exact(np.full(len(near), row), near).max()
         return best
 
-    def _high_tail(self, tile: Tile, high: _High, floor: Floats) -> tuple[Floats, Ints, Ints]:
+    def _high_tail(self, tile: Tile | MixedTile, high: _High, floor: Floats) -> tuple[Floats, Ints, Ints]:
         """Exact scores above the floor of the tail, which float32 scores at or above `floor` (q,) may have."""
         some = np.flatnonzero(high.values >= np.float32(floor.min()))
         query = high.query(some)
