@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from samespace.errors import InputError
+from samespace.errors import InputError, counted
 from samespace.files import UNREADABLE, require_file
 from samespace.space import Space
 from samespace.text import lines, rows
@@ -155,7 +155,7 @@ def _table(path: Path, count: int, delimiter: str | None) -> Any:
     header = found.pop(0) if named else ["id", "label"][:width]
     for number, row in numbered:
         if len(row) != width:
-            raise InputError(f"{path}, line {number}: {len(row)} cells; the first line has {width}")
+            raise InputError(f"{path}, line {number}: {counted(len(row), 'cell')}; the first line has {width}")
     if len(set(header)) < width:
         raise InputError(f"{path}: its first line should hold different names of columns, got {', '.join(header)}")
     return pyarrow.table({name: [row[place] for row in found] for place, name in enumerate(header)})
