@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samespace.evaluate.sweep import SHARES, area
+from samespace.evaluate.sweep import SHARES
+from samespace.evaluate.sweep_result import area
 from samespace.files import write_text
 from samespace.report.figures.drawing import LIGHT, Drawing, canvas, legend, name_axes, save_png, settings
 

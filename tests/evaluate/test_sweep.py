@@ -11,7 +11,8 @@ from samespace.errors import InputError
 from samespace.evaluate import Certificate, check
 from samespace.evaluate.calibrations import FoldLines, fold_lines
 from samespace.evaluate.inputs import AlignedSets, align
-from samespace.evaluate.sweep import SHARES, Sweep, area, backfill_turns
+from samespace.evaluate.sweep import SHARES, Sweep, backfill_turns
+from samespace.evaluate.sweep_result import area
 from samespace.metrics import matches, mean_average_precision, rank_k, tar_at_far, tpir_at_fpir
 from samespace.scoring.mates import BlockMates
 from samespace.scoring.metric_names import parse

@@ -13,12 +13,12 @@ import numpy as np
 from samespace.errors import InputError
 from samespace.evaluate.backfill_curve import Backfill
 from samespace.evaluate.calibrations import fold_lines, learn
+from samespace.evaluate.cautions import cautions, fusion_notes
 from samespace.evaluate.certificate import (
     BackfillCurve,
     BackfillPoint,
     Certificate,
     Fusion,
-    MetricResult,
 )
 from samespace.evaluate.comparison import as_compared, require_comparison, truncated_support
 from samespace.evaluate.curves import COSINES, curves
@@ -38,12 +38,11 @@ from samespace.evaluate.inputs import AlignedSets, align
 from samespace.evaluate.relevance import Judgements, check_judged
 from samespace.evaluate.selection import surplus_notes
 from samespace.evaluate.spaces import described_space, undeclared
-from samespace.evaluate.sweep import Sweep, sweep_result
+from samespace.evaluate.sweep import Sweep
+from samespace.evaluate.sweep_result import sweep_result
 from samespace.evaluate.templates import pool_sides
 from samespace.evaluate.verdict import (
-    FEW_IDENTITIES,
     TESTS,
-    control_cautions,
     counts_tails,
     judge,
     overall,
@@ -233,7 +232,7 @@ def check(
         fusion = Fusion(alpha=float(fuse), chosen="given", space=described_space(queries))
     if fusion is not None:
         aligned = fused(aligned, fusion.alpha)
-        notes.extend(_fusion_notes(fusion))
+        notes.extend(fusion_notes(fusion))
     strict = StrictCounter()
     backfill, sweep = None, None
     if new_gallery is not None:
@@ -312,7 +311,7 @@ def check(
         backfill=None if backfill is None else _curve(backfill, chosen, [tests["cross"], *stages, tests["new"]]),
         curves=curves({test: tests.get(test) for test in TESTS}, span=COSINES if score == "cosine" else None),
         examples=choose_examples(aligned, tests, examples, seed),
-        notes=(*notes, *_cautions(results, mated)),
+        notes=(*notes, *cautions(results, mated)),
         seed=seed,
         replicates=replicates,
         confidence=confidence,
@@ -361,49 +360,10 @@ def _curve(backfill: Backfill, chosen: list[Metric], stages: list[Scores]) -> Ba
     return BackfillCurve(tuple(metric.name for metric in shown), tuple(points))
 
 
-def _fusion_notes(fusion: Fusion) -> list[str]:
-    notes = [
-        "The cross test is of fused queries: it vouches for the new model's queries only together with the old model's."
-    ]
-    if fusion.chosen == "halves":
-        notes.append(
-            f"Half of the check's classes, {len(fusion.classes)} drawn by seed, chose the share of the new query; only "
-            "the others are judged."
-        )
-    if fusion.chosen != "given" and fusion.alpha == 0:
-        notes.append("No share of the new query was at least as good as the old query alone in every metric.")
-    return notes
-
-
 def _flips(tests: Mapping[str, Scores], test: str) -> Flips | None:
     if test not in tests:
         return None
     return flips(tests["old"].matches.right_at_first, tests[test].matches.right_at_first)
-
-
-def _cautions(results: Mapping[str, MetricResult], mated: int) -> list[str]:
-    notes = []
-    if mated < 2:
-        notes.append("Only one identity has mates: nothing can be said of others, so no metric counts as compatible.")
-    elif mated < FEW_IDENTITIES:
-        notes.append(f"Only {mated} identities have mates: the intervals rest on few and may be too narrow.")
-    return notes + _exchanged(results) + control_cautions(results, "queries")
-
-
-def _exchanged(results: Mapping[str, MetricResult]) -> list[str]:
-    """A note where new queries find clearly more in the old gallery than in the new one, in every metric."""
-    beyond = [
-        result.new is not None and (interval := result.intervals["cross"]) is not None and interval[0] > result.new
-        for result in results.values()
-    ]
-    if not all(beyond):
-        return []
-    name, one = next(iter(results.items()))
-    return [
-        f"New queries find clearly more in the gallery than in the new gallery ({name} {one.cross:.1%} against "
-        f"{one.new:.1%}): gallery and new gallery may stand in each other's place, and then the verdict means nothing. "
-        "Vectors that declare their space are refused in such a place."
-    ]
 
 
 def _data(mates: Mates) -> dict[str, int]:
