@@ -55,7 +55,7 @@ class Band:
         fitting = int(self.above.sum(axis=1, dtype=np.int64).max(initial=0)) * int(counts.max(initial=0)) < _EXACT
         # whole numbers below 2²⁴ are exact in float32, which is twice as fast
         kind = np.float32 if fitting else np.float64
-        items = counts[:, self.gallery_identities].astype(kind)
+        items = counts.astype(kind)[:, self.gallery_identities]
         for start in range(0, len(self.above), _WEIGHED_ROWS):
             part = slice(start, start + _WEIGHED_ROWS)
             sums = items @ self.above[part].T.astype(kind)
@@ -81,6 +81,7 @@ def gather_band(pair: ModelPair, mates: Mates, low: float, high: float) -> Band:
             above[rows[:, None], first + np.arange(table.shape[1])] += table.astype(above.dtype)
             parts.append(found)
     scores, query, item = (np.concatenate(some) for some in zip(*parts, strict=True))
+    parts.clear()
     order = np.argsort(-scores)
     kinds = present.astype(np.int32), items.astype(np.int32)
     return Band(low, high, scores[order], kinds[0][query[order]], kinds[1][item[order]], above, present, items)

@@ -15,7 +15,7 @@ from samespace.scoring.tiles.score_counts import ScoreCounts
 from samespace.scoring.tiles.tile import LOWEST
 
 # scores of a band; they take about 30 bytes each while they are sorted
-_BAND = 1 << 23
+_BAND = 1 << 22
 
 
 class CountedTail:
@@ -68,7 +68,8 @@ class CountedTail:
             if first >= len(self):
                 raise TailTooShort
             low, high = self._ends(first)
-            result[rows], higher, lower = self._found(low, high, counts[rows], allowed[rows])
+            some = counts if len(rows) == len(counts) else counts[rows]
+            result[rows], higher, lower = self._found(low, high, some, allowed[rows])
             if higher.any():
                 waiting.append((max(0, self._above(high) - _BAND), rows[higher]))
             if lower.any() and low > LOWEST:

@@ -183,7 +183,9 @@ class _Pass:
         block = mates.block(np.arange(rows.start, rows.stop))
         self.genuine, lengths = self._mates_scored(block)
         self.lowered: Counts = 0, 0
-        self._workspace, self._items = Workspace(), _tile_items(len(pairs) + bool(mixed))
+        # of long tails so many scores are wanted exactly that all of a tile are made, beside those in float32
+        exactly = sum(isinstance(tails[name], ScoreCounts) for name in pairs)
+        self._workspace, self._items = Workspace(), _tile_items(len(pairs) + exactly + bool(mixed))
         self._errors = {
             name: single_error(
                 vector_lengths(self._queries[name].exact), lengths[id(gallery)], gallery.dim, gallery.score
@@ -295,9 +297,9 @@ class _Pass:
         return genuine, lengths
 
 
-def _tile_items(pairs: int) -> int:
+def _tile_items(tables: int) -> int:
     """Items of a tile: the more, the less each score costs, as long as the tiles of all threads fit the memory."""
-    fitting = _TILE_BYTES // (4 * _TILE_QUERIES * pairs * threads())
+    fitting = _TILE_BYTES // (4 * _TILE_QUERIES * tables * threads())
     return min(_TILE_ITEMS, max(_FEWEST_ITEMS, fitting))
 
 
