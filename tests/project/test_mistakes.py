@@ -11,7 +11,9 @@ from PIL import Image
 
 from samespace import Embedder
 from samespace.cli.main import run
+from samespace.evaluate.diagnosis.commands import of_recipe
 from samespace.models import EmbedderConfig, Preprocessing
+from samespace.project.settings import Project, folder_of
 
 
 def pictures(folder: Path, classes: int, images: int, channels: int = 3) -> None:
@@ -103,6 +105,12 @@ GOOD = {"images": "images", "size": 16, "network": {"backbone": "convnet4", "dim
         ({"old_vectors": "v.npz", "methods": ["bct"]}, "'bct' needs its classifier"),
         ({"network": {"backbone": "resnet"}}, "unknown backbone 'resnet'"),
         ({"seed": -1}, "seed must be 0 or more"),
+        ({"size": 16.5}, "project.yaml: size should be a side in pixels"),
+        ({"size": True}, "[height, width] of such, got True"),
+        ({"size": -16}, "project.yaml: size should be a side in pixels"),
+        ({"size": [16, 0]}, "got [16, 0]"),
+        ({"out": "images"}, "out: images is or lies in the folder of the images"),
+        ({"out": "images/../images/made"}, "name a folder outside of it"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -129,6 +137,27 @@ def test_a_project_that_is_not_there(here, capsys):
 def test_from_has_the_model_already(here, capsys):
     said = refused(capsys, "gallery", "upgrade", "live", "--from", "project.yaml", "--model", "m")
     assert "--from has the model and the certificate" in said
+
+
+def test_start_keeps_what_is_made_out_of_the_images(here, capsys):
+    for out in ("images/project.yaml", "images.yaml"):
+        assert "lies in the folder of the images" in refused(capsys, "start", "images", "--out", out, "--quiet")
+        assert not Path(out).exists()
+
+
+def test_what_is_made_may_lie_around_or_beside_the_images(here):
+    for out in (".", "images-made"):
+        assert folder_of(Project("images", out=out), "project.yaml") == Path(out)
+
+
+def test_advice_names_the_recipe_of_the_project():
+    given = "samespace train recipe.yaml --out runs/closer --set compatibility.old_model=runs/v1/model"
+    given += " --set compatibility.views=live"
+    own = "samespace train p/recipes/new.yaml --out p/runs/closer"
+    recipe, runs = Path("p/recipes/new.yaml"), Path("p/runs")
+    assert of_recipe(given, recipe, runs, live=True) == f"{own} --set compatibility.views=live"
+    assert of_recipe(given, recipe, runs, live=False) == own
+    assert of_recipe("samespace check", recipe, runs, live=True) == "samespace check"
 
 
 def test_a_file_in_the_way_of_the_folder(here, capsys):

@@ -144,6 +144,19 @@ def test_qdrant_there_and_back(folder, tmp_path, capsys):
     assert [line for line in told if "no collection 'item'; did you mean 'items'?" in line]
 
 
+@wants("qdrant_client")
+def test_a_folder_that_is_none_of_qdrant_stays_as_it_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    for place, told in (("qdrant:missing", "missing does not exist"), ("qdrant:empty", "empty is no folder of Qdrant")):
+        assert run(["vectors", "import", place, "--table", "t", "--out", "no"]) == 2
+        assert told in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+    Path("empty/meta.json").write_text('{"collections": {}, "aliases": {}}')
+    assert run(["vectors", "import", "qdrant:empty", "--table", "t", "--out", "no"]) == 2
+    assert "has no collection 't'; it has none" in capsys.readouterr().err
+
+
 @wants("lancedb")
 def test_lancedb_there_and_back(folder, tmp_path, capsys):
     place = f"lancedb:{tmp_path}/db"

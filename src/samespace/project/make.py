@@ -166,6 +166,7 @@ class _Stages:
             work.certify(
                 place, plan.project.metrics, prefix=plan.prefix,
                 notes=[*notes, *chosen_note(plan)], report=report,
+                recipe=place.recipe(successor(plan).name), live=plan.old_model is not None,
             )  # fmt: skip
 
         return Stage(

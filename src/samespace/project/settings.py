@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from samespace.data import Augment
 from samespace.data.holdout import require_seed, require_share
@@ -123,16 +124,43 @@ def load_project(path: str | Path) -> Project:
     path = Path(path)
     tree = read_yaml(path, "a project file, as 'samespace start IMAGES' writes it", "keys such as 'images:'")
     try:
+        _require_size(tree)
         project = build(Project, tree, "project")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return project
 
 
+def _require_size(tree: Any) -> None:
+    size = tree.get("size") if isinstance(tree, Mapping) else None
+    sides = size if isinstance(size, list) and len(size) == 2 else [size]
+    if size is not None and not all(type(side) is int and side > 0 for side in sides):
+        raise InputError(
+            f"size should be a side in pixels, a whole number of 1 or more, or [height, width] of such, got {size!r}"
+        )
+
+
+def _require_outside(out: Path, project: Project, path: Path) -> None:
+    """Refuse a folder that would be read as images of the project."""
+    images = Path(project.images)
+    if project.images == "glyphs" or not images.is_dir() or not out.resolve().is_relative_to(images.resolve()):
+        return
+    given = f"the folder {out} that it takes from its name" if project.out is None else f"out: {out}"
+    raise InputError(
+        f"{path}: {given} is or lies in the folder of the images, {images}; what is made would be taken for images: "
+        "name a folder outside of it with out:"
+    )
+
+
 def folder_of(project: Project, path: str | Path) -> Path:
-    """Where everything of a project goes: `out`, or a folder named as its file."""
+    """Where everything of a project goes: `out`, or a folder named as its file.
+
+    Raises:
+        InputError: it is a file, or is or lies in the folder of the images.
+    """
     path = Path(path)
     out = path.with_suffix("") if project.out is None else Path(project.out)
+    _require_outside(out, project, path)
     if out == path or (out.exists() and not out.is_dir()):
         raise InputError(f"{out} is a file; name a folder for what is made, with out: in {path}")
     return out

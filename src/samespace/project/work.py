@@ -12,6 +12,7 @@ from samespace.data.decoding.pixels import ImageSize
 from samespace.data.lookup import image_lookup
 from samespace.encoders import open_image_model
 from samespace.evaluate import Certificate, check
+from samespace.evaluate.diagnosis.commands import of_recipe
 from samespace.evaluate.provenance import provenance_notes
 from samespace.models import resolve_model
 from samespace.models.extract import embed_to, left_out
@@ -122,9 +123,19 @@ def pair(place: Workplace, name: str, *, validation: bool = False) -> tuple[Vect
 
 
 def certify(
-    place: Workplace, metrics: Sequence[str], *, prefix: bool, notes: Sequence[str], report: Path
+    place: Workplace,
+    metrics: Sequence[str],
+    *,
+    prefix: bool,
+    notes: Sequence[str],
+    report: Path,
+    recipe: Path,
+    live: bool,
 ) -> Certificate:
-    """Check the successor on the certified classes, and write certificate and report."""
+    """Check the successor on the certified classes, and write certificate and report.
+
+    Advice names `recipe`, the successor's; `live` says whether the old side is a model.
+    """
     old, new = pair(place, "old"), pair(place, "new")
     certificate = check_pair(old, new, pair(place, "paragon"), metrics, prefix=prefix)
     sides = [
@@ -132,6 +143,11 @@ def certify(
         ("the old model", place.vectors("old", "gallery"), old[1]),
     ]
     certificate = replace(certificate, notes=(*certificate.notes, *provenance_notes(sides), *notes))
+    diagnosis = tuple(
+        replace(cause, commands=tuple(of_recipe(each, recipe, place.run(""), live=live) for each in cause.commands))
+        for cause in certificate.diagnosis
+    )
+    certificate = replace(certificate, diagnosis=diagnosis)
     source = place.images.training()
     write_report(certificate, report, images=image_lookup(source))
     return certificate

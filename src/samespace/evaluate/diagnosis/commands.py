@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from samespace.names import as_argument
 from samespace.vectors import VectorSet
 
 
@@ -74,6 +75,16 @@ def train(out: str, **settings: str) -> str:
     """`samespace train` with keys of the recipe; `section__key` stands for `section.key`."""
     changed = [f"--set {key.replace('__', '.')}={value}" for key, value in settings.items()]
     return " ".join([f"samespace train recipe.yaml --out {out}", *changed])
+
+
+def of_recipe(command: str, recipe: Path, runs: Path, *, live: bool) -> str:
+    """A command of `train` for a recipe that names its old side already; `live` where this is a model."""
+    own = f"samespace train {as_argument(recipe)} --out {as_argument(runs)}/"
+    changed = command.replace("samespace train recipe.yaml --out runs/", own)
+    if changed == command:
+        return command
+    changed = changed.replace(" --set compatibility.old_model=runs/v1/model", "")
+    return changed if live else changed.replace(" --set compatibility.views=live", "")
 
 
 def _option(name: str, value: str) -> str:

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,12 +39,17 @@ def qdrant_source(address: str, names: Names, *, metadata: bool) -> Source:
     """
     import pyarrow
 
+    _require_store(address)
     with _client(address) as client:
         held = [item.name for item in client.get_collections().collections]
         if names.table is None:
-            raise InputError(f"{address}: name the collection, by --table or ',table=NAME'; it has {', '.join(held)}")
+            raise InputError(
+                f"{address}: name the collection, by --table or ',table=NAME'; it has {', '.join(held) or 'none'}"
+            )
         if names.table not in held:
-            raise InputError(f"{address} has no collection '{names.table}'; {suggest(names.table, held)}")
+            raise InputError(
+                f"{address} has no collection '{names.table}'; {suggest(names.table, held) if held else 'it has none'}"
+            )
         config = client.get_collection(names.table).config.params.vectors
         dim, using = _dimensions(config, names.vector, f"collection {names.table} of {address}")
         count = client.count(names.table, exact=True).count
@@ -148,6 +154,14 @@ def _dimensions(config: Any, named: str | None, where: str) -> tuple[int, str | 
     return int(config[named].size), named
 
 
+def _require_store(address: str) -> None:
+    """Refuse a folder that is none of Qdrant's client, which would make it one where it is opened."""
+    folder = Path(address.removeprefix("qdrant:"))
+    if address.startswith("qdrant:") and not folder.is_file() and not (folder / "meta.json").is_file():
+        missing = "is no folder of Qdrant's client" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {missing}; write qdrant:FOLDER of a folder that it has made, or http://HOST:6333")
+
+
 @contextmanager
 def _client(address: str) -> Iterator[Any]:
     try:
@@ -155,7 +169,6 @@ def _client(address: str) -> Iterator[Any]:
         from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
     except ImportError:
         raise InputError("a Qdrant collection needs its client: pip install 'samespace[qdrant]'") from None
-    from pathlib import Path
 
     folder = address.removeprefix("qdrant:") if address.startswith("qdrant:") else None
     if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
