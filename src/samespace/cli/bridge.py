@@ -218,7 +218,7 @@ def _advice(support: Support, taken: str, out: Path) -> str:
     if behind:
         return (
             f"no gain over searching with the old model is shown in {behind}; rather stay, or re-embed the gallery "
-            "('samespace gallery upgrade GALLERY --behind')"
+            "('samespace gallery upgrade GALLERY --behind --model NEW_MODEL')"
         )
     return (
         f"next: samespace bridge apply {as_argument(out)} VECTORS --out DIR, then samespace check on classes that "

@@ -18,10 +18,21 @@ if TYPE_CHECKING:
     from samespace.evaluate.certificate import Certificate
     from samespace.report.pictures import ImageLookup
 
-PATH = click.Path(path_type=Path)
+
+class _Given(click.Path):
+    """A path; an empty one, which would mean the working folder, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or an error in the words of the command line."""
+        if value == "":
+            self.fail("the path is empty; name a file or folder, '.' for the working folder.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
-class _Written(click.Path):
+PATH = _Given(path_type=Path)
+
+
+class _Written(_Given):
     """A file or folder that a command writes: where it cannot be, that is said before any work.
 
     Folders on the way to it that are not there are made.

@@ -50,6 +50,9 @@ def start(
     """
     from samespace.project.start.start import start as run_start
 
+    if not images:
+        raise click.UsageError("IMAGES is empty; name a folder or file, '.' for the working folder.")
+
     started = run_start(
         images,
         out,

@@ -102,7 +102,9 @@ def import_(
     from samespace.vectors.importing import import_vectors
     from samespace.vectors.opening import ADDRESSES, FILES, source_of
 
-    declared = declared_by(Path(source), space_name or former_name, revision, dim)
+    if None not in (space_name, former_name) and space_name != former_name:
+        raise click.UsageError(f"--space {former_name} and --space-name {space_name} differ; give one of them.")
+    declared = declared_by(Path(source), former_name if space_name is None else space_name, revision, dim)
     if (model is None) != (items is None):
         raise click.UsageError("--model and --items go together.")
     if model is not None and declared is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from samespace.encoders import open_image_model
 from samespace.errors import GalleryError, InputError, SpaceError
 from samespace.evaluate import Certificate
-from samespace.files import read_json, write_json
+from samespace.files import read_json, require_place, write_json
 from samespace.gallery import Gallery
 from samespace.gallery.ledger.sqlite.file import FILE
 from samespace.models import resolve_model
@@ -60,7 +60,7 @@ def finished(path: Path) -> Finished:
     """
     project = load_project(path)
     out = folder_of(project, path)
-    again = f"run 'samespace build {as_argument(path)}' first"
+    again = f"first run: samespace build {as_argument(path)}"
     if not (out / BUILT).is_file():
         raise InputError(f"{path} is not built: {out} holds no finished build; {again}")
     value = read_json(out / BUILT, "a finished build")
@@ -85,6 +85,8 @@ def open_filled(location: str, build: Finished, *, progress: Progress) -> tuple[
     Returns:
         The gallery, and how many items were put in; None where it was there already.
     """
+    if "://" not in location:
+        require_place(Path(location))
     mark = build.out / _FILLED
     begun = read_json(mark, "the galleries of a build") if mark.is_file() else {}
     place = location if "://" in location else str(Path(location).absolute())

@@ -42,6 +42,16 @@ class Declared:
         return Space.declared(self.name, dim, self.revision, normalized=all(map(are_unit, blocks)))
 
 
+def agreed(given: Declared | None, after: Declared | None, where: str) -> Declared | None:
+    """What is said of vectors, by the user and after their address; two that differ are an InputError."""
+    if given is not None and after is not None and (given.name, given.revision) != (after.name, after.revision):
+        said = [" ".join(filter(None, (one.name, one.revision))) for one in (after, given)]
+        raise InputError(
+            f"{where}: its address says space {said[0]}, and the space given beside it is {said[1]}; give one"
+        )
+    return given or after
+
+
 def are_unit(vectors: Floats) -> bool:
     """Whether each of these vectors, (N, D), has unit length."""
     squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)

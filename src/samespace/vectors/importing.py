@@ -15,7 +15,7 @@ import numpy as np
 from samespace.errors import InputError
 from samespace.files import locked, read_json, replacing, swap_folder, write_json
 from samespace.space import Space
-from samespace.vectors.declared import Declared, are_unit
+from samespace.vectors.declared import Declared, agreed, are_unit
 from samespace.vectors.source import Source, typed_items
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def import_vectors(
             another source; a space is declared that the source contradicts.
     """
     _require_place(folder, source, force)
-    declared = declared or source.declared
+    declared = agreed(declared, source.declared, source.name)
     if declared is not None:
         declared.require(source.dim, source.space, source.name)
     partial = folder.with_name(folder.name + ".partial")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from samespace.errors import InputError
+from samespace.errors import InputError, suggest
 from samespace.files import split_options
 from samespace.vectors.arrays import npy_source
 from samespace.vectors.columns import Names
@@ -20,7 +20,8 @@ from samespace.vectors.source import Source
 from samespace.vectors.stores.huggingface import huggingface_source, is_saved
 
 _LANCE = ".lance"  # the ending of the folder of one table
-_OPTIONS = re.compile(r",(vector|id|label|template|ids|table|split|space|revision)=([^,]+)$")
+_LEGAL = ("vector", "id", "label", "template", "ids", "table", "split", "space", "revision")
+_OPTIONS = re.compile(rf",({'|'.join(_LEGAL)})=([^,]+)$")
 
 Opener = Callable[..., Source]
 
@@ -128,11 +129,14 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, Names, Declared
     """An address without the options after it, and these: names, `old.npy,ids=old.csv`, and the model, `,space=clip`.
 
     Raises:
-        InputError: a revision of no model.
+        InputError: a revision of no model, or an option that there is not.
     """
     # a path has lost one of the two slashes of an address
     text = re.sub(r"^(postgres(?:ql)?|https?|lancedb:\w+):/(?=[^/])", r"\1://", os.fspath(address))
     path, options = split_options(text, _OPTIONS)
+    other = re.match(r"([^,]+),([\w-]+)=", path)
+    if other and other[2] not in _LEGAL and Path(other[1]).exists() and not Path(path).exists():
+        raise InputError(f"{address}: there is no option '{other[2]}' after a comma; {suggest(other[2], _LEGAL)}")
     if path.endswith(_LANCE) and store_of(path) is None:
         folder, _, table = path.removesuffix(_LANCE).rpartition("/")
         path, options = f"lancedb:{folder or '.'}", {"table": table, **options}

@@ -15,7 +15,7 @@ from samespace.errors import InputError, SpaceError
 from samespace.files import UNREADABLE, read_json, read_npz, replacing_folder, write_json
 from samespace.names import require_names
 from samespace.space import Links, Space, require_comparable
-from samespace.vectors.declared import Declared
+from samespace.vectors.declared import Declared, agreed
 from samespace.vectors.npz import mapped_array, npz_space
 from samespace.vectors.opening import source_of, split_address
 from samespace.vectors.source import Source, float_of, item_arrays
@@ -219,7 +219,7 @@ class VectorSet:
         source = source_of(path)
         text, _, after = split_address(path)
         found = cls._bare(Path(text), mapped) if source is None else cls._read(source, mapped)
-        if (said := declared or after) is None:
+        if (said := agreed(declared, after, text)) is None:
             return found
         said.require(found.dim, found.space, found.name)
         return replace(found, space=said.space((block for _, block in found.blocks()), found.dim))

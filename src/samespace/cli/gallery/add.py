@@ -11,7 +11,7 @@ import click
 from samespace.cli.gallery.options import declared_by, declared_options, gallery_argument, shown_bar
 from samespace.cli.output import PATH, device_option, json_option, quiet_option, say, write_result
 from samespace.cli.sources import passed_over_lines, skipped_lines
-from samespace.errors import counted
+from samespace.errors import GalleryError, counted
 
 if TYPE_CHECKING:
     from samespace.data.sources.kinds import Kind
@@ -88,7 +88,11 @@ def add(
                 found = gallery.add(given, also=others, metadata=values, update=update, advance=advance)
         else:
             with shown_bar("adding images", None, quiet=quiet) as advance:
-                found = gallery.add_images(images, metadata=values, update=update, advance=advance, **options)
+                try:
+                    found = gallery.add_images(images, metadata=values, update=update, advance=advance, **options)
+                except GalleryError as error:
+                    lacking, comma, _ = str(error).partition(", and none was given: name it with")
+                    raise GalleryError(f"{lacking}: give VECTORS of that space") if comma else error from None
         items = len(gallery)
     result = {"gallery": gallery.location, "items": items, **asdict(found)}
     result["passed_over"] = [asdict(kind) for kind in _passed_over(found)]

@@ -84,6 +84,8 @@ def declared_by(
         if revision is not None or dim is not None:
             raise click.UsageError("--revision and --dim go with --space-name.")
         return None
+    if not name:
+        raise click.UsageError("--space-name is empty; name the model that made the vectors.")
     if vectors is None:
         raise click.UsageError("--space-name says which model made VECTORS: give these too.")
     return Declared(name, revision or "", dim)
