@@ -87,6 +87,18 @@ def test_a_folder_is_no_file_and_a_file_no_folder(here, capsys):
     assert "/ is not a bridge" in said(capsys, "bridge old-items new-items --out /")
 
 
+def test_json_replaces_json_alone(here, capsys):
+    before = Path("items.npz").read_bytes()
+    for command in (f"{CHECK} --json items.npz", "probe old-items --json items.npz"):
+        assert "--json items.npz is a file that is not JSON" in said(capsys, command)
+    assert Path("items.npz").read_bytes() == before
+    export = "vectors export old-items --to out.csv"
+    assert run(shlex.split(f"{export} --json out.csv")) == 2
+    assert Path("out.csv").read_text().startswith("id,")
+    for _ in range(2):
+        assert run([*shlex.split(export), "--force", "--json", "said.json"]) == 0
+
+
 def test_an_import_replaces_what_the_same_source_made_and_nothing_else(here, capsys):
     begin = "vectors import items.npz --out set --quiet"
     assert run(begin.split()) == 0

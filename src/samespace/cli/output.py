@@ -88,7 +88,18 @@ def _json_place(context: click.Context, parameter: click.Parameter, place: str |
         return place
     if not (folder := NEW_FILE.convert(place, parameter, context).absolute().parent).exists():
         raise click.BadParameter(f"there is no folder {folder} for {Path(place).name}; make it first, or correct it.")
+    _require_json_or_new(Path(place))
     return place
+
+
+def _require_json_or_new(place: Path) -> None:
+    """Refuse to replace what no `--json` wrote, such as the gallery or the vectors that a command reads."""
+    if not place.is_file():
+        return
+    with place.open("rb") as file:
+        begin = file.read(1)
+    if begin not in (b"", b"{", b"["):
+        raise InputError(f"--json {place} is a file that is not JSON, which would be lost; name another")
 
 
 json_option = click.option(
@@ -150,5 +161,6 @@ def write_result(value: dict[str, Any], json_to: str | None) -> bool:
         json.dump(value, sys.stdout, indent=2)
         print()
     elif json_to is not None:
+        _require_json_or_new(Path(json_to))
         write_json(Path(json_to), value)
     return json_to != "-"
