@@ -42,7 +42,7 @@ def new_ledger(
         space = space or given
     if space is None:
         raise InputError("a gallery needs its first space; give a model folder or vectors that declare their space")
-    if "://" not in str(location):
+    if str(location) and "://" not in str(location):
         require_empty(Path(location))
     if index is not None:
         require_index(index, index_key)
