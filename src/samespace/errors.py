@@ -85,6 +85,7 @@ def suggest(given: str, legal: Iterable[str], *, meant: str | None = None) -> st
     """Say which legal name was probably meant, and list what is legal.
 
     `meant` is the right name where it is known; by default the nearest legal one, whatever its case, is looked for.
+    Where there is nothing to choose from, that is said.
 
     Example:
         >>> suggest("epoch", ["epochs", "lr"])
@@ -93,6 +94,8 @@ def suggest(given: str, legal: Iterable[str], *, meant: str | None = None) -> st
         'legal: epochs, lr'
     """
     names = list(legal)
+    if not names:
+        return "it has none"
     if meant is None:
         spelt = {name.casefold(): name for name in reversed(names)}
         close = difflib.get_close_matches(given.casefold(), spelt, n=1, cutoff=0.6)

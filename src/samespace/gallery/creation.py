@@ -7,8 +7,7 @@ from typing import get_args
 
 from samespace.errors import InputError, SpaceError
 from samespace.gallery.index.open import require_index
-from samespace.gallery.ledger.ledger import Ledger
-from samespace.gallery.ledger.sqlite.file import require_empty
+from samespace.gallery.ledger.ledger import Ledger, require_new
 from samespace.gallery.models import absolute
 from samespace.metrics.calibration import Scale
 from samespace.space import Score, Space
@@ -42,8 +41,7 @@ def new_ledger(
         space = space or given
     if space is None:
         raise InputError("a gallery needs its first space; give a model folder or vectors that declare their space")
-    if str(location) and "://" not in str(location):
-        require_empty(Path(location))
+    require_new(str(location))
     if index is not None:
         require_index(index, index_key)
     settings = {"scale": scale, "images": None if images is None else absolute(images), "index": index}

@@ -20,6 +20,18 @@ from samespace.space import Score, Space
 from samespace.vectors import VectorSet
 
 
+class NoModelError(GalleryError):
+    """Items are to be embedded, and the model of their space is neither given nor remembered.
+
+    Attributes:
+        lacking: that in words, for a surface on which it cannot be given.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.lacking = f"the gallery remembers no model of space {space}"
+        super().__init__(f"{self.lacking}, and none was given: name it with model=…")
+
+
 def embedder_of(
     state: State, generation: int, model: ModelLike | None, images: ImagesLike | None, device: str
 ) -> ItemEmbedder:
@@ -57,9 +69,7 @@ def model_and_images(
     kept = state.spaces[generation]
     given = model if model is not None else kept.model
     if given is None:
-        raise GalleryError(
-            f"the gallery remembers no model of space {kept.space}, and none was given: name it with model=…"
-        )
+        raise NoModelError(kept.space)
     named = images if images is not None else state.settings.get("images")
     if named is None:
         raise GalleryError("the gallery remembers no images, and none were given: name their source, images=…")

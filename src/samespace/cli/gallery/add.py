@@ -69,6 +69,7 @@ def add(
     """
     from samespace.gallery import Gallery
     from samespace.gallery.metadata import read_metadata_file
+    from samespace.gallery.models import NoModelError
     from samespace.vectors import VectorSet
 
     if vectors is not None and images is not None:
@@ -90,9 +91,8 @@ def add(
             with shown_bar("adding images", None, quiet=quiet) as advance:
                 try:
                     found = gallery.add_images(images, metadata=values, update=update, advance=advance, **options)
-                except GalleryError as error:
-                    lacking, comma, _ = str(error).partition(", and none was given: name it with")
-                    raise GalleryError(f"{lacking}: give VECTORS of that space") if comma else error from None
+                except NoModelError as error:
+                    raise GalleryError(f"{error.lacking}: give VECTORS of that space") from None
         items = len(gallery)
     result = {"gallery": gallery.location, "items": items, **asdict(found)}
     result["passed_over"] = [asdict(kind) for kind in _passed_over(found)]

@@ -124,9 +124,7 @@ def _inspect(points: Points, address: str, name: str, keys: Keys, where: str) ->
     with points.requests() as client:
         held = [one.name for one in client.get_collections().collections]
         if not client.collection_exists(name):
-            raise InputError(
-                f"{points.address} has no collection '{name}'; {suggest(name, held) if held else 'it has none'}"
-            )
+            raise InputError(f"{points.address} has no collection '{name}'; {suggest(name, held)}")
         params: Any = client.get_collection(name).config.params
         count = client.count(name, exact=True).count
     vector, config = _vector(params, keys.vector, where)

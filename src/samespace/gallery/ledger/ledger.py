@@ -15,6 +15,7 @@ from samespace.gallery.ledger.adopted_collection import AdoptedCollection
 from samespace.gallery.ledger.migrations import brought_up, index_audit
 from samespace.gallery.ledger.schema import FORMAT
 from samespace.gallery.ledger.sqlite.engine import SqliteEngine
+from samespace.gallery.ledger.sqlite.file import require_empty
 from samespace.gallery.ledger.state import State
 from samespace.gallery.ledger.transactions.queue import WorkQueue
 from samespace.gallery.ledger.transactions.reader import LedgerReader
@@ -164,6 +165,22 @@ def _engine(
 
         return PostgresEngine(location, create=create, read_only=read_only, adopted=adopted)
     assert not isinstance(adopted, AdoptedTable)
+    return SqliteEngine(_folder(location), create=create, read_only=read_only, adopted=adopted)
+
+
+def require_new(location: str) -> None:
+    """Refuse a folder in which no gallery can be made; a database says so when it is opened.
+
+    Raises:
+        InputError: the name is empty, or the folder holds a gallery or something else.
+        GalleryError: it cannot be read.
+    """
+    if not location.startswith(POSTGRES):
+        require_empty(_folder(location))
+
+
+def _folder(location: str) -> Path:
+    """The folder that a gallery's name, not one of PostgreSQL, stands for; an InputError where it is empty."""
     if not location:
         raise InputError("a gallery is a folder or postgresql://…, got an empty name")
-    return SqliteEngine(Path(location), create=create, read_only=read_only, adopted=adopted)
+    return Path(location)

@@ -33,9 +33,7 @@ def lancedb_source(address: str, names: Names, *, metadata: bool) -> Source:
             told = f"it has {', '.join(held)}" if held else "it has none"
             raise InputError(f"{address}: name the table, by --table or ',table=NAME'; {told}")
         if names.table not in held:
-            raise InputError(
-                f"{address} has no table '{names.table}'; {suggest(names.table, held) if held else 'it has none'}"
-            )
+            raise InputError(f"{address} has no table '{names.table}'; {suggest(names.table, held)}")
         table = database.open_table(names.table)
         schema, count, version = table.schema, table.count_rows(), table.version
     where = f"table {names.table} of {address}"

@@ -47,9 +47,7 @@ def qdrant_source(address: str, names: Names, *, metadata: bool) -> Source:
                 f"{address}: name the collection, by --table or ',table=NAME'; it has {', '.join(held) or 'none'}"
             )
         if names.table not in held:
-            raise InputError(
-                f"{address} has no collection '{names.table}'; {suggest(names.table, held) if held else 'it has none'}"
-            )
+            raise InputError(f"{address} has no collection '{names.table}'; {suggest(names.table, held)}")
         config = client.get_collection(names.table).config.params.vectors
         dim, using = _dimensions(config, names.vector, f"collection {names.table} of {address}")
         count = client.count(names.table, exact=True).count
